@@ -1,4 +1,16 @@
 //! tower-bearer
+pub mod clock;
+mod error;
+mod secret;
+pub mod source;
+mod spec;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod token;
+
+pub use error::{Error, ErrorKind, TokenError};
+pub use secret::Secret;
+pub use source::{TokenProvider, TokenSource};
+pub use spec::TokenSpec;
+pub use token::{NewToken, Reason, Token};

@@ -1,0 +1,233 @@
+//! What time it is, on two clocks at once.
+//!
+//! A deadline is kept in monotonic and in wall time, and either passing ends it: the monotonic clock stands still
+//! while a machine is suspended, and the wall clock can be set back. The system's coarse clocks (a few milliseconds)
+//! are read, since every request looks at them.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A moment on both clocks, in nanoseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::clock::Moment;
+///
+/// let start = Moment { monotonic: 0, wall: 1_000 };
+/// let end = start + Duration::from_secs(1);
+/// // The wall clock was set back; the monotonic clock still ends it.
+/// assert!(end.has_come(Moment { monotonic: 1_000_000_000, wall: 0 }));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Since some fixed point of this process.
+    pub monotonic: u64,
+    /// Since 1970.
+    pub wall: u64,
+}
+
+impl Moment {
+    /// The end that never comes.
+    pub const NEVER: Self = Self {
+        monotonic: u64::MAX,
+        wall: u64::MAX,
+    };
+
+    /// Whether a deadline at this moment has passed on either clock.
+    #[inline]
+    #[must_use]
+    pub const fn has_come(self, now: Self) -> bool {
+        // Not short-circuited: two compares and an `or` are cheaper than a second branch.
+        (now.monotonic >= self.monotonic) | (now.wall >= self.wall)
+    }
+
+    /// What is left until this moment, on the clock that says less; zero if it has come.
+    #[must_use]
+    pub fn left(self, now: Self) -> Duration {
+        let monotonic = self.monotonic.saturating_sub(now.monotonic);
+        let wall = self.wall.saturating_sub(now.wall);
+        Duration::from_nanos(monotonic.min(wall))
+    }
+
+    /// The wall clock's time.
+    #[must_use]
+    pub fn system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.wall)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    /// Saturates: a lifetime of centuries ends at [`Moment::NEVER`], not in the past.
+    fn add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            monotonic: self.monotonic.saturating_add(nanos),
+            wall: self.wall.saturating_add(nanos),
+        }
+    }
+}
+
+/// Where a cache reads the time.
+///
+/// ```
+/// use tower_bearer::clock::{Clock, Moment};
+///
+/// let clock = Clock::from_fn(|| Moment { monotonic: 7, wall: 7 });
+/// assert_eq!(clock.now().wall, 7);
+/// assert!(Clock::system().now().wall > 0);
+/// ```
+#[derive(Clone, Default)]
+pub struct Clock(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    System,
+    Tokio {
+        start: tokio::time::Instant,
+        wall: u64,
+    },
+    Custom(Arc<dyn Fn() -> Moment + Send + Sync>),
+}
+
+impl Clock {
+    /// The machine's clocks.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self(Kind::System)
+    }
+
+    /// Tokio's clock for both times, so that a test with paused time moves a cache's time too.
+    ///
+    /// Make it inside the runtime whose time is paused.
+    #[must_use]
+    pub fn tokio() -> Self {
+        Self(Kind::Tokio {
+            start: tokio::time::Instant::now(),
+            wall: system::now().wall,
+        })
+    }
+
+    /// Whatever the function says.
+    pub fn from_fn(now: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
+        Self(Kind::Custom(Arc::new(now)))
+    }
+
+    /// The present.
+    #[inline]
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Kind::System => system::now(),
+            Kind::Tokio { start, wall } => {
+                Moment {
+                    monotonic: 0,
+                    wall: *wall,
+                } + start.elapsed()
+            }
+            Kind::Custom(now) => now(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::System => "Clock::system()",
+            Kind::Tokio { .. } => "Clock::tokio()",
+            Kind::Custom(_) => "Clock::from_fn(_)",
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    use super::Moment;
+
+    #[inline]
+    pub(super) fn now() -> Moment {
+        Moment {
+            monotonic: nanos(clock_gettime(ClockId::MonotonicCoarse)),
+            wall: nanos(clock_gettime(ClockId::RealtimeCoarse)),
+        }
+    }
+
+    #[inline]
+    fn nanos(time: Timespec) -> u64 {
+        // A wall clock before 1970 is as wrong as it can be; 1970 is as good as any.
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds.wrapping_mul(1_000_000_000) + time.tv_nsec as u64
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::{
+        sync::LazyLock,
+        time::{Instant, SystemTime, UNIX_EPOCH},
+    };
+
+    use super::Moment;
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(super) fn now() -> Moment {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Moment {
+            monotonic: u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_ends_on_the_clock_that_passes_first() {
+        let start = Moment {
+            monotonic: 10,
+            wall: 1_000,
+        };
+        let end = start + Duration::from_nanos(5);
+        assert!(!end.has_come(start));
+        assert!(end.has_come(Moment {
+            monotonic: 15,
+            wall: 0
+        }));
+        assert!(end.has_come(Moment {
+            monotonic: 0,
+            wall: 1_005
+        }));
+        assert_eq!(
+            end.left(Moment {
+                monotonic: 12,
+                wall: 0
+            }),
+            Duration::from_nanos(3)
+        );
+    }
+
+    #[test]
+    fn a_lifetime_of_centuries_saturates() {
+        let start = Clock::system().now();
+        assert_eq!((start + Duration::MAX), Moment::NEVER);
+    }
+
+    #[test]
+    fn the_system_clock_goes_forward() {
+        let clock = Clock::system();
+        let (first, second) = (clock.now(), clock.now());
+        assert!(second.monotonic >= first.monotonic);
+    }
+}

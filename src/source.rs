@@ -1,0 +1,187 @@
+//! Where tokens come from: [`TokenSource`] fetches one, [`TokenProvider`] has one.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use crate::{
+    error::TokenError,
+    spec::TokenSpec,
+    token::{NewToken, Reason, Token},
+};
+
+/// Obtains a new token. It fetches and never caches: the [`TokenCache`](crate::TokenCache) in front of it does.
+///
+/// A source is asked by one task at a time for each spec, inside a deadline, and tried again by the cache when its
+/// error [is retryable](TokenError::is_retryable). So it makes one attempt, and makes everything that may be used
+/// once (an assertion, say) anew for each.
+///
+/// It may panic or never return: the cache's callers get an error, and the next one starts another fetch.
+///
+/// ```
+/// use tower_bearer::{NewToken, TokenCache, TokenError, TokenSource, TokenSpec, source::TokenRequest};
+///
+/// struct FromTheVault;
+///
+/// impl TokenSource for FromTheVault {
+///     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
+///         let scopes: Vec<_> = request.spec().each_scope().collect();
+///         NewToken::bearer(&format!("vault-{}", scopes.join("-")))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), TokenError> {
+/// let cache = TokenCache::new(FromTheVault);
+/// assert_eq!(cache.get(&TokenSpec::scopes(["read"])).await?.expose(), "vault-read");
+/// # Ok(()) }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` obtains no tokens",
+    note = "implement `TokenSource` for it, or wrap an async closure in `tower_bearer::source::from_fn`"
+)]
+pub trait TokenSource: Send + Sync + 'static {
+    /// Makes one attempt to get a token for the request.
+    ///
+    /// # Errors
+    /// Whatever went wrong. Its [kind](TokenError::kind) decides how long the provider is left alone.
+    fn fetch(
+        &self,
+        request: &TokenRequest,
+    ) -> impl Future<Output = Result<NewToken, TokenError>> + Send;
+}
+
+/// What a cache asks a source for.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    spec: TokenSpec,
+    reason: Reason,
+    attempt: u32,
+}
+
+impl TokenRequest {
+    /// A first attempt to get the token that the spec names, for whoever calls a source without a cache.
+    ///
+    /// ```
+    /// use tower_bearer::{TokenSpec, source::TokenRequest};
+    ///
+    /// let request = TokenRequest::new(TokenSpec::scopes(["read"]));
+    /// assert_eq!(request.attempt(), 1);
+    /// ```
+    #[must_use]
+    pub fn new(spec: TokenSpec) -> Self {
+        Self {
+            spec,
+            reason: Reason::Missing,
+            attempt: 1,
+        }
+    }
+
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    pub(crate) fn next_attempt(&mut self) {
+        self.attempt += 1;
+    }
+
+    /// Which token.
+    #[must_use]
+    pub fn spec(&self) -> &TokenSpec {
+        &self.spec
+    }
+
+    /// Why it is wanted.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Which attempt of the same fetch this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+/// A source made of an async closure.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{NewToken, TokenCache, source};
+///
+/// let cache = TokenCache::new(source::from_fn(async |request| {
+///     let text = format!("{}-{}", request.spec().tenant().unwrap_or("home"), request.attempt());
+///     Ok(NewToken::bearer(&text)?.with_lifetime(Duration::from_secs(60)))
+/// }));
+/// # let _ = cache;
+/// ```
+pub fn from_fn<F, Fut>(fetch: F) -> FromFn<F>
+where
+    F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<NewToken, TokenError>> + Send,
+{
+    FromFn(fetch)
+}
+
+/// A source made by [`from_fn`].
+#[derive(Clone)]
+pub struct FromFn<F>(F);
+
+impl<F, Fut> TokenSource for FromFn<F>
+where
+    F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<NewToken, TokenError>> + Send,
+{
+    fn fetch(
+        &self,
+        request: &TokenRequest,
+    ) -> impl Future<Output = Result<NewToken, TokenError>> + Send {
+        (self.0)(request.clone())
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("source::from_fn(_)")
+    }
+}
+
+/// Has a token for a spec, from wherever. A [`TokenCache`](crate::TokenCache) is one.
+///
+/// Whatever needs somebody else's token first (a federated assertion, an actor) takes a provider, so that it gets a
+/// cached one.
+///
+/// ```
+/// use tower_bearer::{NewToken, TokenCache, TokenError, TokenProvider, TokenSpec, source};
+///
+/// async fn whoever(provider: impl TokenProvider) -> Result<usize, TokenError> {
+///     Ok(provider.token(&TokenSpec::default()).await?.expose().len())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), TokenError> {
+/// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+/// assert_eq!(whoever(cache).await?, 3);
+/// # Ok(()) }
+/// ```
+pub trait TokenProvider: Send + Sync + 'static {
+    /// A token that can be sent now.
+    ///
+    /// # Errors
+    /// There is none, and none can be had.
+    fn token(&self, spec: &TokenSpec) -> impl Future<Output = Result<Token, TokenError>> + Send;
+}
+
+/// A source behind a pointer: the boxed twin of [`TokenSource`], for the cache to keep.
+pub(crate) type SharedSource = Arc<dyn DynSource>;
+
+pub(crate) type Fetching<'a> =
+    Pin<Box<dyn Future<Output = Result<NewToken, TokenError>> + Send + 'a>>;
+
+pub(crate) trait DynSource: Send + Sync {
+    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
+}
+
+impl<S: TokenSource> DynSource for S {
+    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a> {
+        Box::pin(self.fetch(request))
+    }
+}
