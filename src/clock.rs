@@ -21,7 +21,7 @@ use std::{
 /// // The wall clock was set back; the monotonic clock still ends it.
 /// assert!(end.has_come(Moment { monotonic: 1_000_000_000, wall: 0 }));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// Since some fixed point of this process.
     pub monotonic: u64,
@@ -50,6 +50,13 @@ impl Moment {
         let monotonic = self.monotonic.saturating_sub(now.monotonic);
         let wall = self.wall.saturating_sub(now.wall);
         Duration::from_nanos(monotonic.min(wall))
+    }
+
+    pub(crate) fn later_of(self, other: Self) -> Self {
+        Self {
+            monotonic: self.monotonic.max(other.monotonic),
+            wall: self.wall.max(other.wall),
+        }
     }
 
     /// The wall clock's time.

@@ -125,9 +125,10 @@ impl fmt::Debug for NewToken {
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Token(Arc<Inner>);
+pub struct Token(Arc<TokenParts>);
 
-struct Inner {
+/// What a token is made of; shared by all its clones.
+pub(crate) struct TokenParts {
     header: HeaderValue,
     further: Box<[(HeaderName, HeaderValue)]>,
     scopes: Option<Box<str>>,
@@ -194,9 +195,15 @@ impl Reason {
     }
 }
 
+impl TokenParts {
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+}
+
 impl Token {
     pub(crate) fn seal(new: NewToken, spec: TokenSpec, times: Times, stamp: Stamp) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(TokenParts {
             header: new.header,
             further: new.further.into_boxed_slice(),
             scopes: new.scopes,
@@ -206,12 +213,25 @@ impl Token {
         }))
     }
 
+    pub(crate) fn from_parts(parts: Arc<TokenParts>) -> Self {
+        Self(parts)
+    }
+
+    pub(crate) fn into_parts(self) -> Arc<TokenParts> {
+        self.0
+    }
+
     pub(crate) fn times(&self) -> &Times {
         &self.0.times
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
         self.0.stamp
+    }
+
+    /// Whether its text is another than that of the slot's token of this generation.
+    pub(crate) fn differs_from(&self, generation: u64) -> bool {
+        generation < self.0.stamp.same_since
     }
 
     /// A header value with memory of its own, so that two threads don't share a reference count.
@@ -231,7 +251,7 @@ impl Token {
             .further
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len());
-        size_of::<Inner>()
+        size_of::<TokenParts>()
             + self.0.header.len()
             + self.0.scopes.as_deref().map_or(0, str::len)
             + further.sum::<usize>()

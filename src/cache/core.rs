@@ -1,0 +1,105 @@
+//! What all clones of a cache share: the source, the map, the clock, the counters.
+//!
+//! It comes in two parts, since a task that fetches must not keep its cache alive. [`Works`] is what such a task needs;
+//! [`Core`] adds the end that tells the tasks when the last handle is gone.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    backoff::Hold,
+    map::SlotMap,
+    options::{CacheBuilder, Settings},
+    stats::Counters,
+};
+use crate::{clock::Moment, error::TokenError, source::SharedSource};
+
+pub(super) struct Core {
+    pub(super) works: Arc<Works>,
+    /// Goes with the last handle; nothing is ever sent.
+    alive: watch::Sender<()>,
+}
+
+impl Core {
+    pub(super) fn new(builder: CacheBuilder) -> Self {
+        let CacheBuilder { source, settings } = builder;
+        let works = Works {
+            map: SlotMap::new(settings.max_entries, settings.max_bytes),
+            permits: Semaphore::new(settings.max_flights.min(Semaphore::MAX_PERMITS)),
+            source,
+            settings,
+            counters: Arc::default(),
+            generations: AtomicU64::new(1),
+            hold: Mutex::new(None),
+        };
+        Self {
+            works: Arc::new(works),
+            alive: watch::Sender::new(()),
+        }
+    }
+
+    /// Ends with an error when the last handle is gone.
+    pub(super) fn alive(&self) -> watch::Receiver<()> {
+        self.alive.subscribe()
+    }
+}
+
+pub(super) struct Works {
+    pub(super) source: SharedSource,
+    pub(super) settings: Settings,
+    pub(super) map: SlotMap,
+    pub(super) counters: Arc<Counters>,
+    pub(super) permits: Semaphore,
+    generations: AtomicU64,
+    hold: Mutex<Option<Hold>>,
+}
+
+impl Works {
+    #[inline]
+    pub(super) fn now(&self) -> Moment {
+        self.settings.clock.now()
+    }
+
+    /// A number that no other token of this cache has or will have.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A flight that has not been heard of until then counts as dead: twice its deadline.
+    pub(super) fn overdue(&self, now: Moment) -> Moment {
+        now + self.settings.fetch_timeout.saturating_mul(2)
+    }
+
+    /// The error for which the whole source is left alone, if it is.
+    pub(super) fn held(&self, now: Moment) -> Option<TokenError> {
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        hold.as_ref()?.error(now)
+    }
+
+    /// Leaves the whole source alone for a while, and says until when.
+    pub(super) fn hold_source(&self, error: &TokenError, now: Moment) -> Moment {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Hold::after(hold.as_ref(), error.clone(), now, chance());
+        let until = next.until();
+        *hold = Some(next);
+        until
+    }
+
+    /// The source has answered.
+    pub(super) fn release_source(&self) {
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A number from 0 to 1, to keep a fleet out of step. Nothing secret hangs on it.
+pub(super) fn chance() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,305 @@
+//! The task that fetches a slot's token, and the wait for it.
+//!
+//! A flight is a task of its own with its own deadline. It outlives every caller: who gives up ends only its own wait.
+//! All who wait share its outcome, an error too. A flight that dies without one wakes those who wait, and one of them
+//! starts another, in the runtime where it stands.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::SemaphorePermit, time};
+use tracing::{debug, warn};
+
+use super::{
+    backoff::{self, Hold},
+    core::{Core, Works, chance},
+    freshness,
+    slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
+    stats::count,
+};
+use crate::{
+    clock::Moment,
+    error::{ErrorKind, TokenError},
+    source::TokenRequest,
+    token::{NewToken, Token},
+};
+
+/// How many flights may die under a waiter before it gives up.
+const DEATHS: u32 = 3;
+
+/// A token without waiting, if there is one; sees to it that a stale one is refreshed.
+pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
+    if let Some(token) = slot.usable(now) {
+        return Some(token);
+    }
+    let works = &core.works;
+    match slot.ask(now, works.overdue(now), works.held(now)) {
+        Answer::Have(token) => Some(token),
+        Answer::HaveAndFetch(token, takeoff) => {
+            launch(core, takeoff);
+            Some(token)
+        }
+        Answer::Fetch(takeoff, _) => {
+            // Whoever asked will wait for it.
+            launch(core, takeoff);
+            None
+        }
+        Answer::Wait(_) | Answer::Held(_) => None,
+    }
+}
+
+/// A token, waited for if need be.
+pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    let works = &core.works;
+    let mut deaths = 0;
+    loop {
+        let now = works.now();
+        let landing = match slot.ask(now, works.overdue(now), works.held(now)) {
+            Answer::Have(token) => return Ok(token),
+            Answer::HaveAndFetch(token, takeoff) => {
+                launch(core, takeoff);
+                return Ok(token);
+            }
+            Answer::Held(error) => return Err(error),
+            Answer::Wait(landing) => landing,
+            Answer::Fetch(takeoff, landing) => {
+                launch(core, takeoff);
+                landing
+            }
+        };
+        match arrival(works, landing).await {
+            Arrival::Outcome(Err(error)) => return Err(error),
+            // It may have been rejected, or have expired, since it landed.
+            Arrival::Outcome(Ok(token)) if is_current(slot, &token, works.now()) => {
+                return Ok(token);
+            }
+            Arrival::Outcome(Ok(_)) | Arrival::Overdue => {}
+            Arrival::Death => deaths += 1,
+        }
+        if deaths == DEATHS {
+            return Err(died());
+        }
+    }
+}
+
+/// A token that is fetched now, however good the one in service is.
+pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    let works = &core.works;
+    for _ in 0..DEATHS {
+        let now = works.now();
+        let landing = match slot.ask_anew(now, works.overdue(now), works.held(now)) {
+            Answer::Have(token) | Answer::HaveAndFetch(token, _) => return Ok(token),
+            Answer::Held(error) => return Err(error),
+            Answer::Wait(landing) => landing,
+            Answer::Fetch(takeoff, landing) => {
+                launch(core, takeoff);
+                landing
+            }
+        };
+        if let Arrival::Outcome(outcome) = arrival(works, landing).await {
+            return outcome;
+        }
+    }
+    Err(died())
+}
+
+enum Arrival {
+    Outcome(Outcome),
+    Death,
+    Overdue,
+}
+
+async fn arrival(works: &Works, mut landing: Landing) -> Arrival {
+    let patience = landing.patience(works.now());
+    let outcome = landing.outcome();
+    // Outside Tokio there is no timer; the flight's own deadline must do.
+    if Handle::try_current().is_err() {
+        return outcome.await.map_or(Arrival::Death, Arrival::Outcome);
+    }
+    match time::timeout(patience, outcome).await {
+        Ok(outcome) => outcome.map_or(Arrival::Death, Arrival::Outcome),
+        Err(_) => Arrival::Overdue,
+    }
+}
+
+fn is_current(slot: &Slot, token: &Token, now: Moment) -> bool {
+    slot.generation() == token.generation() && !token.times().end.has_come(now)
+}
+
+fn died() -> TokenError {
+    TokenError::new(
+        ErrorKind::Unavailable,
+        "the token source ended without an answer, three times: it panics, or its runtime was shut down",
+    )
+}
+
+fn launch(core: &Core, takeoff: Takeoff) {
+    let Ok(runtime) = Handle::try_current() else {
+        let error = TokenError::configuration(
+            "a token is fetched by a Tokio task, and there is no Tokio runtime here: call from inside one",
+        );
+        return takeoff.fail(error, Moment::default(), |_| None);
+    };
+    let works = Arc::clone(&core.works);
+    let mut alive = core.alive();
+    count(&works.counters.fetches);
+    // Made here and not in the task: if the runtime never polls it, its drop still wakes those who wait.
+    let flight = Flight {
+        works,
+        takeoff: Some(takeoff),
+    };
+    runtime.spawn(async move {
+        tokio::select! {
+            biased;
+            // The last handle is gone, and with it everybody who could wait.
+            _ = alive.changed() => {}
+            () = flight.fly() => {}
+        }
+    });
+}
+
+struct Flight {
+    works: Arc<Works>,
+    takeoff: Option<Takeoff>,
+}
+
+impl Flight {
+    async fn fly(mut self) {
+        let Some(takeoff) = &self.takeoff else {
+            return;
+        };
+        let works = Arc::clone(&self.works);
+        let Some(_permit) = queue(&works, takeoff).await else {
+            return;
+        };
+        // While it queued, others may have learnt that the provider is to be left alone.
+        let outcome = match works.held(works.now()) {
+            Some(error) => Err((error, true)),
+            None => fetch(&works, takeoff).await.map_err(|error| (error, false)),
+        };
+        let Some(takeoff) = self.takeoff.take() else {
+            return;
+        };
+        match outcome {
+            Ok(fetched) => land(&works, takeoff, fetched),
+            Err((error, held)) => fail(&works, takeoff, error, held),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.takeoff.is_some() {
+            count(&self.works.counters.fetch_failures);
+        }
+    }
+}
+
+/// Waits for one of the places that fetches share; the deadline starts after that.
+async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Option<SemaphorePermit<'a>> {
+    if let Ok(permit) = works.permits.try_acquire() {
+        return Some(permit);
+    }
+    let permit = works.permits.acquire();
+    tokio::pin!(permit);
+    loop {
+        tokio::select! {
+            permit = &mut permit => {
+                takeoff.delayed(works.overdue(works.now()));
+                return permit.ok();
+            }
+            () = time::sleep(works.settings.fetch_timeout) => {
+                takeoff.delayed(works.overdue(works.now()));
+            }
+        }
+    }
+}
+
+async fn fetch(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
+    let timeout = works.settings.fetch_timeout;
+    time::timeout(timeout, attempts(works, takeoff))
+        .await
+        .unwrap_or_else(|_| {
+            Err(TokenError::new(
+                ErrorKind::Timeout,
+                format!("the provider gave no token within {timeout:?}: it is slow, or the fetch timeout is too short"),
+            ))
+        })
+}
+
+async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
+    let spec = takeoff.slot().spec().clone();
+    let mut request = TokenRequest::new(spec).because(takeoff.reason());
+    loop {
+        // The lifetime counts from before the request is sent: nobody knows when the server made the token.
+        let asked = works.now();
+        count(&works.counters.token_requests);
+        let error = match works.source.fetch_boxed(&request).await {
+            Ok(token) => return judge(works, token, asked),
+            Err(error) => error,
+        };
+        let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
+            return Err(error);
+        };
+        debug!(
+            target: "tower_bearer",
+            spec = ?request.spec(), kind = error.kind().as_str(), attempt = request.attempt(), ?pause,
+            "a token request failed and is tried again"
+        );
+        time::sleep(pause).await;
+        request.next_attempt();
+    }
+}
+
+fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, TokenError> {
+    let lifetime = token.lifetime.unwrap_or(works.settings.assumed_lifetime);
+    let times = freshness::plan(asked, lifetime, token.refresh_in, chance());
+    if times.end.has_come(works.now()) {
+        return Err(TokenError::new(
+            ErrorKind::Malformed,
+            format!(
+                "the token was expired when it arrived (its lifetime is {lifetime:?}): check the provider's lifetimes"
+            ),
+        ));
+    }
+    Ok(Fetched {
+        token,
+        times,
+        generation: works.next_generation(),
+    })
+}
+
+fn land(works: &Works, takeoff: Takeoff, fetched: Fetched) {
+    works.release_source();
+    let slot = Arc::clone(takeoff.slot());
+    let token = takeoff.land(fetched);
+    works.map.weigh(&slot);
+    debug!(
+        target: "tower_bearer",
+        spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
+        lifetime = ?token.times().expiry.left(token.times().obtained),
+        "a token was fetched"
+    );
+}
+
+fn fail(works: &Works, takeoff: Takeoff, error: TokenError, held: bool) {
+    let now = works.now();
+    count(&works.counters.fetch_failures);
+    if held {
+        let quiet = now + error.retry_after().unwrap_or(Duration::ZERO);
+        return takeoff.fail(error, quiet, |_| None);
+    }
+    warn!(
+        target: "tower_bearer",
+        spec = ?takeoff.slot().spec(), reason = takeoff.reason().as_str(), kind = error.kind().as_str(), %error,
+        "no token could be fetched"
+    );
+    if backoff::concerns_the_source(&error) {
+        let quiet = works.hold_source(&error, now);
+        takeoff.fail(error, quiet, |_| None);
+    } else {
+        let kept = error.clone();
+        takeoff.fail(error, now, |before| {
+            Some(Hold::after(before, kept, now, chance()))
+        });
+    }
+}

@@ -1,0 +1,295 @@
+//! The bounded map from spec to slot.
+//!
+//! An entry's weight is fixed when it goes in; when its token changes, it goes in anew. A weight is at least its share of
+//! the entries, so one bound on the sum of weights holds both bounds: entries and bytes. An entry that anybody holds (a
+//! route, a flight, a waiter) is not evicted: there are never two slots for one spec.
+
+use std::{
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+use super::slot::Slot;
+use crate::{clock::Moment, spec::TokenSpec};
+
+/// Between two sweeps for what has expired, at least this share of the entries comes in.
+const SWEEP_SHARE: u64 = 8;
+/// What quick_cache, the allocator and reference counts add to an entry.
+const OVERHEAD: usize = 128;
+
+pub(super) struct SlotMap {
+    cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
+    tally: Arc<Tally>,
+    share: u64,
+    heaviest: u64,
+}
+
+/// What the map counts as entries come and go.
+#[derive(Default)]
+struct Tally {
+    bytes: AtomicU64,
+    evictions: AtomicU64,
+    created_since_sweep: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Shelf {
+    slot: Arc<Slot>,
+    weight: u64,
+    bytes: u64,
+}
+
+impl Shelf {
+    fn is_pinned(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1
+    }
+}
+
+impl SlotMap {
+    pub(super) fn new(max_entries: usize, max_bytes: u64) -> Self {
+        let max_entries = max_entries.max(1);
+        let share = (max_bytes / max_entries as u64).max(1);
+        let capacity = share.saturating_mul(max_entries as u64);
+        let tally = Arc::new(Tally::default());
+        let mut options = OptionsBuilder::new();
+        options
+            .estimated_items_capacity(max_entries)
+            .weight_capacity(capacity);
+        let pinning = Pinning(Arc::clone(&tally));
+        let cache = match options.build() {
+            Ok(options) => Cache::with_options(options, ByWeight, Default::default(), pinning),
+            // Both capacities were given, which is all that is asked for.
+            Err(_) => Cache::with(max_entries, capacity, ByWeight, Default::default(), pinning),
+        };
+        let heaviest = (cache.shard_capacity() / 2).max(1);
+        Self {
+            cache,
+            tally,
+            share,
+            heaviest,
+        }
+    }
+
+    pub(super) fn get(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
+        self.cache.get(spec).map(|shelf| shelf.slot)
+    }
+
+    /// Looks without counting it as a use.
+    pub(super) fn peek(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
+        self.cache.peek(spec).map(|shelf| shelf.slot)
+    }
+
+    /// The spec's slot, made if there is none.
+    pub(super) fn get_or_make(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
+        if let Some(slot) = self.get(spec) {
+            return slot;
+        }
+        self.sweep_if_full(now);
+        let made = self
+            .cache
+            .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
+                let shelf = self.shelf(Arc::new(Slot::new(spec.clone())));
+                self.tally.bytes.fetch_add(shelf.bytes, Ordering::Relaxed);
+                self.tally
+                    .created_since_sweep
+                    .fetch_add(1, Ordering::Relaxed);
+                Ok(shelf)
+            });
+        match made {
+            Ok(shelf) => shelf.slot,
+        }
+    }
+
+    /// The slot's token has changed: weighs it again.
+    pub(super) fn weigh(&self, slot: &Arc<Slot>) {
+        let Some(before) = self.cache.peek(slot.spec()) else {
+            return;
+        };
+        if !Arc::ptr_eq(&before.slot, slot) {
+            return;
+        }
+        let after = self.shelf(Arc::clone(slot));
+        let bytes = after.bytes;
+        if self.cache.replace(slot.spec().clone(), after, true).is_ok() {
+            self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.tally.take_bytes(before.bytes);
+        }
+    }
+
+    /// Forgets a spec. What is held by somebody is emptied where it stands.
+    pub(super) fn remove(&self, spec: &TokenSpec) -> bool {
+        let Some(slot) = self.peek(spec) else {
+            return false;
+        };
+        let had_token = slot.empty();
+        drop(slot);
+        if let Some((_, shelf)) = self.cache.remove_if(spec, |shelf| !shelf.is_pinned()) {
+            self.tally.take_bytes(shelf.bytes);
+        }
+        had_token
+    }
+
+    pub(super) fn clear(&self) {
+        for slot in self.slots() {
+            slot.empty();
+        }
+        self.retain(Shelf::is_pinned);
+    }
+
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
+        self.cache.iter().map(|(_, shelf)| shelf.slot).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.tally.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.tally.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Expired ones go first: when the map is nearly full, and not after every entry that comes in.
+    fn sweep_if_full(&self, now: Moment) {
+        let full = self.cache.weight() + self.share > self.cache.capacity() / 10 * 9;
+        let created = self.tally.created_since_sweep.load(Ordering::Relaxed);
+        if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
+            self.tally.created_since_sweep.store(0, Ordering::Relaxed);
+            self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
+        }
+    }
+
+    fn retain(&self, keep: impl Fn(&Shelf) -> bool) {
+        self.cache.retain(|_, shelf| {
+            let kept = keep(shelf);
+            if !kept {
+                self.tally.take_bytes(shelf.bytes);
+            }
+            kept
+        });
+    }
+
+    fn shelf(&self, slot: Arc<Slot>) -> Shelf {
+        let bytes = (slot.weight() + OVERHEAD) as u64;
+        Shelf {
+            slot,
+            // Heavier than its shard, an entry would not be let in, and be fetched for ever.
+            weight: bytes.clamp(self.share.min(self.heaviest), self.heaviest),
+            bytes,
+        }
+    }
+}
+
+impl Tally {
+    fn take_bytes(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+struct ByWeight;
+
+impl Weighter<TokenSpec, Shelf> for ByWeight {
+    fn weight(&self, _: &TokenSpec, shelf: &Shelf) -> u64 {
+        shelf.weight
+    }
+}
+
+impl Clone for ByWeight {
+    fn clone(&self) -> Self {
+        Self
+    }
+}
+
+#[derive(Clone)]
+struct Pinning(Arc<Tally>);
+
+impl Lifecycle<TokenSpec, Shelf> for Pinning {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &TokenSpec, shelf: &Shelf) -> bool {
+        shelf.is_pinned()
+    }
+
+    fn on_evict(&self, (): &mut (), _: TokenSpec, shelf: Shelf) {
+        self.0.take_bytes(shelf.bytes);
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A spec is hashed when it is built; here its hash is only handed on.
+#[derive(Default)]
+struct Precomputed(u64);
+
+impl Hasher for Precomputed {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment {
+        monotonic: 1,
+        wall: 1,
+    };
+
+    fn spec(i: usize) -> TokenSpec {
+        TokenSpec::default().with_tenant(format!("t{i}"))
+    }
+
+    #[test]
+    fn the_bound_holds_far_past_it() {
+        let map = SlotMap::new(100, 1 << 20);
+        for i in 0..10_000 {
+            map.get_or_make(&spec(i), NOW);
+        }
+        assert!(map.len() <= 110, "{}", map.len());
+        let counted: u64 = map.cache.iter().map(|(_, shelf)| shelf.bytes).sum();
+        assert_eq!(map.bytes(), counted);
+    }
+
+    #[test]
+    fn an_entry_that_somebody_holds_stays() {
+        let map = SlotMap::new(10, 1 << 20);
+        let held = map.get_or_make(&spec(0), NOW);
+        for i in 1..1_000 {
+            map.get_or_make(&spec(i), NOW);
+        }
+        let again = map.get_or_make(&spec(0), NOW);
+        assert!(Arc::ptr_eq(&held, &again));
+        assert!(map.evictions() > 0);
+    }
+
+    #[test]
+    fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
+        let map = SlotMap::new(10, 1 << 20);
+        let held = map.get_or_make(&spec(0), NOW);
+        map.get_or_make(&spec(1), NOW);
+        map.clear();
+        assert_eq!(map.len(), 1);
+        assert!(Arc::ptr_eq(&held, &map.get_or_make(&spec(0), NOW)));
+        drop(held);
+        map.remove(&spec(0));
+        assert_eq!((map.len(), map.bytes()), (0, 0));
+    }
+}

@@ -1,0 +1,31 @@
+//! The shared cache: hit, single flight, refresh ahead of expiry, rejection, back-off, bound.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `token_cache` | [`TokenCache`], what users call |
+//! | `options` | [`CacheBuilder`] and every default |
+//! | `flight` | the task that fetches, and the wait for it |
+//! | `core` | what all clones of a cache share |
+//! | `map` | the bounded map from spec to slot |
+//! | `slot` | what is known of one spec's token: a state machine without I/O |
+//! | `stats` | counters, and what an operator sees |
+//! | `freshness` | fresh, stale or expired; pure |
+//! | `backoff` | when to try again, and how often to believe a 401; pure |
+
+mod backoff;
+mod core;
+mod flight;
+mod freshness;
+mod map;
+mod options;
+mod slot;
+mod stats;
+mod token_cache;
+
+pub(crate) use slot::{Rejection, Slot};
+pub(crate) use stats::LocalHits;
+
+pub use options::CacheBuilder;
+pub use stats::{Entry, State, Stats};
+pub use token_cache::TokenCache;
+pub(crate) use token_cache::Waiting;

@@ -1,0 +1,104 @@
+//! How a cache is set up, and every default.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    clock::Clock,
+    source::{SharedSource, TokenSource},
+};
+
+/// A [`TokenCache`](crate::TokenCache) under construction.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{NewToken, TokenCache, source};
+///
+/// let source = source::from_fn(async |_| NewToken::bearer("abc"));
+/// let cache = TokenCache::builder(source)
+///     .with_max_entries(100)
+///     .with_fetch_timeout(Duration::from_secs(3))
+///     .build();
+/// # let _ = cache;
+/// ```
+#[must_use = "nothing is cached before `build`"]
+pub struct CacheBuilder {
+    pub(super) source: SharedSource,
+    pub(super) settings: Settings,
+}
+
+/// What a cache keeps of its options.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) max_entries: usize,
+    pub(super) max_bytes: u64,
+    pub(super) max_flights: usize,
+    pub(super) fetch_timeout: Duration,
+    pub(super) assumed_lifetime: Duration,
+    pub(super) clock: Clock,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+            max_flights: 32,
+            fetch_timeout: Duration::from_secs(10),
+            assumed_lifetime: Duration::from_secs(5 * 60),
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl CacheBuilder {
+    pub(super) fn new(source: impl TokenSource) -> Self {
+        Self {
+            source: Arc::new(source),
+            settings: Settings::default(),
+        }
+    }
+
+    /// How many specs it knows at most, apart from those in use. Default: 10,000.
+    pub fn with_max_entries(mut self, entries: usize) -> Self {
+        self.settings.max_entries = entries;
+        self
+    }
+
+    /// How many bytes it holds at most, about. Default: 64 MiB.
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.settings.max_bytes = bytes;
+        self
+    }
+
+    /// How many fetches run at once at most. Default: 32.
+    pub fn with_max_flights(mut self, flights: usize) -> Self {
+        self.settings.max_flights = flights.max(1);
+        self
+    }
+
+    /// How long a fetch may take, all its attempts together. Default: 10 seconds.
+    pub fn with_fetch_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.fetch_timeout = timeout;
+        self
+    }
+
+    /// How long a token lives whose provider does not say. Default: 5 minutes.
+    pub fn with_assumed_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.assumed_lifetime = lifetime;
+        self
+    }
+
+    /// Where it reads the time. Default: [`Clock::system`].
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

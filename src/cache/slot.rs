@@ -1,0 +1,446 @@
+//! What is known of one spec's token: a state machine without I/O, time or tasks of its own.
+//!
+//! The token in service can be read without a lock; everything else stands behind one short lock. Whoever finds that a
+//! new token is wanted gets a [`Takeoff`], and there is at most one at a time: it is the right, and the duty, to fetch.
+//! It ends in [`Slot::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
+//! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
+//!
+//! A generation is never given twice in a cache, so "the token that I sent" means the same token for ever: rejecting an
+//! old one never costs the one that has replaced it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::{
+    backoff::{Budget, Hold},
+    freshness::{self, Freshness},
+};
+use crate::{
+    clock::Moment,
+    error::TokenError,
+    spec::TokenSpec,
+    token::{NewToken, Reason, Stamp, Times, Token, TokenParts},
+};
+
+/// What a flight brings, for everybody who waits for it.
+pub(super) type Outcome = Result<Token, TokenError>;
+
+/// A task that died without a word is not followed by another sooner than this after its start, while the token serves.
+const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
+
+pub(crate) struct Slot {
+    spec: TokenSpec,
+    /// The generation in service, zero for none: what a handle compares its own copy with.
+    in_service: AtomicU64,
+    token: ArcSwapOption<TokenParts>,
+    /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
+    quiet_until: AtomicU64,
+    /// A rejection that no replay could follow waits for the next token's first acceptance.
+    owed: AtomicBool,
+    desk: Mutex<Desk>,
+}
+
+struct Desk {
+    flight: Option<Landing>,
+    hold: Option<Hold>,
+    budget: Budget,
+    /// The last token that was rejected, to know it again when the source returns the same one.
+    rejected: Option<Token>,
+    /// The number of the last flight. One with an older number no longer lands here.
+    last_flight: u64,
+}
+
+/// What somebody who wants a token is told.
+pub(super) enum Answer {
+    /// Here it is.
+    Have(Token),
+    /// Here it is, and a new one is due: fetch it behind the scenes.
+    HaveAndFetch(Token, Takeoff),
+    /// Somebody is fetching it.
+    Wait(Landing),
+    /// Fetch it, and wait like everybody else.
+    Fetch(Takeoff, Landing),
+    /// There is none, and the provider is left alone for a while.
+    Held(TokenError),
+}
+
+/// What became of a token that was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// It is out of service.
+    Dropped,
+    /// It was out of service already.
+    Superseded,
+    /// Too many rejections lately: it stays.
+    Disbelieved,
+}
+
+/// What an operator is told of a slot.
+pub(super) struct Snapshot {
+    pub(super) token: Option<Token>,
+    pub(super) last_error: Option<TokenError>,
+    pub(super) held: bool,
+    pub(super) storm: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(spec: TokenSpec) -> Self {
+        Self {
+            spec,
+            in_service: AtomicU64::new(0),
+            token: ArcSwapOption::empty(),
+            quiet_until: AtomicU64::new(0),
+            owed: AtomicBool::new(false),
+            desk: Mutex::new(Desk {
+                flight: None,
+                hold: None,
+                budget: Budget::new(),
+                rejected: None,
+                last_flight: 0,
+            }),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &TokenSpec {
+        &self.spec
+    }
+
+    /// The generation in service, zero for none.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.in_service.load(Ordering::Acquire)
+    }
+
+    /// Whether a stale token can be served without telling anybody.
+    #[inline]
+    pub(crate) fn is_quiet(&self, now: Moment) -> bool {
+        now.monotonic < self.quiet_until.load(Ordering::Relaxed)
+    }
+
+    /// The token in service, whatever its age.
+    pub(super) fn token(&self) -> Option<Token> {
+        self.token.load_full().map(Token::from_parts)
+    }
+
+    /// A token that can be sent, if that takes nobody's attention. No lock, no allocation.
+    pub(crate) fn usable(&self, now: Moment) -> Option<Token> {
+        let token = self.token.load();
+        match freshness::judge(token.as_ref()?.times(), now) {
+            Freshness::Fresh => {}
+            Freshness::Stale if self.is_quiet(now) => {}
+            Freshness::Stale | Freshness::Expired => return None,
+        }
+        arc_swap::Guard::into_inner(token).map(Token::from_parts)
+    }
+
+    /// A token, or what must be done for one. `source` is the error for which the whole source is left alone, if it is.
+    /// A flight counts as dead when it has not been heard of until `overdue` (monotonic).
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        now: Moment,
+        overdue: Moment,
+        source: Option<TokenError>,
+    ) -> Answer {
+        let mut desk = self.desk();
+        let (usable, reason) = match self.token() {
+            None if desk.rejected.is_some() => (None, Reason::Rejected),
+            None => (None, Reason::Missing),
+            Some(token) => match freshness::judge(token.times(), now) {
+                Freshness::Fresh => return Answer::Have(token),
+                Freshness::Stale => (Some(token), Reason::Stale),
+                Freshness::Expired => (None, Reason::Expired),
+            },
+        };
+        let Some(token) = usable else {
+            return self.fetch_or_wait(&mut desk, now, overdue, source, reason);
+        };
+        if desk.flight(now).is_some() || desk.held(now).or(source).is_some() {
+            return Answer::Have(token);
+        }
+        let (takeoff, _) = self.take_off(&mut desk, now, overdue, reason);
+        Answer::HaveAndFetch(token, takeoff)
+    }
+
+    /// A new token, however good the one in service is.
+    pub(super) fn ask_anew(
+        self: &Arc<Self>,
+        now: Moment,
+        overdue: Moment,
+        source: Option<TokenError>,
+    ) -> Answer {
+        self.fetch_or_wait(&mut self.desk(), now, overdue, source, Reason::Forced)
+    }
+
+    fn fetch_or_wait(
+        self: &Arc<Self>,
+        desk: &mut Desk,
+        now: Moment,
+        overdue: Moment,
+        source: Option<TokenError>,
+        reason: Reason,
+    ) -> Answer {
+        if let Some(landing) = desk.flight(now) {
+            return Answer::Wait(landing);
+        }
+        if let Some(error) = desk.held(now).or(source) {
+            return Answer::Held(error);
+        }
+        let (takeoff, landing) = self.take_off(desk, now, overdue, reason);
+        Answer::Fetch(takeoff, landing)
+    }
+
+    fn take_off(
+        self: &Arc<Self>,
+        desk: &mut Desk,
+        now: Moment,
+        overdue: Moment,
+        reason: Reason,
+    ) -> (Takeoff, Landing) {
+        let (sender, receiver) = watch::channel(None);
+        let landing = Landing {
+            receiver,
+            overdue: overdue.monotonic,
+        };
+        desk.last_flight += 1;
+        desk.flight = Some(landing.clone());
+        self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
+        let takeoff = Takeoff {
+            slot: Arc::clone(self),
+            sender,
+            reason,
+            number: desk.last_flight,
+            pause: now + PAUSE_AFTER_DEATH,
+            landed: false,
+        };
+        (takeoff, landing)
+    }
+
+    /// Takes exactly this token out of service.
+    pub(crate) fn reject(&self, generation: u64, now: Moment) -> Rejection {
+        let mut desk = self.desk();
+        if generation == 0 || self.generation() != generation {
+            return Rejection::Superseded;
+        }
+        if !desk.budget.take(now) {
+            return Rejection::Disbelieved;
+        }
+        self.in_service.store(0, Ordering::Release);
+        desk.rejected = self.token.swap(None).map(Token::from_parts);
+        Rejection::Dropped
+    }
+
+    /// A rejection turned out well: it costs nothing.
+    pub(crate) fn vindicate(&self) {
+        self.desk().budget.give_back();
+    }
+
+    /// A rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
+    pub(crate) fn vindicate_later(&self) {
+        self.owed.store(true, Ordering::Relaxed);
+    }
+
+    /// A request with this token was not rejected.
+    #[inline]
+    pub(crate) fn accepted(&self, generation: u64) {
+        if self.owed.load(Ordering::Relaxed)
+            && self.generation() == generation
+            && self.owed.swap(false, Ordering::Relaxed)
+        {
+            self.vindicate();
+        }
+    }
+
+    /// Forgets everything but how often it was rejected. A flight under way answers those who wait for it, and no more.
+    pub(super) fn empty(&self) -> bool {
+        let mut desk = self.desk();
+        desk.last_flight += 1;
+        desk.flight = None;
+        desk.hold = None;
+        desk.rejected = None;
+        self.quiet_until.store(0, Ordering::Relaxed);
+        self.in_service.store(0, Ordering::Release);
+        self.token.swap(None).is_some()
+    }
+
+    /// Whether anything here is worth its memory.
+    pub(super) fn is_worth_keeping(&self, now: Moment) -> bool {
+        let desk = self.desk();
+        let token = self.token.load();
+        let expired = |token: &TokenParts| token.times().end.has_come(now);
+        token.as_deref().is_some_and(|token| !expired(token))
+            || desk.held(now).is_some()
+            || desk.flight(now).is_some()
+    }
+
+    pub(super) fn snapshot(&self, now: Moment) -> Snapshot {
+        let desk = self.desk();
+        Snapshot {
+            token: self.token(),
+            last_error: desk.hold.as_ref().map(|hold| hold.last_error().clone()),
+            held: desk.held(now).is_some(),
+            storm: desk.budget.is_spent(now),
+        }
+    }
+
+    /// Bytes of memory held, for the cache's bound.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.spec.weight() + self.token().map_or(0, |token| token.weight())
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Nothing under this lock can panic half way; and a poisoned slot would be a latch.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
+    /// The flight under way, unless it died or was not heard of for too long.
+    fn flight(&self, now: Moment) -> Option<Landing> {
+        let landing = self.flight.as_ref()?;
+        let alive = landing.receiver.has_changed().is_ok() && now.monotonic < landing.overdue;
+        alive.then(|| landing.clone())
+    }
+
+    fn held(&self, now: Moment) -> Option<TokenError> {
+        self.hold.as_ref()?.error(now)
+    }
+}
+
+/// Where the outcome of a flight arrives.
+#[derive(Clone)]
+pub(super) struct Landing {
+    receiver: watch::Receiver<Option<Outcome>>,
+    overdue: u64,
+}
+
+impl Landing {
+    /// Waits for the outcome; none if the flight died.
+    pub(super) async fn outcome(&mut self) -> Option<Outcome> {
+        let outcome = self.receiver.wait_for(Option::is_some).await.ok()?;
+        outcome.clone()
+    }
+
+    /// How long to wait before asking the slot again whether the flight is still under way.
+    pub(super) fn patience(&self, now: Moment) -> Duration {
+        Duration::from_nanos(self.overdue.saturating_sub(now.monotonic))
+    }
+}
+
+/// The right and the duty to fetch a slot's next token.
+pub(super) struct Takeoff {
+    slot: Arc<Slot>,
+    sender: watch::Sender<Option<Outcome>>,
+    reason: Reason,
+    number: u64,
+    pause: Moment,
+    landed: bool,
+}
+
+/// A token from its source, and what the cache adds to it.
+pub(super) struct Fetched {
+    pub(super) token: NewToken,
+    pub(super) times: Times,
+    pub(super) generation: u64,
+}
+
+impl Takeoff {
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Still alive, though not started yet: counts as dead at a later moment.
+    pub(super) fn delayed(&self, overdue: Moment) {
+        let mut desk = self.slot.desk();
+        if desk.last_flight != self.number {
+            return;
+        }
+        if let Some(landing) = &mut desk.flight {
+            landing.overdue = overdue.monotonic;
+        }
+        self.slot
+            .quiet_until
+            .store(overdue.monotonic, Ordering::Relaxed);
+    }
+
+    /// Puts the token in service and gives it to all who wait.
+    pub(super) fn land(mut self, fetched: Fetched) -> Token {
+        let slot = Arc::clone(&self.slot);
+        let mut desk = slot.desk();
+        let before = slot.token().or_else(|| desk.rejected.clone());
+        let same_since = before
+            .filter(|before| fetched.token.same_text(before))
+            .map_or(fetched.generation, |before| before.stamp().same_since);
+        let stamp = Stamp {
+            generation: fetched.generation,
+            same_since,
+            reason: self.reason,
+        };
+        let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
+        if desk.last_flight == self.number {
+            desk.flight = None;
+            desk.hold = None;
+            desk.rejected = None;
+            slot.token.store(Some(token.clone().into_parts()));
+            slot.in_service.store(fetched.generation, Ordering::Release);
+            slot.quiet_until.store(0, Ordering::Relaxed);
+        }
+        drop(desk);
+        self.tell(Ok(token.clone()));
+        token
+    }
+
+    /// Gives the error to all who wait. Until `quiet`, the token that may still be in service needs nobody's attention;
+    /// `hold` makes of the slot's last hold the one that is kept, if this failure is the slot's own.
+    pub(super) fn fail(
+        mut self,
+        error: TokenError,
+        quiet: Moment,
+        hold: impl FnOnce(Option<&Hold>) -> Option<Hold>,
+    ) {
+        let slot = Arc::clone(&self.slot);
+        let mut desk = slot.desk();
+        if desk.last_flight == self.number {
+            desk.flight = None;
+            let mut quiet = quiet.monotonic;
+            if let Some(hold) = hold(desk.hold.as_ref()) {
+                quiet = quiet.max(hold.until().monotonic);
+                desk.hold = Some(hold);
+            }
+            slot.quiet_until.store(quiet, Ordering::Relaxed);
+        }
+        drop(desk);
+        self.tell(Err(error));
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        self.landed = true;
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Takeoff {
+    /// The task died. Those who wait see the sender go; a token still in service is left in peace for a moment.
+    fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        let desk = self.slot.desk();
+        if desk.last_flight == self.number {
+            self.slot
+                .quiet_until
+                .store(self.pause.monotonic, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Counters, and what an operator sees of a cache.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    freshness::{self, Freshness},
+    slot::Slot,
+};
+use crate::{clock::Moment, error::TokenError, spec::TokenSpec};
+
+/// What a cache has done so far, and holds now.
+///
+/// ```
+/// use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+/// for _ in 0..3 {
+///     cache.get(&TokenSpec::default()).await?;
+/// }
+/// let stats = cache.stats();
+/// assert_eq!((stats.misses, stats.fetches, stats.hits), (1, 1, 2));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Specs that the cache knows.
+    pub entries: u64,
+    /// Bytes that they hold, about.
+    pub bytes: u64,
+    /// Answers without waiting.
+    pub hits: u64,
+    /// Answers that waited.
+    pub misses: u64,
+    /// Flights to the provider that were started.
+    pub fetches: u64,
+    /// Flights that brought nothing.
+    pub fetch_failures: u64,
+    /// Token requests: a flight may make several attempts.
+    pub token_requests: u64,
+    /// Tokens taken out of service because a server refused them.
+    pub rejections: u64,
+    /// Rejections that were not believed: too many lately.
+    pub storms: u64,
+    /// Requests sent a second time.
+    pub replays: u64,
+    /// Entries that gave way to others.
+    pub evictions: u64,
+}
+
+/// How a spec's token stands.
+///
+/// ```
+/// assert_eq!(tower_bearer::State::BackingOff.as_str(), "backing_off");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// It is served.
+    Fresh,
+    /// It is served, and another is due.
+    Stale,
+    /// There is none that could be served.
+    Expired,
+    /// There is none, and the provider is left alone for a while.
+    BackingOff,
+    /// It was rejected too often lately: it is served, and 401s pass.
+    Storm,
+}
+
+impl State {
+    /// The state's name in snake_case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::BackingOff => "backing_off",
+            Self::Storm => "storm",
+        }
+    }
+}
+
+/// One spec of a cache, and how its token stands. It holds no token.
+///
+/// ```
+/// use tower_bearer::{NewToken, State, TokenCache, TokenSpec, source};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+/// cache.get(&TokenSpec::scopes(["read"])).await?;
+/// let entries = cache.entries();
+/// assert_eq!(entries[0].state, State::Fresh);
+/// assert_eq!(entries[0].spec, TokenSpec::scopes(["read"]));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// What is asked for.
+    pub spec: TokenSpec,
+    /// How its token stands.
+    pub state: State,
+    /// What is left of the token by the provider's word.
+    pub expires_in: Option<Duration>,
+    /// What is left until it is due for refresh.
+    pub refresh_in: Option<Duration>,
+    /// The token's generation.
+    pub generation: Option<u64>,
+    /// The last fetch's error, if it failed.
+    pub last_error: Option<TokenError>,
+}
+
+impl Entry {
+    pub(super) fn of(slot: &Slot, now: Moment, source_held: Option<&TokenError>) -> Self {
+        let seen = slot.snapshot(now);
+        let times = seen.token.as_ref().map(|token| *token.times());
+        let state = match times.map(|times| freshness::judge(&times, now)) {
+            Some(Freshness::Fresh | Freshness::Stale) if seen.storm => State::Storm,
+            Some(Freshness::Fresh) => State::Fresh,
+            Some(Freshness::Stale) => State::Stale,
+            _ if seen.held || source_held.is_some() => State::BackingOff,
+            _ => State::Expired,
+        };
+        Self {
+            spec: slot.spec().clone(),
+            state,
+            expires_in: times.map(|times| times.expiry.left(now)),
+            refresh_in: times.map(|times| times.refresh.left(now)),
+            generation: seen.token.map(|token| token.generation()),
+            last_error: seen.last_error.or_else(|| source_held.cloned()),
+        }
+    }
+}
+
+/// What is counted while the cache works.
+#[derive(Default)]
+pub(crate) struct Counters {
+    hits: AtomicU64,
+    local_hits: Mutex<Vec<Weak<AtomicU64>>>,
+    pub(super) misses: AtomicU64,
+    pub(super) fetches: AtomicU64,
+    pub(super) fetch_failures: AtomicU64,
+    pub(super) token_requests: AtomicU64,
+    pub(super) rejections: AtomicU64,
+    pub(super) storms: AtomicU64,
+    pub(super) replays: AtomicU64,
+}
+
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+impl Counters {
+    pub(super) fn hit(&self) {
+        count(&self.hits);
+    }
+
+    /// All the hits, those that handles count for themselves too.
+    pub(super) fn hits(&self) -> u64 {
+        let local = self
+            .local_hits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let theirs = local.iter().filter_map(Weak::upgrade);
+        self.hits.load(Relaxed) + theirs.map(|hits| hits.load(Relaxed)).sum::<u64>()
+    }
+}
+
+/// Hits that one handle counts for itself, so that threads share no cache line.
+pub(crate) struct LocalHits {
+    hits: Option<Arc<AtomicU64>>,
+    counters: Arc<Counters>,
+}
+
+impl LocalHits {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        let hits = Arc::new(AtomicU64::new(0));
+        let mut all = counters
+            .local_hits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::downgrade(&hits));
+        drop(all);
+        Self {
+            hits: Some(hits),
+            counters,
+        }
+    }
+
+    /// Only the handle that made it writes, so no read-modify-write is needed.
+    #[inline]
+    pub(crate) fn hit(&self) {
+        if let Some(hits) = &self.hits {
+            hits.store(hits.load(Relaxed) + 1, Relaxed);
+        }
+    }
+}
+
+impl Drop for LocalHits {
+    fn drop(&mut self) {
+        let mut all = self
+            .counters
+            .local_hits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(hits) = self.hits.take() {
+            self.counters.hits.fetch_add(hits.load(Relaxed), Relaxed);
+        }
+        all.retain(|hits| hits.strong_count() > 0);
+    }
+}
