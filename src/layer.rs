@@ -1,0 +1,209 @@
+//! [`AuthLayer`]: which requests get which tokens, from which cache.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use tower_layer::Layer;
+
+use crate::{
+    cache::TokenCache,
+    error::TokenError,
+    replay::{Once, Replay, Twice},
+    routes::{Origin, Route, Routes},
+    service::{Auth, Shared},
+    spec::TokenSpec,
+};
+
+/// Wraps an HTTP client so that each request to a listed place bears the token it needs.
+///
+/// What no route names gets no token. A request that has an `Authorization` header already is left as it is. A request
+/// that bears a [`TokenSpec`] as an extension gets that token instead of the route's.
+///
+/// When a server answers 401, exactly the token that was sent is taken out of service, another is fetched, and the
+/// request is sent once more, if its body can be had twice: if it is in memory. What happened is in the response's
+/// extensions, as a [`Recovery`](crate::Recovery).
+///
+/// ```
+/// use tower::{ServiceBuilder, ServiceExt, Service};
+/// use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+/// let auth = AuthLayer::new(cache.clone())
+///     .route("https://graph.microsoft.com", TokenSpec::scopes(["https://graph.microsoft.com/.default"]))?
+///     .route("https://stock.internal/v2", TokenSpec::scopes(["api://stock/.default"]))?;
+///
+/// // Any client that is a Tower service; this one only shows what it is given.
+/// let client = tower::service_fn(async |request: http::Request<String>| {
+///     let token = request.headers().get("authorization").cloned();
+///     Ok::<_, std::io::Error>(http::Response::new(token))
+/// });
+/// let mut client = ServiceBuilder::new().layer(auth).service(client);
+///
+/// let request = http::Request::get("https://stock.internal/v2/items").body(String::new())?;
+/// let response = client.ready().await?.call(request).await?;
+/// assert_eq!(response.body().as_ref().unwrap(), "Bearer abc");
+///
+/// let request = http::Request::get("https://elsewhere.example/").body(String::new())?;
+/// let response = client.ready().await?.call(request).await?;
+/// assert_eq!(response.body(), &None);
+/// # Ok(()) }
+/// ```
+#[must_use = "a layer does nothing before it is applied to a service"]
+pub struct AuthLayer<R = Twice> {
+    cache: TokenCache,
+    routes: Vec<Route>,
+    default_origin: Option<Origin>,
+    replay: R,
+    /// Arranged at the first use, and shared by all services that this layer makes.
+    shared: OnceLock<Arc<Shared>>,
+}
+
+impl AuthLayer {
+    /// A layer over this cache that names no place yet.
+    pub fn new(cache: TokenCache) -> Self {
+        Self {
+            cache,
+            routes: Vec::new(),
+            default_origin: None,
+            replay: Twice,
+            shared: OnceLock::new(),
+        }
+    }
+}
+
+impl<R> AuthLayer<R> {
+    /// Requests to this URL's origin, and below its path, get this token.
+    ///
+    /// A path is a prefix of whole segments, and the longest prefix wins. Scheme, host and port must be the same;
+    /// neither letter case nor a default port nor another spelling of an address makes a difference.
+    ///
+    /// # Errors
+    /// The URL is none, or has a query, a fragment or userinfo; it is plain `http://` to another machine (see
+    /// [`Route::with_plain_http`]); it is listed already; or the spec can't be asked for. The message says which.
+    ///
+    /// ```
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let error = AuthLayer::new(cache)
+    ///     .route("https://api.example.com/?debug=1", TokenSpec::default())
+    ///     .unwrap_err();
+    /// assert!(error.to_string().contains("has a query"));
+    /// ```
+    pub fn route(self, url: impl AsRef<str>, spec: TokenSpec) -> Result<Self, TokenError> {
+        self.with_route(Route::new(url, spec))
+    }
+
+    /// Like [`route`](Self::route), for a route with options.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    ///
+    /// ```
+    /// # use tower_bearer::{AuthLayer, NewToken, Route, TokenCache, TokenSpec, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let sidecar = Route::new("http://mesh.internal:8080", TokenSpec::default()).with_plain_http();
+    /// let auth = AuthLayer::new(cache).with_route(sidecar)?;
+    /// # let _ = auth;
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    pub fn with_route(mut self, route: Route) -> Result<Self, TokenError> {
+        route.check()?;
+        if Routes::has_twin(&self.routes, &route) {
+            return Err(TokenError::configuration(format!(
+                "the route {route} is listed twice: leave one of them out"
+            )));
+        }
+        if self.routes.len() >= Routes::MOST {
+            return Err(TokenError::configuration(
+                "there are more than 65,535 routes",
+            ));
+        }
+        self.routes.push(route);
+        self.shared.take();
+        Ok(self)
+    }
+
+    /// The origin of requests that name a path alone, such as those of tonic's generated clients.
+    ///
+    /// Without one, such a request is an error: nobody could say where its token would go.
+    ///
+    /// # Errors
+    /// It is no origin, or no route before this call is on it.
+    ///
+    /// ```
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache)
+    ///     .route("https://grpc.example.com", TokenSpec::default())?
+    ///     .with_default_origin("https://grpc.example.com")?;
+    /// # let _ = auth;
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    pub fn with_default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
+        let origin = Origin::read(url.as_ref())?;
+        if !Routes::name(&self.routes, &origin) {
+            return Err(TokenError::configuration(format!(
+                "no route is on the default origin {origin}: add the route first"
+            )));
+        }
+        self.default_origin = Some(origin);
+        self.shared.take();
+        Ok(self)
+    }
+
+    /// No request is sent again after a 401. The token is taken out of service all the same.
+    ///
+    /// ```
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache).without_replay();
+    /// # let _ = auth;
+    /// ```
+    pub fn without_replay(self) -> AuthLayer<Once> {
+        AuthLayer {
+            cache: self.cache,
+            routes: self.routes,
+            default_origin: self.default_origin,
+            replay: Once,
+            shared: OnceLock::new(),
+        }
+    }
+}
+
+impl<R: Clone> Clone for AuthLayer<R> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            routes: self.routes.clone(),
+            default_origin: self.default_origin.clone(),
+            replay: self.replay.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<R> fmt::Debug for AuthLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthLayer")
+            .field("routes", &self.routes)
+            .field("default_origin", &self.default_origin)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, R: Replay> Layer<S> for AuthLayer<R> {
+    type Service = Auth<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let shared = self.shared.get_or_init(|| {
+            let routes = Routes::arrange(&self.routes, self.default_origin.clone());
+            let specs = self.routes.iter().map(|route| route.spec().clone());
+            Arc::new(Shared::new(self.cache.clone(), routes, specs))
+        });
+        Auth::new(inner, Arc::clone(shared), self.replay.clone())
+    }
+}

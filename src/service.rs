@@ -1,0 +1,740 @@
+//! The way of a request, top to bottom: [`Auth::call`] sends it with its token, [`ResponseFuture`] sees what comes of it.
+//!
+//! A request whose token is at hand takes one state, [`State::Sent`], which holds the client's own future and what is
+//! needed to send once more. Everything else, waiting for a token and recovering from a refusal, happens in a
+//! [`Detour`], behind a pointer, so that the usual way stays slim.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, header::AUTHORIZATION};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+use tracing::debug;
+
+use crate::{
+    cache::{LocalHits, Rejection, Slot, TokenCache, Waiting},
+    clock::Moment,
+    error::{Error, TokenError},
+    message::{Incoming, Outgoing},
+    recovery::Recovery,
+    replay::{Replay, Twice},
+    routes::{Found, Routes},
+    spec::TokenSpec,
+    token::Token,
+    verdict::{self, Verdict},
+};
+
+/// A client whose requests bear the tokens they need; made by [`AuthLayer`](crate::AuthLayer).
+///
+/// It takes the requests that the client takes: `http::Request<B>` with any body, and `reqwest::Request`. A clone is
+/// cheap. Each handle keeps a copy of the header value it used last, so a handle that is kept is faster than one that
+/// is cloned for every request.
+pub struct Auth<S, R = Twice> {
+    inner: S,
+    lane: Arc<Lane>,
+    replay: R,
+    /// By route: what the last request on it was sent with.
+    memos: Vec<Option<Memo>>,
+    /// Whether a request went through this handle already: the second one is worth a lane of its own.
+    used: bool,
+}
+
+/// What all services of a layer share.
+pub(crate) struct Shared {
+    cache: TokenCache,
+    routes: Routes,
+    stops: Box<[Stop]>,
+}
+
+/// A route's token: its slot is looked up once, and held.
+struct Stop {
+    spec: TokenSpec,
+    slot: OnceLock<Arc<Slot>>,
+}
+
+/// A handle's own way to what all share, so that two threads don't count references on one cache line.
+struct Lane {
+    shared: Arc<Shared>,
+    /// None in the lane that a layer's services start on.
+    hits: Option<LocalHits>,
+}
+
+/// A header value with memory of its own, and how long it may be used without asking.
+struct Memo {
+    slot: Arc<Slot>,
+    generation: u64,
+    refresh: Moment,
+    end: Moment,
+    header: HeaderValue,
+}
+
+/// With which token a request was sent.
+#[derive(Clone)]
+struct Sent {
+    lane: Arc<Lane>,
+    route: u32,
+    generation: u64,
+    /// The slot of the request's own spec, if it had one.
+    own: Option<Arc<Slot>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cache: TokenCache,
+        routes: Routes,
+        specs: impl Iterator<Item = TokenSpec>,
+    ) -> Self {
+        let stop = |spec| Stop {
+            spec,
+            slot: OnceLock::new(),
+        };
+        Self {
+            cache,
+            routes,
+            stops: specs.map(stop).collect(),
+        }
+    }
+
+    #[inline]
+    fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
+        let Some(stop) = self.stops.get(route as usize) else {
+            // The numbers are those that the routes were arranged with.
+            return Err(TokenError::configuration("the route has no spec"));
+        };
+        if let Some(slot) = stop.slot.get() {
+            return Ok(slot);
+        }
+        let slot = self.cache.slot(&stop.spec)?;
+        Ok(stop.slot.get_or_init(|| slot))
+    }
+}
+
+impl<S, R> Auth<S, R> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>, replay: R) -> Self {
+        Self {
+            inner,
+            lane: Arc::new(Lane { shared, hits: None }),
+            replay,
+            memos: Vec::new(),
+            used: false,
+        }
+    }
+
+    /// The client.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The client, to change.
+    pub fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The client, without its tokens.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, R: Clone> Clone for Auth<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            lane: Arc::clone(&self.lane),
+            replay: self.replay.clone(),
+            memos: Vec::new(),
+            used: false,
+        }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for Auth<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("inner", &self.inner)
+            .field("cache", &self.lane.shared.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, R, B> Service<http::Request<B>> for Auth<S, R>
+where
+    S: Service<http::Request<B>> + Clone,
+    S::Response: Incoming,
+    R: Replay,
+    B: 'static,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<S, http::Request<B>, R>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Error::Inner)
+    }
+
+    #[inline]
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        self.send(request)
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl<S, R> Service<reqwest::Request> for Auth<S, R>
+where
+    S: Service<reqwest::Request> + Clone,
+    S::Response: Incoming,
+    R: Replay,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<S, reqwest::Request, R>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Error::Inner)
+    }
+
+    #[inline]
+    fn call(&mut self, request: reqwest::Request) -> Self::Future {
+        self.send(request)
+    }
+}
+
+impl<S, R: Replay> Auth<S, R> {
+    /// Sends a request with the token it needs: at once if that is at hand, else when it is.
+    #[inline]
+    fn send<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, R>
+    where
+        S: Service<Req> + Clone,
+        Req: Outgoing,
+    {
+        let found = self.lane.shared.routes.find(&request.target());
+        if let Found::Route(route) = found
+            && request.spec().is_none()
+            && let Some((header, generation)) = self.at_hand(route)
+        {
+            return self.send_with(request, header, self.sent(route, generation, None));
+        }
+        self.send_otherwise(request, found)
+    }
+
+    /// The header value for a route, if its token can be sent now. No lock, no allocation.
+    #[inline]
+    fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
+        let now = self.lane.shared.cache.now();
+        if let Some(Some(memo)) = self.memos.get(route as usize)
+            && memo.slot.generation() == memo.generation
+            && memo.serves(now)
+            && let Some(hits) = &self.lane.hits
+        {
+            hits.hit();
+            return Some((memo.header.clone(), memo.generation));
+        }
+        self.take_in_hand(route, now)
+    }
+
+    /// The same from the cache, and from the second time on with a copy for this handle alone.
+    #[cold]
+    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<(HeaderValue, u64)> {
+        let shared = Arc::clone(&self.lane.shared);
+        let slot = shared.slot(route).ok()?;
+        let token = shared.cache.without_waiting(slot, now)?;
+        if !token.further_headers().is_empty() {
+            return None;
+        }
+        let generation = token.generation();
+        if !mem::replace(&mut self.used, true) {
+            shared.cache.count_hit();
+            return Some((token.header_value().clone(), generation));
+        }
+        if self.lane.hits.is_none() || self.memos.is_empty() {
+            let hits = Some(shared.cache.local_hits());
+            let shared = Arc::clone(&shared);
+            self.lane = Arc::new(Lane { shared, hits });
+            self.memos
+                .resize_with(self.lane.shared.stops.len(), || None);
+        }
+        let memo = Memo {
+            slot: Arc::clone(slot),
+            generation,
+            refresh: token.times().refresh,
+            end: token.times().end,
+            header: token.private_header(),
+        };
+        let header = memo.header.clone();
+        if let Some(place) = self.memos.get_mut(route as usize) {
+            *place = Some(memo);
+        }
+        if let Some(hits) = &self.lane.hits {
+            hits.hit();
+        }
+        Some((header, generation))
+    }
+
+    /// Sends a request with this token, on the service as it is: it was made ready for this.
+    #[inline]
+    fn send_with<Req>(
+        &mut self,
+        mut request: Req,
+        header: HeaderValue,
+        sent: Sent,
+    ) -> ResponseFuture<S, Req, R>
+    where
+        S: Service<Req> + Clone,
+        Req: Outgoing,
+    {
+        let spare = self.replay.keep(&self.inner, &request);
+        // One look at the map for both questions: is there one, and where does it go.
+        if request.headers_mut().append(AUTHORIZATION, header) {
+            take_back(&mut request);
+            return ResponseFuture::plain(self.inner.call(request));
+        }
+        ResponseFuture::sent(self.inner.call(request), sent, spare)
+    }
+
+    /// The ways that are not the usual one.
+    #[cold]
+    fn send_otherwise<Req>(&mut self, mut request: Req, found: Found) -> ResponseFuture<S, Req, R>
+    where
+        S: Service<Req> + Clone,
+        Req: Outgoing,
+    {
+        // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
+        let listed = !matches!(found, Found::Unlisted) || request.spec().is_some();
+        if !listed || request.headers().contains_key(AUTHORIZATION) {
+            return ResponseFuture::plain(self.inner.call(request));
+        }
+        let (route, slot) = match self.place(&request, found) {
+            Ok(place) => place,
+            Err(error) => return ResponseFuture::failed(error),
+        };
+        let own = request.spec().is_some().then(|| Arc::clone(&slot));
+        let cache = &self.lane.shared.cache;
+        if let Some(token) = cache.without_waiting(&slot, cache.now()) {
+            cache.count_hit();
+            let sent = self.sent(route, token.generation(), own);
+            let spare = self.replay.keep(&self.inner, &request);
+            token.apply(request.headers_mut());
+            return ResponseFuture::sent(self.inner.call(request), sent, spare);
+        }
+        // Nothing holds a reserved slot while a token is fetched: the ready service goes, a clone takes its place.
+        let waiting = cache.waiting(slot, false);
+        let unready = self.inner.clone();
+        drop(mem::replace(&mut self.inner, unready));
+        ResponseFuture::detour(Detour {
+            step: Step::Fetch(waiting),
+            service: self.inner.clone(),
+            request: Some(request),
+            sent: self.sent(route, 0, own),
+            trip: Trip::First(self.replay.clone()),
+        })
+    }
+
+    /// Which route a request is on, and which slot has its token.
+    fn place<Req: Outgoing>(
+        &self,
+        request: &Req,
+        found: Found,
+    ) -> Result<(u32, Arc<Slot>), TokenError> {
+        let shared = &self.lane.shared;
+        match (found, request.spec()) {
+            (Found::Refused(error), _) => Err(error),
+            (Found::Unlisted, _) => Err(TokenError::configuration(
+                "the request asks for a token, and no route names its origin: add a route, or take the spec off",
+            )),
+            (Found::Route(route), Some(spec)) => Ok((route, shared.cache.slot(spec)?)),
+            (Found::Route(route), None) => Ok((route, Arc::clone(shared.slot(route)?))),
+        }
+    }
+
+    #[inline]
+    fn sent(&self, route: u32, generation: u64, own: Option<Arc<Slot>>) -> Sent {
+        Sent {
+            lane: Arc::clone(&self.lane),
+            route,
+            generation,
+            own,
+        }
+    }
+}
+
+impl Memo {
+    /// Fresh, or stale with nothing to be done about it just now.
+    #[inline]
+    fn serves(&self, now: Moment) -> bool {
+        !self.refresh.has_come(now) || (self.slot.is_quiet(now) && !self.end.has_come(now))
+    }
+}
+
+impl Sent {
+    #[inline]
+    fn slot(&self) -> Result<&Arc<Slot>, TokenError> {
+        match &self.own {
+            Some(slot) => Ok(slot),
+            None => self.lane.shared.slot(self.route),
+        }
+    }
+
+    /// What the response says about the token, if it comes from where the token went.
+    #[inline]
+    fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
+        let verdict = verdict::judge(response.status(), response.headers());
+        if matches!(verdict, Verdict::Pass) {
+            if let Ok(slot) = self.slot() {
+                slot.accepted(self.generation);
+            }
+            return verdict;
+        }
+        // A redirect that the client followed may lead elsewhere; what is said there is nothing to us.
+        let foreign = response
+            .from()
+            .is_some_and(|from| !self.lane.shared.routes.is_origin_of(self.route, &from));
+        if foreign { Verdict::Pass } else { verdict }
+    }
+
+    /// What came of it was good: the refusal was a true one, and costs nothing.
+    fn vindicate(&self, dropped: bool) {
+        if let (true, Ok(slot)) = (dropped, self.slot()) {
+            slot.vindicate();
+        }
+    }
+
+    /// Tells the caller, and the log, what was done about a refusal.
+    fn note<Res: Incoming>(&self, response: &mut Res, recovery: Recovery) {
+        let spec = self.slot().map(|slot| slot.spec());
+        debug!(
+            target: "tower_bearer",
+            ?spec, generation = self.generation, status = response.status().as_u16(), recovery = recovery.as_str(),
+            "a response refused the token"
+        );
+        response.note(recovery);
+    }
+}
+
+/// Takes our header off again: the caller had put one there.
+#[cold]
+fn take_back<Req: Outgoing>(request: &mut Req) {
+    let headers = request.headers_mut();
+    let mut values: Vec<HeaderValue> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    values.pop();
+    headers.remove(AUTHORIZATION);
+    for value in values {
+        headers.append(AUTHORIZATION, value);
+    }
+}
+
+pin_project! {
+    /// The response to come, of a request that bears its token.
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct ResponseFuture<S, Req, R = Twice>
+    where
+        S: Service<Req>,
+        R: Replay,
+    {
+        #[pin]
+        state: State<S::Future, R::Spare<S, Req>, Box<Detour<S, Req, S::Response, R>>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, Spare, Detour> {
+        // The request is with the client. Without `with`, it bears no token of ours.
+        Sent {
+            #[pin]
+            future: F,
+            with: Option<(Sent, Spare)>,
+        },
+        // It waits for a token, its first or its second, and then for the client to be ready.
+        Detour {
+            detour: Detour,
+        },
+        // It is with the client for the second time.
+        SentAgain {
+            #[pin]
+            future: F,
+            sent: Sent,
+            // Whether it was this very request whose refusal took the first token out of service.
+            dropped: bool,
+        },
+        // It must not be sent.
+        Failed {
+            error: Option<TokenError>,
+        },
+    }
+}
+
+/// A request that can't be sent before there is a token.
+struct Detour<S, Req, Res, R> {
+    step: Step,
+    service: S,
+    request: Option<Req>,
+    sent: Sent,
+    trip: Trip<Res, R>,
+}
+
+enum Step {
+    /// The token is on its way.
+    Fetch(Waiting),
+    /// It is here; the client is not ready yet.
+    Ready(Token),
+}
+
+enum Trip<Res, R> {
+    /// The request was not sent yet.
+    First(R),
+    /// It was refused; the first answer is kept for as long as there may be no second one.
+    Again { refused: Option<Res>, dropped: bool },
+}
+
+impl<S, Req, R> Future for ResponseFuture<S, Req, R>
+where
+    S: Service<Req> + Clone,
+    S::Response: Incoming,
+    Req: Outgoing,
+    R: Replay,
+{
+    type Output = Result<S::Response, Error<S::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Sent { future, with } => {
+                    // An error of the client's own says nothing about the token.
+                    let mut response = ready!(future.poll(cx)).map_err(Error::Inner)?;
+                    let Some((sent, spare)) = with else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    match sent.judge(&response) {
+                        Verdict::Pass => return Poll::Ready(Ok(response)),
+                        Verdict::Rejected => {}
+                        wanted => {
+                            sent.note(&mut response, Recovery::Wanted(wanted));
+                            return Poll::Ready(Ok(response));
+                        }
+                    }
+                    match recover(response, sent, R::take(spare)) {
+                        // The client's future goes here, and the permits that it may hold.
+                        Ok(detour) => State::Detour { detour },
+                        Err(response) => return Poll::Ready(Ok(response)),
+                    }
+                }
+
+                StateProjection::Detour { detour } => match &mut detour.step {
+                    Step::Fetch(waiting) => {
+                        let outcome = ready!(waiting.as_mut().poll(cx));
+                        if let Err(end) = detour.arrived(outcome) {
+                            return Poll::Ready(end.map_err(Error::Token));
+                        }
+                        continue;
+                    }
+                    Step::Ready(_) => {
+                        ready!(detour.service.poll_ready(cx)).map_err(Error::Inner)?;
+                        detour.send().unwrap_or_else(State::failed)
+                    }
+                },
+
+                StateProjection::SentAgain {
+                    future,
+                    sent,
+                    dropped,
+                } => {
+                    let mut response = ready!(future.poll(cx)).map_err(Error::Inner)?;
+                    // At most once: whatever this answer says is the caller's.
+                    let recovery = match sent.judge(&response) {
+                        Verdict::Pass => {
+                            sent.vindicate(*dropped);
+                            Recovery::Recovered
+                        }
+                        Verdict::Rejected => Recovery::RefusedAgain,
+                        wanted => Recovery::Wanted(wanted),
+                    };
+                    sent.note(&mut response, recovery);
+                    return Poll::Ready(Ok(response));
+                }
+
+                StateProjection::Failed { error } => {
+                    return Poll::Ready(Err(Error::Token(error.take().unwrap_or_else(spent))));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+type DetourOf<S, Req, R> = Detour<S, Req, <S as Service<Req>>::Response, R>;
+type StateOf<S, Req, R> =
+    State<<S as Service<Req>>::Future, <R as Replay>::Spare<S, Req>, Box<DetourOf<S, Req, R>>>;
+
+/// Takes the refused token out of service and sets out for another; or hands the refusal on, with the reason.
+fn recover<S, Req, R>(
+    mut response: S::Response,
+    sent: &Sent,
+    kept: Option<(S, Req)>,
+) -> Result<Box<DetourOf<S, Req, R>>, S::Response>
+where
+    S: Service<Req>,
+    S::Response: Incoming,
+{
+    let cache = &sent.lane.shared.cache;
+    let Ok(slot) = sent.slot().cloned() else {
+        return Err(response);
+    };
+    let dropped = match cache.reject_generation(&slot, sent.generation) {
+        Rejection::Dropped => true,
+        Rejection::Superseded => false,
+        Rejection::Disbelieved => {
+            sent.note(&mut response, Recovery::TooManyRefusals);
+            return Err(response);
+        }
+    };
+    // If there is none at hand, this sets out for one, so that whoever comes next waits less.
+    let at_hand = cache.without_waiting(&slot, cache.now());
+    let Some((service, request)) = kept else {
+        if dropped {
+            slot.vindicate_later();
+        }
+        sent.note(&mut response, Recovery::NotReplayable);
+        return Err(response);
+    };
+    let mut detour = Box::new(Detour {
+        step: Step::Fetch(cache.waiting(slot, at_hand.is_some())),
+        service,
+        request: Some(request),
+        sent: sent.clone(),
+        trip: Trip::Again {
+            refused: Some(response),
+            dropped,
+        },
+    });
+    let Some(token) = at_hand else {
+        return Ok(detour);
+    };
+    match detour.arrived(Ok(token)) {
+        Ok(()) => Ok(detour),
+        Err(Ok(response)) => Err(response),
+        Err(Err(_)) => Ok(detour),
+    }
+}
+
+impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
+    /// The wait for the token is over. An error is the end of the way, with what the caller gets.
+    fn arrived(
+        &mut self,
+        outcome: Result<Token, TokenError>,
+    ) -> Result<(), Result<Res, TokenError>> {
+        let refused = match &mut self.trip {
+            Trip::First(_) => None,
+            Trip::Again { refused, .. } => refused.take(),
+        };
+        let reason = match outcome {
+            Ok(token) if refused.is_none() || token.differs_from(self.sent.generation) => {
+                // What is left of the first answer goes before the client is asked again: its connection is in it.
+                drop(refused);
+                self.step = Step::Ready(token);
+                return Ok(());
+            }
+            Ok(_) => Recovery::SameToken,
+            Err(error) if refused.is_none() => return Err(Err(error)),
+            Err(error) => Recovery::NoToken(error),
+        };
+        let Some(mut response) = refused else {
+            return Err(Err(spent()));
+        };
+        self.sent.note(&mut response, reason);
+        Err(Ok(response))
+    }
+}
+
+impl<S, Req, R> DetourOf<S, Req, R>
+where
+    S: Service<Req> + Clone,
+    Req: Outgoing,
+    R: Replay,
+{
+    /// The token is here and the client is ready.
+    fn send(&mut self) -> Result<StateOf<S, Req, R>, TokenError> {
+        let (Step::Ready(token), Some(mut request)) = (&self.step, self.request.take()) else {
+            return Err(spent());
+        };
+        let mut sent = self.sent.clone();
+        sent.generation = token.generation();
+        match &self.trip {
+            Trip::First(replay) => {
+                let spare = replay.keep(&self.service, &request);
+                token.apply(request.headers_mut());
+                let future = self.service.call(request);
+                let with = Some((sent, spare));
+                Ok(State::Sent { future, with })
+            }
+            Trip::Again { dropped, .. } => {
+                let dropped = *dropped;
+                token.apply(request.headers_mut());
+                sent.lane.shared.cache.count_replay();
+                let future = self.service.call(request);
+                Ok(State::SentAgain {
+                    future,
+                    sent,
+                    dropped,
+                })
+            }
+        }
+    }
+}
+
+impl<F, Spare, Detour> State<F, Spare, Detour> {
+    fn failed(error: TokenError) -> Self {
+        let error = Some(error);
+        Self::Failed { error }
+    }
+}
+
+impl<S, Req, R> ResponseFuture<S, Req, R>
+where
+    S: Service<Req>,
+    R: Replay,
+{
+    #[inline]
+    fn sent(future: S::Future, sent: Sent, spare: R::Spare<S, Req>) -> Self {
+        let with = Some((sent, spare));
+        let state = State::Sent { future, with };
+        Self { state }
+    }
+
+    fn plain(future: S::Future) -> Self {
+        let state = State::Sent { future, with: None };
+        Self { state }
+    }
+
+    fn detour(detour: DetourOf<S, Req, R>) -> Self {
+        let detour = Box::new(detour);
+        let state = State::Detour { detour };
+        Self { state }
+    }
+
+    fn failed(error: TokenError) -> Self {
+        let state = State::failed(error);
+        Self { state }
+    }
+}
+
+impl<S, Req, R> fmt::Debug for ResponseFuture<S, Req, R>
+where
+    S: Service<Req>,
+    R: Replay,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture(_)")
+    }
+}
+
+fn spent() -> TokenError {
+    TokenError::configuration("the response future was polled again after its end: poll it once")
+}
