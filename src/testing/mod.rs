@@ -51,6 +51,9 @@
 //! [`AuthorizationServer::wait_for_requests`] and [`AuthorizationServer::hold`] (and the same two of [`Api`]) put events in order:
 //! hold, send, wait until the requests have arrived, change something, release.
 //!
+//! Lifetimes and delays go by Tokio's clock. Pause it with care: a paused clock jumps ahead whenever every task waits, be it for
+//! a socket.
+//!
 //! # Not for anything but tests
 //! The servers listen on loopback only, keep every token that they issued and every request in memory, and have no limits.
 

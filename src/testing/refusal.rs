@@ -1,6 +1,6 @@
 //! The errors of RFC 6749, section 5.2, and how they are answered.
 
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
@@ -48,6 +48,15 @@ impl Refusal {
         }
     }
 
+    /// RFC 6749, section 3.2: "The client MUST use the HTTP "POST" method when making access token requests."
+    pub(super) fn wrong_method() -> Self {
+        let refusal = Self::invalid_request("the method has to be POST");
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            ..refusal
+        }
+    }
+
     pub(super) fn server_error(description: &'static str) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -58,6 +67,11 @@ impl Refusal {
     pub(super) fn into_response(self) -> Response<AnswerBody> {
         let body = json!({ "error": self.error, "error_description": self.description });
         let mut response = json_answer(self.status, &body);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
+        }
         if self.challenge {
             response.headers_mut().insert(
                 WWW_AUTHENTICATE,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -77,13 +76,12 @@ impl TokenService {
     async fn token(
         &self,
         parts: &Parts,
-        body: &Bytes,
+        form: &Form,
         connection: &Connection,
     ) -> Response<AnswerBody> {
-        let form = Form::parse(body);
         let entry = self.calls.add(|| TokenCall {
             form: form.clone().into_pairs(),
-            auth: AuthMethod::of(&parts.headers, &form),
+            auth: AuthMethod::of(&parts.headers, form),
             headers: parts.headers.clone(),
             version: parts.version,
             connection: connection.id(),
@@ -94,7 +92,7 @@ impl TokenService {
             *grants.entry(grant.to_owned()).or_default() += 1;
         }
         let fault = self.stage.arrive();
-        let proper = async { self.issue(parts, &form) };
+        let proper = async { self.issue(parts, form) };
         let response = self
             .stage
             .perform(fault.as_deref(), connection, proper)
@@ -105,18 +103,13 @@ impl TokenService {
     }
 
     fn issue(&self, parts: &Parts, form: &Form) -> Response<AnswerBody> {
-        match answer_form(parts, form, |headers, form| {
-            self.issuer.token(headers, form)
-        }) {
-            Ok(answer) => {
-                self.issued.fetch_add(1, Ordering::Relaxed);
-                answer
-            }
-            Err(refused) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                refused
-            }
-        }
+        let answer = checked(parts).and_then(|()| self.issuer.token(&parts.headers, form));
+        let counter = match answer {
+            Ok(_) => &self.issued,
+            Err(_) => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        worded(answer)
     }
 
     /// RFC 8414, and what OpenID Connect Discovery has in common with it.
@@ -152,41 +145,41 @@ impl App for TokenService {
             return Refusal::invalid_request("the body is too long, or broke off").into_response();
         };
         let body = body.to_bytes();
-        let either = |answer: Result<_, _>| answer.unwrap_or_else(|refused| refused);
+        let (headers, form) = (&parts.headers, || Form::parse(&body));
         match parts.uri.path() {
-            TOKEN => self.token(&parts, &body, connection).await,
-            INTROSPECT => either(answer_form(&parts, &Form::parse(&body), |headers, form| {
-                self.issuer.introspect(headers, form)
-            })),
-            REVOKE => either(answer_form(&parts, &Form::parse(&body), |headers, form| {
-                self.issuer.revocation(headers, form)
-            })),
+            TOKEN => self.token(&parts, &form(), connection).await,
+            INTROSPECT => {
+                worded(checked(&parts).and_then(|()| self.issuer.introspect(headers, &form())))
+            }
+            REVOKE => {
+                worded(checked(&parts).and_then(|()| self.issuer.revocation(headers, &form())))
+            }
             OPENID_METADATA | OAUTH_METADATA => match parts.method {
                 Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata()),
-                _ => wrong_method("GET"),
+                _ => status(StatusCode::METHOD_NOT_ALLOWED),
             },
             _ => status(StatusCode::NOT_FOUND),
         }
     }
 }
 
-/// Checks that it is a form that was posted, and words the answer.
-fn answer_form(
-    parts: &Parts,
-    form: &Form,
-    answer: impl FnOnce(&HeaderMap, &Form) -> Result<Value, Refusal>,
-) -> Result<Response<AnswerBody>, Response<AnswerBody>> {
+/// Is it a form that was posted?
+fn checked(parts: &Parts) -> Result<(), Refusal> {
     if parts.method != Method::POST {
-        return Err(wrong_method("POST"));
+        return Err(Refusal::wrong_method());
     }
     if !is_form(&parts.headers) {
-        return Err(
-            Refusal::invalid_request("the body is no form by its content type").into_response(),
-        );
+        return Err(Refusal::invalid_request(
+            "the body is no form by its content type",
+        ));
     }
-    match answer(&parts.headers, form) {
-        Ok(answer) => Ok(json_answer(StatusCode::OK, &answer)),
-        Err(refusal) => Err(refusal.into_response()),
+    Ok(())
+}
+
+fn worded(answer: Result<Value, Refusal>) -> Response<AnswerBody> {
+    match answer {
+        Ok(answer) => json_answer(StatusCode::OK, &answer),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
@@ -199,14 +192,6 @@ fn is_form(headers: &HeaderMap) -> bool {
     essence
         .trim()
         .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-fn wrong_method(right: &'static str) -> Response<AnswerBody> {
-    let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(right));
-    response
 }
 
 fn status(status: StatusCode) -> Response<AnswerBody> {
