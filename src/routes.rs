@@ -203,7 +203,7 @@ pub struct Target<'a> {
 
 /// A request's scheme, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// `https`
     Https,
     /// `http`

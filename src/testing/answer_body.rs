@@ -1,0 +1,133 @@
+//! The body of an answer: at once, byte by byte, or as many blanks as were ordered.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+#[derive(Debug)]
+pub(super) struct AnswerBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Whole(Bytes),
+    Drip {
+        left: Bytes,
+        pause: Duration,
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+    Blanks {
+        left: u64,
+    },
+}
+
+impl AnswerBody {
+    pub(super) fn empty() -> Self {
+        Self::from(Bytes::new())
+    }
+
+    /// So many blanks, their number unannounced. JSON may start with blanks: a reader has to read on.
+    pub(super) fn blanks(count: u64) -> Self {
+        Self(Kind::Blanks { left: count })
+    }
+
+    /// The same bytes, one at a time, each after a pause.
+    pub(super) fn dripping(self, pause: Duration) -> Self {
+        match self.0 {
+            Kind::Whole(left) => Self(Kind::Drip {
+                left,
+                pause,
+                timer: None,
+            }),
+            other => Self(other),
+        }
+    }
+}
+
+impl From<Bytes> for AnswerBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(Kind::Whole(bytes))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = match &mut self.0 {
+            Kind::Whole(bytes) => std::mem::take(bytes),
+            Kind::Drip { left, .. } if left.is_empty() => Bytes::new(),
+            Kind::Drip { left, pause, timer } => {
+                ready!(
+                    timer
+                        .get_or_insert_with(|| Box::pin(sleep(*pause)))
+                        .as_mut()
+                        .poll(context)
+                );
+                *timer = None;
+                left.split_to(1)
+            }
+            Kind::Blanks { left } => {
+                let chunk = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(BLANKS.len());
+                *left -= chunk as u64;
+                Bytes::from_static(&BLANKS[..chunk])
+            }
+        };
+        if data.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(left) | Kind::Drip { left, .. } => left.is_empty(),
+            Kind::Blanks { left } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(left) | Kind::Drip { left, .. } => SizeHint::with_exact(left.len() as u64),
+            Kind::Blanks { .. } => SizeHint::default(),
+        }
+    }
+}
+
+static BLANKS: [u8; 16 << 10] = [b' '; 16 << 10];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn every_kind_of_body_has_as_many_bytes_as_it_should() {
+        let bytes = Bytes::from_static(b"abc");
+        let whole = AnswerBody::from(bytes.clone())
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
+        let drip = AnswerBody::from(bytes.clone()).dripping(Duration::from_millis(1));
+        assert_eq!(drip.size_hint().exact(), Some(3));
+        let drip = drip.collect().await.unwrap().to_bytes();
+        let huge = AnswerBody::blanks(40_000)
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
+        assert_eq!((whole, drip, huge.len()), (bytes.clone(), bytes, 40_000));
+        assert!(AnswerBody::empty().is_end_stream());
+    }
+}

@@ -1,0 +1,221 @@
+//! The API over HTTP: reads, judges, echoes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::answer_body::AnswerBody;
+use super::api_call::{ApiCall, ApiCounts};
+use super::issuer::Issuer;
+use super::protection::{Judgement, Presented, Protection};
+use super::recorder::Recorder;
+use super::server::{App, Connection};
+use super::stage::Stage;
+
+#[derive(Debug)]
+pub(super) struct ApiService {
+    pub(super) stage: Stage,
+    pub(super) calls: Recorder<ApiCall>,
+    pub(super) always_unauthorized: AtomicBool,
+    issuer: Arc<Issuer>,
+    protection: Protection,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    ok: AtomicU64,
+    unauthorized: AtomicU64,
+    forbidden: AtomicU64,
+    with_token: AtomicU64,
+    without_token: AtomicU64,
+    connections: AtomicU64,
+    body_bytes: AtomicU64,
+}
+
+impl ApiService {
+    pub(super) fn new(issuer: Arc<Issuer>, protection: Protection) -> Self {
+        Self {
+            stage: Stage::default(),
+            calls: Recorder::new(),
+            always_unauthorized: AtomicBool::new(false),
+            issuer,
+            protection,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> ApiCounts {
+        let counters = &self.counters;
+        ApiCounts {
+            requests: self.stage.requests(),
+            ok: counters.ok.load(Ordering::Relaxed),
+            unauthorized: counters.unauthorized.load(Ordering::Relaxed),
+            forbidden: counters.forbidden.load(Ordering::Relaxed),
+            with_token: counters.with_token.load(Ordering::Relaxed),
+            without_token: counters.without_token.load(Ordering::Relaxed),
+            faulted: self.stage.faulted(),
+            connections: counters.connections.load(Ordering::Relaxed),
+            body_bytes: counters.body_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn reset(&self) {
+        self.stage.reset();
+        self.calls.clear();
+        let Counters {
+            ok,
+            unauthorized,
+            forbidden,
+            with_token,
+            without_token,
+            connections,
+            body_bytes,
+        } = &self.counters;
+        for counter in [
+            ok,
+            unauthorized,
+            forbidden,
+            with_token,
+            without_token,
+            connections,
+            body_bytes,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The token is judged when the answer is due, not when the request arrives.
+    fn answer(&self, parts: &Parts, body: Bytes) -> Response<AnswerBody> {
+        let presented = Presented::of(&parts.headers);
+        match self.judge(parts, &presented) {
+            Judgement::Pass => {
+                let mut response = Response::new(AnswerBody::from(body));
+                if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
+                    response
+                        .headers_mut()
+                        .insert(CONTENT_TYPE, content_type.clone());
+                }
+                response
+            }
+            // RFC 6750, section 3.1: "If the request lacks any authentication information [...], the resource server SHOULD NOT
+            // include an error code or other error information."
+            Judgement::NoToken => challenge(StatusCode::UNAUTHORIZED, "Bearer"),
+            Judgement::InvalidToken => {
+                challenge(StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\"")
+            }
+            Judgement::InsufficientScope(scope) => challenge(
+                StatusCode::FORBIDDEN,
+                &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
+            ),
+        }
+    }
+
+    fn judge(&self, parts: &Parts, presented: &Presented<'_>) -> Judgement {
+        if self.always_unauthorized.load(Ordering::Relaxed) {
+            return match presented {
+                Presented::Nothing => Judgement::NoToken,
+                _ => Judgement::InvalidToken,
+            };
+        }
+        self.protection.judge(
+            parts.uri.path(),
+            presented,
+            &self.issuer.tokens(),
+            Instant::now(),
+        )
+    }
+
+    fn record(&self, parts: &Parts, connection: &Connection) -> ApiCall {
+        ApiCall {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            headers: parts.headers.clone(),
+            body: Bytes::new(),
+            token: match Presented::of(&parts.headers) {
+                Presented::Bearer(token) => Some(token.to_owned()),
+                _ => None,
+            },
+            connection: connection.id(),
+            status: None,
+        }
+    }
+
+    fn count_answer(&self, status: StatusCode) {
+        let counter = match status {
+            StatusCode::UNAUTHORIZED => &self.counters.unauthorized,
+            StatusCode::FORBIDDEN => &self.counters.forbidden,
+            status if status.is_success() => &self.counters.ok,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl App for ApiService {
+    fn connected(&self) {
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request has arrived with its head; the body may take its time.
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Response<AnswerBody> {
+        let (parts, body) = request.into_parts();
+        let counter = match parts.headers.contains_key(AUTHORIZATION) {
+            true => &self.counters.with_token,
+            false => &self.counters.without_token,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let entry = self.calls.add(|| self.record(&parts, connection));
+        let fault = self.stage.arrive();
+
+        // An unread body is kept until the answer stands: dropped earlier, it would be drained or cut off.
+        let mut unread = Some(body);
+        let mut read = Bytes::new();
+        if fault.as_ref().is_none_or(|fault| fault.reads_body())
+            && let Some(body) = unread.take()
+        {
+            let Ok(body) = body.collect().await else {
+                return challenge(StatusCode::BAD_REQUEST, "Bearer error=\"invalid_request\"");
+            };
+            read = body.to_bytes();
+            self.counters
+                .body_bytes
+                .fetch_add(read.len() as u64, Ordering::Relaxed);
+            if !read.is_empty() {
+                self.calls.amend(entry, |call| call.body = read.clone());
+            }
+        }
+
+        let proper = async { self.answer(&parts, read) };
+        let response = self
+            .stage
+            .perform(fault.as_deref(), connection, proper)
+            .await;
+        self.count_answer(response.status());
+        self.calls
+            .amend(entry, |call| call.status = Some(response.status()));
+        response
+    }
+}
+
+fn challenge(status: StatusCode, challenge: &str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::empty());
+    *response.status_mut() = status;
+    // Only a scope that no header can carry, set by the test, fails here.
+    if let Ok(challenge) = HeaderValue::from_str(challenge) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}

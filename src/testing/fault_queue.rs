@@ -1,0 +1,76 @@
+//! The faults that were ordered, and whose turn it is.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fault::Fault;
+
+/// First come, first served; when the queue is empty, the standing order, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct FaultQueue(Mutex<Orders>);
+
+#[derive(Debug, Default)]
+struct Orders {
+    queue: VecDeque<(usize, Arc<Fault>)>,
+    always: Option<Arc<Fault>>,
+}
+
+impl FaultQueue {
+    pub(super) fn order(&self, times: usize, fault: Fault) {
+        if times > 0 {
+            self.lock().queue.push_back((times, Arc::new(fault)));
+        }
+    }
+
+    pub(super) fn order_always(&self, fault: Fault) {
+        self.lock().always = Some(Arc::new(fault));
+    }
+
+    pub(super) fn clear(&self) {
+        *self.lock() = Orders::default();
+    }
+
+    /// The fault of the next request.
+    pub(super) fn next(&self) -> Option<Arc<Fault>> {
+        let mut orders = self.lock();
+        let Some((times, fault)) = orders.queue.front_mut() else {
+            return orders.always.clone();
+        };
+        let fault = fault.clone();
+        *times -= 1;
+        if *times == 0 {
+            orders.queue.pop_front();
+        }
+        Some(fault)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Reply;
+    use super::*;
+
+    #[test]
+    fn queue_goes_first_then_the_standing_order() {
+        let faults = FaultQueue::default();
+        faults.order_always(Fault::status(503));
+        faults.order(0, Fault::status(599));
+        faults.order(2, Fault::status(500));
+        faults.order(1, Fault::status(501));
+        let statuses: Vec<_> = (0..5).map(|_| status(&faults)).collect();
+        assert_eq!(statuses, [500, 500, 501, 503, 503].map(Some));
+        faults.clear();
+        assert_eq!(status(&faults), None);
+    }
+
+    fn status(faults: &FaultQueue) -> Option<u16> {
+        match faults.next()?.reply() {
+            Reply::Made(status, _) => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+}

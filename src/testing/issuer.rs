@@ -1,0 +1,307 @@
+//! The mind of the authorization server: its clients, its tokens, its settings. No HTTP beyond the answers it words.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderMap;
+use rustls::crypto::SecureRandom;
+use rustls::crypto::aws_lc_rs::default_provider;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::client_auth::authenticate;
+use super::form::Form;
+use super::grants;
+use super::refusal::Refusal;
+use super::token_store::{Asked, TokenStore};
+
+#[derive(Debug)]
+pub(super) struct Issuer {
+    settings: RwLock<Settings>,
+    tokens: RwLock<TokenStore>,
+    random: &'static dyn SecureRandom,
+}
+
+/// What a test may change at any time.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) clients: HashMap<String, String>,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) refresh_in: Option<Duration>,
+    pub(super) allowed_scopes: Option<Vec<String>>,
+    pub(super) repeat: bool,
+    pub(super) token_length: usize,
+}
+
+impl Issuer {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings: RwLock::new(settings),
+            tokens: RwLock::default(),
+            random: default_provider().secure_random,
+        }
+    }
+
+    /// The token endpoint's answer.
+    pub(super) fn token(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
+        let client = self.authenticate(headers, form)?;
+        let asked = grants::asked(client, form)?;
+        let settings = self.settings();
+        if let Some(allowed) = &settings.allowed_scopes
+            && !asked.scopes.iter().all(|scope| allowed.contains(scope))
+        {
+            return Err(Refusal::invalid_scope("the client may not have this scope"));
+        }
+        let scope = asked.scopes.join(" ");
+        let (token, lifetime) = self.issue(asked, &settings)?;
+
+        let mut answer = Map::new();
+        answer.insert("access_token".into(), token.into());
+        answer.insert("token_type".into(), "Bearer".into());
+        if let Some(lifetime) = lifetime {
+            answer.insert("expires_in".into(), lifetime.as_secs().into());
+        }
+        if let Some(refresh_in) = settings.refresh_in {
+            answer.insert("refresh_in".into(), refresh_in.as_secs().into());
+        }
+        if !scope.is_empty() {
+            answer.insert("scope".into(), scope.into());
+        }
+        Ok(answer.into())
+    }
+
+    /// RFC 7662.
+    pub(super) fn introspect(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
+        self.authenticate(headers, form)?;
+        let token = form.required("token")?;
+        let now = Instant::now();
+        let tokens = self.tokens();
+        let Some(issued) = tokens.find_usable(token, now) else {
+            return Ok(json!({ "active": false }));
+        };
+        let asked = &issued.asked;
+        let mut answer = json!({
+            "active": true,
+            "client_id": asked.client,
+            "scope": asked.scopes.join(" "),
+            "token_type": "Bearer",
+        });
+        let expires = issued
+            .left(now)
+            .and_then(|left| SystemTime::now().checked_add(left));
+        if let Some(Ok(expires)) = expires.map(|expires| expires.duration_since(UNIX_EPOCH)) {
+            answer["exp"] = expires.as_secs().into();
+        }
+        if !asked.resources.is_empty() || !asked.audiences.is_empty() {
+            answer["aud"] = [&asked.resources[..], &asked.audiences[..]].concat().into();
+        }
+        Ok(answer)
+    }
+
+    /// RFC 7009, section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
+    /// successfully or if the client submitted an invalid token."
+    pub(super) fn revocation(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
+        let client = self.authenticate(headers, form)?;
+        let token = form.required("token")?;
+        let foreign = self
+            .tokens()
+            .find(token)
+            .is_some_and(|issued| issued.asked.client != client);
+        if foreign {
+            return Err(Refusal::invalid_grant(
+                "the token belongs to another client",
+            ));
+        }
+        self.tokens_mut().revoke(token);
+        Ok(json!({}))
+    }
+
+    pub(super) fn settings(&self) -> RwLockReadGuard<'_, Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn settings_mut(&self) -> RwLockWriteGuard<'_, Settings> {
+        self.settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tokens(&self) -> RwLockReadGuard<'_, TokenStore> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tokens_mut(&self) -> RwLockWriteGuard<'_, TokenStore> {
+        self.tokens.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<String, Refusal> {
+        authenticate(headers, form, &self.settings().clients)
+    }
+
+    /// A token, and what is left of its life.
+    fn issue(
+        &self,
+        asked: Asked,
+        settings: &Settings,
+    ) -> Result<(String, Option<Duration>), Refusal> {
+        let now = Instant::now();
+        let token = self.new_token(settings.token_length)?;
+        // One lock for the look and the entry: of many that ask at once, all get the same.
+        let mut tokens = self.tokens_mut();
+        if settings.repeat
+            && let Some((token, left)) = tokens.latest(&asked, now)
+        {
+            return Ok((token.to_owned(), left));
+        }
+        // A lifetime beyond what the clock can hold has no end.
+        let expires = settings
+            .lifetime
+            .and_then(|lifetime| now.checked_add(lifetime));
+        tokens.add(token.clone(), asked, expires);
+        Ok((token, settings.lifetime))
+    }
+
+    /// 256 random bits, made longer if that is wanted.
+    fn new_token(&self, length: usize) -> Result<String, Refusal> {
+        let mut bits = [0; 32];
+        self.random
+            .fill(&mut bits)
+            .map_err(|_| Refusal::server_error("no randomness to be had"))?;
+        let mut token = URL_SAFE_NO_PAD.encode(bits);
+        token.extend(std::iter::repeat_n('x', length.saturating_sub(token.len())));
+        Ok(token)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            clients: HashMap::new(),
+            lifetime: Some(Duration::from_secs(3600)),
+            refresh_in: None,
+            allowed_scopes: None,
+            repeat: false,
+            token_length: 0,
+        }
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("clients", &self.clients.keys())
+            .field("lifetime", &self.lifetime)
+            .field("refresh_in", &self.refresh_in)
+            .field("allowed_scopes", &self.allowed_scopes)
+            .field("repeat", &self.repeat)
+            .field("token_length", &self.token_length)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_unique_and_as_long_as_wanted() {
+        let issuer = issuer();
+        let (one, other) = (ask(&issuer, "").unwrap(), ask(&issuer, "").unwrap());
+        assert_ne!(one["access_token"], other["access_token"]);
+        issuer.settings_mut().token_length = 4096;
+        assert_eq!(
+            ask(&issuer, "").unwrap()["access_token"]
+                .as_str()
+                .unwrap()
+                .len(),
+            4096
+        );
+    }
+
+    #[test]
+    fn answer_has_what_the_settings_say() {
+        let issuer = issuer();
+        let answer = ask(&issuer, "&scope=a+b").unwrap();
+        assert_eq!(
+            (&answer["expires_in"], &answer["scope"]),
+            (&json!(3600), &json!("a b"))
+        );
+        assert_eq!(answer.get("refresh_in"), None);
+        issuer.settings_mut().lifetime = None;
+        issuer.settings_mut().refresh_in = Some(Duration::from_secs(7));
+        let answer = ask(&issuer, "").unwrap();
+        assert_eq!(
+            (answer.get("expires_in"), &answer["refresh_in"]),
+            (None, &json!(7))
+        );
+        assert_eq!(answer.get("scope"), None);
+    }
+
+    #[test]
+    fn repeated_token_is_the_same_for_the_same_scopes_only() {
+        let issuer = issuer();
+        let first = ask(&issuer, "&scope=a+b").unwrap();
+        issuer.settings_mut().repeat = true;
+        issuer.tokens_mut().revoke_all();
+        assert_eq!(
+            ask(&issuer, "&scope=b+a").unwrap()["access_token"],
+            first["access_token"]
+        );
+        assert_ne!(
+            ask(&issuer, "&scope=a").unwrap()["access_token"],
+            first["access_token"]
+        );
+        issuer.settings_mut().repeat = false;
+        assert_ne!(
+            ask(&issuer, "&scope=a+b").unwrap()["access_token"],
+            first["access_token"]
+        );
+    }
+
+    #[test]
+    fn lifetime_beyond_the_clock_does_not_panic() {
+        let issuer = issuer();
+        issuer.settings_mut().lifetime = Some(Duration::MAX);
+        assert!(ask(&issuer, "").is_ok());
+    }
+
+    #[test]
+    fn scope_that_is_not_allowed_is_refused() {
+        let issuer = issuer();
+        issuer.settings_mut().allowed_scopes = Some(vec!["a".into()]);
+        assert!(ask(&issuer, "&scope=a").is_ok());
+        assert!(ask(&issuer, "&scope=a+b").is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_secret_and_no_token() {
+        let issuer = issuer();
+        let token = ask(&issuer, "").unwrap()["access_token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let shown = format!("{issuer:?}");
+        assert!(
+            !shown.contains("hidden") && !shown.contains(&token),
+            "{shown}"
+        );
+    }
+
+    fn issuer() -> Issuer {
+        let clients = HashMap::from([("me".to_owned(), "hidden".to_owned())]);
+        Issuer::new(Settings {
+            clients,
+            ..Settings::default()
+        })
+    }
+
+    fn ask(issuer: &Issuer, more: &str) -> Result<Value, Refusal> {
+        let form = format!("grant_type=client_credentials&client_id=me&client_secret=hidden{more}");
+        issuer.token(&HeaderMap::new(), &Form::parse(form.as_bytes()))
+    }
+}

@@ -1,0 +1,104 @@
+//! Keeps what a server was asked, in the order of arrival, until it is told to forget.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug)]
+pub(super) struct Recorder<C> {
+    on: AtomicBool,
+    record: Mutex<Record<C>>,
+}
+
+/// Where a call stands in the record, so that what becomes known later can be added.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    epoch: u64,
+    index: usize,
+}
+
+#[derive(Debug)]
+struct Record<C> {
+    epoch: u64,
+    calls: Vec<C>,
+}
+
+impl<C> Recorder<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            on: AtomicBool::new(true),
+            record: Mutex::new(Record {
+                epoch: 0,
+                calls: Vec::new(),
+            }),
+        }
+    }
+
+    pub(super) fn switch(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    /// Makes the call only if it is to be kept.
+    pub(super) fn add(&self, call: impl FnOnce() -> C) -> Option<Entry> {
+        if !self.on.load(Ordering::Relaxed) {
+            return None;
+        }
+        let call = call();
+        let mut record = self.lock();
+        record.calls.push(call);
+        Some(Entry {
+            epoch: record.epoch,
+            index: record.calls.len() - 1,
+        })
+    }
+
+    pub(super) fn amend(&self, entry: Option<Entry>, amend: impl FnOnce(&mut C)) {
+        let Some(entry) = entry else { return };
+        let mut record = self.lock();
+        if record.epoch != entry.epoch {
+            return;
+        }
+        if let Some(call) = record.calls.get_mut(entry.index) {
+            amend(call);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        let mut record = self.lock();
+        record.epoch += 1;
+        record.calls.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record<C>> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Clone> Recorder<C> {
+    pub(super) fn calls(&self) -> Vec<C> {
+        self.lock().calls.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_amendment_of_a_forgotten_call_changes_no_other() {
+        let recorder = Recorder::new();
+        let old = recorder.add(|| 1);
+        recorder.clear();
+        let new = recorder.add(|| 2);
+        recorder.amend(old, |call| *call = 10);
+        recorder.amend(new, |call| *call = 20);
+        assert_eq!(recorder.calls(), [20]);
+    }
+
+    #[test]
+    fn nothing_is_kept_while_it_is_off() {
+        let recorder = Recorder::new();
+        recorder.switch(false);
+        assert!(recorder.add(|| 1).is_none());
+        assert!(recorder.calls().is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! Accepts connections on a loopback port, in HTTP/1.1 and HTTP/2, plain or TLS, until its handle drops.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Executor, Read, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::answer_body::AnswerBody;
+
+/// What a server serves.
+pub(super) trait App: Send + Sync + 'static {
+    /// A client has connected.
+    fn connected(&self) {}
+
+    /// Answers one request. A future that never ends is an answer that never comes.
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+}
+
+/// The connection that a request came in on.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    id: u64,
+    closing: Arc<watch::Sender<bool>>,
+}
+
+/// A port that is bound, and that nobody serves yet.
+pub(super) struct Socket {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+/// A running server. Dropping it closes its port and every connection, and ends every task.
+#[derive(Debug)]
+pub(super) struct Server {
+    accepting: AbortHandle,
+}
+
+impl Connection {
+    /// Connections are counted from 1 in the order in which they were accepted.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Closes the socket, whatever is under way on it.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+impl Socket {
+    pub(super) async fn bind(tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        // `TcpListener` would panic.
+        if Handle::try_current().is_err() {
+            return Err(io::Error::other(
+                "a test server needs a running Tokio runtime",
+            ));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            address,
+            tls,
+        })
+    }
+
+    /// The origin of the server, without a trailing slash.
+    pub(super) fn origin(&self) -> String {
+        let port = self.address.port();
+        match self.tls {
+            Some(_) => format!("https://localhost:{port}"),
+            None => format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    pub(super) fn serve(self, app: Arc<impl App>) -> Server {
+        let accepting = tokio::spawn(accept(self.listener, self.tls, app)).abort_handle();
+        Server { accepting }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// The connections live in this task: when it is aborted, they are, too.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl App>) {
+    let ids = AtomicU64::new(1);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    app.connected();
+                    let id = ids.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(connect(stream, tls.clone(), app.clone(), id));
+                }
+                // Out of file descriptors, most likely: some will come free.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>, id: u64) {
+    // A socket that refuses the option works all the same.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(TokioIo::new(stream), app, id).await,
+        Some(tls) => {
+            // A client that doesn't trust the certificate ends here.
+            let Ok(stream) = tls.accept(stream).await else {
+                return;
+            };
+            serve(TokioIo::new(stream), app, id).await;
+        }
+    }
+}
+
+async fn serve<I>(io: I, app: Arc<impl App>, id: u64)
+where
+    I: Read + Write + Unpin + 'static,
+{
+    let (closing, mut closed) = watch::channel(false);
+    let connection = Connection {
+        id,
+        closing: Arc::new(closing),
+    };
+    let _on_exit = CloseOnDrop(connection.clone());
+    let http = http(closed.clone());
+    let service = service_fn(move |request| {
+        let (app, connection) = (app.clone(), connection.clone());
+        async move { Ok::<_, Infallible>(app.respond(request, &connection).await) }
+    });
+    tokio::select! {
+        // An error here is a client that went away or broke the protocol.
+        _ = http.serve_connection(io, service) => {}
+        _ = closed.changed() => {}
+    }
+}
+
+/// Both protocols, with HTTP/2's guards against a flood lifted: tests flood on purpose.
+fn http(closed: watch::Receiver<bool>) -> auto::Builder<UntilClosed> {
+    let mut http = auto::Builder::new(UntilClosed(closed));
+    http.http2()
+        .max_concurrent_streams(FLOOD as u32)
+        .max_pending_accept_reset_streams(FLOOD)
+        .max_local_error_reset_streams(FLOOD)
+        .max_header_list_size(1 << 20);
+    http
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks that end with the connection.
+#[derive(Clone)]
+struct UntilClosed(watch::Receiver<bool>);
+
+impl<F> Executor<F> for UntilClosed
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let mut closed = self.0.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stream => {}
+                _ = closed.changed() => {}
+            }
+        });
+    }
+}
+
+struct CloseOnDrop(Connection);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+const FLOOD: usize = 100_000;

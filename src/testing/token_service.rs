@@ -1,0 +1,208 @@
+//! The authorization server's endpoints over HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::answer_body::AnswerBody;
+use super::client_auth::AuthMethod;
+use super::form::Form;
+use super::grants;
+use super::issuer::Issuer;
+use super::json_answer::json_answer;
+use super::recorder::Recorder;
+use super::refusal::Refusal;
+use super::server::{App, Connection};
+use super::stage::Stage;
+use super::token_call::{TokenCall, TokenCounts};
+
+#[derive(Debug)]
+pub(super) struct TokenService {
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) origin: String,
+    pub(super) stage: Stage,
+    pub(super) calls: Recorder<TokenCall>,
+    issued: AtomicU64,
+    refused: AtomicU64,
+    grants: Mutex<BTreeMap<String, u64>>,
+}
+
+impl TokenService {
+    pub(super) fn new(issuer: Arc<Issuer>, origin: String) -> Self {
+        Self {
+            issuer,
+            origin,
+            stage: Stage::default(),
+            calls: Recorder::new(),
+            issued: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            grants: Mutex::default(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> TokenCounts {
+        TokenCounts {
+            requests: self.stage.requests(),
+            issued: self.issued.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            faulted: self.stage.faulted(),
+            grants: self
+                .grants
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+
+    pub(super) fn reset(&self) {
+        self.stage.reset();
+        self.calls.clear();
+        self.issued.store(0, Ordering::Relaxed);
+        self.refused.store(0, Ordering::Relaxed);
+        self.grants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// A request has arrived once its form has: a test that saw it arrive finds it in the record.
+    async fn token(
+        &self,
+        parts: &Parts,
+        form: &Form,
+        connection: &Connection,
+    ) -> Response<AnswerBody> {
+        let entry = self.calls.add(|| TokenCall {
+            form: form.clone().into_pairs(),
+            auth: AuthMethod::of(&parts.headers, form),
+            headers: parts.headers.clone(),
+            version: parts.version,
+            connection: connection.id(),
+            status: None,
+        });
+        if let Ok(Some(grant)) = form.one("grant_type") {
+            let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+            *grants.entry(grant.to_owned()).or_default() += 1;
+        }
+        let fault = self.stage.arrive();
+        let proper = async { self.issue(parts, form) };
+        let response = self
+            .stage
+            .perform(fault.as_deref(), connection, proper)
+            .await;
+        self.calls
+            .amend(entry, |call| call.status = Some(response.status()));
+        response
+    }
+
+    fn issue(&self, parts: &Parts, form: &Form) -> Response<AnswerBody> {
+        let answer = checked(parts).and_then(|()| self.issuer.token(&parts.headers, form));
+        let counter = match answer {
+            Ok(_) => &self.issued,
+            Err(_) => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        worded(answer)
+    }
+
+    /// RFC 8414, and what OpenID Connect Discovery has in common with it.
+    fn metadata(&self) -> Value {
+        let origin = &self.origin;
+        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        let mut metadata = json!({
+            "issuer": origin,
+            "token_endpoint": format!("{origin}{TOKEN}"),
+            "token_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint": format!("{origin}{INTROSPECT}"),
+            "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint": format!("{origin}{REVOKE}"),
+            "revocation_endpoint_auth_methods_supported": methods,
+            "grant_types_supported": grants::NAMES,
+            "response_types_supported": [],
+        });
+        if let Some(scopes) = &self.issuer.settings().allowed_scopes {
+            metadata["scopes_supported"] = json!(scopes);
+        }
+        metadata
+    }
+}
+
+impl App for TokenService {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Response<AnswerBody> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = Limited::new(body, MAX_FORM).collect().await else {
+            return Refusal::invalid_request("the body is too long, or broke off").into_response();
+        };
+        let body = body.to_bytes();
+        let (headers, form) = (&parts.headers, || Form::parse(&body));
+        match parts.uri.path() {
+            TOKEN => self.token(&parts, &form(), connection).await,
+            INTROSPECT => {
+                worded(checked(&parts).and_then(|()| self.issuer.introspect(headers, &form())))
+            }
+            REVOKE => {
+                worded(checked(&parts).and_then(|()| self.issuer.revocation(headers, &form())))
+            }
+            OPENID_METADATA | OAUTH_METADATA => match parts.method {
+                Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata()),
+                _ => status(StatusCode::METHOD_NOT_ALLOWED),
+            },
+            _ => status(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+/// Is it a form that was posted?
+fn checked(parts: &Parts) -> Result<(), Refusal> {
+    if parts.method != Method::POST {
+        return Err(Refusal::wrong_method());
+    }
+    if !is_form(&parts.headers) {
+        return Err(Refusal::invalid_request(
+            "the body is no form by its content type",
+        ));
+    }
+    Ok(())
+}
+
+fn worded(answer: Result<Value, Refusal>) -> Response<AnswerBody> {
+    match answer {
+        Ok(answer) => json_answer(StatusCode::OK, &answer),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence
+        .trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+fn status(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::empty());
+    *response.status_mut() = status;
+    response
+}
+
+pub(super) const TOKEN: &str = "/token";
+const INTROSPECT: &str = "/introspect";
+const REVOKE: &str = "/revoke";
+const OPENID_METADATA: &str = "/.well-known/openid-configuration";
+const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+const MAX_FORM: usize = 1 << 20;

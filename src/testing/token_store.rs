@@ -1,0 +1,162 @@
+//! The tokens that were issued, and what each is good for. Pure: the time and the tokens are given.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a token was, or shall be, issued for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) client: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) resources: Vec<String>,
+    pub(super) audiences: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    pub(super) asked: Asked,
+    expires: Option<Instant>,
+    revoked: bool,
+}
+
+#[derive(Default)]
+pub(super) struct TokenStore {
+    tokens: HashMap<String, Issued>,
+    latest: HashMap<Asked, String>,
+}
+
+impl TokenStore {
+    pub(super) fn add(&mut self, token: String, asked: Asked, expires: Option<Instant>) {
+        self.latest.insert(key(&asked), token.clone());
+        self.tokens.insert(
+            token,
+            Issued {
+                asked,
+                expires,
+                revoked: false,
+            },
+        );
+    }
+
+    /// The token that was last issued for the same, revoked or not, as long as it hasn't expired; and what is left of its life.
+    pub(super) fn latest(&self, asked: &Asked, now: Instant) -> Option<(&str, Option<Duration>)> {
+        let (token, issued) = self.tokens.get_key_value(self.latest.get(&key(asked))?)?;
+        issued
+            .in_time(now)
+            .then(|| (token.as_str(), issued.left(now)))
+    }
+
+    pub(super) fn find(&self, token: &str) -> Option<&Issued> {
+        self.tokens.get(token)
+    }
+
+    pub(super) fn find_usable(&self, token: &str, now: Instant) -> Option<&Issued> {
+        self.find(token)
+            .filter(|issued| issued.in_time(now) && !issued.revoked)
+    }
+
+    pub(super) fn revoke(&mut self, token: &str) {
+        if let Some(issued) = self.tokens.get_mut(token) {
+            issued.revoked = true;
+        }
+    }
+
+    pub(super) fn revoke_all(&mut self) {
+        for issued in self.tokens.values_mut() {
+            issued.revoked = true;
+        }
+    }
+}
+
+impl Issued {
+    /// Whether the token has all of these scopes.
+    pub(super) fn covers<'a>(&self, mut scopes: impl Iterator<Item = &'a str>) -> bool {
+        scopes.all(|scope| self.asked.scopes.iter().any(|own| own == scope))
+    }
+
+    /// What is left of its life; `None` for one that doesn't end.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        Some(self.expires?.saturating_duration_since(now))
+    }
+
+    fn in_time(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+impl fmt::Debug for TokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenStore")
+            .field("tokens", &self.tokens.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The order of scopes makes no difference.
+fn key(asked: &Asked) -> Asked {
+    let mut key = asked.clone();
+    key.scopes.sort_unstable();
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_good_until_it_expires_and_not_at_that_instant() {
+        let (mut store, now) = (TokenStore::default(), Instant::now());
+        let end = now + Duration::from_secs(2);
+        store.add("t".into(), asked(["a"]), Some(end));
+        assert!(
+            store
+                .find_usable("t", end - Duration::from_nanos(1))
+                .is_some()
+        );
+        assert!(store.find_usable("t", end).is_none());
+        assert!(store.find("t").is_some());
+    }
+
+    #[test]
+    fn scopes_are_covered_only_if_all_are_there() {
+        let mut store = TokenStore::default();
+        store.add("t".into(), asked(["a", "b"]), None);
+        let token = store.find("t").unwrap();
+        assert!(token.covers(["b", "a"].into_iter()));
+        assert!(token.covers([].into_iter()));
+        assert!(!token.covers(["a", "c"].into_iter()));
+    }
+
+    #[test]
+    fn latest_is_found_whatever_the_order_of_scopes_and_even_if_revoked() {
+        let (mut store, now) = (TokenStore::default(), Instant::now());
+        let end = now + Duration::from_secs(2);
+        store.add("t".into(), asked(["a", "b"]), Some(end));
+        store.revoke_all();
+        assert!(store.find_usable("t", now).is_none());
+        assert_eq!(
+            store.latest(&asked(["b", "a"]), now),
+            Some(("t", Some(Duration::from_secs(2))))
+        );
+        assert_eq!(store.latest(&asked(["a"]), now), None);
+        assert_eq!(store.latest(&asked(["a", "b"]), end), None);
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let mut store = TokenStore::default();
+        store.add("hidden".into(), asked([]), None);
+        assert_eq!(format!("{store:?}"), "TokenStore { tokens: 1, .. }");
+    }
+
+    fn asked<const N: usize>(scopes: [&str; N]) -> Asked {
+        Asked {
+            client: "c".into(),
+            scopes: scopes.map(String::from).into(),
+            ..Asked::default()
+        }
+    }
+}
