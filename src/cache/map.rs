@@ -163,18 +163,23 @@ impl SlotMap {
         let created = self.tally.created_since_sweep.load(Ordering::Relaxed);
         if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
             self.tally.created_since_sweep.store(0, Ordering::Relaxed);
-            self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
+            let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
+            self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
         }
     }
 
-    fn retain(&self, keep: impl Fn(&Shelf) -> bool) {
+    /// Keeps only these, and says how many are gone.
+    fn retain(&self, keep: impl Fn(&Shelf) -> bool) -> u64 {
+        let gone = AtomicU64::new(0);
         self.cache.retain(|_, shelf| {
             let kept = keep(shelf);
             if !kept {
                 self.tally.take_bytes(shelf.bytes);
+                gone.fetch_add(1, Ordering::Relaxed);
             }
             kept
         });
+        gone.into_inner()
     }
 
     fn shelf(&self, slot: Arc<Slot>) -> Shelf {
