@@ -142,6 +142,20 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// The present, for somebody who has looked before.
+    ///
+    /// Both coarse clocks move at the same tick of the machine. While the monotonic one stands where it stood, the wall
+    /// clock need not be read; if it was set meanwhile, that shows at the next tick, a few milliseconds later.
+    #[inline]
+    pub(crate) fn now_since(&self, last: Moment) -> Moment {
+        match &self.0 {
+            Kind::System => system::now_since(last),
+            Kind::Tokio { .. } | Kind::Custom(_) => self.now(),
+        }
+    }
+}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
@@ -164,6 +178,16 @@ mod system {
             monotonic: nanos(clock_gettime(ClockId::MonotonicCoarse)),
             wall: nanos(clock_gettime(ClockId::RealtimeCoarse)),
         }
+    }
+
+    #[inline]
+    pub(super) fn now_since(last: Moment) -> Moment {
+        let monotonic = nanos(clock_gettime(ClockId::MonotonicCoarse));
+        if monotonic == last.monotonic {
+            return last;
+        }
+        let wall = nanos(clock_gettime(ClockId::RealtimeCoarse));
+        Moment { monotonic, wall }
     }
 
     #[inline]
@@ -193,6 +217,10 @@ mod system {
             monotonic: u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX),
             wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
         }
+    }
+
+    pub(super) fn now_since(_: Moment) -> Moment {
+        now()
     }
 }
 

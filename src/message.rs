@@ -12,7 +12,7 @@ use crate::{
 #[inline]
 fn target_of_uri(uri: &Uri) -> Target<'_> {
     Target {
-        scheme: Scheme::read(uri.scheme_str()),
+        scheme: Scheme::of_uri(uri.scheme()),
         authority: uri.authority().map(http::uri::Authority::as_str),
         path: uri.path(),
     }
@@ -22,7 +22,7 @@ fn target_of_uri(uri: &Uri) -> Target<'_> {
 #[inline]
 fn target_of_url(url: &url::Url) -> Target<'_> {
     Target {
-        scheme: Scheme::read(Some(url.scheme())),
+        scheme: Scheme::of_url(url.scheme()),
         authority: Some(url.authority()),
         path: url.path(),
     }
@@ -77,13 +77,7 @@ impl<B: 'static> Outgoing for Request<B> {
 
     #[inline]
     fn twin(&self) -> Option<Self> {
-        let mut twin = Request::new(replay::twin(self.body())?);
-        twin.method_mut().clone_from(self.method());
-        twin.uri_mut().clone_from(self.uri());
-        twin.headers_mut().clone_from(self.headers());
-        twin.extensions_mut().clone_from(self.extensions());
-        *twin.version_mut() = self.version();
-        Some(twin)
+        replay::twin(self)
     }
 }
 

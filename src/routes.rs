@@ -189,8 +189,8 @@ struct Listed {
     origin: Origin,
     /// The longest first; the number is the route's.
     prefixes: Vec<(Box<str>, u32)>,
-    /// Whether any prefix is more than the whole origin.
-    narrow: bool,
+    /// The route of the whole origin, if there is no other.
+    whole: Option<u32>,
 }
 
 /// Where a request goes, in pieces.
@@ -215,13 +215,23 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    #[inline]
-    pub(crate) fn read(scheme: Option<&str>) -> Self {
+    #[inline(always)]
+    pub(crate) fn of_uri(scheme: Option<&http::uri::Scheme>) -> Self {
+        // Two of these are constants inside, so no text is compared.
         match scheme {
-            Some("https") => Self::Https,
-            Some("http") => Self::Http,
+            Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Self::Https,
+            Some(scheme) if *scheme == http::uri::Scheme::HTTP => Self::Http,
             Some(_) => Self::Foreign,
             None => Self::None,
+        }
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn of_url(scheme: &str) -> Self {
+        match scheme {
+            "https" => Self::Https,
+            "http" => Self::Http,
+            _ => Self::Foreign,
         }
     }
 
@@ -260,11 +270,10 @@ impl Routes {
                 origins.push(Listed {
                     origin: place.origin.clone(),
                     prefixes: Vec::new(),
-                    narrow: false,
+                    whole: None,
                 });
             }
             if let Some(listed) = origins.get_mut(index) {
-                listed.narrow |= !place.prefix.is_empty();
                 listed.prefixes.push((place.prefix.clone(), number));
             }
         }
@@ -272,6 +281,10 @@ impl Routes {
             listed
                 .prefixes
                 .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+            listed.whole = match &*listed.prefixes {
+                [(prefix, number)] if prefix.is_empty() => Some(*number),
+                _ => None,
+            };
         }
         let mut buckets = vec![Vec::new(); (origins.len() * 2).next_power_of_two()];
         let mask = buckets.len() - 1;
@@ -305,15 +318,42 @@ impl Routes {
         places.any(|place| place.origin == *origin)
     }
 
-    /// The route that a request is on.
-    #[inline]
-    pub(crate) fn find(&self, target: &Target<'_>) -> Found {
-        if let (Some(https), Some(authority)) = (target.scheme.https(), target.authority)
-            && let Some(listed) = self.listed(https, authority)
-        {
-            return listed.route(target.path);
+    /// The route that a request is on, if the request is spelled as we would spell it; else see [`find`](Self::find).
+    #[inline(always)]
+    pub(crate) fn find_plain(&self, target: &Target<'_>) -> Option<u32> {
+        let (Some(https), Some(authority)) = (target.scheme.https(), target.authority) else {
+            return None;
+        };
+        let listed = self.listed(https, authority)?;
+        match listed.whole {
+            Some(route) => Some(route),
+            None => listed.narrowed(target.path),
         }
-        self.find_otherwise(target)
+    }
+
+    /// The route that a request is on, however it is spelled.
+    pub(crate) fn find(&self, target: &Target<'_>) -> Found {
+        let origin = match (target.scheme, target.scheme.https(), target.authority) {
+            (_, Some(https), Some(authority)) => {
+                if let Some(listed) = self.listed(https, authority) {
+                    return listed.route(target.path);
+                }
+                if is_plain(authority) {
+                    return Found::Unlisted;
+                }
+                canonical(https, authority).map(Cow::Owned)
+            }
+            (Scheme::None, _, None) => match &self.default_origin {
+                Some(origin) => Some(Cow::Borrowed(origin)),
+                None => return Found::Refused(no_authority()),
+            },
+            // Another scheme, or an authority alone (CONNECT): no origin that a route could name.
+            _ => return Found::Unlisted,
+        };
+        match origin.and_then(|origin| self.listed(origin.https, &origin.authority)) {
+            Some(listed) => listed.route(target.path),
+            None => Found::Unlisted,
+        }
     }
 
     /// Whether an answer from there is an answer of the route's own origin.
@@ -329,47 +369,41 @@ impl Routes {
         listed.map(|listed| &listed.origin) == there.as_ref()
     }
 
-    #[inline]
+    #[inline(always)]
     fn listed(&self, https: bool, authority: &str) -> Option<&Listed> {
-        let at = fingerprint(https, authority) & (self.buckets.len() - 1);
-        self.buckets.get(at)?.iter().find_map(|&index| {
-            let listed = self.origins.get(usize::from(index))?;
-            let same = listed.origin.https == https && *listed.origin.authority == *authority;
-            same.then_some(listed)
-        })
-    }
-
-    #[cold]
-    fn find_otherwise(&self, target: &Target<'_>) -> Found {
-        let origin = match (target.scheme, target.scheme.https(), target.authority) {
-            (_, Some(_), Some(authority)) if is_plain(authority) => return Found::Unlisted,
-            (_, Some(https), Some(authority)) => canonical(https, authority).map(Cow::Owned),
-            (Scheme::None, _, None) => match &self.default_origin {
-                Some(origin) => Some(Cow::Borrowed(origin)),
-                None => return Found::Refused(no_authority()),
-            },
-            // Another scheme, or an authority alone (CONNECT): no origin that a route could name.
-            _ => return Found::Unlisted,
+        let same = |listed: &&Listed| {
+            listed.origin.https == https && *listed.origin.authority == *authority
         };
-        match origin.and_then(|origin| self.listed(origin.https, &origin.authority)) {
-            Some(listed) => listed.route(target.path),
-            None => Found::Unlisted,
+        if let [only] = &*self.origins {
+            return Some(only).filter(same);
         }
+        let at = fingerprint(https, authority) & (self.buckets.len() - 1);
+        let mut bucket = self.buckets.get(at)?.iter();
+        bucket.find_map(|&index| self.origins.get(usize::from(index)).filter(same))
     }
 }
 
 impl Listed {
-    #[inline]
     fn route(&self, path: &str) -> Found {
-        if self.narrow && climbs(path) {
+        if self.is_narrow() && climbs(path) {
             return Found::Refused(climbing(&self.origin));
         }
-        for (prefix, number) in &self.prefixes {
-            if covers(prefix, path) {
-                return Found::Route(*number);
-            }
+        self.narrowed(path).map_or(Found::Unlisted, Found::Route)
+    }
+
+    /// Whether any prefix is more than the whole origin.
+    fn is_narrow(&self) -> bool {
+        self.prefixes.iter().any(|(prefix, _)| !prefix.is_empty())
+    }
+
+    /// The route with the longest prefix that covers the path; none if the path is not what it seems.
+    fn narrowed(&self, path: &str) -> Option<u32> {
+        if self.is_narrow() && climbs(path) {
+            return None;
         }
-        Found::Unlisted
+        let mut routes = self.prefixes.iter();
+        let (_, number) = routes.find(|(prefix, _)| covers(prefix, path))?;
+        Some(*number)
     }
 }
 

@@ -17,7 +17,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use crate::{
-    cache::{LocalHits, Rejection, Slot, TokenCache, Waiting},
+    cache::{LocalHits, Owed, Rejection, Slot, TokenCache, Waiting},
     clock::Moment,
     error::{Error, TokenError},
     message::{Incoming, Outgoing},
@@ -58,16 +58,27 @@ struct Stop {
 }
 
 /// A handle's own way to what all share, so that two threads don't count references on one cache line.
+#[repr(align(128))]
 struct Lane {
     shared: Arc<Shared>,
     /// None in the lane that a layer's services start on.
     hits: Option<LocalHits>,
+    owed: Owed,
+}
+
+impl Lane {
+    fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
+        let owed = shared.cache.owed();
+        Arc::new(Self { shared, hits, owed })
+    }
 }
 
 /// A header value with memory of its own, and how long it may be used without asking.
 struct Memo {
     slot: Arc<Slot>,
     generation: u64,
+    /// When it was last used.
+    seen: Moment,
     refresh: Moment,
     end: Moment,
     header: HeaderValue,
@@ -118,7 +129,7 @@ impl<S, R> Auth<S, R> {
     pub(crate) fn new(inner: S, shared: Arc<Shared>, replay: R) -> Self {
         Self {
             inner,
-            lane: Arc::new(Lane { shared, hits: None }),
+            lane: Lane::new(shared, None),
             replay,
             memos: Vec::new(),
             used: false,
@@ -208,40 +219,39 @@ where
 
 impl<S, R: Replay> Auth<S, R> {
     /// Sends a request with the token it needs: at once if that is at hand, else when it is.
-    #[inline]
+    #[inline(always)]
     fn send<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let found = self.lane.shared.routes.find(&request.target());
-        if let Found::Route(route) = found
+        if let Some(route) = self.lane.shared.routes.find_plain(&request.target())
             && request.spec().is_none()
             && let Some((header, generation)) = self.at_hand(route)
         {
             return self.send_with(request, header, self.sent(route, generation, None));
         }
-        self.send_otherwise(request, found)
+        self.send_otherwise(request)
     }
 
     /// The header value for a route, if its token can be sent now. No lock, no allocation.
-    #[inline]
+    #[inline(always)]
     fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
-        let now = self.lane.shared.cache.now();
-        if let Some(Some(memo)) = self.memos.get(route as usize)
+        if let Some(Some(memo)) = self.memos.get_mut(route as usize)
             && memo.slot.generation() == memo.generation
-            && memo.serves(now)
+            && memo.serves(self.lane.shared.cache.now_since(memo.seen))
             && let Some(hits) = &self.lane.hits
         {
             hits.hit();
             return Some((memo.header.clone(), memo.generation));
         }
-        self.take_in_hand(route, now)
+        self.take_in_hand(route)
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
     #[cold]
-    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<(HeaderValue, u64)> {
+    fn take_in_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
+        let now = self.lane.shared.cache.now();
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
         let token = shared.cache.without_waiting(slot, now)?;
@@ -255,14 +265,14 @@ impl<S, R: Replay> Auth<S, R> {
         }
         if self.lane.hits.is_none() || self.memos.is_empty() {
             let hits = Some(shared.cache.local_hits());
-            let shared = Arc::clone(&shared);
-            self.lane = Arc::new(Lane { shared, hits });
+            self.lane = Lane::new(Arc::clone(&shared), hits);
             self.memos
                 .resize_with(self.lane.shared.stops.len(), || None);
         }
         let memo = Memo {
             slot: Arc::clone(slot),
             generation,
+            seen: now,
             refresh: token.times().refresh,
             end: token.times().end,
             header: token.private_header(),
@@ -278,7 +288,7 @@ impl<S, R: Replay> Auth<S, R> {
     }
 
     /// Sends a request with this token, on the service as it is: it was made ready for this.
-    #[inline]
+    #[inline(always)]
     fn send_with<Req>(
         &mut self,
         mut request: Req,
@@ -289,7 +299,7 @@ impl<S, R: Replay> Auth<S, R> {
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let spare = self.replay.keep(&self.inner, &request);
+        let spare = self.replay.keep(&self.inner, || request.twin());
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
             take_back(&mut request);
@@ -300,11 +310,12 @@ impl<S, R: Replay> Auth<S, R> {
 
     /// The ways that are not the usual one.
     #[cold]
-    fn send_otherwise<Req>(&mut self, mut request: Req, found: Found) -> ResponseFuture<S, Req, R>
+    fn send_otherwise<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
+        let found = self.lane.shared.routes.find(&request.target());
         // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
         let listed = !matches!(found, Found::Unlisted) || request.spec().is_some();
         if !listed || request.headers().contains_key(AUTHORIZATION) {
@@ -319,7 +330,7 @@ impl<S, R: Replay> Auth<S, R> {
         if let Some(token) = cache.without_waiting(&slot, cache.now()) {
             cache.count_hit();
             let sent = self.sent(route, token.generation(), own);
-            let spare = self.replay.keep(&self.inner, &request);
+            let spare = self.replay.keep(&self.inner, || request.twin());
             token.apply(request.headers_mut());
             return ResponseFuture::sent(self.inner.call(request), sent, spare);
         }
@@ -367,7 +378,8 @@ impl<S, R: Replay> Auth<S, R> {
 impl Memo {
     /// Fresh, or stale with nothing to be done about it just now.
     #[inline]
-    fn serves(&self, now: Moment) -> bool {
+    fn serves(&mut self, now: Moment) -> bool {
+        self.seen = now;
         !self.refresh.has_come(now) || (self.slot.is_quiet(now) && !self.end.has_come(now))
     }
 }
@@ -382,12 +394,12 @@ impl Sent {
     }
 
     /// What the response says about the token, if it comes from where the token went.
-    #[inline]
+    #[inline(always)]
     fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
         let verdict = verdict::judge(response.status(), response.headers());
         if matches!(verdict, Verdict::Pass) {
-            if let Ok(slot) = self.slot() {
-                slot.accepted(self.generation);
+            if self.lane.owed.any() {
+                self.accepted();
             }
             return verdict;
         }
@@ -396,6 +408,14 @@ impl Sent {
             .from()
             .is_some_and(|from| !self.lane.shared.routes.is_origin_of(self.route, &from));
         if foreign { Verdict::Pass } else { verdict }
+    }
+
+    /// A refusal that no replay could follow may turn out to be a true one by this.
+    #[cold]
+    fn accepted(&self) {
+        if let Ok(slot) = self.slot() {
+            slot.accepted(self.generation, &self.lane.owed);
+        }
     }
 
     /// What came of it was good: the refusal was a true one, and costs nothing.
@@ -502,6 +522,7 @@ where
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
@@ -599,7 +620,7 @@ where
     let at_hand = cache.without_waiting(&slot, cache.now());
     let Some((service, request)) = kept else {
         if dropped {
-            slot.vindicate_later();
+            slot.vindicate_later(&sent.lane.owed);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
@@ -668,7 +689,7 @@ where
         sent.generation = token.generation();
         match &self.trip {
             Trip::First(replay) => {
-                let spare = replay.keep(&self.service, &request);
+                let spare = replay.keep(&self.service, || request.twin());
                 token.apply(request.headers_mut());
                 let future = self.service.call(request);
                 let with = Some((sent, spare));

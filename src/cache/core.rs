@@ -17,6 +17,7 @@ use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
+    slot::Owed,
     stats::Counters,
 };
 use crate::{clock::Moment, error::TokenError, source::SharedSource};
@@ -36,6 +37,7 @@ impl Core {
             source,
             settings,
             counters: Arc::default(),
+            owed: Owed::default(),
             generations: AtomicU64::new(1),
             hold: Mutex::new(None),
         };
@@ -57,6 +59,7 @@ pub(super) struct Works {
     pub(super) map: SlotMap,
     pub(super) counters: Arc<Counters>,
     pub(super) permits: Semaphore,
+    pub(super) owed: Owed,
     generations: AtomicU64,
     hold: Mutex<Option<Hold>>,
 }

@@ -22,7 +22,7 @@ mod slot;
 mod stats;
 mod token_cache;
 
-pub(crate) use slot::{Rejection, Slot};
+pub(crate) use slot::{Owed, Rejection, Slot};
 pub(crate) use stats::LocalHits;
 
 pub use options::CacheBuilder;

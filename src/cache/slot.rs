@@ -11,7 +11,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -81,6 +81,17 @@ pub(crate) enum Rejection {
     Superseded,
     /// Too many rejections lately: it stays.
     Disbelieved,
+}
+
+/// How many slots of a cache wait for an acceptance: none, nearly always, which is quick to see.
+#[derive(Clone, Default)]
+pub(crate) struct Owed(Arc<AtomicU32>);
+
+impl Owed {
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
 }
 
 /// What an operator is told of a slot.
@@ -243,17 +254,16 @@ impl Slot {
     }
 
     /// A rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
-    pub(crate) fn vindicate_later(&self) {
-        self.owed.store(true, Ordering::Relaxed);
+    pub(crate) fn vindicate_later(&self, all: &Owed) {
+        if !self.owed.swap(true, Ordering::Relaxed) {
+            all.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A request with this token was not rejected.
-    #[inline]
-    pub(crate) fn accepted(&self, generation: u64) {
-        if self.owed.load(Ordering::Relaxed)
-            && self.generation() == generation
-            && self.owed.swap(false, Ordering::Relaxed)
-        {
+    pub(crate) fn accepted(&self, generation: u64, all: &Owed) {
+        if self.generation() == generation && self.owed.swap(false, Ordering::Relaxed) {
+            all.0.fetch_sub(1, Ordering::Relaxed);
             self.vindicate();
         }
     }

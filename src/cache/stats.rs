@@ -145,7 +145,7 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Counters {
     hits: AtomicU64,
-    local_hits: Mutex<Vec<Weak<AtomicU64>>>,
+    local_hits: Mutex<Vec<Weak<Apart>>>,
     pub(super) misses: AtomicU64,
     pub(super) fetches: AtomicU64,
     pub(super) fetch_failures: AtomicU64,
@@ -172,19 +172,24 @@ impl Counters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let theirs = local.iter().filter_map(Weak::upgrade);
-        self.hits.load(Relaxed) + theirs.map(|hits| hits.load(Relaxed)).sum::<u64>()
+        self.hits.load(Relaxed) + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
     }
 }
 
 /// Hits that one handle counts for itself, so that threads share no cache line.
 pub(crate) struct LocalHits {
-    hits: Option<Arc<AtomicU64>>,
+    hits: Option<Arc<Apart>>,
     counters: Arc<Counters>,
 }
 
+/// On cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart(AtomicU64);
+
 impl LocalHits {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let hits = Arc::new(AtomicU64::new(0));
+        let hits = Arc::new(Apart::default());
         let mut all = counters
             .local_hits
             .lock()
@@ -201,7 +206,7 @@ impl LocalHits {
     #[inline]
     pub(crate) fn hit(&self) {
         if let Some(hits) = &self.hits {
-            hits.store(hits.load(Relaxed) + 1, Relaxed);
+            hits.0.store(hits.0.load(Relaxed) + 1, Relaxed);
         }
     }
 }
@@ -214,7 +219,7 @@ impl Drop for LocalHits {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(hits) = self.hits.take() {
-            self.counters.hits.fetch_add(hits.load(Relaxed), Relaxed);
+            self.counters.hits.fetch_add(hits.0.load(Relaxed), Relaxed);
         }
         all.retain(|hits| hits.strong_count() > 0);
     }

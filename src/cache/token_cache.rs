@@ -8,7 +8,7 @@ use super::{
     core::Core,
     flight,
     options::CacheBuilder,
-    slot::{Outcome, Rejection, Slot},
+    slot::{Outcome, Owed, Rejection, Slot},
     stats::{Entry, LocalHits, Stats, count},
 };
 use crate::{
@@ -243,6 +243,11 @@ impl TokenCache {
         self.0.works.now()
     }
 
+    #[inline]
+    pub(crate) fn now_since(&self, last: Moment) -> Moment {
+        self.0.works.settings.clock.now_since(last)
+    }
+
     /// The spec's slot, made if there is none.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
@@ -292,6 +297,10 @@ impl TokenCache {
 
     pub(crate) fn count_replay(&self) {
         count(&self.0.works.counters.replays);
+    }
+
+    pub(crate) fn owed(&self) -> Owed {
+        self.0.works.owed.clone()
     }
 
     pub(crate) fn local_hits(&self) -> LocalHits {

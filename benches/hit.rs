@@ -1,0 +1,291 @@
+//! What a hit costs: a request whose token is at hand, against the cheapest thing that anybody could do instead.
+//!
+//! Every figure is net of a service that does nothing, and the contenders take turns, round by round, so that a machine
+//! whose speed drifts drifts for all of them. `cargo bench --bench hit -- --once CONTENDER` runs one contender a fixed
+//! number of times and nothing else, to count its instructions.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    hint::black_box,
+    pin::pin,
+    sync::Barrier,
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use tower::{
+    Layer, Service,
+    retry::{Policy, RetryLayer},
+};
+use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+use tower_http::auth::AddAuthorizationLayer;
+
+type Body = Full<Bytes>;
+
+const REQUESTS: u32 = 20_000;
+const ROUNDS: usize = 101;
+const TOKEN_LENGTH: usize = 1024;
+
+/// Takes a request and answers 200.
+#[derive(Clone)]
+struct Nothing;
+
+impl Service<Request<Body>> for Nothing {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        black_box(&request);
+        ready(Ok(Response::new(())))
+    }
+}
+
+/// What everybody writes: send it once more if it was refused.
+#[derive(Clone)]
+struct OnceMore;
+
+impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<()>, E>,
+    ) -> Option<Ready<()>> {
+        let refused =
+            matches!(result, Ok(response) if response.status() == StatusCode::UNAUTHORIZED);
+        refused.then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        Some(request.clone())
+    }
+}
+
+/// Requests to send, made alike for all.
+#[derive(Clone)]
+struct Requests {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Requests {
+    fn with_headers(count: usize) -> Self {
+        let names = [
+            "accept",
+            "content-type",
+            "user-agent",
+            "x-request-id",
+            "traceparent",
+        ];
+        let value = |name| HeaderValue::from_str(&format!("some value of {name}")).unwrap();
+        Self {
+            uri: Uri::from_static("https://stock.example.com/v2/items/4711?fields=all"),
+            headers: names
+                .into_iter()
+                .take(count)
+                .map(|name| (HeaderName::from_static(name), value(name)))
+                .collect(),
+        }
+    }
+
+    fn next(&self) -> Request<Body> {
+        let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+/// A contender: sends so many requests.
+type Contender = Box<dyn FnMut(&Requests, u32) + Send>;
+
+fn contender<S>(mut service: S) -> Contender
+where
+    S: Service<Request<Body>, Response = Response<()>> + Send + 'static,
+    S::Error: std::fmt::Debug,
+{
+    Box::new(move |requests, count| {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..count {
+            let request = black_box(requests.next());
+            assert!(service.poll_ready(&mut cx).is_ready());
+            let future = pin!(service.call(request));
+            let Poll::Ready(result) = future.poll(&mut cx) else {
+                panic!("it waits");
+            };
+            black_box(result.unwrap());
+        }
+    })
+}
+
+fn token() -> String {
+    "t".repeat(TOKEN_LENGTH)
+}
+
+/// A layer over a cache that has its token already.
+fn warm_layer() -> AuthLayer {
+    let source = source::from_fn(async |_| {
+        Ok(NewToken::bearer(&token())?.with_lifetime(Duration::from_secs(24 * 3600)))
+    });
+    let spec = TokenSpec::scopes(["api://stock/.default"]);
+    let cache = TokenCache::new(source);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(cache.get(&spec)).unwrap();
+    AuthLayer::new(cache)
+        .route("https://stock.example.com", spec)
+        .unwrap()
+}
+
+const NAMES: [&str; 5] = ["nothing", "static", "retry_static", "hit", "hit_replay"];
+
+fn make(name: &str) -> Contender {
+    let fixed = AddAuthorizationLayer::bearer(&token());
+    match name {
+        "nothing" => contender(Nothing),
+        "static" => contender(fixed.layer(Nothing)),
+        "retry_static" => contender(RetryLayer::new(OnceMore).layer(fixed.layer(Nothing))),
+        "hit" => contender(warm_layer().without_replay().layer(Nothing)),
+        "hit_replay" => contender(warm_layer().layer(Nothing)),
+        other => panic!("no contender {other}: one of {NAMES:?}"),
+    }
+}
+
+fn nanos_per_request(elapsed: Duration) -> f64 {
+    elapsed.as_nanos() as f64 / f64::from(REQUESTS)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Nanoseconds per request of each contender in each round; they take turns.
+fn rounds(requests: &Requests) -> Vec<[f64; NAMES.len()]> {
+    let mut contenders = NAMES.map(make);
+    for contender in &mut contenders {
+        contender(requests, REQUESTS);
+    }
+    (0..ROUNDS)
+        .map(|_| {
+            let mut round = [0.0; NAMES.len()];
+            for (nanos, contender) in round.iter_mut().zip(&mut contenders) {
+                let start = Instant::now();
+                contender(requests, REQUESTS);
+                *nanos = nanos_per_request(start.elapsed());
+            }
+            round
+        })
+        .collect()
+}
+
+/// Nanoseconds per request of each of so many threads, each with a contender of its own.
+fn threads(count: usize, make: &dyn Fn() -> Contender, requests: &Requests) -> f64 {
+    let barrier = Barrier::new(count);
+    let mut contenders: Vec<_> = (0..count).map(|_| make()).collect();
+    thread::scope(|scope| {
+        let workers: Vec<_> = contenders
+            .iter_mut()
+            .map(|contender| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    contender(requests, REQUESTS / 10);
+                    barrier.wait();
+                    let start = Instant::now();
+                    contender(requests, REQUESTS);
+                    nanos_per_request(start.elapsed())
+                })
+            })
+            .collect();
+        let each = workers.into_iter().map(|worker| worker.join().unwrap());
+        each.sum::<f64>() / count as f64
+    })
+}
+
+/// What two threads take per request against what one takes, net of doing nothing: a hit, and the static header.
+fn two_threads(requests: &Requests) -> (f64, f64) {
+    let layer = warm_layer().without_replay();
+    let hit = || contender(layer.layer(Nothing));
+    let (mut hits, mut fixed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let net = |make: &dyn Fn() -> Contender, count| {
+            threads(count, make, requests) - threads(count, &|| contender(Nothing), requests)
+        };
+        hits.push(net(&hit, 2) / net(&hit, 1));
+        let header = AddAuthorizationLayer::bearer(&token());
+        let fixed_header = || contender(header.layer(Nothing));
+        fixed.push(net(&fixed_header, 2) / net(&fixed_header, 1));
+    }
+    (median(hits), median(fixed))
+}
+
+fn allocations(name: &str, requests: &Requests) -> f64 {
+    let mut contender = make(name);
+    contender(requests, 10);
+    let counted = allocation_counter::measure(|| contender(requests, 1_000));
+    counted.count_total as f64 / 1_000.0
+}
+
+fn figure(name: &str, value: f64) {
+    println!("figure {name} {value:.3}");
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--once") {
+        let headers = arguments
+            .get(at + 2)
+            .map_or(0, |count| count.parse().unwrap());
+        make(&arguments[at + 1])(&Requests::with_headers(headers), 100_000);
+        return;
+    }
+    for (suffix, headers) in [("bare", 0), ("5_headers", 5)] {
+        let requests = Requests::with_headers(headers);
+        let rounds = rounds(&requests);
+        let of =
+            |value: &dyn Fn(&[f64; NAMES.len()]) -> f64| median(rounds.iter().map(value).collect());
+        println!(
+            "requests with {headers} further headers, ns per request, median of {ROUNDS} rounds"
+        );
+        for (i, name) in NAMES.iter().enumerate() {
+            println!(
+                "  {name:<14} {:8.1}   net {:8.1}",
+                of(&|r| r[i]),
+                of(&|r| r[i] - r[0])
+            );
+        }
+        figure(
+            &format!("hit_ratio_{suffix}"),
+            of(&|r| (r[3] - r[0]) / (r[1] - r[0])),
+        );
+        figure(
+            &format!("hit_replay_ratio_{suffix}"),
+            of(&|r| (r[4] - r[0]) / (r[2] - r[0])),
+        );
+    }
+    let bare = Requests::with_headers(0);
+    let (hit, fixed) = two_threads(&bare);
+    figure("hit_two_threads_ratio", hit);
+    figure("static_two_threads_ratio", fixed);
+    figure(
+        "hit_extra_allocs",
+        allocations("hit", &bare) - allocations("static", &bare),
+    );
+    figure(
+        "hit_replay_extra_allocs",
+        allocations("hit_replay", &bare) - allocations("retry_static", &bare),
+    );
+}
