@@ -759,3 +759,6 @@ where
 fn spent() -> TokenError {
     TokenError::configuration("the response future was polled again after its end: poll it once")
 }
+
+#[cfg(test)]
+mod tests;

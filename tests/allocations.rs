@@ -36,14 +36,21 @@ fn spec() -> TokenSpec {
 }
 
 fn warm_cache() -> TokenCache {
-    let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer(&"t".repeat(1024))));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cache = TokenCache::new(source::from_fn(async |_| {
+        NewToken::bearer(&"t".repeat(1024))
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(cache.get(&spec())).unwrap();
     cache
 }
 
 fn warm_layer() -> AuthLayer {
-    AuthLayer::new(warm_cache()).route("https://stock.example.com/v2", spec()).unwrap()
+    AuthLayer::new(warm_cache())
+        .route("https://stock.example.com/v2", spec())
+        .unwrap()
 }
 
 fn request() -> Request<Full<Bytes>> {

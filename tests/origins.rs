@@ -44,13 +44,18 @@ fn send(
     arrived: &Arrived,
     request: Request<()>,
 ) -> Result<Option<String>, ErrorKind> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     arrived.lock().unwrap().clear();
     let mut client = client.clone();
     let result = runtime.block_on(async { client.ready().await.unwrap().call(request).await });
     let seen = arrived.lock().unwrap().pop();
     match result {
-        Ok(_) => Ok(seen.unwrap().map(|value| value.strip_prefix("Bearer ").unwrap().to_owned())),
+        Ok(_) => Ok(seen
+            .unwrap()
+            .map(|value| value.strip_prefix("Bearer ").unwrap().to_owned())),
         Err(error) => {
             assert!(seen.is_none(), "a refused request was sent");
             Err(error.token().unwrap().kind())
@@ -164,18 +169,30 @@ fn a_path_that_may_lead_out_of_its_route_is_refused() {
         assert_eq!(got, Err(ErrorKind::Configuration), "{url}");
     }
     // On a route to the whole origin there is nothing to lead out of.
-    let got = send(&client, &arrived, get("https://api.example.com/a/../b").unwrap());
+    let got = send(
+        &client,
+        &arrived,
+        get("https://api.example.com/a/../b").unwrap(),
+    );
     assert_eq!(got, Ok(Some("api".to_owned())));
 }
 
 #[test]
 fn a_request_without_an_authority_belongs_to_the_default_origin_or_is_refused() {
     let (lost, arrived) = client(LISTED, None);
-    let got = send(&lost, &arrived, get("/grpc.health.v1.Health/Check").unwrap());
+    let got = send(
+        &lost,
+        &arrived,
+        get("/grpc.health.v1.Health/Check").unwrap(),
+    );
     assert_eq!(got, Err(ErrorKind::Configuration));
 
     let (found, arrived) = client(LISTED, Some("https://API.example.com:443/"));
-    let got = send(&found, &arrived, get("/grpc.health.v1.Health/Check").unwrap());
+    let got = send(
+        &found,
+        &arrived,
+        get("/grpc.health.v1.Health/Check").unwrap(),
+    );
     assert_eq!(got, Ok(Some("api".to_owned())));
 }
 
@@ -191,17 +208,28 @@ fn a_spec_on_a_request_to_an_unlisted_origin_is_refused() {
     let (client, arrived) = client(LISTED, None);
     let mut request = get("https://evil.example/").unwrap();
     request.extensions_mut().insert(TokenSpec::scopes(["read"]));
-    assert_eq!(send(&client, &arrived, request), Err(ErrorKind::Configuration));
+    assert_eq!(
+        send(&client, &arrived, request),
+        Err(ErrorKind::Configuration)
+    );
 }
 
 #[test]
 fn the_callers_own_header_goes_before_everything() {
     let (client, arrived) = client(LISTED, None);
-    for url in ["https://api.example.com/", "/path/alone", "https://stock.internal:9443/v2/../x"] {
+    for url in [
+        "https://api.example.com/",
+        "/path/alone",
+        "https://stock.internal:9443/v2/../x",
+    ] {
         let mut request = get(url).unwrap();
         let own = "Bearer mine".parse().unwrap();
         request.headers_mut().insert(AUTHORIZATION, own);
-        assert_eq!(send(&client, &arrived, request), Ok(Some("mine".to_owned())), "{url}");
+        assert_eq!(
+            send(&client, &arrived, request),
+            Ok(Some("mine".to_owned())),
+            "{url}"
+        );
     }
 }
 
@@ -244,7 +272,13 @@ fn same_origin() -> impl Strategy<Value = (String, &'static str)> {
         let host: String = "api.example.com"
             .chars()
             .enumerate()
-            .map(|(i, c)| if case >> i & 1 == 1 { c.to_ascii_uppercase() } else { c })
+            .map(|(i, c)| {
+                if case >> i & 1 == 1 {
+                    c.to_ascii_uppercase()
+                } else {
+                    c
+                }
+            })
             .collect();
         let user = user.map(|user| user + "@").unwrap_or_default();
         (format!("https://{user}{host}{dot}{port}"), "api")
@@ -260,11 +294,19 @@ fn other_origin() -> impl Strategy<Value = String> {
         "[a-z]{1,5}".prop_map(move |name| format!("{name}.{listed}")),
         "[a-z]{1,5}".prop_map(move |name| format!("{listed}@{name}.test")),
         "[a-z]{1,5}".prop_map(move |name| format!("{listed}:443@{name}.test")),
-        (1u16..).prop_filter("listed", |port| ![443, 8443].contains(port))
+        (1u16..)
+            .prop_filter("listed", |port| ![443, 8443].contains(port))
             .prop_map(move |port| format!("{listed}:{port}")),
         (0..listed.len()).prop_map(move |at| {
             let mut changed = listed.to_owned();
-            changed.replace_range(at..=at, if changed.as_bytes()[at] == b'z' { "y" } else { "z" });
+            changed.replace_range(
+                at..=at,
+                if changed.as_bytes()[at] == b'z' {
+                    "y"
+                } else {
+                    "z"
+                },
+            );
             changed
         }),
         (0..listed.len() - 1).prop_map(move |at| {

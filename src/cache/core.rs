@@ -101,6 +101,13 @@ impl Works {
     }
 }
 
+#[cfg(test)]
+impl Works {
+    pub(super) fn hold_hold(&self) -> impl Sized + '_ {
+        self.hold.lock().unwrap()
+    }
+}
+
 /// A number from 0 to 1, to keep a fleet out of step. Nothing secret hangs on it.
 pub(super) fn chance() -> f64 {
     let random = RandomState::new().build_hasher().finish();

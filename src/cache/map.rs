@@ -193,6 +193,17 @@ impl SlotMap {
     }
 }
 
+#[cfg(test)]
+impl SlotMap {
+    /// Does something for each entry, under its shard's lock.
+    pub(super) fn sweep_with(&self, act: impl Fn()) {
+        self.cache.retain(|_, _| {
+            act();
+            true
+        });
+    }
+}
+
 impl Tally {
     fn take_bytes(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);

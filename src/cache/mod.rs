@@ -16,6 +16,8 @@ mod backoff;
 mod core;
 mod flight;
 mod freshness;
+#[cfg(test)]
+pub(crate) mod locks;
 mod map;
 mod options;
 mod slot;

@@ -311,6 +311,13 @@ impl Slot {
     }
 }
 
+#[cfg(test)]
+impl Slot {
+    pub(super) fn hold_desk(&self) -> impl Sized + '_ {
+        self.desk()
+    }
+}
+
 impl Desk {
     /// The flight under way, unless it died or was not heard of for too long.
     fn flight(&self, now: Moment) -> Option<Landing> {

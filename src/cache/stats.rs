@@ -176,6 +176,13 @@ impl Counters {
     }
 }
 
+#[cfg(test)]
+impl Counters {
+    pub(super) fn hold_local_hits(&self) -> impl Sized + '_ {
+        self.local_hits.lock().unwrap()
+    }
+}
+
 /// Hits that one handle counts for itself, so that threads share no cache line.
 pub(crate) struct LocalHits {
     hits: Option<Arc<Apart>>,

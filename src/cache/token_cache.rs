@@ -308,6 +308,13 @@ impl TokenCache {
     }
 }
 
+#[cfg(test)]
+impl TokenCache {
+    pub(super) fn works(&self) -> &super::core::Works {
+        &self.0.works
+    }
+}
+
 impl TokenProvider for TokenCache {
     async fn token(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         self.get(spec).await
