@@ -8,6 +8,7 @@ mod spec;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod token;
+mod wire;
 
 pub use error::{Error, ErrorKind, TokenError};
 pub use secret::Secret;
