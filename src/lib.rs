@@ -8,6 +8,7 @@ mod spec;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod token;
+mod verdict;
 mod wire;
 
 pub use error::{Error, ErrorKind, TokenError};
@@ -15,3 +16,4 @@ pub use secret::Secret;
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
 pub use token::{NewToken, Reason, Token};
+pub use verdict::Verdict;
