@@ -8,6 +8,7 @@ mod spec;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod token;
+pub mod transport;
 mod verdict;
 mod wire;
 
