@@ -1,5 +1,6 @@
 //! tower-bearer
 pub mod clock;
+pub mod credentials;
 mod error;
 mod secret;
 pub mod source;
