@@ -1,6 +1,7 @@
 //! tower-bearer
 mod cache;
 pub mod clock;
+pub mod credentials;
 mod error;
 mod layer;
 mod message;
@@ -15,7 +16,9 @@ mod spec;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod token;
+pub mod transport;
 mod verdict;
+mod wire;
 
 pub use cache::{CacheBuilder, Entry, State, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError};

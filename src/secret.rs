@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::error::TokenError;
@@ -157,5 +158,18 @@ impl Exposed {
 impl fmt::Debug for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Exposed(redacted)")
+    }
+}
+
+/// Bytes whose memory is wiped when the last of their clones and slices is dropped.
+pub(crate) fn wiped(bytes: Zeroizing<Vec<u8>>) -> Bytes {
+    Bytes::from_owner(Wiped(bytes))
+}
+
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }

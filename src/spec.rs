@@ -346,7 +346,8 @@ fn fault_in_tenant(tenant: &str) -> Option<String> {
     (!fine).then(|| format!("the tenant {tenant:?} is not of letters, digits, dot and dash alone"))
 }
 
-fn fault_in_extra(name: &str) -> Option<String> {
+/// What is wrong with a further parameter of this name.
+pub(crate) fn fault_in_extra(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a further parameter has no name".into());
     }

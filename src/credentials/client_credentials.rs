@@ -1,0 +1,355 @@
+//! The client credentials grant (RFC 6749 §4.4): a program asks for tokens in its own name.
+
+use std::fmt;
+
+use super::{
+    ClientAuth,
+    endpoint::{Grant, TokenEndpoint, new_token},
+};
+use crate::{
+    error::TokenError,
+    secret::Secret,
+    source::{TokenRequest, TokenSource},
+    token::NewToken,
+    transport::Transport,
+};
+
+/// Tokens for the program itself, for a client id and a secret.
+///
+/// `{tenant}` in the address stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+///
+/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_bearer::{
+///     TokenSource, TokenSpec, credentials::ClientCredentials, source::TokenRequest, transport::Transport,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// // `ClientCredentials::new` brings its own transport; this one answers by itself.
+/// let provider = Transport::from_fn(async |request| {
+///     assert_eq!(request.body(), "grant_type=client_credentials&scope=read");
+///     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc","expires_in":3600}"#)))
+/// });
+/// let source = ClientCredentials::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// source.check()?;
+///
+/// let request = TokenRequest::new(TokenSpec::scopes(["read"]));
+/// let token = source.fetch(&request).await?;
+/// # let _ = token;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ClientCredentials(TokenEndpoint);
+
+impl ClientCredentials {
+    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::ClientCredentials;
+    ///
+    /// let source = ClientCredentials::new("http://login.example.com/token", "orders", "hunter2");
+    /// let error = source.check().unwrap_err();
+    /// assert!(error.to_string().contains("https"));
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn new(
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self::over(Transport::preferred(), token_url, client_id, secret)
+    }
+
+    /// Asks this token endpoint as this client, over this transport.
+    pub fn over(
+        transport: Transport,
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self(TokenEndpoint::new(
+            transport,
+            token_url.as_ref(),
+            client_id.into(),
+            secret.into(),
+        ))
+    }
+
+    /// How the client proves itself: [`ClientAuth::Basic`] unless set.
+    #[must_use]
+    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
+        self.0.set_auth(auth);
+        self
+    }
+
+    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    #[must_use]
+    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.0.add_extra(name.into(), value.into());
+        self
+    }
+
+    /// Asks over this transport.
+    #[must_use]
+    pub fn with_transport(mut self, transport: Transport) -> Self {
+        self.0.set_transport(transport);
+        self
+    }
+
+    /// Whether this can work at all, as far as that can be told without asking the provider.
+    ///
+    /// # Errors
+    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
+    /// client id is empty; a further parameter is one that the request sets by itself.
+    pub fn check(&self) -> Result<(), TokenError> {
+        self.0.check()
+    }
+}
+
+impl TokenSource for ClientCredentials {
+    async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
+        // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
+        let grant = Grant {
+            grant_type: "client_credentials",
+            params: &[],
+        };
+        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
+        new_token(&self.0.exchange(request.spec(), grant).await?)
+    }
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientCredentials").field(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Mutex};
+
+    use bytes::Bytes;
+    use http::{Response, StatusCode};
+
+    use super::*;
+    use crate::{ErrorKind, TokenSpec, transport::responder::Responder};
+
+    const URL: &str = "https://login.example/token";
+    /// Blank, colon, percent, plus, slash, and a letter beyond ASCII.
+    const SPECIAL: &str = "a b:c%d+e/fé";
+
+    /// A source over a transport that keeps the requests' bodies, and what it answers.
+    fn over_answer(
+        url: &str,
+        secret: impl Into<Secret>,
+        answer: Response<&'static str>,
+    ) -> ClientCredentials {
+        let (parts, body) = answer.into_parts();
+        let transport = Transport::from_fn(move |_| {
+            let answer = Response::from_parts(parts.clone(), Bytes::from_static(body.as_bytes()));
+            std::future::ready(Ok(answer))
+        });
+        ClientCredentials::over(transport, url, "orders", secret)
+    }
+
+    fn plain_token() -> Response<&'static str> {
+        Response::new(r#"{"access_token":"abc","expires_in":60}"#)
+    }
+
+    async fn fetch(source: &ClientCredentials, spec: TokenSpec) -> Result<NewToken, TokenError> {
+        source.fetch(&TokenRequest::new(spec)).await
+    }
+
+    async fn refusal(source: &ClientCredentials) -> TokenError {
+        fetch(source, TokenSpec::default()).await.unwrap_err()
+    }
+
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    mod on_the_wire {
+        use super::*;
+
+        fn transports() -> Vec<Transport> {
+            vec![
+                #[cfg(feature = "reqwest")]
+                Transport::reqwest(),
+                #[cfg(feature = "hyper")]
+                Transport::hyper(),
+            ]
+        }
+
+        /// What arrives at a server for this client authentication.
+        async fn sent(transport: Transport, auth: ClientAuth) -> String {
+            let server = Responder::json(r#"{"access_token":"abc","expires_in":60}"#);
+            let source =
+                ClientCredentials::over(transport, server.url("/token?v=2"), "or:ders", SPECIAL)
+                    .with_client_auth(auth)
+                    .with_extra("first", "1")
+                    .with_extra("second", "2");
+            let spec = TokenSpec::scopes(["b", "a"])
+                .with_resource("https://api.example/x y")
+                .with_resource("urn:stock")
+                .with_audience("stock")
+                .with_extra("second", "two");
+            fetch(&source, spec).await.unwrap();
+            server.requests().pop().unwrap()
+        }
+
+        const COMMON: &str = "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example%2Fx+y\
+            &resource=urn%3Astock&audience=stock&second=two&first=1";
+
+        #[tokio::test]
+        async fn basic_puts_the_encoded_secret_into_the_header() {
+            for transport in transports() {
+                let seen = sent(transport, ClientAuth::Basic).await;
+                let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+                assert!(head.starts_with("POST /token?v=2 HTTP/1.1\r\n"), "{head}");
+                // or%3Aders:a%20b%3Ac%25d%2Be%2Ff%C3%A9
+                let basic = "b3IlM0FkZXJzOmElMjBiJTNBYyUyNWQlMkJlJTJGZiVDMyVBOQ==";
+                for line in [
+                    format!("authorization: Basic {basic}"),
+                    "content-type: application/x-www-form-urlencoded".into(),
+                    "accept: application/json".into(),
+                    format!("content-length: {}", body.len()),
+                ] {
+                    assert!(head.lines().any(|found| found == line), "{line}: {head}");
+                }
+                assert_eq!(body, COMMON);
+            }
+        }
+
+        #[tokio::test]
+        async fn post_puts_the_encoded_secret_into_the_form() {
+            for transport in transports() {
+                let seen = sent(transport, ClientAuth::Post).await;
+                let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+                assert!(!head.contains("authorization"), "{head}");
+                let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
+                assert_eq!(body, format!("{COMMON}&{proof}"));
+            }
+        }
+
+        #[tokio::test]
+        async fn a_public_client_sends_its_id_alone() {
+            for transport in transports() {
+                let seen = sent(transport, ClientAuth::None).await;
+                let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+                assert!(!head.contains("authorization"), "{head}");
+                assert_eq!(body, format!("{COMMON}&client_id=or%3Aders"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_answer_becomes_a_token() {
+        let answer = Response::new(
+            r#"{"access_token":"abc","expires_in":60,"refresh_in":30,"scope":"a b"}"#,
+        );
+        let source = over_answer(URL, "hunter2", answer);
+        let token = fetch(&source, TokenSpec::default()).await.unwrap();
+        assert_eq!(token.lifetime.unwrap().as_secs(), 60);
+        assert_eq!(token.refresh_in.unwrap().as_secs(), 30);
+        assert!(format!("{token:?}").contains("a b"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_a_file_is_read_for_each_attempt() {
+        let path = std::env::temp_dir().join(format!("tower-bearer-{}", std::process::id()));
+        fs::write(&path, "first\n").unwrap();
+        let secret = Secret::from_file(&path).unwrap();
+        let bodies = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let kept = bodies.clone();
+        let transport = Transport::from_fn(move |request| {
+            kept.lock().unwrap().push(request.into_body());
+            std::future::ready(Ok(plain_token().map(Bytes::from)))
+        });
+        let source = ClientCredentials::over(transport, URL, "orders", secret)
+            .with_client_auth(ClientAuth::Post);
+        fetch(&source, TokenSpec::default()).await.unwrap();
+        fs::write(&path, "second\n").unwrap();
+        fetch(&source, TokenSpec::default()).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(refusal(&source).await.kind(), ErrorKind::Configuration);
+        let bodies = bodies.lock().unwrap();
+        assert!(bodies[0].ends_with(b"client_secret=first"));
+        assert!(bodies[1].ends_with(b"client_secret=second"));
+        assert_eq!(bodies.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_tenant_chooses_the_address() {
+        let transport = Transport::from_fn(|request: http::Request<Bytes>| {
+            assert_eq!(request.uri(), "https://login.example/acme/token");
+            std::future::ready(Ok(plain_token().map(Bytes::from)))
+        });
+        let url = "https://login.example/{tenant}/token";
+        let source = ClientCredentials::over(transport, url, "orders", "hunter2");
+        source.check().unwrap();
+        let spec = TokenSpec::default().with_tenant("acme");
+        fetch(&source, spec).await.unwrap();
+        for spec in [
+            TokenSpec::default(),
+            TokenSpec::default().with_tenant("../x"),
+        ] {
+            let error = fetch(&source, spec).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_work_is_told_by_check_and_fetch_without_an_echo() {
+        for (url, id, extra) in [
+            ("http://login.example/hunter2", "orders", "x"),
+            ("http://{tenant}.example/hunter2", "orders", "x"),
+            ("https://user:hunter2@login.example/", "orders", "x"),
+            ("https://login.example/#hunter2", "orders", "x"),
+            ("hunter2", "orders", "x"),
+            (URL, "", "x"),
+            (URL, "orders", "grant_type"),
+            (URL, "orders", ""),
+        ] {
+            let transport = Transport::from_fn(async |_| panic!("nothing may be sent"));
+            let source =
+                ClientCredentials::over(transport, url, id, "hunter2").with_extra(extra, "hunter2");
+            for error in [source.check().unwrap_err(), refusal(&source).await] {
+                assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_shows_no_secret_that_the_provider_echoes() {
+        let answer = Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .body(r#"{"error":"invalid_client","error_description":"no b3JkZXJzOmh1bnRlcjI= for hunter2 and long-secret"}"#)
+            .unwrap();
+        let source = over_answer(URL, "hunter2", answer).with_extra("assertion", "long-secret");
+        let error = refusal(&source).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidClient);
+        assert_eq!(
+            error.description(),
+            Some("no [redacted]= for [redacted] and [redacted]")
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let source = over_answer(
+            "https://login.example/token?key=hunter2",
+            "hunter2",
+            plain_token(),
+        )
+        .with_extra("password", "hunter2");
+        let shown = format!("{source:?}");
+        assert!(
+            shown.contains("orders")
+                && shown.contains("login.example")
+                && shown.contains("password"),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,310 @@
+//! [`Transport`]: which client asks, its options, and what holds for every client.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri::Scheme};
+
+#[cfg(feature = "hyper")]
+use super::over_hyper::Hyper;
+#[cfg(feature = "reqwest")]
+use super::over_reqwest::Reqwest;
+use super::{
+    body,
+    own::{DynTransport, FromFn, TokenTransport},
+};
+use crate::error::TokenError;
+
+/// How token endpoints are asked. A clone shares the client and its connections.
+///
+/// Nothing is built before the first request, so it can be made anywhere, outside a runtime too. A client outlives the
+/// runtime of its first request: in the next one, it connects anew.
+///
+/// Plain `http://` is for this machine only (127.0.0.0/8, `[::1]`, `localhost`), and goes there without a proxy.
+#[derive(Clone)]
+pub struct Transport(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    #[cfg(feature = "reqwest")]
+    Reqwest(Arc<Reqwest>),
+    #[cfg(feature = "hyper")]
+    Hyper(Arc<Hyper>),
+    Own(Arc<dyn DynTransport>),
+}
+
+/// What can be set on the clients that come with the crate.
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+#[derive(Clone)]
+pub(super) struct Options {
+    /// PEM, each with at least one certificate.
+    pub(super) roots: Vec<Box<[u8]>>,
+    pub(super) connect_timeout: std::time::Duration,
+}
+
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            connect_timeout: std::time::Duration::from_secs(5),
+        }
+    }
+}
+
+impl Transport {
+    /// Over reqwest, with the platform's trust and the environment's proxies.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// let transport = Transport::reqwest().with_connect_timeout(Duration::from_secs(2));
+    /// # let _ = transport;
+    /// ```
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    #[must_use]
+    pub fn reqwest() -> Self {
+        Self(Kind::Reqwest(Arc::new(Reqwest::new(Options::default()))))
+    }
+
+    /// Over hyper and rustls, with the platform's trust and without proxies.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// let transport = Transport::hyper().with_connect_timeout(Duration::from_secs(2));
+    /// # let _ = transport;
+    /// ```
+    #[cfg(feature = "hyper")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+    #[must_use]
+    pub fn hyper() -> Self {
+        Self(Kind::Hyper(Arc::new(Hyper::new(Options::default()))))
+    }
+
+    /// Over a client of your own.
+    #[must_use]
+    pub fn new(transport: impl TokenTransport) -> Self {
+        Self(Kind::Own(Arc::new(transport)))
+    }
+
+    /// Over an async closure.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let transport = Transport::from_fn(async |request| {
+    ///     assert_eq!(request.uri().path(), "/token");
+    ///     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
+    /// });
+    /// let request = http::Request::post("https://login.example/token").body(Bytes::new())?;
+    /// assert_eq!(transport.send(request).await?.body().len(), 22);
+    /// # Ok(()) }
+    /// ```
+    pub fn from_fn<F, Fut>(send: F) -> Self
+    where
+        F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,
+    {
+        Self::new(FromFn(send))
+    }
+
+    /// The client that the features chose: reqwest, else hyper.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    pub(crate) fn preferred() -> Self {
+        #[cfg(feature = "reqwest")]
+        let transport = Self::reqwest();
+        #[cfg(not(feature = "reqwest"))]
+        let transport = Self::hyper();
+        transport
+    }
+
+    /// Trusts these authorities too, beside the platform's: one or more certificates in PEM.
+    ///
+    /// # Errors
+    /// There is no certificate in it, or the client is your own.
+    ///
+    /// ```
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// let error = Transport::reqwest().with_root_certificate_pem(b"junk").unwrap_err();
+    /// assert!(error.to_string().contains("PEM"));
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn with_root_certificate_pem(self, pem: &[u8]) -> Result<Self, TokenError> {
+        let count = match &self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(_) => super::over_reqwest::certificates(pem)?.len(),
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(_) => super::over_hyper::certificates(pem)?.len(),
+            Kind::Own(_) => {
+                return Err(TokenError::configuration(
+                    "the transport is a client of your own: give the root certificate to that client",
+                ));
+            }
+        };
+        if count == 0 {
+            return Err(no_certificate());
+        }
+        Ok(self.changed(|options| options.roots.push(pem.into())))
+    }
+
+    /// How long connecting may take, TLS and all: 5 seconds unless set. It means nothing to a client of your own.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    #[must_use]
+    pub fn with_connect_timeout(self, limit: std::time::Duration) -> Self {
+        self.changed(|options| options.connect_timeout = limit)
+    }
+
+    /// Sends a request and collects the answer, whatever its status.
+    ///
+    /// # Errors
+    /// The address is neither `https://` nor this machine's, the endpoint can't be reached, or its answer is beyond
+    /// 1 MiB.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
+        require_tls(request.uri())?;
+        match &self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(client) => {
+                require_runtime()?;
+                client.send(request).await
+            }
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(client) => {
+                require_runtime()?;
+                client.send(request).await
+            }
+            Kind::Own(own) => {
+                let response = own.send_boxed(request).await?;
+                body::check_length(response.body().len() as u64)?;
+                Ok(response)
+            }
+        }
+    }
+
+    /// The same with other options, and so with a client of its own.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    fn changed(self, change: impl FnOnce(&mut Options)) -> Self {
+        Self(match self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(client) => {
+                let mut options = client.options().clone();
+                change(&mut options);
+                Kind::Reqwest(Arc::new(Reqwest::new(options)))
+            }
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(client) => {
+                let mut options = client.options().clone();
+                change(&mut options);
+                Kind::Hyper(Arc::new(Hyper::new(options)))
+            }
+            own @ Kind::Own(_) => own,
+        })
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(_) => "Transport::reqwest()",
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(_) => "Transport::hyper()",
+            Kind::Own(_) => "Transport::new(_)",
+        })
+    }
+}
+
+/// RFC 6749 §3.2: "the authorization server MUST require the use of TLS […] when sending requests to the token
+/// endpoint". What stays on this machine nobody on the way can read.
+pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
+    let Some(host) = uri.host() else {
+        return Err(TokenError::configuration(
+            "the token URL has no host: write it as https://host/path",
+        ));
+    };
+    if uri.scheme() == Some(&Scheme::HTTPS) {
+        return Ok(());
+    }
+    if uri.scheme() == Some(&Scheme::HTTP) && is_loopback(host) {
+        return Ok(());
+    }
+    Err(TokenError::configuration(format!(
+        "the token endpoint at {host} is asked without TLS: write its address with https://"
+    )))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    if let Some(address) = bracketed {
+        return address.parse().is_ok_and(|v6: Ipv6Addr| v6.is_loopback());
+    }
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse().is_ok_and(|v4: Ipv4Addr| v4.is_loopback())
+}
+
+/// The clients spawn their connections, and would panic without a runtime.
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+fn require_runtime() -> Result<(), TokenError> {
+    let Ok(_) = tokio::runtime::Handle::try_current() else {
+        return Err(TokenError::configuration(
+            "there is no Tokio runtime here: ask for tokens inside one",
+        ));
+    };
+    Ok(())
+}
+
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+pub(super) fn no_certificate() -> TokenError {
+    TokenError::configuration(
+        "there is no certificate in the root certificates: give one or more in PEM",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(uri: &'static str) -> bool {
+        require_tls(&Uri::from_static(uri)).is_ok()
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for uri in [
+            "https://login.example/",
+            "http://127.0.0.1/",
+            "http://127.9.9.9:8080/",
+            "http://[::1]:8080/",
+            "http://localhost/",
+            "http://LOCALHOST:1/",
+        ] {
+            assert!(allowed(uri), "{uri}");
+        }
+        for uri in [
+            "http://login.example/",
+            "http://localhost.example/",
+            "http://127.0.0.1.example/",
+            "http://128.0.0.1/",
+            "http://0.0.0.0/",
+            "http://[::2]/",
+            "http://localhost@login.example/",
+            "ftp://localhost/",
+            "/token",
+            "localhost:80",
+        ] {
+            assert!(!allowed(uri), "{uri}");
+        }
+    }
+}

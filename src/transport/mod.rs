@@ -1,0 +1,35 @@
+//! HTTP to token endpoints: a client of its own, apart from the one that the tokens are for.
+//!
+//! A [`Transport`] goes over reqwest, over hyper, or over what you have. Whichever it is, it asks only `https://`
+//! addresses and those of this machine, follows no redirect, and refuses an answer beyond 1 MiB.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use tower_bearer::transport::Transport;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let transport = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from("{}"))));
+//!
+//! let plain = http::Request::post("http://login.example/token").body(Bytes::new()).unwrap();
+//! let error = transport.send(plain).await.unwrap_err();
+//! assert!(error.to_string().contains("https"));
+//! # }
+//! ```
+
+mod body;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod fault;
+mod handle;
+#[cfg(feature = "hyper")]
+mod over_hyper;
+#[cfg(feature = "reqwest")]
+mod over_reqwest;
+mod own;
+#[cfg(test)]
+pub(crate) mod responder;
+#[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
+mod tests;
+
+pub use handle::Transport;
+pub(crate) use handle::require_tls;
+pub use own::TokenTransport;

@@ -1,0 +1,184 @@
+//! Token endpoints over hyper and rustls.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri::Scheme};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use rustls_platform_verifier::Verifier;
+use tower_service::Service;
+
+use super::{
+    body::Collector,
+    fault::{BoxError, Stage, no_answer, no_client},
+    handle::{Options, no_certificate},
+};
+use crate::error::TokenError;
+
+type Secure = Client<Timed<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+type Plain = Client<Timed<HttpConnector>, Full<Bytes>>;
+
+/// Two clients, each built when it is needed first.
+pub(super) struct Hyper {
+    options: Options,
+    secure: OnceLock<Result<Secure, TokenError>>,
+    /// For this machine: it needs no trust.
+    plain: OnceLock<Plain>,
+}
+
+impl Hyper {
+    pub(super) const fn new(options: Options) -> Self {
+        Self {
+            options,
+            secure: OnceLock::new(),
+            plain: OnceLock::new(),
+        }
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, TokenError> {
+        if request.uri().scheme() == Some(&Scheme::HTTP) {
+            let client = self.plain.get_or_init(|| self.build(HttpConnector::new()));
+            return ask(client, request).await;
+        }
+        let client = self.secure.get_or_init(|| self.build_secure());
+        ask(client.as_ref().map_err(Clone::clone)?, request).await
+    }
+
+    fn build_secure(&self) -> Result<Secure, TokenError> {
+        let mut roots = Vec::new();
+        for pem in &self.options.roots {
+            roots.extend(certificates(pem)?);
+        }
+        // Named here: a process without a default provider must work, and one with two must not panic.
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            Verifier::new_with_extra_roots(roots, provider.clone()).map_err(no_client)?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(no_client)?
+            .dangerous()
+            // The platform's own verifier; rustls calls every verifier but its own dangerous.
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        Ok(self.build(connector))
+    }
+
+    fn build<C>(&self, connector: C) -> Client<Timed<C>, Full<Bytes>>
+    where
+        Timed<C>: Connect + Clone,
+    {
+        Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            // A connection that died in silence would else take every later request with it.
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(5))
+            .build(Timed {
+                connector,
+                limit: self.options.connect_timeout,
+            })
+    }
+}
+
+async fn ask<C>(
+    client: &Client<C, Full<Bytes>>,
+    request: Request<Bytes>,
+) -> Result<Response<Bytes>, TokenError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let uri = request.uri().clone();
+    let response = client
+        .request(request.map(Full::new))
+        .await
+        .map_err(|error| {
+            let stage = if error.is_connect() {
+                Stage::Connecting
+            } else {
+                Stage::Waiting
+            };
+            no_answer(&uri, stage, false, error)
+        })?;
+    let (parts, mut incoming) = response.into_parts();
+    let mut body = Collector::new(incoming.size_hint().exact())?;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| no_answer(&uri, Stage::Reading, false, error))?;
+        if let Some(piece) = frame.data_ref() {
+            body.push(piece)?;
+        }
+    }
+    Ok(Response::from_parts(parts, body.finish()))
+}
+
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TokenError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| no_certificate().with_source(io::Error::other(error.to_string())))
+}
+
+/// Bounds the time of connecting, TLS and all; the connector's own bound ends with TCP.
+#[derive(Clone)]
+struct Timed<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for Timed<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(self.limit, self.connector.call(uri));
+        Box::pin(async move {
+            match connecting.await {
+                Ok(connected) => connected.map_err(Into::into),
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            }
+        })
+    }
+}

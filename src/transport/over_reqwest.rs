@@ -1,0 +1,119 @@
+//! Token endpoints over reqwest.
+
+use std::{sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, uri::Scheme};
+use reqwest::{Certificate, Client, ClientBuilder, redirect::Policy};
+
+use super::{
+    body::Collector,
+    fault::{Stage, no_answer, no_client},
+    handle::{Options, no_certificate},
+};
+use crate::error::TokenError;
+
+/// Two clients, each built when it is needed first.
+pub(super) struct Reqwest {
+    options: Options,
+    secure: OnceLock<Result<Client, TokenError>>,
+    /// For this machine: it needs no trust, and must not take plain secrets to a proxy.
+    plain: OnceLock<Result<Client, TokenError>>,
+}
+
+impl Reqwest {
+    pub(super) const fn new(options: Options) -> Self {
+        Self {
+            options,
+            secure: OnceLock::new(),
+            plain: OnceLock::new(),
+        }
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, TokenError> {
+        let uri = request.uri().clone();
+        let client = if uri.scheme() == Some(&Scheme::HTTP) {
+            self.plain.get_or_init(|| self.build_plain())
+        } else {
+            self.secure.get_or_init(|| self.build_secure())
+        };
+        let client = client.as_ref().map_err(Clone::clone)?;
+        let request = request.try_into().map_err(|error: reqwest::Error| {
+            TokenError::configuration("the token URL can't be sent: write it as https://host/path")
+                .with_source(error.without_url())
+        })?;
+        let fault = |stage, error: reqwest::Error| {
+            no_answer(&uri, stage, error.is_timeout(), error.without_url())
+        };
+        let mut response = client.execute(request).await.map_err(|error| {
+            let stage = if error.is_connect() {
+                Stage::Connecting
+            } else {
+                Stage::Waiting
+            };
+            fault(stage, error)
+        })?;
+        let mut body = Collector::new(response.content_length())?;
+        while let Some(piece) = response
+            .chunk()
+            .await
+            .map_err(|error| fault(Stage::Reading, error))?
+        {
+            body.push(&piece)?;
+        }
+        let mut answer = Response::new(body.finish());
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+
+    fn build_secure(&self) -> Result<Client, TokenError> {
+        let mut roots = Vec::new();
+        for pem in &self.options.roots {
+            roots.extend(certificates(pem)?);
+        }
+        self.builder()
+            .tls_certs_merge(roots)
+            .https_only(true)
+            .build()
+            .map_err(no_client)
+    }
+
+    fn build_plain(&self) -> Result<Client, TokenError> {
+        // No certificate at all, so that a container without any can ask its neighbour.
+        self.builder()
+            .tls_certs_only([])
+            .no_proxy()
+            .build()
+            .map_err(no_client)
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .tls_backend_rustls()
+            // A redirect would carry the client's secret to whoever it names.
+            .redirect(Policy::none())
+            .referer(false)
+            // Another crate may have switched these on for all: a small answer could unpack without bound.
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            .connect_timeout(self.options.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            // A connection that died in silence would else take every later request with it.
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(5))
+    }
+}
+
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, TokenError> {
+    Certificate::from_pem_bundle(pem).map_err(|error| no_certificate().with_source(error))
+}

@@ -1,0 +1,19 @@
+//! What goes over the wire, as pure functions from bytes to meaning and back; nothing here reads a clock or a socket.
+//!
+//! | file | direction |
+//! |---|---|
+//! | `token_request` | the form and the address of a request to a token endpoint |
+//! | `client_auth` | how the client proves itself in it |
+//! | `token_response` | what the endpoint answered |
+//! | `challenge` | what an API demands in `WWW-Authenticate` |
+
+mod challenge;
+mod client_auth;
+mod token_request;
+mod token_response;
+
+pub(crate) use challenge::{Challenge, challenges};
+pub(crate) use client_auth::Client;
+pub use client_auth::ClientAuth;
+pub(crate) use token_request::{Form, TokenUrl, token_request};
+pub(crate) use token_response::{Answer, Sent, TokenResponse, token_response};

@@ -1,0 +1,532 @@
+//! Tests of what a token endpoint may answer.
+
+use http::HeaderValue;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A whole second, as the header Date has it.
+const NOW: u64 = 1_700_000_000;
+
+struct Case<'a> {
+    status: u16,
+    headers: Vec<(&'static str, &'a str)>,
+    body: &'a str,
+}
+
+impl<'a> Case<'a> {
+    fn ok(body: &'a str) -> Self {
+        Self::status(200, body)
+    }
+
+    fn status(status: u16, body: &'a str) -> Self {
+        Self {
+            status,
+            headers: vec![("content-type", "application/json")],
+            body,
+        }
+    }
+
+    fn header(mut self, name: &'static str, value: &'a str) -> Self {
+        self.headers.retain(|(found, _)| *found != name);
+        self.headers.push((name, value));
+        self
+    }
+
+    fn read(&self) -> Result<TokenResponse, TokenError> {
+        self.read_after(&Sent::default())
+    }
+
+    fn read_after(&self, sent: &Sent) -> Result<TokenResponse, TokenError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let answer = Answer {
+            status: StatusCode::from_u16(self.status).unwrap(),
+            headers: &headers,
+            body: self.body.as_bytes(),
+            now: now(),
+        };
+        token_response(&answer, sent)
+    }
+
+    fn error(&self) -> TokenError {
+        self.read().unwrap_err()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        self.error().kind()
+    }
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn with_lifetime(json: &str) -> String {
+    format!(r#"{{"access_token":"90d","expires_in":{json}}}"#)
+}
+
+fn lifetime(json: &str) -> Result<Option<u64>, ErrorKind> {
+    let body = with_lifetime(json);
+    let response = Case::ok(&body).read().map_err(|error| error.kind())?;
+    Ok(response.expires_in.map(|lifetime| lifetime.as_secs()))
+}
+
+/// The vectors' words for times: EPOCH+n and HTTPDATE+n.
+fn fill_in(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (mark, sign) in [("EPOCH+", 1), ("EPOCH-", -1), ("HTTPDATE+", 1)] {
+        while let Some(at) = text.find(mark) {
+            let digits: String = text[at + mark.len()..]
+                .chars()
+                .take_while(char::is_ascii_digit)
+                .collect();
+            let time = NOW as i64 + sign * digits.parse::<i64>().unwrap();
+            let shown = if mark.starts_with("HTTP") {
+                httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time as u64))
+            } else {
+                time.to_string()
+            };
+            text.replace_range(at..at + mark.len() + digits.len(), &shown);
+        }
+    }
+    text
+}
+
+#[test]
+fn every_vector_comes_to_what_it_says() {
+    let vectors = include_str!("../../../tests/vectors/token_response.json");
+    let vectors: Value = serde_json::from_str(vectors).unwrap();
+    for case in vectors["cases"].as_array().unwrap() {
+        let name = &case["name"];
+        let mut headers = HeaderMap::new();
+        if let Some(value) = case["content_type"].as_str() {
+            headers.insert(CONTENT_TYPE, value.parse().unwrap());
+        }
+        for (name, value) in case["headers"].as_object().into_iter().flatten() {
+            let name: HeaderName = name.parse().unwrap();
+            headers.insert(name, fill_in(value.as_str().unwrap()).parse().unwrap());
+        }
+        let body = fill_in(case["body"].as_str().unwrap());
+        let answer = Answer {
+            status: StatusCode::from_u16(case["status"].as_u64().unwrap() as u16).unwrap(),
+            headers: &headers,
+            body: body.as_bytes(),
+            now: now(),
+        };
+        match token_response(&answer, &Sent::default()) {
+            Ok(response) => check_response(&response, &case["ok"], name),
+            Err(error) => check_error(&error, &case["error"], name),
+        }
+    }
+}
+
+fn check_response(response: &TokenResponse, wanted: &Value, name: &Value) {
+    let wanted = wanted.as_object().unwrap_or_else(|| panic!("{name}"));
+    for (member, value) in wanted {
+        let found: Value = match member.as_str() {
+            "access_token" => response.access_token.as_str().into(),
+            // Every other type is an error.
+            "token_type" => "Bearer".into(),
+            "expires_in" => response.expires_in.map(|d| d.as_secs()).into(),
+            "refresh_in" => response.refresh_in.map(|d| d.as_secs()).into(),
+            "scope" => response
+                .scope
+                .as_deref()
+                .unwrap()
+                .split(' ')
+                .collect::<Vec<_>>()
+                .into(),
+            _ => panic!("{member}"),
+        };
+        assert_eq!(&found, value, "{name}: {member}");
+    }
+}
+
+fn check_error(error: &TokenError, wanted: &Value, name: &Value) {
+    let wanted = wanted
+        .as_object()
+        .unwrap_or_else(|| panic!("{name}: {error}"));
+    for (member, value) in wanted {
+        let found: Value = match member.as_str() {
+            "kind" => error.kind().as_str().into(),
+            "retryable" => error.is_retryable().into(),
+            "retry_after" => error.retry_after().map(|d| d.as_secs()).into(),
+            "description" => error.description().into(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(&found, value, "{name}: {member}");
+    }
+    let shown = format!("{error} {error:?}");
+    assert!(
+        !shown.contains("90d") && !shown.contains("a\\nb"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_lifetime_is_read_however_it_is_written() {
+    for (json, seconds) in [
+        ("0", 0),
+        ("-0.0", 0),
+        ("\" 60 \"", 60),
+        ("\"3600.5\"", 3600),
+        ("1e3", 1000),
+        ("\"1e3\"", 1000),
+        ("9223372036854775808", 1 << 63),
+        ("18446744073709551615", u64::MAX),
+        ("99999999999999999999999", u64::MAX),
+        ("\"18446744073709551616\"", u64::MAX),
+        ("1e300", u64::MAX),
+        ("\"1e400\"", u64::MAX),
+    ] {
+        assert_eq!(lifetime(json), Ok(Some(seconds)), "{json}");
+    }
+    assert_eq!(lifetime("\"\""), Ok(None));
+}
+
+#[test]
+fn a_lifetime_that_is_none_is_malformed() {
+    for json in [
+        "-1", "-0.5", "\"-1\"", "\"NaN\"", "\"inf\"", "\"soon\"", "true", "[]", "{}",
+    ] {
+        assert_eq!(lifetime(json), Err(ErrorKind::Malformed), "{json}");
+    }
+}
+
+#[test]
+fn the_servers_date_corrects_an_absolute_end() {
+    let date = httpdate::fmt_http_date(now() + Duration::from_secs(1000));
+    for end in [(NOW + 1600).to_string(), format!("\"{}\"", NOW + 1600)] {
+        let body = format!(r#"{{"access_token":"90d","expires_on":{end}}}"#);
+        let response = Case::ok(&body).header("date", &date).read().unwrap();
+        assert_eq!(response.expires_in, Some(Duration::from_secs(600)));
+    }
+    let past = r#"{"access_token":"90d","expires_on":5}"#;
+    assert_eq!(
+        Case::ok(past).read().unwrap().expires_in,
+        Some(Duration::ZERO)
+    );
+}
+
+#[test]
+fn a_relative_lifetime_beats_an_absolute_end() {
+    let body = r#"{"access_token":"90d","expires_in":60,"expires_on":"never"}"#;
+    assert_eq!(
+        Case::ok(body).read().unwrap().expires_in,
+        Some(Duration::from_secs(60))
+    );
+}
+
+#[test]
+fn blanks_and_a_byte_order_mark_around_the_json_are_read() {
+    for body in [
+        "\u{feff}{\"access_token\":\"90d\"}",
+        " \r\n\u{feff} {\"access_token\":\"90d\"}\n\t ",
+    ] {
+        assert_eq!(
+            Case::ok(body).read().unwrap().access_token.as_str(),
+            "90d",
+            "{body:?}"
+        );
+    }
+}
+
+#[test]
+fn scopes_are_read_as_a_list_too() {
+    for (json, scope) in [
+        (r#"["a","b c",1]"#, Some("a b c")),
+        (r#"" a  b ""#, Some("a b")),
+        ("null", None),
+        ("7", None),
+    ] {
+        let body = format!(r#"{{"access_token":"90d","scope":{json}}}"#);
+        assert_eq!(Case::ok(&body).read().unwrap().scope.as_deref(), scope);
+    }
+}
+
+#[test]
+fn an_error_beside_a_token_is_an_error() {
+    for error in [r#""invalid_grant""#, r#""""#, "false", "{}", "7"] {
+        let body = format!(r#"{{"access_token":"90d","error":{error}}}"#);
+        assert!(Case::ok(&body).read().is_err(), "{error}");
+    }
+    assert!(
+        Case::ok(r#"{"access_token":"90d","error":null}"#)
+            .read()
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_token_with_a_blank_at_its_end_is_malformed() {
+    for token in [" a", "a ", "é", "\u{7f}"] {
+        let body = format!(r#"{{"access_token":"{token}"}}"#);
+        assert_eq!(Case::ok(&body).kind(), ErrorKind::Malformed, "{token:?}");
+    }
+    assert!(Case::ok(r#"{"access_token":"a b"}"#).read().is_ok());
+}
+
+#[test]
+fn a_token_bound_to_a_key_is_named_as_such() {
+    let error = Case::ok(r#"{"access_token":"90d","token_type":"DPoP"}"#).error();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.to_string().contains("DPoP"));
+}
+
+#[test]
+fn odd_json_is_malformed_and_no_panic() {
+    let deep = format!("{{\"a\":{}", "[".repeat(100_000));
+    for body in [
+        deep.as_str(),
+        r#"{"access_token":"#,
+        "[]",
+        "\"90d\"",
+        "{}",
+        "true",
+    ] {
+        assert_eq!(Case::ok(body).kind(), ErrorKind::Malformed);
+    }
+    let twice = r#"{"access_token":"first","access_token":"90d"}"#;
+    assert_eq!(Case::ok(twice).read().unwrap().access_token.as_str(), "90d");
+}
+
+#[test]
+fn the_code_or_else_the_status_tells_who_is_to_blame() {
+    use ErrorKind::*;
+    for (status, body, kind, retryable) in [
+        (
+            400,
+            r#"{"error":"unauthorized_client"}"#,
+            UnauthorizedClient,
+            false,
+        ),
+        (400, r#"{"error":"invalid_target"}"#, InvalidTarget, false),
+        (403, r#"{"error":"access_denied"}"#, AccessDenied, false),
+        (
+            400,
+            r#"{"error":"consent_required"}"#,
+            InteractionRequired,
+            false,
+        ),
+        (
+            400,
+            r#"{"error":"login_required"}"#,
+            InteractionRequired,
+            false,
+        ),
+        (
+            400,
+            r#"{"error":"temporarily_unavailable"}"#,
+            Unavailable,
+            true,
+        ),
+        (400, r#"{"error":"server_error"}"#, Unavailable, true),
+        (400, r#"{"error":"slow_down"}"#, Refused, false),
+        (400, r#"{"error":"authorization_pending"}"#, Refused, false),
+        (400, r#"{"error":"something_else"}"#, Refused, false),
+        (200, r#"{"error":"something_else"}"#, Refused, false),
+        (
+            400,
+            r#"{"error":{"code":400,"message":"bad"}}"#,
+            Refused,
+            false,
+        ),
+        (
+            400,
+            "error=invalid_grant&error_description=old",
+            InvalidGrant,
+            false,
+        ),
+        (500, r#"{"error":"something_else"}"#, Unavailable, true),
+        (
+            400,
+            r#"{"access_token":"90d","expires_in":60}"#,
+            Refused,
+            false,
+        ),
+        (429, "<html>", Throttled, true),
+        (429, r#"{"error":"invalid_client"}"#, Throttled, true),
+        (401, "", InvalidClient, false),
+        (401, "<html>", InvalidClient, false),
+        (401, r#"{"error":"something_else"}"#, Refused, false),
+        (403, "", Refused, false),
+        (404, "<html>", Refused, false),
+        (599, "", Unavailable, true),
+        (307, r#"{"access_token":"90d"}"#, Malformed, false),
+        (204, "", Malformed, true),
+        (200, " \u{feff} ", Malformed, true),
+    ] {
+        let error = Case::status(status, body).error();
+        assert_eq!(error.kind(), kind, "{status} {body}");
+        assert_eq!(error.is_retryable(), retryable, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_redirect_names_the_remedy() {
+    let error = Case::status(302, "").header("location", "https://elsewhere.example/?hunter2");
+    let shown = error.error().to_string();
+    assert!(
+        shown.contains("final address") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_wait_is_read_as_seconds_or_date() {
+    let server = now() + Duration::from_secs(7200);
+    let (date, then) = (
+        httpdate::fmt_http_date(server),
+        httpdate::fmt_http_date(server + Duration::from_secs(5)),
+    );
+    for (text, seconds) in [
+        ("0", Some(0)),
+        (" 7 ", Some(7)),
+        ("7200", Some(7200)),
+        (
+            "99999999999999999999999999",
+            Some(MAX_RETRY_AFTER.as_secs()),
+        ),
+        (then.as_str(), Some(5)),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+    ] {
+        let case = Case::status(503, "")
+            .header("retry-after", text)
+            .header("date", &date);
+        assert_eq!(
+            case.error().retry_after(),
+            seconds.map(Duration::from_secs),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn claims_go_with_the_error() {
+    for claims in [r#""{\"a\":{}}""#, r#"{"a":{}}"#] {
+        let body = format!(r#"{{"error":"interaction_required","claims":{claims}}}"#);
+        assert_eq!(
+            Case::status(400, &body).error().claims(),
+            Some(r#"{"a":{}}"#)
+        );
+    }
+    let long = format!(
+        r#"{{"error":"interaction_required","claims":"{}"}}"#,
+        "x".repeat(9000)
+    );
+    assert_eq!(Case::status(400, &long).error().claims(), None);
+}
+
+#[test]
+fn a_description_is_cut_and_cleaned() {
+    let long = format!(
+        r#"{{"error":"invalid_grant","error_description":"a\nb\u001b[31m\u202e{}"}}"#,
+        "é".repeat(1000)
+    );
+    let error = Case::status(400, &long).error();
+    let description = error.description().unwrap();
+    assert_eq!(description.chars().count(), MAX_DESCRIPTION + 1);
+    assert!(
+        description.starts_with("a b [31m é") && description.ends_with('…'),
+        "{description}"
+    );
+    let odd = r#"{"error":"invalid_grant","error_description":{"a":1}}"#;
+    assert_eq!(Case::status(400, odd).error().description(), None);
+}
+
+#[test]
+fn what_support_asks_for_stands_in_the_description() {
+    let body = r#"{"error":"invalid_grant","error_description":"AADSTS70002: old","suberror":"bad_token","correlation_id":"c-1","trace_id":"t-1"}"#;
+    let error = Case::status(400, body)
+        .header("x-ms-request-id", "r-1")
+        .error();
+    assert_eq!(
+        error.description(),
+        Some(
+            "AADSTS70002: old; suberror bad_token; correlation_id c-1; trace_id t-1; x-ms-request-id r-1"
+        )
+    );
+}
+
+#[test]
+fn secrets_that_were_sent_never_come_back() {
+    let client = Client {
+        id: "orders",
+        secret: "s3cret of +mine",
+    };
+    let mut sent = Sent::by(client);
+    sent.add("refresh-token");
+    for echo in [
+        "s3cret of +mine",
+        "s3cret%20of%20%2Bmine",
+        "s3cret+of+%2Bmine",
+        client.basic_credentials().as_str(),
+        "refresh-token",
+    ] {
+        // Across the place where it is cut, too.
+        for before in [0, MAX_DESCRIPTION - 5] {
+            let body = format!(
+                r#"{{"error":"invalid_client","error_description":"{}{echo}","suberror":"{echo}"}}"#,
+                "x".repeat(before)
+            );
+            let error = Case::status(401, &body).read_after(&sent).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains(&echo[..5]), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_short_secret_takes_the_whole_text_with_it() {
+    let mut sent = Sent::default();
+    sent.add("a");
+    assert_eq!(scrub("banana", &sent), "[redacted]");
+    assert_eq!(scrub("kiwi", &sent), "kiwi");
+}
+
+#[test]
+fn debug_shows_no_token() {
+    let body = r#"{"access_token":"hunter2","refresh_token":"hunter3"}"#;
+    let response = Case::ok(body).read().unwrap();
+    assert_eq!(
+        response.refresh_token.as_deref().map(String::as_str),
+        Some("hunter3")
+    );
+    assert!(!format!("{response:?}").contains("hunter"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(
+        status in 200u16..600,
+        body in prop::collection::vec(any::<u8>(), 0..300),
+        form in any::<bool>(),
+        wait in "[ -~]{0,40}",
+    ) {
+        let mut headers = HeaderMap::new();
+        if form {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        }
+        headers.insert(RETRY_AFTER, wait.parse().unwrap());
+        headers.insert(DATE, wait.parse().unwrap());
+        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: &body, now: now() };
+        let _ = token_response(&answer, &Sent::default());
+    }
+
+    #[test]
+    fn no_members_make_it_panic(
+        token in "\\PC{0,10}",
+        time in prop_oneof![any::<f64>().prop_map(|f| format!("{f:e}")), any::<i64>().prop_map(|i| i.to_string()), "\\PC{0,10}"],
+        quoted in any::<bool>(),
+    ) {
+        let time = if quoted { Value::String(time).to_string() } else { time };
+        let body = format!(r#"{{"access_token":{},"expires_in":{time},"expires_on":{time},"refresh_in":{time}}}"#, Value::String(token));
+        let _ = Case::ok(&body).read();
+    }
+}
