@@ -4,6 +4,7 @@ pub mod clock;
 pub mod credentials;
 mod error;
 mod layer;
+mod loopback;
 mod message;
 mod recovery;
 pub mod replay;

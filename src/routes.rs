@@ -4,15 +4,11 @@
 //! ports, userinfo, IPv6 and IPv4 in odd forms, a trailing dot) goes through the URL standard's host parser on a cold
 //! path, and is compared as what it means. What can't be read means no origin that we know, and gets no token.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::{borrow::Cow, fmt};
 
 use url::{Host, Url};
 
-use crate::{error::TokenError, spec::TokenSpec};
+use crate::{error::TokenError, loopback::is_loopback, spec::TokenSpec};
 
 /// An origin, and perhaps a path prefix, that may receive a token, and which one.
 ///
@@ -107,14 +103,9 @@ impl Origin {
     }
 
     fn is_loopback(&self) -> bool {
-        let host = match self.authority.rsplit_once(':') {
-            Some((host, _)) if !self.authority.ends_with(']') => host,
-            _ => &*self.authority,
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-            || bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+        self.authority
+            .get(..end_of_host(&self.authority))
+            .is_some_and(is_loopback)
     }
 }
 
@@ -472,11 +463,7 @@ fn canonical(https: bool, authority: &str) -> Option<Origin> {
     let host_and_port = authority
         .rsplit_once('@')
         .map_or(authority, |(_, rest)| rest);
-    let end_of_host = match host_and_port.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => host_and_port.find(':').unwrap_or(host_and_port.len()),
-    };
-    let (host, port) = host_and_port.split_at_checked(end_of_host)?;
+    let (host, port) = host_and_port.split_at_checked(end_of_host(host_and_port))?;
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => None,
         // RFC 3986 §6.2.3: an empty port is the default one.
@@ -502,6 +489,13 @@ fn canonical(https: bool, authority: &str) -> Option<Origin> {
         https,
         authority: authority.into(),
     })
+}
+
+fn end_of_host(host_and_port: &str) -> usize {
+    match host_and_port.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => host_and_port.find(':').unwrap_or(host_and_port.len()),
+    }
 }
 
 /// Tells origins apart cheaply; a full comparison stands behind it.

@@ -1,14 +1,12 @@
 //! [`Transport`]: which client asks, its options, and what holds for every client.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+use super::options::{Options, no_certificate};
 #[cfg(feature = "hyper")]
 use super::over_hyper::Hyper;
 #[cfg(feature = "reqwest")]
@@ -17,7 +15,7 @@ use super::{
     body,
     own::{DynTransport, FromFn, TokenTransport},
 };
-use crate::error::TokenError;
+use crate::{error::TokenError, loopback::is_loopback};
 
 /// How token endpoints are asked. A clone shares the client and its connections.
 ///
@@ -35,25 +33,6 @@ enum Kind {
     #[cfg(feature = "hyper")]
     Hyper(Arc<Hyper>),
     Own(Arc<dyn DynTransport>),
-}
-
-/// What can be set on the clients that come with the crate.
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-#[derive(Clone)]
-pub(super) struct Options {
-    /// PEM, each with at least one certificate.
-    pub(super) roots: Vec<Box<[u8]>>,
-    pub(super) connect_timeout: std::time::Duration,
-}
-
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            roots: Vec::new(),
-            connect_timeout: std::time::Duration::from_secs(5),
-        }
-    }
 }
 
 impl Transport {
@@ -245,15 +224,6 @@ pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
     )))
 }
 
-fn is_loopback(host: &str) -> bool {
-    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    if let Some(address) = bracketed {
-        return address.parse().is_ok_and(|v6: Ipv6Addr| v6.is_loopback());
-    }
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse().is_ok_and(|v4: Ipv4Addr| v4.is_loopback())
-}
-
 /// The clients spawn their connections, and would panic without a runtime.
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 fn require_runtime() -> Result<(), TokenError> {
@@ -263,13 +233,6 @@ fn require_runtime() -> Result<(), TokenError> {
         ));
     };
     Ok(())
-}
-
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-pub(super) fn no_certificate() -> TokenError {
-    TokenError::configuration(
-        "there is no certificate in the root certificates: give one or more in PEM",
-    )
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ mod body;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod fault;
 mod handle;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod options;
 #[cfg(feature = "hyper")]
 mod over_hyper;
 #[cfg(feature = "reqwest")]

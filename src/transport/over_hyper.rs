@@ -31,7 +31,7 @@ use tower_service::Service;
 use super::{
     body::Collector,
     fault::{BoxError, Stage, no_answer, no_client},
-    handle::{Options, no_certificate},
+    options::{Options, no_certificate},
 };
 use crate::error::TokenError;
 

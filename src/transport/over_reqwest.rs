@@ -9,7 +9,7 @@ use reqwest::{Certificate, Client, ClientBuilder, redirect::Policy};
 use super::{
     body::Collector,
     fault::{Stage, no_answer, no_client},
-    handle::{Options, no_certificate},
+    options::{Options, no_certificate},
 };
 use crate::error::TokenError;
 
