@@ -135,11 +135,9 @@ mod tests {
     use http::{Response, StatusCode};
 
     use super::*;
-    use crate::{ErrorKind, TokenSpec, transport::responder::Responder};
+    use crate::{ErrorKind, TokenSpec};
 
     const URL: &str = "https://login.example/token";
-    /// Blank, colon, percent, plus, slash, and a letter beyond ASCII.
-    const SPECIAL: &str = "a b:c%d+e/fé";
 
     /// A source over a transport that keeps the requests' bodies, and what it answers.
     fn over_answer(
@@ -170,6 +168,7 @@ mod tests {
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     mod on_the_wire {
         use super::*;
+        use crate::transport::responder::Responder;
 
         fn transports() -> Vec<Transport> {
             vec![
@@ -197,6 +196,8 @@ mod tests {
             server.requests().pop().unwrap()
         }
 
+        /// Blank, colon, percent, plus, slash, and a letter beyond ASCII.
+        const SPECIAL: &str = "a b:c%d+e/fé";
         const COMMON: &str = "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example%2Fx+y\
             &resource=urn%3Astock&audience=stock&second=two&first=1";
 

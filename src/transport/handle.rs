@@ -20,7 +20,8 @@ use crate::{error::TokenError, loopback::is_loopback};
 /// How token endpoints are asked. A clone shares the client and its connections.
 ///
 /// Nothing is built before the first request, so it can be made anywhere, outside a runtime too. A client outlives the
-/// runtime of its first request: in the next one, it connects anew.
+/// runtime of its first request: in the next one, it connects anew. Connections are kept for later requests in
+/// runtimes of many threads only: a runtime of one thread may stand still while its connection is needed in another.
 ///
 /// Plain `http://` is for this machine only (127.0.0.0/8, `[::1]`, `localhost`), and goes there without a proxy.
 #[derive(Clone)]

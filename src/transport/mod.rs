@@ -27,7 +27,9 @@ mod over_hyper;
 #[cfg(feature = "reqwest")]
 mod over_reqwest;
 mod own;
-#[cfg(test)]
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod per_flavor;
+#[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 pub(crate) mod responder;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 mod tests;

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -32,6 +32,7 @@ use super::{
     body::Collector,
     fault::{BoxError, Stage, no_answer, no_client},
     options::{Options, no_certificate},
+    per_flavor::PerFlavor,
 };
 use crate::error::TokenError;
 
@@ -41,17 +42,17 @@ type Plain = Client<Timed<HttpConnector>, Full<Bytes>>;
 /// Two clients, each built when it is needed first.
 pub(super) struct Hyper {
     options: Options,
-    secure: OnceLock<Result<Secure, TokenError>>,
+    secure: PerFlavor<Result<Secure, TokenError>>,
     /// For this machine: it needs no trust.
-    plain: OnceLock<Plain>,
+    plain: PerFlavor<Plain>,
 }
 
 impl Hyper {
     pub(super) const fn new(options: Options) -> Self {
         Self {
             options,
-            secure: OnceLock::new(),
-            plain: OnceLock::new(),
+            secure: PerFlavor::new(),
+            plain: PerFlavor::new(),
         }
     }
 
@@ -64,14 +65,16 @@ impl Hyper {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, TokenError> {
         if request.uri().scheme() == Some(&Scheme::HTTP) {
-            let client = self.plain.get_or_init(|| self.build(HttpConnector::new()));
+            let client = self
+                .plain
+                .get_or_build(|idle| self.build(HttpConnector::new(), idle));
             return ask(client, request).await;
         }
-        let client = self.secure.get_or_init(|| self.build_secure());
+        let client = self.secure.get_or_build(|idle| self.build_secure(idle));
         ask(client.as_ref().map_err(Clone::clone)?, request).await
     }
 
-    fn build_secure(&self) -> Result<Secure, TokenError> {
+    fn build_secure(&self, idle: usize) -> Result<Secure, TokenError> {
         let mut roots = Vec::new();
         for pem in &self.options.roots {
             roots.extend(certificates(pem)?);
@@ -94,16 +97,17 @@ impl Hyper {
             .https_only()
             .enable_all_versions()
             .wrap_connector(tcp);
-        Ok(self.build(connector))
+        Ok(self.build(connector, idle))
     }
 
-    fn build<C>(&self, connector: C) -> Client<Timed<C>, Full<Bytes>>
+    fn build<C>(&self, connector: C, idle: usize) -> Client<Timed<C>, Full<Bytes>>
     where
         Timed<C>: Connect + Clone,
     {
         Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(idle)
             .pool_idle_timeout(Duration::from_secs(30))
             // A connection that died in silence would else take every later request with it.
             .http2_keep_alive_interval(Duration::from_secs(10))

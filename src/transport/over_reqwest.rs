@@ -1,6 +1,6 @@
 //! Token endpoints over reqwest.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, uri::Scheme};
@@ -10,23 +10,24 @@ use super::{
     body::Collector,
     fault::{Stage, no_answer, no_client},
     options::{Options, no_certificate},
+    per_flavor::PerFlavor,
 };
 use crate::error::TokenError;
 
 /// Two clients, each built when it is needed first.
 pub(super) struct Reqwest {
     options: Options,
-    secure: OnceLock<Result<Client, TokenError>>,
+    secure: PerFlavor<Result<Client, TokenError>>,
     /// For this machine: it needs no trust, and must not take plain secrets to a proxy.
-    plain: OnceLock<Result<Client, TokenError>>,
+    plain: PerFlavor<Result<Client, TokenError>>,
 }
 
 impl Reqwest {
     pub(super) const fn new(options: Options) -> Self {
         Self {
             options,
-            secure: OnceLock::new(),
-            plain: OnceLock::new(),
+            secure: PerFlavor::new(),
+            plain: PerFlavor::new(),
         }
     }
 
@@ -40,9 +41,9 @@ impl Reqwest {
     ) -> Result<Response<Bytes>, TokenError> {
         let uri = request.uri().clone();
         let client = if uri.scheme() == Some(&Scheme::HTTP) {
-            self.plain.get_or_init(|| self.build_plain())
+            self.plain.get_or_build(|idle| self.build_plain(idle))
         } else {
-            self.secure.get_or_init(|| self.build_secure())
+            self.secure.get_or_build(|idle| self.build_secure(idle))
         };
         let client = client.as_ref().map_err(Clone::clone)?;
         let request = request.try_into().map_err(|error: reqwest::Error| {
@@ -74,28 +75,28 @@ impl Reqwest {
         Ok(answer)
     }
 
-    fn build_secure(&self) -> Result<Client, TokenError> {
+    fn build_secure(&self, idle: usize) -> Result<Client, TokenError> {
         let mut roots = Vec::new();
         for pem in &self.options.roots {
             roots.extend(certificates(pem)?);
         }
-        self.builder()
+        self.builder(idle)
             .tls_certs_merge(roots)
             .https_only(true)
             .build()
             .map_err(no_client)
     }
 
-    fn build_plain(&self) -> Result<Client, TokenError> {
+    fn build_plain(&self, idle: usize) -> Result<Client, TokenError> {
         // No certificate at all, so that a container without any can ask its neighbour.
-        self.builder()
+        self.builder(idle)
             .tls_certs_only([])
             .no_proxy()
             .build()
             .map_err(no_client)
     }
 
-    fn builder(&self) -> ClientBuilder {
+    fn builder(&self, idle: usize) -> ClientBuilder {
         Client::builder()
             .tls_backend_rustls()
             // A redirect would carry the client's secret to whoever it names.
@@ -107,6 +108,7 @@ impl Reqwest {
             .no_deflate()
             .no_zstd()
             .connect_timeout(self.options.connect_timeout)
+            .pool_max_idle_per_host(idle)
             .pool_idle_timeout(Duration::from_secs(30))
             // A connection that died in silence would else take every later request with it.
             .http2_keep_alive_interval(Duration::from_secs(10))

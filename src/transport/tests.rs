@@ -21,7 +21,10 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::mpsc,
+};
 
 use super::{
     Transport,
@@ -41,6 +44,21 @@ fn each() -> Vec<Transport> {
 fn post(url: impl AsRef<str>) -> Request<Bytes> {
     Request::post(url.as_ref())
         .body(Bytes::from_static(b"a=b"))
+        .unwrap()
+}
+
+fn current_thread() -> Runtime {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn multi_thread() -> Runtime {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
         .unwrap()
 }
 
@@ -264,30 +282,15 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
 #[test]
 fn a_client_outlives_the_runtime_of_its_first_request() {
     for transport in each() {
-        let connections = Arc::new(AtomicU64::new(0));
-        let counted = connections.clone();
-        let server = Responder::start_over(
-            move |tcp| {
-                counted.fetch_add(1, Ordering::Relaxed);
-                Box::new(tcp)
-            },
-            |stream| {
-                respond(stream, "200 OK", "", "{}");
-                true
-            },
-        );
-        for runtime in 1..=3 {
-            let one = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            one.block_on(async {
-                send(&transport, server.url("/")).await.unwrap();
-                send(&transport, server.url("/")).await.unwrap();
-            });
-            // Kept within a runtime, made anew in the next.
-            assert_eq!(connections.load(Ordering::Relaxed), runtime);
+        let server = Responder::json("{}");
+        let flavors: [fn() -> Runtime; 2] = [current_thread, multi_thread];
+        for runtime in flavors.repeat(2) {
+            let runtime = runtime();
+            for _ in 0..3 {
+                runtime.block_on(send(&transport, server.url("/"))).unwrap();
+            }
         }
+        assert_eq!(server.requests().len(), 12);
     }
 }
 
@@ -383,5 +386,18 @@ async fn a_root_certificate_that_is_none_inside_is_an_error_of_configuration() {
         };
         let error = send(&transport, "https://127.0.0.1:1/").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error:?}");
+    }
+}
+
+#[test]
+fn a_runtime_that_stands_still_holds_no_later_request_up() {
+    for transport in each() {
+        let server = Responder::json("{}");
+        let (still, busy) = (current_thread(), current_thread());
+        still.block_on(send(&transport, server.url("/"))).unwrap();
+        busy.block_on(send(&transport, server.url("/"))).unwrap();
+        multi_thread()
+            .block_on(send(&transport, server.url("/")))
+            .unwrap();
     }
 }
