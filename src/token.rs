@@ -5,13 +5,13 @@
 
 use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
+    secret::wiped,
     spec::TokenSpec,
 };
 
@@ -261,7 +261,8 @@ impl Token {
     #[must_use]
     pub fn expose(&self) -> &str {
         let bytes = self.0.header.as_bytes();
-        str::from_utf8(&bytes[SCHEME.len()..]).unwrap_or_default()
+        let text = bytes.strip_prefix(SCHEME.as_bytes());
+        text.and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
     }
 
     /// The value for `Authorization`, marked sensitive.
@@ -331,17 +332,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Memory that is wiped when the last header value over it is dropped.
-struct Wiped(Zeroizing<Vec<u8>>);
-
-impl AsRef<[u8]> for Wiped {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Result<HeaderValue, TokenError> {
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(bytes)))
+    let mut value = HeaderValue::from_maybe_shared(wiped(bytes))
         .map_err(|_| TokenError::new(ErrorKind::Malformed, "the token can't stand in a header"))?;
     value.set_sensitive(true);
     Ok(value)

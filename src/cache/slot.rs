@@ -2,7 +2,7 @@
 //!
 //! The token in service can be read without a lock; everything else stands behind one short lock. Whoever finds that a
 //! new token is wanted gets a [`Takeoff`], and there is at most one at a time: it is the right, and the duty, to fetch.
-//! It ends in [`Slot::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
+//! It ends in [`Takeoff::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
 //! A generation is never given twice in a cache, so "the token that I sent" means the same token for ever: rejecting an
