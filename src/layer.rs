@@ -138,11 +138,11 @@ impl<R> AuthLayer<R> {
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     /// let auth = AuthLayer::new(cache)
     ///     .route("https://grpc.example.com", TokenSpec::default())?
-    ///     .with_default_origin("https://grpc.example.com")?;
+    ///     .default_origin("https://grpc.example.com")?;
     /// # let _ = auth;
     /// # Ok::<_, tower_bearer::TokenError>(())
     /// ```
-    pub fn with_default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
+    pub fn default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
         let origin = Origin::read(url.as_ref())?;
         if !Routes::name(&self.routes, &origin) {
             return Err(TokenError::configuration(format!(

@@ -46,7 +46,7 @@
 //! |---|---|---|
 //! | `reqwest::Client` | `reqwest::Request` | feature `reqwest`; wrap the client itself |
 //! | `hyper_util::client::legacy::Client` | `http::Request<B>` | wrap it |
-//! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`with_default_origin`](AuthLayer::with_default_origin) |
+//! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`default_origin`](AuthLayer::default_origin) |
 //! | any other Tower service | `http::Request<B>`, any `B` | wrap it |
 //!
 //! # Which requests can be sent twice

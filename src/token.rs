@@ -153,7 +153,7 @@ pub(crate) struct Times {
 /// What tells one token of a cache from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Unique in the cache, and growing.
+    /// Unique in the process, and growing.
     pub(crate) generation: u64,
     /// The first generation of this slot that had this very text: the source may give the same one again.
     pub(crate) same_since: u64,
@@ -262,7 +262,8 @@ impl Token {
     pub fn expose(&self) -> &str {
         let bytes = self.0.header.as_bytes();
         let text = bytes.strip_prefix(SCHEME.as_bytes());
-        text.and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+        text.and_then(|text| str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 
     /// The value for `Authorization`, marked sensitive.
@@ -290,7 +291,7 @@ impl Token {
         Some(self.0.scopes.as_deref()?.split_ascii_whitespace())
     }
 
-    /// Grows with every token that a cache gets, and is never given twice.
+    /// Grows with every token that the caches of this process get, and is never given twice.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.stamp.generation

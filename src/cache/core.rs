@@ -38,7 +38,6 @@ impl Core {
             settings,
             counters: Arc::default(),
             owed: Owed::default(),
-            generations: AtomicU64::new(1),
             hold: Mutex::new(None),
         };
         Self {
@@ -60,7 +59,6 @@ pub(super) struct Works {
     pub(super) counters: Arc<Counters>,
     pub(super) permits: Semaphore,
     pub(super) owed: Owed,
-    generations: AtomicU64,
     hold: Mutex<Option<Hold>>,
 }
 
@@ -68,11 +66,6 @@ impl Works {
     #[inline]
     pub(super) fn now(&self) -> Moment {
         self.settings.clock.now()
-    }
-
-    /// A number that no other token of this cache has or will have.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A flight that has not been heard of until then counts as dead: twice its deadline.
@@ -106,6 +99,12 @@ impl Works {
     pub(super) fn hold_hold(&self) -> impl Sized + '_ {
         self.hold.lock().unwrap()
     }
+}
+
+/// A number that no other token of this process has or will have: a token of one cache is none of another's.
+pub(super) fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A number from 0 to 1, to keep a fleet out of step. Nothing secret hangs on it.

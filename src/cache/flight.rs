@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::{
     backoff::{self, Hold},
-    core::{Core, Works, chance},
+    core::{Core, Works, chance, next_generation},
     freshness,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
@@ -264,7 +264,7 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
     Ok(Fetched {
         token,
         times,
-        generation: works.next_generation(),
+        generation: next_generation(),
     })
 }
 

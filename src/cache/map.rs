@@ -66,7 +66,7 @@ impl SlotMap {
             // Both capacities were given, which is all that is asked for.
             Err(_) => Cache::with(max_entries, capacity, ByWeight, Default::default(), pinning),
         };
-        let heaviest = (cache.shard_capacity() / 2).max(1);
+        let heaviest = cache.shard_capacity().max(1);
         Self {
             cache,
             tally,
@@ -282,6 +282,24 @@ mod tests {
         assert!(map.len() <= 110, "{}", map.len());
         let counted: u64 = map.cache.iter().map(|(_, shelf)| shelf.bytes).sum();
         assert_eq!(map.bytes(), counted);
+    }
+
+    #[test]
+    fn a_small_bound_holds_too() {
+        for max in 1..40 {
+            let map = SlotMap::new(max, 1 << 20);
+            for i in 0..500 {
+                map.get_or_make(&spec(i), NOW);
+            }
+            assert!((1..=max).contains(&map.len()), "{} of {max}", map.len());
+        }
+    }
+
+    #[test]
+    fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
+        let map = SlotMap::new(100, 200);
+        let slot = map.get_or_make(&spec(0), NOW);
+        assert!(Arc::ptr_eq(&slot, &map.get_or_make(&spec(0), NOW)));
     }
 
     #[test]

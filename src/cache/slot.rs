@@ -5,7 +5,7 @@
 //! It ends in [`Takeoff::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
-//! A generation is never given twice in a cache, so "the token that I sent" means the same token for ever: rejecting an
+//! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
 
 use std::{
