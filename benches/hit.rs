@@ -1,8 +1,9 @@
 //! What a hit costs: a request whose token is at hand, against the cheapest thing that anybody could do instead.
 //!
 //! Every figure is net of a service that does nothing, and the contenders take turns, round by round, so that a machine
-//! whose speed drifts drifts for all of them. `cargo bench --bench hit -- --once CONTENDER` runs one contender a fixed
-//! number of times and nothing else, to count its instructions.
+//! whose speed drifts drifts for all of them. `cargo bench --bench hit -- --once CONTENDER HEADERS REQUESTS` runs one
+//! contender and nothing else; `benches/instructions` counts instructions with it. Without `--bench`, as `cargo test` runs
+//! it, each contender takes a short turn and nothing is claimed.
 
 use std::{
     convert::Infallible,
@@ -246,10 +247,14 @@ fn figure(name: &str, value: f64) {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--once") {
-        let headers = arguments
-            .get(at + 2)
-            .map_or(0, |count| count.parse().unwrap());
-        make(&arguments[at + 1])(&Requests::with_headers(headers), 100_000);
+        let number = |i: usize| arguments[at + i].parse().unwrap();
+        make(&arguments[at + 1])(&Requests::with_headers(number(2)), number(3) as u32);
+        return;
+    }
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        for name in NAMES {
+            make(name)(&Requests::with_headers(5), 1_000);
+        }
         return;
     }
     for (suffix, headers) in [("bare", 0), ("5_headers", 5)] {

@@ -147,7 +147,7 @@ impl Clock {
     ///
     /// Both coarse clocks move at the same tick of the machine. While the monotonic one stands where it stood, the wall
     /// clock need not be read; if it was set meanwhile, that shows at the next tick, a few milliseconds later.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now_since(&self, last: Moment) -> Moment {
         match &self.0 {
             Kind::System => system::now_since(last),
@@ -180,7 +180,7 @@ mod system {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn now_since(last: Moment) -> Moment {
         let monotonic = nanos(clock_gettime(ClockId::MonotonicCoarse));
         if monotonic == last.monotonic {
@@ -190,7 +190,7 @@ mod system {
         Moment { monotonic, wall }
     }
 
-    #[inline]
+    #[inline(always)]
     fn nanos(time: Timespec) -> u64 {
         // A wall clock before 1970 is as wrong as it can be; 1970 is as good as any.
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -394,13 +394,20 @@ impl Sent {
     }
 
     /// What the response says about the token, if it comes from where the token went.
-    #[inline(always)]
+    #[inline]
     fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
+        if verdict::concerns_the_token(response.status(), response.headers()) {
+            return self.judge_refusal(response);
+        }
+        self.accept();
+        Verdict::Pass
+    }
+
+    #[cold]
+    fn judge_refusal<Res: Incoming>(&self, response: &Res) -> Verdict {
         let verdict = verdict::judge(response.status(), response.headers());
         if matches!(verdict, Verdict::Pass) {
-            if self.lane.owed.any() {
-                self.accepted();
-            }
+            self.accept();
             return verdict;
         }
         // A redirect that the client followed may lead elsewhere; what is said there is nothing to us.
@@ -410,9 +417,16 @@ impl Sent {
         if foreign { Verdict::Pass } else { verdict }
     }
 
-    /// A refusal that no replay could follow may turn out to be a true one by this.
+    /// The token was not refused. If a refusal waits for that, it was a true one.
+    #[inline]
+    fn accept(&self) {
+        if self.lane.owed.any() {
+            self.settle();
+        }
+    }
+
     #[cold]
-    fn accepted(&self) {
+    fn settle(&self) {
         if let Ok(slot) = self.slot() {
             slot.accepted(self.generation, &self.lane.owed);
         }

@@ -66,8 +66,17 @@ impl Verdict {
     }
 }
 
-/// Judges a response. Nearly all are neither 401 nor 403, and cost a comparison and a look at the content type.
+/// Whether there is anything to judge. For nearly all responses there is not, and this is all that they cost.
 #[inline]
+pub(crate) fn concerns_the_token(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status {
+        StatusCode::OK => is_grpc(headers),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+        _ => false,
+    }
+}
+
+/// Judges a response.
 pub(crate) fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status {
         StatusCode::OK if is_grpc(headers) => judge_grpc(headers),
@@ -85,7 +94,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// gRPC's UNAUTHENTICATED in the response's headers (a "Trailers-Only" response).
-#[cold]
 fn judge_grpc(headers: &HeaderMap) -> Verdict {
     const UNAUTHENTICATED: &[u8] = b"16";
     match headers.get(&GRPC_STATUS) {
@@ -94,7 +102,6 @@ fn judge_grpc(headers: &HeaderMap) -> Verdict {
     }
 }
 
-#[cold]
 fn judge_challenges(status: StatusCode, headers: &HeaderMap) -> Verdict {
     let lines = headers.get_all(WWW_AUTHENTICATE);
     let challenges = challenges(lines.iter().map(|line| line.as_bytes()));
