@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["message"],
     &["service"],
     &["layer"],
-    &["testing"],
+    &["testing", "docs"],
 ];
 
 #[test]
