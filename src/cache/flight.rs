@@ -68,8 +68,8 @@ pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
         };
         match arrival(works, landing).await {
             Arrival::Outcome(Err(error)) => return Err(error),
-            // It may have been rejected, or have expired, since it landed.
-            Arrival::Outcome(Ok(token)) if is_current(slot, &token, works.now()) => {
+            // It may have been rejected, or have expired, since it landed. If it was only forgotten, it is still good.
+            Arrival::Outcome(Ok(token)) if !slot.is_over(&token, works.now()) => {
                 return Ok(token);
             }
             Arrival::Outcome(Ok(_)) | Arrival::Overdue => {}
@@ -119,10 +119,6 @@ async fn arrival(works: &Works, mut landing: Landing) -> Arrival {
         Ok(outcome) => outcome.map_or(Arrival::Death, Arrival::Outcome),
         Err(_) => Arrival::Overdue,
     }
-}
-
-fn is_current(slot: &Slot, token: &Token, now: Moment) -> bool {
-    slot.generation() == token.generation() && !token.times().end.has_come(now)
 }
 
 fn died() -> TokenError {

@@ -237,6 +237,19 @@ impl Slot {
         Rejection::Dropped
     }
 
+    /// Whether a token that landed here must not be sent any more.
+    pub(super) fn is_over(&self, token: &Token, now: Moment) -> bool {
+        if token.times().end.has_come(now) {
+            return true;
+        }
+        if self.generation() == token.generation() {
+            return false;
+        }
+        let desk = self.desk();
+        let rejected = desk.rejected.as_ref().map_or(0, Token::generation);
+        token.generation() <= rejected.max(self.generation())
+    }
+
     /// A rejection turned out well: it costs nothing.
     pub(crate) fn vindicate(&self) {
         self.desk().budget.give_back();
