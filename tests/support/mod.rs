@@ -65,6 +65,17 @@ pub(crate) fn request_with<B>(path: &str, body: B) -> Request<B> {
     Request::get(format!("{PLACE}{path}")).body(body).unwrap()
 }
 
+/// Waits until the service is ready, and calls it.
+pub(crate) async fn send<S, B>(service: &mut S, request: Request<B>) -> S::Future
+where
+    S: Service<Request<B>>,
+    S::Error: fmt::Debug,
+{
+    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
+    ready.expect("the service is not ready");
+    service.call(request)
+}
+
 /// The status that the caller got, and what is said to have been done.
 pub(crate) fn outcome<B>(response: &Response<B>) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get::<Recovery>();
