@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, Uri, header::AUTHORIZATION};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header::AUTHORIZATION};
 use tokio::{sync::Semaphore, time};
 use tower::Service;
 use tower_bearer::{
@@ -313,6 +313,7 @@ pub(crate) enum Event {
 pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) mark: Option<Mark>,
@@ -500,6 +501,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         let seen = Seen {
             method: parts.method,
             uri: parts.uri,
+            version: parts.version,
             headers: parts.headers,
             body: bytes_of(&body),
             mark: parts.extensions.get().cloned(),
