@@ -35,6 +35,7 @@ impl Hold {
         };
         let wait = match error.retry_after() {
             Some(asked) => {
+                let asked = asked.min(LONGEST_RETRY_AFTER);
                 (asked + asked.min(LONGEST).mul_f64(jitter / 10.0)).min(LONGEST_RETRY_AFTER)
             }
             None => {
@@ -198,9 +199,10 @@ mod tests {
         let asked = fault().with_retry_after(Duration::from_secs(7200));
         let hold = Hold::after(None, asked, START, 0.5);
         assert_eq!(hold.until().left(START), Duration::from_secs(3600));
-        let endless = fault().with_retry_after(Duration::from_secs(u64::MAX / 2));
-        let hold = Hold::after(None, endless, START, 1.0);
-        assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+        for endless in [Duration::from_secs(u64::MAX), Duration::MAX] {
+            let hold = Hold::after(None, fault().with_retry_after(endless), START, 1.0);
+            assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+        }
     }
 
     #[test]
