@@ -59,6 +59,13 @@ impl Hold {
         Some(self.error.clone().with_retry_after(self.until.left(now)))
     }
 
+    /// Whether another request's success ends it early. Not if the server asked for it: that success was asked for before.
+    pub(crate) fn yields_to_success(&self, now: Moment) -> bool {
+        let asked_for =
+            self.error.retry_after().is_some() || self.error.kind() == ErrorKind::Throttled;
+        !asked_for || self.until.has_come(now)
+    }
+
     pub(crate) fn until(&self) -> Moment {
         self.until
     }

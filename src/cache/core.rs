@@ -93,7 +93,18 @@ impl Works {
     }
 
     /// The source has answered.
-    pub(super) fn release_source(&self) {
+    pub(super) fn release_source(&self, now: Moment) {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        if hold
+            .as_ref()
+            .is_some_and(|hold| hold.yields_to_success(now))
+        {
+            *hold = None;
+        }
+    }
+
+    /// Forgets what the source is left alone for.
+    pub(super) fn forget_hold(&self) {
         *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

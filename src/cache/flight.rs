@@ -265,7 +265,7 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
 }
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched) {
-    works.release_source();
+    works.release_source(works.now());
     let slot = Arc::clone(takeoff.slot());
     let token = takeoff.land(fetched);
     works.map.weigh(&slot);
