@@ -312,7 +312,10 @@ impl<S, R: Replay> Auth<S, R> {
         }
         let (route, slot) = match self.place(&request, found) {
             Ok(place) => place,
-            Err(error) => return ResponseFuture::failed(error),
+            Err(error) => {
+                self.give_back();
+                return ResponseFuture::failed(error);
+            }
         };
         let own = request.spec().is_some().then(|| Arc::clone(&slot));
         let cache = &self.lane.shared.cache;
@@ -323,10 +326,9 @@ impl<S, R: Replay> Auth<S, R> {
             token.apply(request.headers_mut());
             return ResponseFuture::sent(self.inner.call(request), sent, spare);
         }
-        // Nothing holds a reserved slot while a token is fetched: the ready service goes, a clone takes its place.
+        // Nothing holds a reserved slot while a token is fetched.
         let waiting = cache.waiting(slot, false);
-        let unready = self.inner.clone();
-        drop(mem::replace(&mut self.inner, unready));
+        self.give_back();
         ResponseFuture::detour(Detour {
             step: Step::Fetch(waiting),
             service: self.inner.clone(),
@@ -334,6 +336,15 @@ impl<S, R: Replay> Auth<S, R> {
             sent: self.sent(route, 0, own),
             trip: Trip::First(self.replay.clone()),
         })
+    }
+
+    /// Gives back what the client reserved for a request that is not sent now: a clone takes its place.
+    fn give_back(&mut self)
+    where
+        S: Clone,
+    {
+        let unready = self.inner.clone();
+        drop(mem::replace(&mut self.inner, unready));
     }
 
     /// Which route a request is on, and which slot has its token.
