@@ -548,6 +548,13 @@ where
                     }
                     Step::Ready(_) => {
                         ready!(detour.service.poll_ready(cx)).map_err(Error::Inner)?;
+                        // That may have taken longer than the token serves.
+                        if let Err(error) = detour.keep_fresh() {
+                            return Poll::Ready(Err(Error::Token(error)));
+                        }
+                        if matches!(detour.step, Step::Fetch(_)) {
+                            continue;
+                        }
                         detour.send().unwrap_or_else(State::failed)
                     }
                 },
@@ -670,6 +677,26 @@ where
     Req: Outgoing,
     R: Replay,
 {
+    /// Sees to another token if the one that is here has expired meanwhile.
+    fn keep_fresh(&mut self) -> Result<(), TokenError> {
+        let cache = &self.sent.lane.shared.cache;
+        let now = cache.now();
+        match &self.step {
+            Step::Ready(token) if token.times().end.has_come(now) => {}
+            Step::Ready(_) | Step::Fetch(_) => return Ok(()),
+        }
+        let slot = self.sent.slot()?;
+        self.step = match cache.without_waiting(slot, now) {
+            Some(token) => Step::Ready(token),
+            None => {
+                // Nothing holds a reserved slot while a token is fetched.
+                self.service = self.service.clone();
+                Step::Fetch(cache.waiting(Arc::clone(slot), false))
+            }
+        };
+        Ok(())
+    }
+
     /// The token is here and the client is ready.
     fn send(&mut self) -> Result<StateOf<S, Req, R>, TokenError> {
         let (Step::Ready(token), Some(mut request)) = (&self.step, self.request.take()) else {
