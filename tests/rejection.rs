@@ -21,7 +21,7 @@ async fn a_late_401_for_an_old_token_costs_nothing() {
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
     let mut client = layer(&cache).layer(api.clone());
-    api.then([401]);
+    api.answer([401]);
     let mut late = task::spawn(send(&mut client, request("/")).await);
     assert_pending!(late.poll());
     // Its 401 is on its way when the token is replaced.
@@ -168,7 +168,7 @@ async fn a_replay_is_the_same_request_with_another_token() {
         if cold {
             cache.clear();
         }
-        api.then([401]);
+        api.answer([401]);
         let body: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let mut request = Request::builder()
             .method(Method::PATCH)
@@ -317,7 +317,7 @@ async fn an_endpoint_that_always_answers_401_costs_five_fetches_and_one_more_eac
     // Other keys are not affected.
     let mut other = request("/healthy");
     other.extensions_mut().insert(tenant("other"));
-    api.then([401]);
+    api.answer([401]);
     let response = send(&mut client, other).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
 }

@@ -376,7 +376,7 @@ impl Api {
     }
 
     /// The next answers' statuses, whatever they would be.
-    pub(crate) fn then(&self, statuses: impl IntoIterator<Item = u16>) {
+    pub(crate) fn answer(&self, statuses: impl IntoIterator<Item = u16>) {
         lock(&self.shared.next).extend(statuses);
     }
 
