@@ -11,12 +11,13 @@ use std::{
     },
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
+    places::Places,
     stats::Counters,
 };
 use crate::{clock::Moment, error::TokenError, source::SharedSource};
@@ -32,7 +33,7 @@ impl Core {
         let CacheBuilder { source, settings } = builder;
         let works = Works {
             map: SlotMap::new(settings.max_entries, settings.max_bytes),
-            permits: Semaphore::new(settings.max_flights.min(Semaphore::MAX_PERMITS)),
+            places: Places::new(settings.max_flights),
             source,
             settings,
             counters: Arc::default(),
@@ -56,7 +57,7 @@ pub(super) struct Works {
     pub(super) settings: Settings,
     pub(super) map: SlotMap,
     pub(super) counters: Arc<Counters>,
-    pub(super) permits: Semaphore,
+    pub(super) places: Places,
     generations: AtomicU64,
     hold: Mutex<Option<Hold>>,
 }

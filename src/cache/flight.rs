@@ -4,15 +4,16 @@
 //! All who wait share its outcome, an error too. A flight that dies without one wakes those who wait, and one of them
 //! starts another, in the runtime where it stands.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, sync::SemaphorePermit, time};
+use tokio::{runtime::Handle, time};
 use tracing::{debug, warn};
 
 use super::{
     backoff::{self, Hold},
     core::{Core, Works, chance},
     freshness,
+    places::Place,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
 };
@@ -164,9 +165,7 @@ impl Flight {
             return;
         };
         let works = Arc::clone(&self.works);
-        let Some(_permit) = queue(&works, takeoff).await else {
-            return;
-        };
+        let _place = queue(&works, takeoff).await;
         // While it queued, others may have learnt that the provider is to be left alone.
         let outcome = match works.held(works.now()) {
             Some(error) => Err((error, true)),
@@ -191,22 +190,23 @@ impl Drop for Flight {
 }
 
 /// Waits for one of the places that fetches share; the deadline starts after that.
-async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Option<SemaphorePermit<'a>> {
-    if let Ok(permit) = works.permits.try_acquire() {
-        return Some(permit);
+async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
+    let now = works.now();
+    if let Some(place) = works.places.take(now, works.overdue(now)) {
+        return place;
     }
-    let permit = works.permits.acquire();
-    tokio::pin!(permit);
     loop {
-        tokio::select! {
-            permit = &mut permit => {
-                takeoff.delayed(works.overdue(works.now()));
-                return permit.ok();
-            }
-            () = time::sleep(works.settings.fetch_timeout) => {
-                takeoff.delayed(works.overdue(works.now()));
-            }
+        // In line before the look, so that none given back in between is missed.
+        let mut returned = pin!(works.places.returned());
+        returned.as_mut().enable();
+        let now = works.now();
+        let overdue = works.overdue(now);
+        takeoff.delayed(overdue);
+        if let Some(place) = works.places.take(now, overdue) {
+            return place;
         }
+        // The timer is for a place that nobody gives back.
+        let _ = time::timeout(works.settings.fetch_timeout, returned).await;
     }
 }
 
