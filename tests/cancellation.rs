@@ -304,7 +304,6 @@ async fn a_flight_that_comes_back_from_the_dead_displaces_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a flight that is polled no more keeps its place for ever"]
 async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetches() {
     let source = Source::new();
     source.then(Answer::Never);
