@@ -409,10 +409,10 @@ impl Sent {
         if foreign { Verdict::Pass } else { verdict }
     }
 
-    /// What came of it was good: the refusal was a true one, and costs nothing.
-    fn vindicate(&self, dropped: bool) {
-        if let (true, Ok(slot)) = (dropped, self.slot()) {
-            slot.vindicate();
+    /// What came of it was good: the refusal of that token was a true one, and costs nothing.
+    fn vindicate(&self, refused: u64) {
+        if let Ok(slot) = self.slot() {
+            slot.vindicate(refused);
         }
     }
 
@@ -471,8 +471,8 @@ pin_project! {
             #[pin]
             future: F,
             sent: Sent,
-            // Whether it was this very request whose refusal took the first token out of service.
-            dropped: bool,
+            // The token that was refused the first time.
+            refused: u64,
         },
         // It must not be sent.
         Failed {
@@ -501,7 +501,7 @@ enum Trip<Res, R> {
     /// The request was not sent yet.
     First(R),
     /// It was refused; the first answer is kept for as long as there may be no second one.
-    Again { refused: Option<Res>, dropped: bool },
+    Again(Option<Res>),
 }
 
 impl<S, Req, R> Future for ResponseFuture<S, Req, R>
@@ -562,13 +562,13 @@ where
                 StateProjection::SentAgain {
                     future,
                     sent,
-                    dropped,
+                    refused,
                 } => {
                     let mut response = ready!(future.poll(cx)).map_err(Error::Inner)?;
                     // At most once: whatever this answer says is the caller's.
                     let recovery = match sent.judge(&response) {
                         Verdict::Pass => {
-                            sent.vindicate(*dropped);
+                            sent.vindicate(*refused);
                             Recovery::Recovered
                         }
                         Verdict::Rejected => Recovery::RefusedAgain,
@@ -617,7 +617,7 @@ where
     let at_hand = cache.without_waiting(&slot, cache.now());
     let Some((service, request)) = kept else {
         if dropped {
-            slot.vindicate_later();
+            slot.vindicate_later(sent.generation);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
@@ -627,10 +627,7 @@ where
         service,
         request: Some(request),
         sent: sent.clone(),
-        trip: Trip::Again {
-            refused: Some(response),
-            dropped,
-        },
+        trip: Trip::Again(Some(response)),
     });
     let Some(token) = at_hand else {
         return Ok(detour);
@@ -650,7 +647,7 @@ impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
     ) -> Result<(), Result<Res, TokenError>> {
         let refused = match &mut self.trip {
             Trip::First(_) => None,
-            Trip::Again { refused, .. } => refused.take(),
+            Trip::Again(refused) => refused.take(),
         };
         let reason = match outcome {
             Ok(token) if refused.is_none() || token.differs_from(self.sent.generation) => {
@@ -712,15 +709,15 @@ where
                 let with = Some((sent, spare));
                 Ok(State::Sent { future, with })
             }
-            Trip::Again { dropped, .. } => {
-                let dropped = *dropped;
+            Trip::Again(_) => {
+                let refused = self.sent.generation;
                 token.apply(request.headers_mut());
                 sent.lane.shared.cache.count_replay();
                 let future = self.service.call(request);
                 Ok(State::SentAgain {
                     future,
                     sent,
-                    dropped,
+                    refused,
                 })
             }
         }

@@ -114,7 +114,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    const FULL: u8 = 5;
+    pub(crate) const FULL: u8 = 5;
     const REFILL: Duration = Duration::from_secs(30);
 
     pub(crate) fn new() -> Self {
