@@ -361,6 +361,30 @@ async fn real_revocations_every_second_for_an_hour_always_recover() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn real_revocations_recover_though_whoever_noticed_them_first_goes_away() {
+    let source = Source::new();
+    let api = Api::new();
+    let cache = cache(&source);
+    let client = layer(&cache).layer(api.clone());
+    send(&mut client.clone(), request("/")).await.await.unwrap();
+    let source = source.gated();
+    for second in 1..=60 {
+        api.revoke(format!("token-{second}"));
+        let mut first = task::spawn(send(&mut client.clone(), request("/")).await);
+        let mut second = task::spawn(send(&mut client.clone(), request("/")).await);
+        assert_pending!(first.poll());
+        assert_pending!(second.poll());
+        settle().await;
+        drop(first);
+        source.open();
+        let response = second.await.unwrap();
+        assert_eq!(outcome(&response), (200, Some("recovered")));
+        advance(secs(1)).await;
+    }
+    assert_eq!(cache.stats().storms, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn real_revocations_recover_without_replay_too() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
