@@ -540,6 +540,54 @@ async fn a_runtime_without_timers_gives_no_panic() {
     assert!(outcome.is_ok(), "the caller's thread panicked");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_that_does_everything_at_once_hangs_nowhere() {
+    for round in 0..20 {
+        let source = Source::new().lasting(millis(40));
+        for _ in 0..50 {
+            source.then(Answer::Panic);
+            source.then(Answer::Token(Some(millis(20))));
+            source.then(Answer::PanicAtOnce);
+            source.then(Answer::Token(Some(secs(1))));
+        }
+        let cache = TokenCache::builder(source.clone())
+            .with_max_entries(4)
+            .with_max_flights(2)
+            .build();
+        let mut crowd = JoinSet::new();
+        for member in 0..32_u64 {
+            let cache = cache.clone();
+            crowd.spawn(async move {
+                let mut random = member + round * 1_000 + 1;
+                for _ in 0..200 {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let spec = tenant(random >> 33 & 7);
+                    match random >> 40 & 15 {
+                        0 => drop(cache.refresh(&spec).await),
+                        1 => drop(cache.remove(&spec)),
+                        2 => drop(cache.peek(&spec).map(|token| cache.reject(&token))),
+                        3 => cache.clear(),
+                        4 => drop(time::timeout(Duration::ZERO, cache.get(&spec)).await),
+                        5 => drop(cache.entries()),
+                        _ => drop(cache.get(&spec).await),
+                    }
+                }
+            });
+        }
+        time::timeout(HANGS, crowd.join_all())
+            .await
+            .expect("it hangs");
+        let stats = cache.stats();
+        assert!(stats.bytes < 1 << 20, "{stats:?}");
+        assert!(stats.fetch_failures <= stats.fetches, "{stats:?}");
+        // And it works still.
+        cache.clear();
+        while cache.get(spec()).await.is_err() {}
+    }
+}
+
 fn current_thread() -> runtime::Runtime {
     runtime::Builder::new_current_thread()
         .enable_all()

@@ -5,6 +5,10 @@ mod support;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -13,6 +17,7 @@ use support::{
     Answer, Answered, Api, Event, Source, cache, layer, millis, outcome, request, secs, send,
     settle, spec, tenant,
 };
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, timeout};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{
@@ -21,7 +26,7 @@ use tower::{
     retry::Policy,
     util::BoxCloneService,
 };
-use tower_bearer::{Error, ErrorKind, TokenCache, TokenError};
+use tower_bearer::{Error, ErrorKind, TokenCache, TokenError, clock::Clock};
 
 type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 
@@ -350,6 +355,48 @@ async fn a_source_may_use_the_limited_client_that_it_serves() {
         let answer = timeout(HANGS, async { send(&mut client, request("/")).await.await });
         assert_eq!(answer.await.expect("it hangs").unwrap().status(), 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_needs_what_the_first_401_pins_costs_its_deadline_and_no_more() {
+    // A client with one connection, which a response keeps until its body is dropped.
+    let connection = Arc::new(Semaphore::new(1));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let client = {
+        let connection = Arc::clone(&connection);
+        tower::service_fn(move |_: Request<String>| {
+            let (connection, answered) = (Arc::clone(&connection), Arc::clone(&answered));
+            async move {
+                let permit = connection.acquire_owned().await.unwrap();
+                let mut response = Response::new(permit);
+                if answered.fetch_add(1, SeqCst) == 0 {
+                    *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let fetches = AtomicUsize::new(0);
+    let source = tower_bearer::source::from_fn(move |_| {
+        let number = fetches.fetch_add(1, SeqCst);
+        let connection = Arc::clone(&connection);
+        async move {
+            drop(connection.acquire().await);
+            tower_bearer::NewToken::bearer(&format!("token-{number}"))
+        }
+    });
+    let cache = TokenCache::builder(source)
+        .with_clock(Clock::tokio())
+        .build();
+    let mut client = layer(&cache).layer(client);
+    let start = Instant::now();
+    let response = send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(outcome(&response), (401, Some("no_token")));
+    assert_eq!(start.elapsed().as_secs(), 10);
+    drop(response);
+    advance(secs(2)).await;
+    let response = send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(outcome(&response), (200, None));
 }
 
 #[tokio::test(start_paused = true)]
