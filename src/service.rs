@@ -323,7 +323,10 @@ impl<S, R: Replay> Auth<S, R> {
         }
         let (route, slot) = match self.place(&request, found) {
             Ok(place) => place,
-            Err(error) => return ResponseFuture::failed(error),
+            Err(error) => {
+                self.give_back();
+                return ResponseFuture::failed(error);
+            }
         };
         let own = request.spec().is_some().then(|| Arc::clone(&slot));
         let cache = &self.lane.shared.cache;
@@ -334,10 +337,9 @@ impl<S, R: Replay> Auth<S, R> {
             token.apply(request.headers_mut());
             return ResponseFuture::sent(self.inner.call(request), sent, spare);
         }
-        // Nothing holds a reserved slot while a token is fetched: the ready service goes, a clone takes its place.
+        // Nothing holds a reserved slot while a token is fetched.
         let waiting = cache.waiting(slot, false);
-        let unready = self.inner.clone();
-        drop(mem::replace(&mut self.inner, unready));
+        self.give_back();
         ResponseFuture::detour(Detour {
             step: Step::Fetch(waiting),
             service: self.inner.clone(),
@@ -345,6 +347,15 @@ impl<S, R: Replay> Auth<S, R> {
             sent: self.sent(route, 0, own),
             trip: Trip::First(self.replay.clone()),
         })
+    }
+
+    /// Gives back what the client reserved for a request that is not sent now: a clone takes its place.
+    fn give_back(&mut self)
+    where
+        S: Clone,
+    {
+        let unready = self.inner.clone();
+        drop(mem::replace(&mut self.inner, unready));
     }
 
     /// Which route a request is on, and which slot has its token.
@@ -432,10 +443,10 @@ impl Sent {
         }
     }
 
-    /// What came of it was good: the refusal was a true one, and costs nothing.
-    fn vindicate(&self, dropped: bool) {
-        if let (true, Ok(slot)) = (dropped, self.slot()) {
-            slot.vindicate();
+    /// What came of it was good: the refusal of that token was a true one, and costs nothing.
+    fn vindicate(&self, refused: u64) {
+        if let Ok(slot) = self.slot() {
+            slot.vindicate(refused);
         }
     }
 
@@ -494,8 +505,8 @@ pin_project! {
             #[pin]
             future: F,
             sent: Sent,
-            // Whether it was this very request whose refusal took the first token out of service.
-            dropped: bool,
+            // The token that was refused the first time.
+            refused: u64,
         },
         // It must not be sent.
         Failed {
@@ -524,7 +535,7 @@ enum Trip<Res, R> {
     /// The request was not sent yet.
     First(R),
     /// It was refused; the first answer is kept for as long as there may be no second one.
-    Again { refused: Option<Res>, dropped: bool },
+    Again(Option<Res>),
 }
 
 impl<S, Req, R> Future for ResponseFuture<S, Req, R>
@@ -572,6 +583,13 @@ where
                     }
                     Step::Ready(_) => {
                         ready!(detour.service.poll_ready(cx)).map_err(Error::Inner)?;
+                        // That may have taken longer than the token serves.
+                        if let Err(error) = detour.keep_fresh() {
+                            return Poll::Ready(Err(Error::Token(error)));
+                        }
+                        if matches!(detour.step, Step::Fetch(_)) {
+                            continue;
+                        }
                         detour.send().unwrap_or_else(State::failed)
                     }
                 },
@@ -579,13 +597,13 @@ where
                 StateProjection::SentAgain {
                     future,
                     sent,
-                    dropped,
+                    refused,
                 } => {
                     let mut response = ready!(future.poll(cx)).map_err(Error::Inner)?;
                     // At most once: whatever this answer says is the caller's.
                     let recovery = match sent.judge(&response) {
                         Verdict::Pass => {
-                            sent.vindicate(*dropped);
+                            sent.vindicate(*refused);
                             Recovery::Recovered
                         }
                         Verdict::Rejected => Recovery::RefusedAgain,
@@ -634,7 +652,7 @@ where
     let at_hand = cache.without_waiting(&slot, cache.now());
     let Some((service, request)) = kept else {
         if dropped {
-            slot.vindicate_later(&sent.lane.owed);
+            slot.vindicate_later(sent.generation, &sent.lane.owed);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
@@ -644,10 +662,7 @@ where
         service,
         request: Some(request),
         sent: sent.clone(),
-        trip: Trip::Again {
-            refused: Some(response),
-            dropped,
-        },
+        trip: Trip::Again(Some(response)),
     });
     let Some(token) = at_hand else {
         return Ok(detour);
@@ -667,7 +682,7 @@ impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
     ) -> Result<(), Result<Res, TokenError>> {
         let refused = match &mut self.trip {
             Trip::First(_) => None,
-            Trip::Again { refused, .. } => refused.take(),
+            Trip::Again(refused) => refused.take(),
         };
         let reason = match outcome {
             Ok(token) if refused.is_none() || token.differs_from(self.sent.generation) => {
@@ -694,6 +709,26 @@ where
     Req: Outgoing,
     R: Replay,
 {
+    /// Sees to another token if the one that is here has expired meanwhile.
+    fn keep_fresh(&mut self) -> Result<(), TokenError> {
+        let cache = &self.sent.lane.shared.cache;
+        let now = cache.now();
+        match &self.step {
+            Step::Ready(token) if token.times().end.has_come(now) => {}
+            Step::Ready(_) | Step::Fetch(_) => return Ok(()),
+        }
+        let slot = self.sent.slot()?;
+        self.step = match cache.without_waiting(slot, now) {
+            Some(token) => Step::Ready(token),
+            None => {
+                // Nothing holds a reserved slot while a token is fetched.
+                self.service = self.service.clone();
+                Step::Fetch(cache.waiting(Arc::clone(slot), false))
+            }
+        };
+        Ok(())
+    }
+
     /// The token is here and the client is ready.
     fn send(&mut self) -> Result<StateOf<S, Req, R>, TokenError> {
         let (Step::Ready(token), Some(mut request)) = (&self.step, self.request.take()) else {
@@ -709,15 +744,15 @@ where
                 let with = Some((sent, spare));
                 Ok(State::Sent { future, with })
             }
-            Trip::Again { dropped, .. } => {
-                let dropped = *dropped;
+            Trip::Again(_) => {
+                let refused = self.sent.generation;
                 token.apply(request.headers_mut());
                 sent.lane.shared.cache.count_replay();
                 let future = self.service.call(request);
                 Ok(State::SentAgain {
                     future,
                     sent,
-                    dropped,
+                    refused,
                 })
             }
         }

@@ -35,6 +35,7 @@ impl Hold {
         };
         let wait = match error.retry_after() {
             Some(asked) => {
+                let asked = asked.min(LONGEST_RETRY_AFTER);
                 (asked + asked.min(LONGEST).mul_f64(jitter / 10.0)).min(LONGEST_RETRY_AFTER)
             }
             None => {
@@ -56,6 +57,13 @@ impl Hold {
             return None;
         }
         Some(self.error.clone().with_retry_after(self.until.left(now)))
+    }
+
+    /// Whether another request's success ends it early. Not if the server asked for it: that success was asked for before.
+    pub(crate) fn yields_to_success(&self, now: Moment) -> bool {
+        let asked_for =
+            self.error.retry_after().is_some() || self.error.kind() == ErrorKind::Throttled;
+        !asked_for || self.until.has_come(now)
     }
 
     pub(crate) fn until(&self) -> Moment {
@@ -106,7 +114,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    const FULL: u8 = 5;
+    pub(crate) const FULL: u8 = 5;
     const REFILL: Duration = Duration::from_secs(30);
 
     pub(crate) fn new() -> Self {
@@ -198,9 +206,10 @@ mod tests {
         let asked = fault().with_retry_after(Duration::from_secs(7200));
         let hold = Hold::after(None, asked, START, 0.5);
         assert_eq!(hold.until().left(START), Duration::from_secs(3600));
-        let endless = fault().with_retry_after(Duration::from_secs(u64::MAX / 2));
-        let hold = Hold::after(None, endless, START, 1.0);
-        assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+        for endless in [Duration::from_secs(u64::MAX), Duration::MAX] {
+            let hold = Hold::after(None, fault().with_retry_after(endless), START, 1.0);
+            assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+        }
     }
 
     #[test]

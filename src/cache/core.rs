@@ -11,12 +11,13 @@ use std::{
     },
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
+    places::Places,
     slot::Owed,
     stats::Counters,
 };
@@ -33,7 +34,7 @@ impl Core {
         let CacheBuilder { source, settings } = builder;
         let works = Works {
             map: SlotMap::new(settings.max_entries, settings.max_bytes),
-            permits: Semaphore::new(settings.max_flights.min(Semaphore::MAX_PERMITS)),
+            places: Places::new(settings.max_flights),
             source,
             settings,
             counters: Arc::default(),
@@ -57,7 +58,7 @@ pub(super) struct Works {
     pub(super) settings: Settings,
     pub(super) map: SlotMap,
     pub(super) counters: Arc<Counters>,
-    pub(super) permits: Semaphore,
+    pub(super) places: Places,
     pub(super) owed: Owed,
     hold: Mutex<Option<Hold>>,
 }
@@ -89,7 +90,18 @@ impl Works {
     }
 
     /// The source has answered.
-    pub(super) fn release_source(&self) {
+    pub(super) fn release_source(&self, now: Moment) {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        if hold
+            .as_ref()
+            .is_some_and(|hold| hold.yields_to_success(now))
+        {
+            *hold = None;
+        }
+    }
+
+    /// Forgets what the source is left alone for.
+    pub(super) fn forget_hold(&self) {
         *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -4,15 +4,16 @@
 //! All who wait share its outcome, an error too. A flight that dies without one wakes those who wait, and one of them
 //! starts another, in the runtime where it stands.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, sync::SemaphorePermit, time};
+use tokio::{runtime::Handle, time};
 use tracing::{debug, warn};
 
 use super::{
     backoff::{self, Hold},
     core::{Core, Works, chance, next_generation},
     freshness,
+    places::Place,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
 };
@@ -68,8 +69,8 @@ pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
         };
         match arrival(works, landing).await {
             Arrival::Outcome(Err(error)) => return Err(error),
-            // It may have been rejected, or have expired, since it landed.
-            Arrival::Outcome(Ok(token)) if is_current(slot, &token, works.now()) => {
+            // It may have been rejected, or have expired, since it landed. If it was only forgotten, it is still good.
+            Arrival::Outcome(Ok(token)) if !slot.is_over(&token, works.now()) => {
                 return Ok(token);
             }
             Arrival::Outcome(Ok(_)) | Arrival::Overdue => {}
@@ -121,10 +122,6 @@ async fn arrival(works: &Works, mut landing: Landing) -> Arrival {
     }
 }
 
-fn is_current(slot: &Slot, token: &Token, now: Moment) -> bool {
-    slot.generation() == token.generation() && !token.times().end.has_come(now)
-}
-
 fn died() -> TokenError {
     TokenError::new(
         ErrorKind::Unavailable,
@@ -168,9 +165,7 @@ impl Flight {
             return;
         };
         let works = Arc::clone(&self.works);
-        let Some(_permit) = queue(&works, takeoff).await else {
-            return;
-        };
+        let _place = queue(&works, takeoff).await;
         // While it queued, others may have learnt that the provider is to be left alone.
         let outcome = match works.held(works.now()) {
             Some(error) => Err((error, true)),
@@ -195,22 +190,23 @@ impl Drop for Flight {
 }
 
 /// Waits for one of the places that fetches share; the deadline starts after that.
-async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Option<SemaphorePermit<'a>> {
-    if let Ok(permit) = works.permits.try_acquire() {
-        return Some(permit);
+async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
+    let now = works.now();
+    if let Some(place) = works.places.take(now, works.overdue(now)) {
+        return place;
     }
-    let permit = works.permits.acquire();
-    tokio::pin!(permit);
     loop {
-        tokio::select! {
-            permit = &mut permit => {
-                takeoff.delayed(works.overdue(works.now()));
-                return permit.ok();
-            }
-            () = time::sleep(works.settings.fetch_timeout) => {
-                takeoff.delayed(works.overdue(works.now()));
-            }
+        // In line before the look, so that none given back in between is missed.
+        let mut returned = pin!(works.places.returned());
+        returned.as_mut().enable();
+        let now = works.now();
+        let overdue = works.overdue(now);
+        takeoff.delayed(overdue);
+        if let Some(place) = works.places.take(now, overdue) {
+            return place;
         }
+        // The timer is for a place that nobody gives back.
+        let _ = time::timeout(works.settings.fetch_timeout, returned).await;
     }
 }
 
@@ -269,7 +265,7 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
 }
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched) {
-    works.release_source();
+    works.release_source(works.now());
     let slot = Arc::clone(takeoff.slot());
     let token = takeoff.land(fetched);
     works.map.weigh(&slot);

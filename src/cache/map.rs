@@ -115,9 +115,16 @@ impl SlotMap {
         }
         let after = self.shelf(Arc::clone(slot));
         let bytes = after.bytes;
-        if self.cache.replace(slot.spec().clone(), after, true).is_ok() {
-            self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.tally.take_bytes(before.bytes);
+        let spec = slot.spec().clone();
+        let mut replaced = Some(spec.clone());
+        // Counted before it goes in, so that whoever replaces it in turn takes off what is there.
+        self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // What it replaces goes through `on_evict`, like what gives way to it.
+        let replacing = self
+            .cache
+            .replace_with_lifecycle(spec, after, true, &mut replaced);
+        if replacing.is_err() {
+            self.tally.take_bytes(bytes);
         }
     }
 
@@ -228,15 +235,18 @@ impl Clone for ByWeight {
 struct Pinning(Arc<Tally>);
 
 impl Lifecycle<TokenSpec, Shelf> for Pinning {
-    type RequestState = ();
+    /// What is replaced, and not evicted.
+    type RequestState = Option<TokenSpec>;
 
     fn is_pinned(&self, _: &TokenSpec, shelf: &Shelf) -> bool {
         shelf.is_pinned()
     }
 
-    fn on_evict(&self, (): &mut (), _: TokenSpec, shelf: Shelf) {
+    fn on_evict(&self, replaced: &mut Option<TokenSpec>, spec: TokenSpec, shelf: Shelf) {
         self.0.take_bytes(shelf.bytes);
-        self.0.evictions.fetch_add(1, Ordering::Relaxed);
+        if replaced.as_ref() != Some(&spec) {
+            self.0.evictions.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `map` | the bounded map from spec to slot |
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
 //! | `stats` | counters, and what an operator sees |
+//! | `places` | how many fetches run at once |
 //! | `freshness` | fresh, stale or expired; pure |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
@@ -20,6 +21,7 @@ mod freshness;
 pub(crate) mod locks;
 mod map;
 mod options;
+mod places;
 mod slot;
 mod stats;
 mod token_cache;

@@ -9,9 +9,10 @@
 //! old one never costs the one that has replaced it.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -43,8 +44,8 @@ pub(crate) struct Slot {
     token: ArcSwapOption<TokenParts>,
     /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
     quiet_until: AtomicU64,
-    /// A rejection that no replay could follow waits for the next token's first acceptance.
-    owed: AtomicBool,
+    /// The generation whose rejection no replay could follow, and that waits for the next token's first acceptance; or zero.
+    owed: AtomicU64,
     desk: Mutex<Desk>,
 }
 
@@ -52,6 +53,8 @@ struct Desk {
     flight: Option<Landing>,
     hold: Option<Hold>,
     budget: Budget,
+    /// The generations whose rejections were spent, and that nothing has vindicated yet; no more than can be spent.
+    unsettled: VecDeque<u64>,
     /// The last token that was rejected, to know it again when the source returns the same one.
     rejected: Option<Token>,
     /// The number of the last flight. One with an older number no longer lands here.
@@ -109,11 +112,12 @@ impl Slot {
             in_service: AtomicU64::new(0),
             token: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
-            owed: AtomicBool::new(false),
+            owed: AtomicU64::new(0),
             desk: Mutex::new(Desk {
                 flight: None,
                 hold: None,
                 budget: Budget::new(),
+                unsettled: VecDeque::new(),
                 rejected: None,
                 last_flight: 0,
             }),
@@ -243,28 +247,54 @@ impl Slot {
         if !desk.budget.take(now) {
             return Rejection::Disbelieved;
         }
+        if desk.unsettled.len() >= usize::from(Budget::FULL) {
+            desk.unsettled.pop_front();
+        }
+        desk.unsettled.push_back(generation);
         self.in_service.store(0, Ordering::Release);
         desk.rejected = self.token.swap(None).map(Token::from_parts);
         Rejection::Dropped
     }
 
-    /// A rejection turned out well: it costs nothing.
-    pub(crate) fn vindicate(&self) {
-        self.desk().budget.give_back();
+    /// Whether a token that landed here must not be sent any more.
+    pub(super) fn is_over(&self, token: &Token, now: Moment) -> bool {
+        if token.times().end.has_come(now) {
+            return true;
+        }
+        if self.generation() == token.generation() {
+            return false;
+        }
+        let desk = self.desk();
+        let rejected = desk.rejected.as_ref().map_or(0, Token::generation);
+        token.generation() <= rejected.max(self.generation())
     }
 
-    /// A rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
-    pub(crate) fn vindicate_later(&self, all: &Owed) {
-        if !self.owed.swap(true, Ordering::Relaxed) {
+    /// This token's rejection turned out well, for whoever it was: it costs nothing.
+    pub(crate) fn vindicate(&self, generation: u64) {
+        let mut desk = self.desk();
+        let unsettled = desk.unsettled.iter().position(|one| *one == generation);
+        if let Some(place) = unsettled {
+            desk.unsettled.remove(place);
+            desk.budget.give_back();
+        }
+    }
+
+    /// This token's rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
+    pub(crate) fn vindicate_later(&self, generation: u64, all: &Owed) {
+        if self.owed.swap(generation, Ordering::Relaxed) == 0 {
             all.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A request with this token was not rejected.
     pub(crate) fn accepted(&self, generation: u64, all: &Owed) {
-        if self.generation() == generation && self.owed.swap(false, Ordering::Relaxed) {
+        if self.generation() != generation {
+            return;
+        }
+        let refused = self.owed.swap(0, Ordering::Relaxed);
+        if refused != 0 {
             all.0.fetch_sub(1, Ordering::Relaxed);
-            self.vindicate();
+            self.vindicate(refused);
         }
     }
 

@@ -155,7 +155,7 @@ impl TokenCache {
     /// Forgets every token, and every failure to get one.
     pub fn clear(&self) {
         self.0.works.map.clear();
-        self.0.works.release_source();
+        self.0.works.forget_hold();
     }
 
     /// Fetches what is missing, all at once, so that the first requests find their tokens.
