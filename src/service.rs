@@ -439,7 +439,8 @@ impl Sent {
     #[cold]
     fn settle(&self) {
         if let Ok(slot) = self.slot() {
-            slot.accepted(self.generation, &self.lane.owed);
+            let now = self.lane.shared.cache.now();
+            slot.accepted(self.generation, now, &self.lane.owed);
         }
     }
 

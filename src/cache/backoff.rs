@@ -111,6 +111,8 @@ pub(crate) fn next_attempt(error: &TokenError, attempt: u32) -> Option<Duration>
 pub(crate) struct Budget {
     left: u8,
     since: Moment,
+    /// Before then, no acceptance gives anything back.
+    next_by_acceptance: Moment,
 }
 
 impl Budget {
@@ -121,6 +123,7 @@ impl Budget {
         Self {
             left: Self::FULL,
             since: Moment::NEVER,
+            next_by_acceptance: Moment::default(),
         }
     }
 
@@ -139,6 +142,15 @@ impl Budget {
 
     pub(crate) fn give_back(&mut self) {
         self.left = (self.left + 1).min(Self::FULL);
+    }
+
+    /// Some request with the next token was accepted. It may have gone to a healthier endpoint than the one that was
+    /// refused, so that counts for something once in a while only.
+    pub(crate) fn give_back_by_acceptance(&mut self, now: Moment) {
+        if self.next_by_acceptance.has_come(now) {
+            self.next_by_acceptance = now + Self::REFILL;
+            self.give_back();
+        }
     }
 
     pub(crate) fn is_spent(&self, now: Moment) -> bool {
@@ -254,6 +266,17 @@ mod tests {
             budget.give_back();
         }
         assert!((0..5).all(|_| budget.take(START)));
+    }
+
+    #[test]
+    fn an_acceptance_elsewhere_counts_once_in_thirty_seconds() {
+        let mut budget = Budget::new();
+        let mut believed = 0;
+        while budget.take(START) {
+            believed += 1;
+            budget.give_back_by_acceptance(START);
+        }
+        assert_eq!(believed, 6);
     }
 
     #[test]

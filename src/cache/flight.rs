@@ -16,6 +16,7 @@ use super::{
     places::Place,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
+    timer,
 };
 use crate::{
     clock::Moment,
@@ -112,13 +113,9 @@ enum Arrival {
 async fn arrival(works: &Works, mut landing: Landing) -> Arrival {
     let patience = landing.patience(works.now());
     let outcome = landing.outcome();
-    // Outside Tokio there is no timer; the flight's own deadline must do.
-    if Handle::try_current().is_err() {
-        return outcome.await.map_or(Arrival::Death, Arrival::Outcome);
-    }
-    match time::timeout(patience, outcome).await {
-        Ok(outcome) => outcome.map_or(Arrival::Death, Arrival::Outcome),
-        Err(_) => Arrival::Overdue,
+    match timer::within(patience, outcome).await {
+        Some(outcome) => outcome.map_or(Arrival::Death, Arrival::Outcome),
+        None => Arrival::Overdue,
     }
 }
 
@@ -137,6 +134,12 @@ fn launch(core: &Core, takeoff: Takeoff) {
         return takeoff.fail(error, Moment::default(), |_| None);
     };
     let works = Arc::clone(&core.works);
+    if timer::after(Duration::ZERO).is_none() {
+        let error = TokenError::configuration(
+            "a fetch has a deadline, and this Tokio runtime has no timers: build it with enable_time or enable_all",
+        );
+        return takeoff.fail(error, Moment::default(), |_| None);
+    }
     let mut alive = core.alive();
     count(&works.counters.fetches);
     // Made here and not in the task: if the runtime never polls it, its drop still wakes those who wait.

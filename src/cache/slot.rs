@@ -272,9 +272,7 @@ impl Slot {
     /// This token's rejection turned out well, for whoever it was: it costs nothing.
     pub(crate) fn vindicate(&self, generation: u64) {
         let mut desk = self.desk();
-        let unsettled = desk.unsettled.iter().position(|one| *one == generation);
-        if let Some(place) = unsettled {
-            desk.unsettled.remove(place);
+        if desk.settle(generation) {
             desk.budget.give_back();
         }
     }
@@ -287,14 +285,17 @@ impl Slot {
     }
 
     /// A request with this token was not rejected.
-    pub(crate) fn accepted(&self, generation: u64, all: &Owed) {
+    pub(crate) fn accepted(&self, generation: u64, now: Moment, all: &Owed) {
         if self.generation() != generation {
             return;
         }
         let refused = self.owed.swap(0, Ordering::Relaxed);
         if refused != 0 {
             all.0.fetch_sub(1, Ordering::Relaxed);
-            self.vindicate(refused);
+            let mut desk = self.desk();
+            if desk.settle(refused) {
+                desk.budget.give_back_by_acceptance(now);
+            }
         }
     }
 
@@ -354,6 +355,14 @@ impl Desk {
         let landing = self.flight.as_ref()?;
         let alive = landing.receiver.has_changed().is_ok() && now.monotonic < landing.overdue;
         alive.then(|| landing.clone())
+    }
+
+    /// Whether this generation's rejection was still unsettled; it no longer is.
+    fn settle(&mut self, generation: u64) -> bool {
+        let place = self.unsettled.iter().position(|one| *one == generation);
+        place
+            .and_then(|place| self.unsettled.remove(place))
+            .is_some()
     }
 
     fn held(&self, now: Moment) -> Option<TokenError> {
