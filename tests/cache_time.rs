@@ -203,7 +203,7 @@ async fn an_expired_token_is_never_served() {
     let source = Source::new().lasting(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.from_now_on(Answer::fail(ErrorKind::Unavailable));
+    source.henceforth(Answer::fail(ErrorKind::Unavailable));
     let mut served = 0;
     for second in 1..=600 {
         advance(secs(1)).await;
@@ -220,7 +220,7 @@ async fn a_failed_refresh_never_displaces_a_usable_token() {
     let source = Source::new().lasting(secs(100));
     let cache = cache(&source);
     let first = cache.get(spec()).await.unwrap();
-    source.from_now_on(Answer::fail(ErrorKind::AccessDenied));
+    source.henceforth(Answer::fail(ErrorKind::AccessDenied));
     advance(secs(75)).await;
     for _ in 0..140 {
         advance(millis(100)).await;
@@ -346,7 +346,7 @@ async fn what_ails_the_provider_holds_back_the_whole_source() {
                 .all(|entry| entry.state == State::BackingOff)
         );
 
-        source.from_now_on(Answer::Token(Some(HOUR)));
+        source.henceforth(Answer::Token(Some(HOUR)));
         advance(secs(34)).await;
         cache.get(&tenant("other")).await.unwrap();
         cache.get(spec()).await.unwrap();
@@ -630,7 +630,7 @@ async fn refresh_inside_a_back_off_asks_nobody() {
     let source = Source::new();
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.from_now_on(Answer::fail(ErrorKind::AccessDenied));
+    source.henceforth(Answer::fail(ErrorKind::AccessDenied));
     for _ in 0..10 {
         cache.refresh(spec()).await.unwrap_err();
     }
@@ -847,7 +847,7 @@ async fn expired_entries_go_when_the_cache_is_nearly_full() {
         cache.get(&tenant(name)).await.unwrap();
     }
     advance(secs(11)).await;
-    source.from_now_on(Answer::Token(Some(HOUR)));
+    source.henceforth(Answer::Token(Some(HOUR)));
     let expired = || {
         let entries = cache.entries();
         let expired = entries.iter().filter(|entry| entry.state == State::Expired);

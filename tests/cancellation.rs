@@ -372,7 +372,7 @@ async fn a_source_that_always_panics_gives_every_waiter_an_error() {
             ErrorKind::Unavailable
         );
         // Nothing latches.
-        source.from_now_on(Answer::Text("well again"));
+        source.henceforth(Answer::Text("well again"));
         assert_eq!(cache.get(spec()).await.unwrap().expose(), "well again");
     }
 }
@@ -382,7 +382,7 @@ async fn a_source_that_panics_in_the_background_is_asked_again_after_a_moment() 
     let source = Source::new().lasting(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.from_now_on(Answer::Panic);
+    source.henceforth(Answer::Panic);
     time::advance(secs(80)).await;
     for _ in 0..100 {
         cache.get(spec()).await.unwrap();
@@ -403,7 +403,7 @@ fn a_cache_and_a_layer_are_made_outside_any_runtime() {
         .route(PLACE, spec().clone())
         .unwrap();
     let api = Api::new();
-    let mut client = layer.layer(api.clone());
+    let mut client = layer.layer(api);
     let response =
         current_thread().block_on(async { send(&mut client, request("/")).await.await.unwrap() });
     assert_eq!(outcome(&response), (200, None));

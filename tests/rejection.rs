@@ -78,7 +78,7 @@ async fn a_source_that_gives_the_same_token_again_causes_no_replay() {
     assert_eq!(source.fetches(), 6);
 
     // Until the source yields another.
-    source.from_now_on(Answer::Text("another"));
+    source.henceforth(Answer::Text("another"));
     advance(secs(31)).await;
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
@@ -145,7 +145,7 @@ async fn when_no_other_token_can_be_had_the_first_401_is_the_callers() {
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
     cache.get(spec()).await.unwrap();
-    source.from_now_on(Answer::fail(ErrorKind::InvalidGrant));
+    source.henceforth(Answer::fail(ErrorKind::InvalidGrant));
     let response = send(&mut client, request("/refused")).await.await.unwrap();
     assert_eq!(outcome(&response), (401, Some("no_token")));
     let Some(Recovery::NoToken(error)) = response.extensions().get() else {

@@ -107,7 +107,7 @@ async fn all_who_wait_share_the_error_and_those_who_come_later_get_it_at_once() 
     assert_eq!(source.fetches(), 1);
 
     advance(millis(551)).await;
-    source.from_now_on(Answer::Token(Some(HOUR)));
+    source.henceforth(Answer::Token(Some(HOUR)));
     source.open();
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
     assert_eq!(source.fetches(), 2);

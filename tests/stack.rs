@@ -158,7 +158,7 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
         Trouble::AlwaysRefused => *call.uri_mut() = request("/refused").into_parts().0.uri,
         Trouble::FailingSource => {
             cache.clear();
-            source.from_now_on(Answer::fail(ErrorKind::AccessDenied));
+            source.henceforth(Answer::fail(ErrorKind::AccessDenied));
         }
         Trouble::BrokenConnection => api.answer([0]),
         Trouble::DroppedDuringFetch => {
@@ -198,14 +198,14 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
             let retried = Part::Retry == above || Part::Retry == below;
             match (trouble, outcome) {
                 (Trouble::None | Trouble::Refused, Ok(response)) => {
-                    assert_eq!(response.status(), 200, "{case}")
+                    assert_eq!(response.status(), 200, "{case}");
                 }
                 (Trouble::BrokenConnection, Ok(response)) if retried => {
-                    assert_eq!(response.status(), 200, "{case}")
+                    assert_eq!(response.status(), 200, "{case}");
                 }
                 (Trouble::BrokenConnection, Err(_)) if !retried => {}
                 (Trouble::AlwaysRefused, Ok(response)) => {
-                    assert_eq!(response.status(), 401, "{case}")
+                    assert_eq!(response.status(), 401, "{case}");
                 }
                 (Trouble::FailingSource | Trouble::NotSent, Err(error)) => {
                     assert!(is_ours(&*error), "{case}: {error}");
@@ -216,7 +216,7 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
         }
     }
     // Afterwards, with the first handle idle, another one is served; and so is the first.
-    source.from_now_on(Answer::Text("afterwards"));
+    source.henceforth(Answer::Text("afterwards"));
     for _ in 0..10 {
         source.open();
     }

@@ -155,7 +155,7 @@ impl Source {
     }
 
     pub(crate) fn usually(self, answer: Answer) -> Self {
-        self.from_now_on(answer);
+        self.henceforth(answer);
         self
     }
 
@@ -175,7 +175,7 @@ impl Source {
         self
     }
 
-    pub(crate) fn from_now_on(&self, answer: Answer) {
+    pub(crate) fn henceforth(&self, answer: Answer) {
         *lock(&self.0.usual) = answer;
     }
 
