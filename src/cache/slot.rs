@@ -177,7 +177,13 @@ impl Slot {
         let Some(token) = usable else {
             return self.fetch_or_wait(&mut desk, now, overdue, source, reason);
         };
-        if desk.flight(now).is_some() || desk.held(now).or(source).is_some() {
+        if desk.flight(now).is_some() {
+            return Answer::Have(token);
+        }
+        if let Some(held) = desk.held(now).or(source) {
+            // Nobody need ask again before that is over.
+            let quiet = now + held.retry_after().unwrap_or_default();
+            self.quiet_until.store(quiet.monotonic, Ordering::Relaxed);
             return Answer::Have(token);
         }
         let (takeoff, _) = self.take_off(&mut desk, now, overdue, reason);
