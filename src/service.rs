@@ -220,32 +220,42 @@ where
 impl<S, R: Replay> Auth<S, R> {
     /// Sends a request with the token it needs: at once if that is at hand, else when it is.
     #[inline(always)]
-    fn send<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, R>
+    fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        if let Some(route) = self.lane.shared.routes.find_plain(&request.target())
-            && request.spec().is_none()
-            && let Some((header, generation)) = self.at_hand(route)
-        {
-            return self.send_with(request, header, self.sent(route, generation, None));
+        let Some((route, header, generation)) = self.at_hand(&request) else {
+            return self.send_otherwise(request);
+        };
+        let sent = self.sent(route, generation, None);
+        let spare = self.replay.keep(&self.inner, || request.twin());
+        // One look at the map for both questions: is there one, and where does it go.
+        if request.headers_mut().append(AUTHORIZATION, header) {
+            take_back(&mut request);
+            return ResponseFuture::plain(self.inner.call(request));
         }
-        self.send_otherwise(request)
+        // The service as it is: it was made ready for this.
+        ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
-    /// The header value for a route, if its token can be sent now. No lock, no allocation.
+    /// The route of a request, and the header value for it, if that can be sent now. No lock, no allocation.
     #[inline(always)]
-    fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
+    fn at_hand<Req: Outgoing>(&mut self, request: &Req) -> Option<(u32, HeaderValue, u64)> {
+        let route = self.lane.shared.routes.find_plain(&request.target())?;
+        if request.spec().is_some() {
+            return None;
+        }
         if let Some(Some(memo)) = self.memos.get_mut(route as usize)
             && memo.slot.generation() == memo.generation
             && memo.serves(self.lane.shared.cache.now_since(memo.seen))
             && let Some(hits) = &self.lane.hits
         {
             hits.hit();
-            return Some((memo.header.clone(), memo.generation));
+            return Some((route, memo.header.clone(), memo.generation));
         }
-        self.take_in_hand(route)
+        let (header, generation) = self.take_in_hand(route)?;
+        Some((route, header, generation))
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
@@ -285,27 +295,6 @@ impl<S, R: Replay> Auth<S, R> {
             hits.hit();
         }
         Some((header, generation))
-    }
-
-    /// Sends a request with this token, on the service as it is: it was made ready for this.
-    #[inline(always)]
-    fn send_with<Req>(
-        &mut self,
-        mut request: Req,
-        header: HeaderValue,
-        sent: Sent,
-    ) -> ResponseFuture<S, Req, R>
-    where
-        S: Service<Req> + Clone,
-        Req: Outgoing,
-    {
-        let spare = self.replay.keep(&self.inner, || request.twin());
-        // One look at the map for both questions: is there one, and where does it go.
-        if request.headers_mut().append(AUTHORIZATION, header) {
-            take_back(&mut request);
-            return ResponseFuture::plain(self.inner.call(request));
-        }
-        ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
     /// The ways that are not the usual one.
