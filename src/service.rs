@@ -393,18 +393,22 @@ impl Sent {
         }
     }
 
-    /// What the response says about the token, if it comes from where the token went.
+    /// Whether the response says nothing about the token, as nearly all do; then the token was accepted.
     #[inline]
-    fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
+    fn accepted_by<Res: Incoming>(&self, response: &Res) -> bool {
         if verdict::concerns_the_token(response.status(), response.headers()) {
-            return self.judge_refusal(response);
+            return false;
         }
         self.accept();
-        Verdict::Pass
+        true
     }
 
+    /// What the response says about the token, if it comes from where the token went.
     #[cold]
-    fn judge_refusal<Res: Incoming>(&self, response: &Res) -> Verdict {
+    fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
+        if self.accepted_by(response) {
+            return Verdict::Pass;
+        }
         let verdict = verdict::judge(response.status(), response.headers());
         if matches!(verdict, Verdict::Pass) {
             self.accept();
@@ -548,6 +552,9 @@ where
                     let Some((sent, spare)) = with else {
                         return Poll::Ready(Ok(response));
                     };
+                    if sent.accepted_by(&response) {
+                        return Poll::Ready(Ok(response));
+                    }
                     match sent.judge(&response) {
                         Verdict::Pass => return Poll::Ready(Ok(response)),
                         Verdict::Rejected => {}
