@@ -59,15 +59,15 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
 //! Without any, the layer and the cache work with a [`source`] of your own, or with
 //! [`ClientCredentials`](credentials::ClientCredentials) over a [`Transport`](transport::Transport) of your own.
 //!
-//! # What it logs
-//! Events of the target `tower_bearer`, through `tracing`: a fetched token, a failed attempt, a rejection and what was done
-//! about a refusal at `DEBUG`; a failed fetch and a spec whose tokens are rejected again and again at `WARN`. The target
-//! `tower_bearer::credentials` has one event for each token request, at `DEBUG`. No token and no secret is in any of them.
+//! # What an operator sees
+//! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
+//! a hook of one's own: see [`telemetry`]. No token and no secret is in any of them.
 //!
 //! [The design](docs::design) gives the reasons.
 
@@ -97,6 +97,7 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -114,7 +115,7 @@ pub use secret::Secret;
 pub use service::{Auth, ResponseFuture};
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
-pub use token::{NewToken, Reason, Token};
+pub use token::{NewToken, Origin, Reason, Token};
 pub use verdict::Verdict;
 
 /// The README's examples are tests.

@@ -14,7 +14,6 @@ use std::{
 use http::{HeaderValue, header::AUTHORIZATION};
 use pin_project_lite::pin_project;
 use tower_service::Service;
-use tracing::debug;
 
 use crate::{
     cache::{LocalHits, Owed, Rejection, Slot, TokenCache, Waiting},
@@ -25,6 +24,7 @@ use crate::{
     replay::{Replay, Twice},
     routes::{Found, Routes},
     spec::TokenSpec,
+    telemetry::TokenEvent,
     token::Token,
     verdict::{self, Verdict},
 };
@@ -446,12 +446,13 @@ impl Sent {
 
     /// Tells the caller, and the log, what was done about a refusal.
     fn note<Res: Incoming>(&self, response: &mut Res, recovery: Recovery) {
-        let spec = self.slot().map(|slot| slot.spec());
-        debug!(
-            target: "tower_bearer",
-            ?spec, generation = self.generation, status = response.status().as_u16(), recovery = recovery.as_str(),
-            "a response refused the token"
-        );
+        if let Ok(slot) = self.slot() {
+            self.lane.shared.cache.tell(&TokenEvent::Refused {
+                spec: slot.spec(),
+                generation: self.generation,
+                recovery: &recovery,
+            });
+        }
         response.note(recovery);
     }
 }
@@ -640,7 +641,7 @@ where
     let dropped = match cache.reject_generation(&slot, sent.generation) {
         Rejection::Dropped => true,
         Rejection::Superseded => false,
-        Rejection::Disbelieved => {
+        Rejection::Disbelieved { .. } => {
             sent.note(&mut response, Recovery::TooManyRefusals);
             return Err(response);
         }

@@ -159,6 +159,30 @@ pub(crate) struct Stamp {
     pub(crate) same_since: u64,
     /// Why it was fetched.
     pub(crate) reason: Reason,
+    /// From where.
+    pub(crate) origin: Origin,
+}
+
+/// Where a token came from.
+///
+/// ```
+/// assert_eq!(tower_bearer::Origin::Provider.as_str(), "provider");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// From the cache's source.
+    Provider,
+}
+
+impl Origin {
+    /// The origin's name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+        }
+    }
 }
 
 /// Why a token was fetched.
@@ -295,6 +319,18 @@ impl Token {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.stamp.generation
+    }
+
+    /// How long it lives by the provider's word, or by the cache's assumption.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.0.times.expiry.left(self.0.times.obtained)
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.stamp.origin
     }
 
     /// Why it was fetched.

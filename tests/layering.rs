@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["spec", "wire"],
     &["token", "verdict", "transport"],
     &["source", "recovery"],
+    &["telemetry"],
     &["cache", "credentials", "routes", "replay"],
     &["message"],
     &["service"],

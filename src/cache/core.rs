@@ -39,6 +39,8 @@ impl Core {
             settings,
             counters: Arc::default(),
             owed: Owed::default(),
+            #[cfg(feature = "metrics")]
+            published: Default::default(),
             hold: Mutex::new(None),
         };
         Self {
@@ -60,6 +62,8 @@ pub(super) struct Works {
     pub(super) counters: Arc<Counters>,
     pub(super) places: Places,
     pub(super) owed: Owed,
+    #[cfg(feature = "metrics")]
+    published: crate::telemetry::Published,
     hold: Mutex<Option<Hold>>,
 }
 
@@ -72,6 +76,18 @@ impl Works {
     /// A flight that has not been heard of until then counts as dead: twice its deadline.
     pub(super) fn overdue(&self, now: Moment) -> Moment {
         now + self.settings.fetch_timeout.saturating_mul(2)
+    }
+
+    /// Tells the metrics what is counted on the way.
+    pub(super) fn publish_metrics(&self) {
+        #[cfg(feature = "metrics")]
+        self.published.publish(crate::telemetry::Sums {
+            fresh_hits: self.counters.hits(),
+            stale_hits: 0,
+            evictions: self.map.evictions(),
+            entries: self.map.len() as u64,
+            bytes: self.map.bytes(),
+        });
     }
 
     /// The error for which the whole source is left alone, if it is.

@@ -6,8 +6,11 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time};
-use tracing::{debug, warn};
+use tokio::{
+    runtime::Handle,
+    time::{self, Instant},
+};
+use tracing::Instrument;
 
 use super::{
     backoff::{self, Hold},
@@ -22,6 +25,7 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     source::TokenRequest,
+    telemetry::{Telemetry, TokenEvent},
     token::{NewToken, Token},
 };
 
@@ -83,6 +87,19 @@ pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
     }
 }
 
+/// The same, counted as a miss and timed.
+pub(super) async fn wait_as_a_miss(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    let start = Instant::now();
+    count(&core.works.counters.misses);
+    Telemetry::miss();
+    let outcome = wait(core, slot).await;
+    core.works.settings.telemetry.tell(&TokenEvent::Waited {
+        spec: slot.spec(),
+        elapsed: start.elapsed(),
+    });
+    outcome
+}
+
 /// A token that is fetched now, however good the one in service is.
 pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
     let works = &core.works;
@@ -141,20 +158,22 @@ fn launch(core: &Core, takeoff: Takeoff) {
         return takeoff.fail(error, Moment::default(), |_| None);
     }
     let mut alive = core.alive();
+    let span = Telemetry::fetch_span(takeoff.slot().spec(), takeoff.reason());
     count(&works.counters.fetches);
     // Made here and not in the task: if the runtime never polls it, its drop still wakes those who wait.
     let flight = Flight {
         works,
         takeoff: Some(takeoff),
     };
-    runtime.spawn(async move {
+    let task = async move {
         tokio::select! {
             biased;
             // The last handle is gone, and with it everybody who could wait.
             _ = alive.changed() => {}
             () = flight.fly() => {}
         }
-    });
+    };
+    runtime.spawn(task.instrument(span));
 }
 
 struct Flight {
@@ -170,16 +189,24 @@ impl Flight {
         let works = Arc::clone(&self.works);
         let _place = queue(&works, takeoff).await;
         // While it queued, others may have learnt that the provider is to be left alone.
-        let outcome = match works.held(works.now()) {
-            Some(error) => Err((error, true)),
-            None => fetch(&works, takeoff).await.map_err(|error| (error, false)),
+        let now = works.now();
+        let held = works.held(now);
+        let start = Instant::now();
+        let outcome = match &held {
+            Some(error) => Err(error.clone()),
+            None => fetch(&works, takeoff).await,
         };
         let Some(takeoff) = self.takeoff.take() else {
             return;
         };
-        match outcome {
-            Ok(fetched) => land(&works, takeoff, fetched),
-            Err((error, held)) => fail(&works, takeoff, error, held),
+        match (outcome, held) {
+            (Ok(fetched), _) => land(&works, takeoff, fetched, start.elapsed()),
+            (Err(error), None) => fail(&works, takeoff, error, start.elapsed()),
+            (Err(error), Some(_)) => {
+                count(&works.counters.fetch_failures);
+                let quiet = now + error.retry_after().unwrap_or_default();
+                takeoff.fail(error, quiet, |_| None);
+            }
         }
     }
 }
@@ -232,6 +259,7 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
         // The lifetime counts from before the request is sent: nobody knows when the server made the token.
         let asked = works.now();
         count(&works.counters.token_requests);
+        Telemetry::token_request();
         let error = match works.source.fetch_boxed(&request).await {
             Ok(token) => return judge(works, token, asked),
             Err(error) => error,
@@ -239,11 +267,12 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
         let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
             return Err(error);
         };
-        debug!(
-            target: "tower_bearer",
-            spec = ?request.spec(), kind = error.kind().as_str(), attempt = request.attempt(), ?pause,
-            "a token request failed and is tried again"
-        );
+        works.settings.telemetry.tell(&TokenEvent::AttemptFailed {
+            spec: request.spec(),
+            attempt: request.attempt(),
+            error: &error,
+            pause,
+        });
         time::sleep(pause).await;
         request.next_attempt();
     }
@@ -267,31 +296,27 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
     })
 }
 
-fn land(works: &Works, takeoff: Takeoff, fetched: Fetched) {
+fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
     works.release_source(works.now());
     let slot = Arc::clone(takeoff.slot());
     let token = takeoff.land(fetched);
     works.map.weigh(&slot);
-    debug!(
-        target: "tower_bearer",
-        spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
-        lifetime = ?token.times().expiry.left(token.times().obtained),
-        "a token was fetched"
-    );
+    works.settings.telemetry.tell(&TokenEvent::Fetched {
+        token: &token,
+        elapsed,
+    });
+    works.publish_metrics();
 }
 
-fn fail(works: &Works, takeoff: Takeoff, error: TokenError, held: bool) {
+fn fail(works: &Works, takeoff: Takeoff, error: TokenError, elapsed: Duration) {
     let now = works.now();
     count(&works.counters.fetch_failures);
-    if held {
-        let quiet = now + error.retry_after().unwrap_or(Duration::ZERO);
-        return takeoff.fail(error, quiet, |_| None);
-    }
-    warn!(
-        target: "tower_bearer",
-        spec = ?takeoff.slot().spec(), reason = takeoff.reason().as_str(), kind = error.kind().as_str(), %error,
-        "no token could be fetched"
-    );
+    works.settings.telemetry.tell(&TokenEvent::FetchFailed {
+        spec: takeoff.slot().spec(),
+        reason: takeoff.reason(),
+        error: &error,
+        elapsed,
+    });
     if backoff::concerns_the_source(&error) {
         let quiet = works.hold_source(&error, now);
         takeoff.fail(error, quiet, |_| None);

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     clock::Clock,
     source::{SharedSource, TokenSource},
+    telemetry::{Telemetry, TokenEvents},
 };
 
 /// A [`TokenCache`](crate::TokenCache) under construction.
@@ -35,6 +36,7 @@ pub(super) struct Settings {
     pub(super) fetch_timeout: Duration,
     pub(super) assumed_lifetime: Duration,
     pub(super) clock: Clock,
+    pub(super) telemetry: Telemetry,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             fetch_timeout: Duration::from_secs(10),
             assumed_lifetime: Duration::from_secs(5 * 60),
             clock: Clock::system(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -91,6 +94,12 @@ impl CacheBuilder {
     /// Where it reads the time. Default: [`Clock::system`].
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.settings.clock = clock;
+        self
+    }
+
+    /// Who is told what happens. Default: nobody but the log.
+    pub fn with_events(mut self, events: impl TokenEvents) -> Self {
+        self.settings.telemetry = Telemetry::with_hook(events);
         self
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     clock::Moment,
     error::TokenError,
     spec::TokenSpec,
-    token::{NewToken, Reason, Stamp, Times, Token, TokenParts},
+    token::{NewToken, Origin, Reason, Stamp, Times, Token, TokenParts},
 };
 
 /// What a flight brings, for everybody who waits for it.
@@ -53,6 +53,8 @@ struct Desk {
     flight: Option<Landing>,
     hold: Option<Hold>,
     budget: Budget,
+    /// Whether the last rejection was not believed.
+    storm: bool,
     /// The generations whose rejections were spent, and that nothing has vindicated yet; no more than can be spent.
     unsettled: VecDeque<u64>,
     /// The last token that was rejected, to know it again when the source returns the same one.
@@ -83,7 +85,10 @@ pub(crate) enum Rejection {
     /// It was out of service already.
     Superseded,
     /// Too many rejections lately: it stays.
-    Disbelieved,
+    Disbelieved {
+        /// The first since one was believed.
+        first: bool,
+    },
 }
 
 /// How many slots of a cache wait for an acceptance: none, nearly always, which is quick to see.
@@ -117,6 +122,7 @@ impl Slot {
                 flight: None,
                 hold: None,
                 budget: Budget::new(),
+                storm: false,
                 unsettled: VecDeque::new(),
                 rejected: None,
                 last_flight: 0,
@@ -251,8 +257,10 @@ impl Slot {
             return Rejection::Superseded;
         }
         if !desk.budget.take(now) {
-            return Rejection::Disbelieved;
+            let first = !std::mem::replace(&mut desk.storm, true);
+            return Rejection::Disbelieved { first };
         }
+        desk.storm = false;
         if desk.unsettled.len() >= usize::from(Budget::FULL) {
             desk.unsettled.pop_front();
         }
@@ -448,6 +456,7 @@ impl Takeoff {
             generation: fetched.generation,
             same_since,
             reason: self.reason,
+            origin: Origin::Provider,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         if desk.last_flight == self.number {

@@ -12,7 +12,12 @@ use super::{
     freshness::{self, Freshness},
     slot::Slot,
 };
-use crate::{clock::Moment, error::TokenError, spec::TokenSpec};
+use crate::{
+    clock::Moment,
+    error::TokenError,
+    spec::TokenSpec,
+    token::{Origin, Token},
+};
 
 /// What a cache has done so far, and holds now.
 ///
@@ -115,6 +120,8 @@ pub struct Entry {
     pub refresh_in: Option<Duration>,
     /// The token's generation.
     pub generation: Option<u64>,
+    /// Where the token came from.
+    pub origin: Option<Origin>,
     /// The last fetch's error, if it failed.
     pub last_error: Option<TokenError>,
 }
@@ -135,7 +142,8 @@ impl Entry {
             state,
             expires_in: times.map(|times| times.expiry.left(now)),
             refresh_in: times.map(|times| times.refresh.left(now)),
-            generation: seen.token.map(|token| token.generation()),
+            generation: seen.token.as_ref().map(Token::generation),
+            origin: seen.token.as_ref().map(Token::origin),
             last_error: seen.last_error.or_else(|| source_held.cloned()),
         }
     }

@@ -2,8 +2,6 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use tracing::{debug, warn};
-
 use super::{
     core::Core,
     flight,
@@ -16,6 +14,7 @@ use crate::{
     error::TokenError,
     source::{TokenProvider, TokenSource},
     spec::TokenSpec,
+    telemetry::TokenEvent,
     token::Token,
 };
 
@@ -81,8 +80,7 @@ impl TokenCache {
             self.0.works.counters.hit();
             return Ok(token);
         }
-        count(&self.0.works.counters.misses);
-        flight::wait(&self.0, &slot).await
+        flight::wait_as_a_miss(&self.0, &slot).await
     }
 
     /// A token that is fetched now, however good the one in service is; who asks while one is fetched shares it.
@@ -214,6 +212,21 @@ impl TokenCache {
         }
     }
 
+    /// Tells the recorder of the `metrics` crate what is counted on the way: hits, evictions, entries and bytes.
+    ///
+    /// That happens after each fetch too. Call it before a scrape.
+    ///
+    /// ```
+    /// # use tower_bearer::{NewToken, TokenCache, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// cache.publish_metrics();
+    /// ```
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn publish_metrics(&self) {
+        self.0.works.publish_metrics();
+    }
+
     /// What the cache knows, spec by spec, in no order. No token is in it.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
@@ -264,31 +277,36 @@ impl TokenCache {
         let core = Arc::clone(&self.0);
         if at_hand {
             self.count_hit();
-        } else {
-            count(&core.works.counters.misses);
+            return Box::pin(async move { flight::wait(&core, &slot).await });
         }
-        Box::pin(async move { flight::wait(&core, &slot).await })
+        Box::pin(async move { flight::wait_as_a_miss(&core, &slot).await })
     }
 
     pub(crate) fn reject_generation(&self, slot: &Slot, generation: u64) -> Rejection {
         let counters = &self.0.works.counters;
         let rejection = slot.reject(generation, self.now());
+        let spec = slot.spec();
         match rejection {
             Rejection::Dropped => {
                 count(&counters.rejections);
-                debug!(target: "tower_bearer", spec = ?slot.spec(), generation, "a token was rejected");
+                self.tell(&TokenEvent::Rejected { spec, generation });
             }
             Rejection::Superseded => {}
-            Rejection::Disbelieved => {
+            Rejection::Disbelieved { first } => {
                 count(&counters.storms);
-                warn!(
-                    target: "tower_bearer",
-                    spec = ?slot.spec(), generation,
-                    "tokens for this spec are rejected again and again: 401s pass until the rejections end"
-                );
+                let storm = TokenEvent::Storm {
+                    spec,
+                    generation,
+                    first,
+                };
+                self.tell(&storm);
             }
         }
         rejection
+    }
+
+    pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
+        self.0.works.settings.telemetry.tell(event);
     }
 
     pub(crate) fn count_hit(&self) {

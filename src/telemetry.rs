@@ -1,0 +1,330 @@
+//! What an operator sees: each thing that happens is told once, to the log, the metrics and a hook of one's own.
+//!
+//! Log events have the target `tower_bearer`. What repairs itself is at `DEBUG`; what an operator should look into is at
+//! `WARN`. A fetch is a span, so that what its source logs stands inside.
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | span `fetch` | DEBUG | `spec`, `reason` |
+//! | a token request failed and is tried again | DEBUG | `spec`, `kind`, `attempt`, `pause` |
+//! | a token was fetched | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
+//! | no token could be fetched | WARN | `spec`, `reason`, `kind`, `error`, `elapsed` |
+//! | a request waited for a token | DEBUG | `spec`, `elapsed` |
+//! | a token was rejected | DEBUG | `spec`, `generation` |
+//! | tokens are rejected again and again | WARN at first, then DEBUG | `spec`, `generation` |
+//! | a response refused the token | DEBUG | `spec`, `generation`, `recovery` |
+//!
+//! With the feature `metrics`, the same goes to the recorder of the `metrics` crate:
+//!
+//! | metric | kind | labels |
+//! |---|---|---|
+//! | `tower_bearer_hits_total` | counter | `state`: `fresh`, `stale` |
+//! | `tower_bearer_misses_total` | counter | |
+//! | `tower_bearer_wait_seconds` | histogram | |
+//! | `tower_bearer_fetches_total` | counter | `outcome`: `ok`, or an error's kind |
+//! | `tower_bearer_fetch_seconds` | histogram | |
+//! | `tower_bearer_token_requests_total` | counter | |
+//! | `tower_bearer_rejections_total` | counter | |
+//! | `tower_bearer_storms_total` | counter | |
+//! | `tower_bearer_replays_total` | counter | `outcome`: a [`Recovery`]'s name |
+//! | `tower_bearer_evictions_total` | counter | |
+//! | `tower_bearer_entries`, `tower_bearer_bytes` | gauge | |
+//!
+//! Hits are counted by each handle for itself, so that a hit stays cheap. They, evictions and the gauges reach the recorder
+//! after each fetch, and when [`TokenCache::publish_metrics`](crate::TokenCache::publish_metrics) is called: do so before a
+//! scrape.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tracing::{Span, debug, debug_span, warn};
+
+use crate::{
+    error::TokenError,
+    recovery::Recovery,
+    spec::TokenSpec,
+    token::{Reason, Token},
+};
+
+/// Is told what happens in a cache and in the layers over it.
+///
+/// It is called from wherever that is, a request's own task among others: be quick, and don't block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
+/// use tower_bearer::telemetry::{TokenEvent, TokenEvents};
+///
+/// static FETCHED: AtomicU32 = AtomicU32::new(0);
+///
+/// struct Audit;
+///
+/// impl TokenEvents for Audit {
+///     fn on_event(&self, event: &TokenEvent<'_>) {
+///         if let TokenEvent::Fetched { token, .. } = event {
+///             FETCHED.fetch_add(1, Ordering::Relaxed);
+///             println!("generation {} for {:?}", token.generation(), token.spec());
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// let source = source::from_fn(async |_| NewToken::bearer("abc"));
+/// let cache = TokenCache::builder(source).with_events(Audit).build();
+/// cache.get(&TokenSpec::scopes(["read"])).await?;
+/// assert_eq!(FETCHED.load(Ordering::Relaxed), 1);
+/// # Ok(()) }
+/// ```
+pub trait TokenEvents: Send + Sync + 'static {
+    /// Something happened.
+    fn on_event(&self, event: &TokenEvent<'_>);
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum TokenEvent<'a> {
+    /// An attempt to fetch failed, and another follows after a pause.
+    AttemptFailed {
+        /// For what.
+        spec: &'a TokenSpec,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// Why.
+        error: &'a TokenError,
+        /// How long until the next.
+        pause: Duration,
+    },
+    /// A token was fetched, and is in service.
+    Fetched {
+        /// The token.
+        token: &'a Token,
+        /// How long that took, all attempts together.
+        elapsed: Duration,
+    },
+    /// No token could be fetched.
+    FetchFailed {
+        /// For what.
+        spec: &'a TokenSpec,
+        /// What it was wanted for.
+        reason: Reason,
+        /// Why not.
+        error: &'a TokenError,
+        /// How long that took, all attempts together.
+        elapsed: Duration,
+    },
+    /// Somebody waited for a token, whether it came or not.
+    Waited {
+        /// For what.
+        spec: &'a TokenSpec,
+        /// How long.
+        elapsed: Duration,
+    },
+    /// A token was taken out of service, because a server refused it.
+    Rejected {
+        /// What it was for.
+        spec: &'a TokenSpec,
+        /// Which one it was.
+        generation: u64,
+    },
+    /// A server refused a token, as happened too often lately: it stays in service.
+    Storm {
+        /// What it is for.
+        spec: &'a TokenSpec,
+        /// Which one it is.
+        generation: u64,
+        /// Whether this is the first of its kind since a refusal was last believed.
+        first: bool,
+    },
+    /// A response refused the token, and this was done about it.
+    Refused {
+        /// What the token was for.
+        spec: &'a TokenSpec,
+        /// Which one it was.
+        generation: u64,
+        /// What was done.
+        recovery: &'a Recovery,
+    },
+}
+
+/// Tells everybody who wants to know.
+#[derive(Clone, Default)]
+pub(crate) struct Telemetry {
+    hook: Option<Arc<dyn TokenEvents>>,
+}
+
+impl Telemetry {
+    pub(crate) fn with_hook(hook: impl TokenEvents) -> Self {
+        let hook: Arc<dyn TokenEvents> = Arc::new(hook);
+        Self { hook: Some(hook) }
+    }
+
+    pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
+        log(event);
+        #[cfg(feature = "metrics")]
+        measure(event);
+        if let Some(hook) = &self.hook {
+            hook.on_event(event);
+        }
+    }
+
+    /// The span of a fetch.
+    pub(crate) fn fetch_span(spec: &TokenSpec, reason: Reason) -> Span {
+        debug_span!(target: "tower_bearer", "fetch", ?spec, reason = reason.as_str())
+    }
+
+    /// Somebody begins to wait.
+    pub(crate) fn miss() {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_misses_total").increment(1);
+    }
+
+    /// A request goes to the token endpoint.
+    pub(crate) fn token_request() {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_token_requests_total").increment(1);
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.hook.is_some() {
+            "with a hook"
+        } else {
+            "without a hook"
+        })
+    }
+}
+
+fn log(event: &TokenEvent<'_>) {
+    match *event {
+        TokenEvent::AttemptFailed {
+            spec,
+            attempt,
+            error,
+            pause,
+        } => debug!(
+            target: "tower_bearer",
+            ?spec, kind = error.kind().as_str(), attempt, ?pause,
+            "a token request failed and is tried again"
+        ),
+        TokenEvent::Fetched { token, elapsed } => debug!(
+            target: "tower_bearer",
+            spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
+            lifetime = ?token.lifetime(), ?elapsed,
+            "a token was fetched"
+        ),
+        TokenEvent::FetchFailed {
+            spec,
+            reason,
+            error,
+            elapsed,
+        } => warn!(
+            target: "tower_bearer",
+            ?spec, reason = reason.as_str(), kind = error.kind().as_str(), %error, ?elapsed,
+            "no token could be fetched"
+        ),
+        TokenEvent::Waited { spec, elapsed } => debug!(
+            target: "tower_bearer",
+            ?spec, ?elapsed,
+            "a request waited for a token"
+        ),
+        TokenEvent::Rejected { spec, generation } => debug!(
+            target: "tower_bearer",
+            ?spec, generation,
+            "a token was rejected"
+        ),
+        TokenEvent::Storm {
+            spec,
+            generation,
+            first: true,
+        } => warn!(
+            target: "tower_bearer",
+            ?spec, generation,
+            "tokens are rejected again and again: 401s pass until that ends"
+        ),
+        TokenEvent::Storm {
+            spec,
+            generation,
+            first: false,
+        } => debug!(
+            target: "tower_bearer",
+            ?spec, generation,
+            "tokens are rejected again and again: 401s pass until that ends"
+        ),
+        TokenEvent::Refused {
+            spec,
+            generation,
+            recovery,
+        } => debug!(
+            target: "tower_bearer",
+            ?spec, generation, recovery = recovery.as_str(),
+            "a response refused the token"
+        ),
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn measure(event: &TokenEvent<'_>) {
+    use metrics::{counter, histogram};
+
+    match *event {
+        TokenEvent::AttemptFailed { .. } => {}
+        TokenEvent::Fetched { elapsed, .. } => {
+            counter!("tower_bearer_fetches_total", "outcome" => "ok").increment(1);
+            histogram!("tower_bearer_fetch_seconds").record(elapsed);
+        }
+        TokenEvent::FetchFailed { error, elapsed, .. } => {
+            let outcome = error.kind().as_str();
+            counter!("tower_bearer_fetches_total", "outcome" => outcome).increment(1);
+            histogram!("tower_bearer_fetch_seconds").record(elapsed);
+        }
+        TokenEvent::Waited { elapsed, .. } => {
+            histogram!("tower_bearer_wait_seconds").record(elapsed);
+        }
+        TokenEvent::Rejected { .. } => counter!("tower_bearer_rejections_total").increment(1),
+        TokenEvent::Storm { .. } => counter!("tower_bearer_storms_total").increment(1),
+        TokenEvent::Refused { recovery, .. } => {
+            counter!("tower_bearer_replays_total", "outcome" => recovery.as_str()).increment(1);
+        }
+    }
+}
+
+/// What is counted on the way and told in sums: the difference to what was told last.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    last: std::sync::Mutex<Sums>,
+}
+
+/// Sums that only grow, and two levels.
+#[cfg(feature = "metrics")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) fresh_hits: u64,
+    pub(crate) stale_hits: u64,
+    pub(crate) evictions: u64,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+#[cfg(feature = "metrics")]
+impl Published {
+    /// Several caches add up: each tells what has changed.
+    pub(crate) fn publish(&self, sums: Sums) {
+        use metrics::{counter, gauge};
+
+        let mut last = self
+            .last
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let grown = |now: u64, then: u64| now.saturating_sub(then);
+        counter!("tower_bearer_hits_total", "state" => "fresh")
+            .increment(grown(sums.fresh_hits, last.fresh_hits));
+        counter!("tower_bearer_hits_total", "state" => "stale")
+            .increment(grown(sums.stale_hits, last.stale_hits));
+        counter!("tower_bearer_evictions_total").increment(grown(sums.evictions, last.evictions));
+        gauge!("tower_bearer_entries").increment(sums.entries as f64 - last.entries as f64);
+        gauge!("tower_bearer_bytes").increment(sums.bytes as f64 - last.bytes as f64);
+        *last = sums;
+    }
+}
