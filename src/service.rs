@@ -248,10 +248,10 @@ impl<S, R: Replay> Auth<S, R> {
         }
         if let Some(Some(memo)) = self.memos.get_mut(route as usize)
             && memo.slot.generation() == memo.generation
-            && memo.serves(self.lane.shared.cache.now_since(memo.seen))
+            && let Some(stale) = memo.serves(self.lane.shared.cache.now_since(memo.seen))
             && let Some(hits) = &self.lane.hits
         {
-            hits.hit();
+            hits.hit(stale);
             return Some((route, memo.header.clone(), memo.generation));
         }
         let (header, generation) = self.take_in_hand(route)?;
@@ -270,7 +270,7 @@ impl<S, R: Replay> Auth<S, R> {
         }
         let generation = token.generation();
         if !mem::replace(&mut self.used, true) {
-            shared.cache.count_hit();
+            shared.cache.count_hit(&token, now);
             return Some((token.header_value().clone(), generation));
         }
         if self.lane.hits.is_none() || self.memos.is_empty() {
@@ -292,7 +292,7 @@ impl<S, R: Replay> Auth<S, R> {
             *place = Some(memo);
         }
         if let Some(hits) = &self.lane.hits {
-            hits.hit();
+            hits.hit(token.times().refresh.has_come(now));
         }
         Some((header, generation))
     }
@@ -319,15 +319,16 @@ impl<S, R: Replay> Auth<S, R> {
         };
         let own = request.spec().is_some().then(|| Arc::clone(&slot));
         let cache = &self.lane.shared.cache;
-        if let Some(token) = cache.without_waiting(&slot, cache.now()) {
-            cache.count_hit();
+        let now = cache.now();
+        if let Some(token) = cache.without_waiting(&slot, now) {
+            cache.count_hit(&token, now);
             let sent = self.sent(route, token.generation(), own);
             let spare = self.replay.keep(&self.inner, || request.twin());
             token.apply(request.headers_mut());
             return ResponseFuture::sent(self.inner.call(request), sent, spare);
         }
         // Nothing holds a reserved slot while a token is fetched.
-        let waiting = cache.waiting(slot, false);
+        let waiting = cache.waiting(slot, None);
         self.give_back();
         ResponseFuture::detour(Detour {
             step: Step::Fetch(waiting),
@@ -376,11 +377,14 @@ impl<S, R: Replay> Auth<S, R> {
 }
 
 impl Memo {
-    /// Fresh, or stale with nothing to be done about it just now.
+    /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
     #[inline]
-    fn serves(&mut self, now: Moment) -> bool {
+    fn serves(&mut self, now: Moment) -> Option<bool> {
         self.seen = now;
-        !self.refresh.has_come(now) || (self.slot.is_quiet(now) && !self.end.has_come(now))
+        if !self.refresh.has_come(now) {
+            return Some(false);
+        }
+        (self.slot.is_quiet(now) && !self.end.has_come(now)).then_some(true)
     }
 }
 
@@ -656,7 +660,7 @@ where
         return Err(response);
     };
     let mut detour = Box::new(Detour {
-        step: Step::Fetch(cache.waiting(slot, at_hand.is_some())),
+        step: Step::Fetch(cache.waiting(slot, at_hand.as_ref())),
         service,
         request: Some(request),
         sent: sent.clone(),
@@ -721,7 +725,7 @@ where
             None => {
                 // Nothing holds a reserved slot while a token is fetched.
                 self.service = self.service.clone();
-                Step::Fetch(cache.waiting(Arc::clone(slot), false))
+                Step::Fetch(cache.waiting(Arc::clone(slot), None))
             }
         };
         Ok(())

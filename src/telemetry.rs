@@ -328,3 +328,19 @@ impl Published {
         *last = sums;
     }
 }
+
+/// What is gone is no longer held.
+#[cfg(feature = "metrics")]
+impl Drop for Published {
+    fn drop(&mut self) {
+        let last = *self
+            .last
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.publish(Sums {
+            entries: 0,
+            bytes: 0,
+            ..last
+        });
+    }
+}

@@ -821,6 +821,25 @@ async fn entries_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn idle_keys_are_not_refreshed_and_give_their_memory_back() {
+    let source = Source::new();
+    let cache = support::cache(&source);
+    for name in 0..1_000 {
+        cache.get(&tenant(name)).await.unwrap();
+    }
+    let full = cache.stats();
+    advance(2 * HOUR).await;
+    settle().await;
+    assert_eq!(source.fetches(), 1_000);
+    // Whoever comes next sees to it.
+    cache.get(&tenant("next")).await.unwrap();
+    settle().await;
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.evictions), (1, 1_000));
+    assert!(stats.bytes < full.bytes / 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_are_bounded() {
     let long: &'static str = Box::leak("x".repeat(10_000).into_boxed_str());
     let source = Source::new().usually(Answer::Text(long));

@@ -81,9 +81,11 @@ impl Works {
     /// Tells the metrics what is counted on the way.
     pub(super) fn publish_metrics(&self) {
         #[cfg(feature = "metrics")]
+        let stale_hits = self.counters.stale_hits.load(Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
         self.published.publish(crate::telemetry::Sums {
-            fresh_hits: self.counters.hits(),
-            stale_hits: 0,
+            fresh_hits: self.counters.hits().saturating_sub(stale_hits),
+            stale_hits,
             evictions: self.map.evictions(),
             entries: self.map.len() as u64,
             bytes: self.map.bytes(),

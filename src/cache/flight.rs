@@ -305,6 +305,7 @@ fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
         token: &token,
         elapsed,
     });
+    works.map.sweep_if_due(works.now());
     works.publish_metrics();
 }
 

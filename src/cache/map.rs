@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
@@ -17,8 +18,10 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use super::slot::Slot;
 use crate::{clock::Moment, spec::TokenSpec};
 
-/// Between two sweeps for what has expired, at least this share of the entries comes in.
+/// Between two sweeps for what has expired, at least this share of the entries comes in,
 const SWEEP_SHARE: u64 = 8;
+/// or this much time goes by.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// What quick_cache, the allocator and reference counts add to an entry.
 const OVERHEAD: usize = 128;
 
@@ -35,6 +38,8 @@ struct Tally {
     bytes: AtomicU64,
     evictions: AtomicU64,
     created_since_sweep: AtomicU64,
+    /// Monotonic.
+    next_sweep: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -169,10 +174,28 @@ impl SlotMap {
         let full = self.cache.weight() + self.share > self.cache.capacity() / 10 * 9;
         let created = self.tally.created_since_sweep.load(Ordering::Relaxed);
         if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
-            self.tally.created_since_sweep.store(0, Ordering::Relaxed);
-            let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
-            self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
+            self.sweep(now);
         }
+    }
+
+    /// What nobody asks for any more gives its memory back: seen to whenever a fetch has ended, once in a while.
+    pub(super) fn sweep_if_due(&self, now: Moment) {
+        let due = self.tally.next_sweep.load(Ordering::Relaxed);
+        let next = (now + SWEEP_INTERVAL).monotonic;
+        let swap = |then| {
+            let next_sweep = &self.tally.next_sweep;
+            next_sweep.compare_exchange(due, then, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        // The first time there is nothing to sweep yet; of several at once, one sweeps.
+        if now.monotonic >= due && swap(next).is_ok() && due != 0 {
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&self, now: Moment) {
+        self.tally.created_since_sweep.store(0, Ordering::Relaxed);
+        let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
+        self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
     }
 
     /// Keeps only these, and says how many are gone.

@@ -154,6 +154,8 @@ impl Entry {
 pub(crate) struct Counters {
     hits: AtomicU64,
     local_hits: Mutex<Vec<Weak<Apart>>>,
+    /// Those of all hits that were served a stale token, while another was on its way.
+    pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
     pub(super) fetches: AtomicU64,
     pub(super) fetch_failures: AtomicU64,
@@ -169,7 +171,10 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Counters {
-    pub(super) fn hit(&self) {
+    pub(super) fn hit(&self, stale: bool) {
+        if stale {
+            count(&self.stale_hits);
+        }
         count(&self.hits);
     }
 
@@ -219,7 +224,10 @@ impl LocalHits {
 
     /// Only the handle that made it writes, so no read-modify-write is needed.
     #[inline]
-    pub(crate) fn hit(&self) {
+    pub(crate) fn hit(&self, stale: bool) {
+        if stale {
+            count(&self.counters.stale_hits);
+        }
         if let Some(hits) = &self.hits {
             hits.0.store(hits.0.load(Relaxed) + 1, Relaxed);
         }

@@ -77,7 +77,7 @@ impl TokenCache {
             None => self.slot(spec)?,
         };
         if let Some(token) = self.without_waiting(&slot, now) {
-            self.0.works.counters.hit();
+            self.count_hit(&token, now);
             return Ok(token);
         }
         flight::wait_as_a_miss(&self.0, &slot).await
@@ -273,10 +273,10 @@ impl TokenCache {
     }
 
     /// The wait for the slot's token; it counts as one unless there is a token at hand.
-    pub(crate) fn waiting(&self, slot: Arc<Slot>, at_hand: bool) -> Waiting {
+    pub(crate) fn waiting(&self, slot: Arc<Slot>, at_hand: Option<&Token>) -> Waiting {
         let core = Arc::clone(&self.0);
-        if at_hand {
-            self.count_hit();
+        if let Some(token) = at_hand {
+            self.count_hit(token, self.now());
             return Box::pin(async move { flight::wait(&core, &slot).await });
         }
         Box::pin(async move { flight::wait_as_a_miss(&core, &slot).await })
@@ -309,8 +309,9 @@ impl TokenCache {
         self.0.works.settings.telemetry.tell(event);
     }
 
-    pub(crate) fn count_hit(&self) {
-        self.0.works.counters.hit();
+    pub(crate) fn count_hit(&self, token: &Token, now: Moment) {
+        let stale = token.times().refresh.has_come(now);
+        self.0.works.counters.hit(stale);
     }
 
     pub(crate) fn count_replay(&self) {

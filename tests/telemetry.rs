@@ -1,0 +1,279 @@
+//! What an operator sees: each thing that happens is told once, to the log, the metrics and the hook.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use support::{Answer, Api, Source, layer, outcome, request, secs, send, settle, spec};
+use tokio::time::advance;
+use tower::Layer;
+use tower_bearer::{
+    ErrorKind, Origin, Reason, State, TokenCache,
+    clock::Clock,
+    telemetry::{TokenEvent, TokenEvents},
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Keeps the names of events.
+#[derive(Clone, Default)]
+struct Hook(Arc<Mutex<Vec<String>>>);
+
+impl TokenEvents for Hook {
+    fn on_event(&self, event: &TokenEvent<'_>) {
+        let name = match event {
+            TokenEvent::AttemptFailed { attempt, .. } => format!("attempt {attempt} failed"),
+            TokenEvent::Fetched { token, .. } => format!("fetched: {}", token.reason().as_str()),
+            TokenEvent::FetchFailed { reason, error, .. } => {
+                format!("failed: {}: {}", reason.as_str(), error.kind())
+            }
+            TokenEvent::Waited { .. } => "waited".to_owned(),
+            TokenEvent::Rejected { .. } => "rejected".to_owned(),
+            TokenEvent::Storm { first, .. } => format!("storm: {first}"),
+            TokenEvent::Refused { recovery, .. } => format!("refused: {}", recovery.as_str()),
+            other => panic!("{other:?}"),
+        };
+        self.0.lock().unwrap().push(name);
+    }
+}
+
+impl Hook {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Keeps the log's lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Lines {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+    }
+
+    /// A log of this thread alone, for as long as the guard lives.
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+}
+
+/// The sums of each metric that was touched, by name and labels; for a histogram, how often.
+fn sums(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+    let metrics = snapshotter.snapshot().into_vec();
+    let named = metrics.into_iter().map(|(key, _, _, value)| {
+        let labels: Vec<_> = key
+            .key()
+            .labels()
+            .map(|l| format!("{}={}", l.key(), l.value()))
+            .collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(level) => level.0,
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        (
+            format!("{}{{{}}}", key.key().name(), labels.join(",")),
+            value,
+        )
+    });
+    named.collect()
+}
+
+fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
+    TokenCache::builder(source.clone())
+        .with_clock(Clock::tokio())
+        .with_events(hook.clone())
+        .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
+    let (hook, lines) = (Hook::default(), Lines::default());
+    let _log = lines.capture();
+    let (source, api) = (Source::new(), Api::new());
+    let cache = cache_with(&hook, &source);
+    let mut client = layer(&cache).layer(api.clone());
+
+    source.then(Answer::fail(ErrorKind::Unavailable));
+    send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(
+        hook.take(),
+        ["attempt 1 failed", "fetched: missing", "waited"]
+    );
+    let log = lines.take();
+    for line in [
+        "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: a token request failed and is tried again",
+        "tower_bearer: a token was fetched spec=TokenSpec { scopes: [\"read\"] } generation=",
+        "DEBUG tower_bearer: a request waited for a token",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
+    }
+
+    // A hit says nothing.
+    send(&mut client, request("/")).await.await.unwrap();
+    assert!(hook.take().is_empty() && lines.take().is_empty());
+
+    api.revoke("token-2");
+    let response = send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(outcome(&response), (200, Some("recovered")));
+    assert_eq!(
+        hook.take(),
+        [
+            "rejected",
+            "fetched: rejected",
+            "waited",
+            "refused: recovered"
+        ]
+    );
+
+    // Past the refresh point of an hour's token.
+    advance(secs(3400)).await;
+    source.then(Answer::fail(ErrorKind::InvalidScope));
+    send(&mut client, request("/")).await.await.unwrap();
+    settle().await;
+    assert_eq!(hook.take(), ["failed: stale: invalid_scope"]);
+    let log = lines.take();
+    assert_eq!(log.matches(" WARN ").count(), 1, "{log}");
+    assert!(log.contains("kind=\"invalid_scope\""), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_warns_once_and_goes_on_quietly() {
+    let (hook, lines) = (Hook::default(), Lines::default());
+    let _log = lines.capture();
+    let (source, api) = (Source::new(), Api::new());
+    let cache = cache_with(&hook, &source);
+    let mut client = layer(&cache).layer(api);
+    for _ in 0..50 {
+        send(&mut client, request("/refused")).await.await.unwrap();
+    }
+    let told = hook.take();
+    let storms = |first| {
+        told.iter()
+            .filter(|name| **name == format!("storm: {first}"))
+            .count()
+    };
+    assert_eq!((storms(true), storms(false)), (1, 44));
+    assert_eq!(lines.take().matches(" WARN ").count(), 1);
+    assert_eq!(cache.entries()[0].state, State::Storm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metrics_count_what_happened() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (source, api) = (Source::new(), Api::new());
+    let cache = cache_with(&Hook::default(), &source);
+    let mut client = layer(&cache).layer(api.clone());
+
+    source.then(Answer::fail(ErrorKind::Unavailable));
+    for _ in 0..5 {
+        send(&mut client, request("/")).await.await.unwrap();
+    }
+    api.revoke("token-2");
+    send(&mut client, request("/")).await.await.unwrap();
+    // Past the refresh point: served, and refreshed.
+    advance(secs(3400)).await;
+    source.then(Answer::fail(ErrorKind::InvalidScope));
+    send(&mut client, request("/")).await.await.unwrap();
+    settle().await;
+    cache.publish_metrics();
+
+    let sums = sums(&snapshotter);
+    let expected = [
+        ("tower_bearer_bytes{}", cache.stats().bytes as f64),
+        ("tower_bearer_entries{}", 1.0),
+        ("tower_bearer_evictions_total{}", 0.0),
+        ("tower_bearer_fetch_seconds{}", 3.0),
+        ("tower_bearer_fetches_total{outcome=invalid_scope}", 1.0),
+        ("tower_bearer_fetches_total{outcome=ok}", 2.0),
+        ("tower_bearer_hits_total{state=fresh}", 5.0),
+        ("tower_bearer_hits_total{state=stale}", 1.0),
+        ("tower_bearer_misses_total{}", 2.0),
+        ("tower_bearer_rejections_total{}", 1.0),
+        ("tower_bearer_replays_total{outcome=recovered}", 1.0),
+        ("tower_bearer_token_requests_total{}", 4.0),
+        ("tower_bearer_wait_seconds{}", 2.0),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(sums, BTreeMap::from(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_caches_add_up_in_the_metrics() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let caches = [Source::new(), Source::new()].map(|source| support::cache(&source));
+    for cache in &caches {
+        for _ in 0..4 {
+            cache.get(spec()).await.unwrap();
+        }
+        cache.publish_metrics();
+        cache.publish_metrics();
+    }
+    let both = sums(&snapshotter);
+    assert_eq!(both["tower_bearer_entries{}"], 2.0);
+    assert_eq!(both["tower_bearer_hits_total{state=fresh}"], 6.0);
+    // A snapshot starts from zero again.
+    drop(caches);
+    assert_eq!(sums(&snapshotter)["tower_bearer_entries{}"], -2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_knows_where_it_came_from_and_why() {
+    let source = Source::new();
+    let cache = support::cache(&source);
+    let first = cache.get(spec()).await.unwrap();
+    assert_eq!(
+        (first.origin(), first.reason()),
+        (Origin::Provider, Reason::Missing)
+    );
+    assert_eq!(first.lifetime(), support::HOUR);
+    cache.reject(&first);
+    assert_eq!(cache.get(spec()).await.unwrap().reason(), Reason::Rejected);
+    assert_eq!(
+        cache.refresh(spec()).await.unwrap().reason(),
+        Reason::Forced
+    );
+    advance(support::HOUR).await;
+    let last = cache.get(spec()).await.unwrap();
+    assert_eq!(last.reason(), Reason::Expired);
+    let apart = last
+        .obtained_at()
+        .duration_since(first.obtained_at())
+        .unwrap();
+    assert_eq!(apart, support::HOUR);
+    assert_eq!(cache.entries()[0].origin, Some(Origin::Provider));
+}
