@@ -115,9 +115,15 @@ impl SlotMap {
         }
         let after = self.shelf(Arc::clone(slot));
         let bytes = after.bytes;
-        if self.cache.replace(slot.spec().clone(), after, true).is_ok() {
-            self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.tally.take_bytes(before.bytes);
+        // Added first: a sum that went below zero in between would be seen as a huge one.
+        self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut anew = Some(Arc::clone(slot));
+        let spec = slot.spec().clone();
+        let replaced = self
+            .cache
+            .replace_with_lifecycle(spec, after, true, &mut anew);
+        if replaced.is_err() {
+            self.tally.take_bytes(bytes);
         }
     }
 
@@ -228,15 +234,20 @@ impl Clone for ByWeight {
 struct Pinning(Arc<Tally>);
 
 impl Lifecycle<TokenSpec, Shelf> for Pinning {
-    type RequestState = ();
+    /// The slot that goes in anew: what it takes the place of is not evicted.
+    type RequestState = Option<Arc<Slot>>;
 
     fn is_pinned(&self, _: &TokenSpec, shelf: &Shelf) -> bool {
         shelf.is_pinned()
     }
 
-    fn on_evict(&self, (): &mut (), _: TokenSpec, shelf: Shelf) {
+    /// Called for what is evicted, and for what is replaced too.
+    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, shelf: Shelf) {
         self.0.take_bytes(shelf.bytes);
-        self.0.evictions.fetch_add(1, Ordering::Relaxed);
+        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &shelf.slot);
+        if !anew.as_ref().is_some_and(replaced) {
+            self.0.evictions.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -282,6 +293,17 @@ mod tests {
         assert!(map.len() <= 110, "{}", map.len());
         let counted: u64 = map.cache.iter().map(|(_, shelf)| shelf.bytes).sum();
         assert_eq!(map.bytes(), counted);
+    }
+
+    #[test]
+    fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
+        let map = SlotMap::new(10, 1 << 20);
+        let slot = map.get_or_make(&spec(0), NOW);
+        let bytes = map.bytes();
+        for _ in 0..3 {
+            map.weigh(&slot);
+        }
+        assert_eq!((map.len(), map.bytes(), map.evictions()), (1, bytes, 0));
     }
 
     #[test]
