@@ -1,6 +1,5 @@
 //! A redirect that the client follows: whose 401 it is that comes in the end.
 
-use bytes::Bytes;
 use http::Method;
 use reqwest::{Client, Request, Response, redirect::Policy};
 use tower::{Layer, ServiceExt};
@@ -127,7 +126,7 @@ async fn the_same_origins_401_is_judged_and_the_request_goes_again_from_the_star
     let calls = stage.api.requests();
     let paths: Vec<_> = calls.iter().map(|call| call.uri.path()).collect();
     assert_eq!(paths, ["/start", "/end", "/start", "/end"]);
-    assert!(calls.iter().all(|call| call.body == Bytes::from("abc")));
+    assert!(calls.iter().all(|call| call.body == "abc"));
     assert_eq!(calls[0].token, calls[1].token);
     assert_ne!(calls[1].token, calls[2].token);
     assert_eq!(calls[2].token, calls[3].token);

@@ -55,8 +55,8 @@ pub(crate) struct Caller {
 enum Wrapped {
     Reqwest(Auth<reqwest::Client>),
     Hyper {
-        whole: Auth<Hyper<Full<Bytes>>>,
-        once: Auth<Hyper<ReadOnce>>,
+        whole: Box<Auth<Hyper<Full<Bytes>>>>,
+        once: Box<Auth<Hyper<ReadOnce>>>,
     },
 }
 
@@ -109,7 +109,7 @@ impl Caller {
         async move {
             match client {
                 Wrapped::Reqwest(client) => by_reqwest(client, &url, body.into()).await,
-                Wrapped::Hyper { whole, .. } => by_hyper(whole, &url, Full::new(body)).await,
+                Wrapped::Hyper { whole, .. } => by_hyper(*whole, &url, Full::new(body)).await,
             }
         }
     }
@@ -120,7 +120,7 @@ impl Caller {
         let body = Full::new(body);
         match client {
             Wrapped::Reqwest(client) => by_reqwest(client, &url, reqwest::Body::wrap(body)).await,
-            Wrapped::Hyper { once, .. } => by_hyper(once, &url, UnsyncBoxBody::new(body)).await,
+            Wrapped::Hyper { once, .. } => by_hyper(*once, &url, UnsyncBoxBody::new(body)).await,
         }
     }
 
@@ -149,8 +149,8 @@ impl Wrapped {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.http2_only(kind == Kind::Http2);
         Self::Hyper {
-            whole: layer.layer(builder.build(connector.clone())),
-            once: layer.layer(builder.build(connector)),
+            whole: Box::new(layer.layer(builder.build(connector.clone()))),
+            once: Box::new(layer.layer(builder.build(connector))),
         }
     }
 }
