@@ -120,15 +120,14 @@ impl SlotMap {
         }
         let after = self.shelf(Arc::clone(slot));
         let bytes = after.bytes;
-        let spec = slot.spec().clone();
-        let mut replaced = Some(spec.clone());
-        // Counted before it goes in, so that whoever replaces it in turn takes off what is there.
+        // Added first: a sum that went below zero in between would be seen as a huge one.
         self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // What it replaces goes through `on_evict`, like what gives way to it.
-        let replacing = self
+        let mut anew = Some(Arc::clone(slot));
+        let spec = slot.spec().clone();
+        let replaced = self
             .cache
-            .replace_with_lifecycle(spec, after, true, &mut replaced);
-        if replacing.is_err() {
+            .replace_with_lifecycle(spec, after, true, &mut anew);
+        if replaced.is_err() {
             self.tally.take_bytes(bytes);
         }
     }
@@ -258,16 +257,18 @@ impl Clone for ByWeight {
 struct Pinning(Arc<Tally>);
 
 impl Lifecycle<TokenSpec, Shelf> for Pinning {
-    /// What is replaced, and not evicted.
-    type RequestState = Option<TokenSpec>;
+    /// The slot that goes in anew: what it takes the place of is not evicted.
+    type RequestState = Option<Arc<Slot>>;
 
     fn is_pinned(&self, _: &TokenSpec, shelf: &Shelf) -> bool {
         shelf.is_pinned()
     }
 
-    fn on_evict(&self, replaced: &mut Option<TokenSpec>, spec: TokenSpec, shelf: Shelf) {
+    /// Called for what is evicted, and for what is replaced too.
+    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, shelf: Shelf) {
         self.0.take_bytes(shelf.bytes);
-        if replaced.as_ref() != Some(&spec) {
+        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &shelf.slot);
+        if !anew.as_ref().is_some_and(replaced) {
             self.0.evictions.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -333,6 +334,17 @@ mod tests {
         let map = SlotMap::new(100, 200);
         let slot = map.get_or_make(&spec(0), NOW);
         assert!(Arc::ptr_eq(&slot, &map.get_or_make(&spec(0), NOW)));
+    }
+
+    #[test]
+    fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
+        let map = SlotMap::new(10, 1 << 20);
+        let slot = map.get_or_make(&spec(0), NOW);
+        let bytes = map.bytes();
+        for _ in 0..3 {
+            map.weigh(&slot);
+        }
+        assert_eq!((map.len(), map.bytes(), map.evictions()), (1, bytes, 0));
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! Real clients over real sockets: what the servers count, what the callers see.
+
+mod caller;
+mod crowds;
+mod grpc;
+mod recovery;
+mod token_endpoint;
+mod token_faults;

@@ -1,0 +1,444 @@
+//! No secret in any log line of any crate at any level, nor in anything that can be shown.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    io::{self, Write},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::task::JoinSet;
+use tower::{Layer, Service, ServiceExt};
+use tower_bearer::{
+    AuthLayer, NewToken, Recovery, Route, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials},
+    replay,
+    source::TokenRequest,
+    testing::{Api, AuthorizationServer, Fault},
+    transport::Transport,
+};
+use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+
+const ID: &str = "orders é";
+/// It has what every encoding writes in another way.
+const SECRET: &str = "hush hush:100%+sure/é?";
+/// What stands in answers that are no good; no part of it may be shown.
+const BROKEN: &str = "broken-token-of-nobody";
+
+#[test]
+fn no_line_of_any_log_holds_a_secret() {
+    let log = Log::captured();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut forbidden = needles();
+    forbidden.extend(runtime.block_on(async {
+        let mut days = JoinSet::new();
+        for transport in [Transport::reqwest(), Transport::hyper()] {
+            for auth in [ClientAuth::Basic, ClientAuth::Post] {
+                for tls in [false, true] {
+                    days.spawn(good_days(transport.clone(), auth, tls));
+                    days.spawn(bad_days(transport.clone(), auth, tls));
+                }
+            }
+        }
+        days.join_all().await.concat()
+    }));
+    let text = log.text();
+    // The capturing works: all of these were heard.
+    for who in [
+        "tower_bearer",
+        "h2::",
+        "hyper_util::",
+        "rustls::",
+        "reqwest::",
+    ] {
+        assert!(text.contains(who), "{who} said nothing");
+    }
+    assert!(forbidden.len() > 100, "{}", forbidden.len());
+    assert_clean(&text, &forbidden);
+}
+
+#[test]
+#[should_panic(expected = "is in second")]
+fn a_secret_that_is_shown_is_found() {
+    assert_clean(&format!("first\nsecond {SECRET}\nthird"), &needles());
+}
+
+#[test]
+#[should_panic(expected = "is shown")]
+fn a_header_value_that_is_shown_is_found() {
+    let request = Request::get("/")
+        .header("authorization", "Bearer abc")
+        .body(());
+    assert_clean(&format!("{request:?}"), &[]);
+}
+
+#[tokio::test]
+async fn nothing_that_can_be_shown_holds_a_secret() {
+    let login = AuthorizationServer::builder()
+        .with_client(ID, SECRET)
+        .start()
+        .await
+        .unwrap();
+    let api = Api::start(&login).await.unwrap();
+    let secret = Secret::new(SECRET);
+    let transport = Transport::reqwest();
+    let source = ClientCredentials::over(transport.clone(), login.token_url(), ID, secret.clone())
+        .with_client_auth(ClientAuth::Post)
+        .with_extra("assertion", SECRET);
+    let new = source
+        .fetch(&TokenRequest::new(TokenSpec::default()))
+        .await
+        .unwrap();
+    let builder = TokenCache::builder(source.clone());
+    let mut shown = Shown::default();
+    shown.debug(&builder);
+    let cache = builder.build();
+    let spec = TokenSpec::scopes(["read"]).with_extra("password", SECRET);
+    let layer = AuthLayer::new(cache.clone())
+        .route(api.url(), spec.clone())
+        .unwrap();
+    let mut client = layer.layer(reqwest::Client::new());
+
+    let url = api.url_of("/orders");
+    let get = || reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+    shown.debug(&client);
+    let first = client.ready().await.unwrap().call(get()).await.unwrap();
+    shown.debug(&first);
+    login.revoke_all();
+    let pending = client.ready().await.unwrap().call(get());
+    shown.debug(&pending);
+    let second = pending.await.unwrap();
+    assert!(matches!(
+        second.extensions().get(),
+        Some(Recovery::Recovered)
+    ));
+    shown.debug(&second);
+    shown.debug(second.extensions().get::<Recovery>().unwrap());
+    let token = cache.get(&spec).await.unwrap();
+    let mut request = Request::get("https://api.example.com/").body(()).unwrap();
+    token.apply(request.headers_mut());
+    let mut theirs = get();
+    token.apply(theirs.headers_mut());
+
+    shown.both(&secret);
+    shown.debug(&secret.expose().unwrap());
+    shown.debug(&new);
+    shown.debug(&token);
+    shown.debug(token.header_value());
+    shown.debug(&spec);
+    shown.debug(&TokenRequest::new(spec.clone()));
+    shown.debug(&source);
+    shown.debug(&transport);
+    shown.debug(&cache);
+    shown.debug(&cache.stats());
+    shown.debug(&cache.entries());
+    shown.debug(&layer);
+    shown.debug(&client);
+    shown.debug(&Route::new(api.url(), spec.clone()));
+    shown.debug(&(replay::Twice, replay::Once));
+    shown.debug(&(&login, &api));
+    shown.debug(&AuthorizationServer::builder().with_client(ID, SECRET));
+    shown.debug(&Api::builder(&login));
+    shown.debug(&login.requests());
+    shown.debug(&api.requests());
+    shown.debug(&login.counts());
+    shown.debug(&Fault::answer(200, None, SECRET).with_header("x-echo", "hush-hush"));
+    shown.debug(&login.hold());
+    shown.debug(&request);
+    shown.debug(&theirs);
+    let own = NewToken::bearer(BROKEN).unwrap();
+    let value = http::HeaderValue::from_static(BROKEN);
+    shown.debug(&own.with_header(http::HeaderName::from_static("x-more"), value));
+    shown.errors(&NewToken::bearer(&format!("{BROKEN}\n")).unwrap_err());
+    shown.errors(&Secret::from_file("/no/such/file").unwrap_err());
+    let refused = client.clone().oneshot(get());
+    login.revoke_all();
+    let _ = cache.remove(&spec);
+    login.fault_always(echo(400));
+    match refused.await {
+        Ok(response) => shown.debug(&response),
+        Err(error) => shown.errors(&error),
+    }
+    let entries = cache.entries();
+    assert!(entries.iter().any(|entry| entry.last_error.is_some()));
+    shown.debug(&entries);
+
+    let mut forbidden = needles();
+    forbidden.push(token.expose().to_owned());
+    forbidden.extend(api.requests().into_iter().filter_map(|call| call.token));
+    assert!(shown.0.len() > 60, "{}", shown.0.len());
+    for text in &shown.0 {
+        assert_clean(text, &forbidden);
+    }
+}
+
+/// Tokens are fetched, used, refused, fetched again, over every protocol. Says which tokens there were.
+async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
+    let stage = Stage::new(transport, auth, tls).await;
+    let cache = stage.cache(Duration::from_secs(10));
+    let spec = TokenSpec::scopes(["read"]);
+    let layer = AuthLayer::new(cache.clone());
+    let layer = layer.route(stage.api.url(), spec.clone()).unwrap();
+    let url = stage.api.url_of("/orders");
+
+    let ca = stage.api.ca_pem();
+    let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    let client = reqwest::Client::builder()
+        .tls_certs_only(ca)
+        .build()
+        .unwrap();
+    let mut client = layer.layer(client);
+    for _ in 0..4 {
+        let mut request = reqwest::Request::new(http::Method::POST, url.parse().unwrap());
+        *request.body_mut() = Some("abc".into());
+        let response = client.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.bytes().await.unwrap(), "abc");
+        stage.login.revoke_all();
+    }
+    if !tls {
+        for http2 in [false, true] {
+            let mut builder = Client::builder(TokioExecutor::new());
+            let client = builder.http2_only(http2).build_http::<Full<Bytes>>();
+            let mut client = layer.layer(client);
+            for _ in 0..4 {
+                let request = Request::post(&url).body(Full::from("abc")).unwrap();
+                let response = client.ready().await.unwrap().call(request).await.unwrap();
+                assert_eq!(
+                    response.into_body().collect().await.unwrap().to_bytes(),
+                    "abc"
+                );
+                stage.login.revoke_all();
+            }
+        }
+    }
+    let token = cache.refresh(&spec).await.unwrap();
+    cache.reject(&token);
+    let next = cache.get(&spec).await.unwrap();
+    stage.api.always_unauthorized(true);
+    for _ in 0..8 {
+        let request = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+        client.ready().await.unwrap().call(request).await.unwrap();
+    }
+    let mut tokens = vec![token.expose().to_owned(), next.expose().to_owned()];
+    tokens.extend(
+        stage
+            .api
+            .requests()
+            .into_iter()
+            .filter_map(|call| call.token),
+    );
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+/// The provider fails in every way that it can, and says what it knows. There are no tokens.
+async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
+    let stage = Stage::new(transport, auth, tls).await;
+    let json = Some("application/json");
+    let answer = |body: String| Fault::answer(200, json, body);
+    let faults = [
+        echo(400),
+        echo(401),
+        echo(500),
+        answer(format!(r#"{{"access_token":"{BROKEN}\n{SECRET}"}}"#)),
+        answer(format!(
+            r#"{{"access_token":"{BROKEN}","error":"{SECRET}"}}"#
+        )),
+        answer(format!(r#"{{"access_token":"{BROKEN}","expires_in":0}}"#)),
+        answer(format!(
+            r#"{{"access_token":"{BROKEN}","token_type":"{SECRET}"}}"#
+        )),
+        answer(format!(r#"{{"access_token":"{BROKEN}"#)),
+        answer(format!(r#"["{BROKEN}"]"#)),
+        Fault::answer(200, Some("text/html"), format!("<h1>{SECRET}</h1>")),
+        Fault::answer(502, Some("text/html"), format!("<h1>{SECRET}</h1>")),
+        Fault::redirect(&format!("https://elsewhere.example/?token={BROKEN}")),
+        Fault::status(429).with_header("retry-after", "100"),
+        Fault::drop_connection(),
+        Fault::never(),
+        Fault::huge(2 << 20),
+    ];
+    let mut shown = Shown::default();
+    for fault in faults {
+        stage.login.clear_faults();
+        stage.login.fault_always(fault);
+        let cache = stage.cache(Duration::from_secs(1));
+        for _ in 0..2 {
+            shown.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
+        }
+        shown.debug(&cache.entries());
+    }
+    stage.login.clear_faults();
+    stage.login.set_client_secret(ID, "another");
+    let cache = stage.cache(Duration::from_secs(10));
+    shown.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
+    for text in shown.0 {
+        assert_clean(&text, &needles());
+    }
+    vec![]
+}
+
+/// A refusal that says the secret again, in every form in which it was sent.
+fn echo(status: u16) -> Fault {
+    let (sent, _) = secrets();
+    let body =
+        serde_json::json!({"error": "invalid_grant", "error_description": sent.join(" and ")});
+    Fault::answer(status, Some("application/json"), body.to_string())
+}
+
+struct Stage {
+    login: AuthorizationServer,
+    api: Api,
+    source: ClientCredentials,
+}
+
+impl Stage {
+    async fn new(mut transport: Transport, auth: ClientAuth, tls: bool) -> Self {
+        let mut login = AuthorizationServer::builder().with_client(ID, SECRET);
+        if tls {
+            login = login.with_tls();
+        }
+        let login = login.start().await.unwrap();
+        let mut api = Api::builder(&login);
+        if tls {
+            api = api.with_tls();
+        }
+        let api = api.start().await.unwrap();
+        if let Some(ca) = login.ca_pem() {
+            transport = transport.with_root_certificate_pem(ca.as_bytes()).unwrap();
+        }
+        let source = ClientCredentials::over(transport, login.token_url(), ID, SECRET);
+        let source = source.with_client_auth(auth);
+        Self { login, api, source }
+    }
+
+    fn cache(&self, timeout: Duration) -> TokenCache {
+        let source = self.source.clone();
+        TokenCache::builder(source)
+            .with_fetch_timeout(timeout)
+            .build()
+    }
+}
+
+/// The client's secret: in the forms in which it is sent, and in others that somebody may make of it.
+fn secrets() -> (Vec<String>, Vec<String>) {
+    let form = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let percents = |text: &str| form(text).replace('+', "%20");
+    let basic = |id: &str, secret: &str| BASE64_STANDARD.encode(format!("{id}:{secret}"));
+    let sent = vec![
+        SECRET.to_owned(),
+        form(SECRET),
+        percents(SECRET),
+        basic(&percents(ID), &percents(SECRET)),
+    ];
+    let others = vec![basic(ID, SECRET), basic(&form(ID), &form(SECRET))];
+    (sent, others)
+}
+
+/// What no text may hold, beside the tokens.
+fn needles() -> Vec<String> {
+    let (sent, others) = secrets();
+    [sent, others, vec![BROKEN.to_owned()]].concat()
+}
+
+fn assert_clean(text: &str, needles: &[String]) {
+    for needle in needles {
+        let Some(at) = text.find(needle) else {
+            continue;
+        };
+        let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        panic!("{needle:?} is in {}", text[start..].lines().next().unwrap());
+    }
+    // A value in the clear stands behind its scheme; a challenge does too.
+    for scheme in ["Bearer ", "Basic "] {
+        for after in text.split(scheme).skip(1) {
+            let value = after.split([' ', '"', ',', '\\', '\n']).next().unwrap();
+            let harmless = value.is_empty() || value.starts_with("error=");
+            assert!(harmless, "{scheme}{value} is shown");
+        }
+    }
+}
+
+/// Everything that was shown.
+#[derive(Default)]
+struct Shown(Vec<String>);
+
+impl Shown {
+    fn debug(&mut self, value: &impl fmt::Debug) {
+        self.0.push(format!("{value:?}"));
+        self.0.push(format!("{value:#?}"));
+    }
+
+    fn both(&mut self, value: &(impl fmt::Debug + fmt::Display)) {
+        self.debug(value);
+        self.0.push(value.to_string());
+    }
+
+    /// The error and all its causes.
+    fn errors(&mut self, error: &(dyn StdError + 'static)) {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            self.0.push(format!("{error} {error:?} {error:#?}"));
+            if let Some(error) = error.downcast_ref::<TokenError>() {
+                self.0
+                    .push(format!("{:?} {:?}", error.description(), error.claims()));
+            }
+            next = error.source();
+        }
+    }
+}
+
+/// What was logged, by tracing and by `log`.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn captured() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let log = LOG.get_or_init(|| {
+            let log = Self::default();
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
+                .with_writer(log.clone());
+            // Sets up the records of `log` too.
+            tracing_subscriber::util::SubscriberInitExt::init(subscriber.finish());
+            log
+        });
+        log.clone()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
