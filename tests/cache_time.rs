@@ -823,7 +823,7 @@ async fn entries_are_bounded() {
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_not_refreshed_and_give_their_memory_back() {
     let source = Source::new();
-    let cache = support::cache(&source);
+    let cache = cache(&source);
     for name in 0..1_000 {
         cache.get(&tenant(name)).await.unwrap();
     }
