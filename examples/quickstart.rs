@@ -17,7 +17,6 @@ async fn main() -> Outcome {
     let orders = Api::builder(&login).requiring_scope("/", "orders");
     let stock = Api::builder(&login).requiring_scope("/", "stock");
     let (orders, stock) = (orders.start().await?, stock.start().await?);
-    login.set_lifetime(Some(Duration::from_secs(4)));
 
     // All that a program needs: a cache over a source of tokens, a layer that says where they go, and a client.
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
@@ -34,17 +33,21 @@ async fn main() -> Outcome {
     ensure((answers, fetches) == (1_000, 1), "not one fetch for all")?;
     println!("1. {answers} requests were answered, for {fetches} token request.");
 
-    // Before the token ends, it is refreshed. The provider leaves that waiting, and requests go on.
+    // A token of 8 seconds is due for refresh after 2. The provider leaves that waiting, and requests go on.
+    login.set_lifetime(Some(Duration::from_secs(8)));
+    login.set_refresh_in(Some(Duration::from_secs(1)));
+    cache.refresh(&TokenSpec::scopes(["orders"])).await?;
     let hold = login.hold();
-    while login.counts().requests == 1 {
+    while login.counts().requests == 2 {
         get(&mut client, &orders).await?;
     }
     for _ in 0..100 {
         get(&mut client, &orders).await?;
     }
-    ensure(login.counts().issued == 1, "the refresh did not wait")?;
+    ensure(login.counts().issued == 2, "the refresh did not wait")?;
     println!("2. 100 requests were answered while a refresh was left waiting.");
     login.set_lifetime(Some(Duration::from_secs(3600)));
+    login.set_refresh_in(None);
     hold.release();
     cache.refresh(&TokenSpec::scopes(["orders"])).await?;
 
@@ -55,10 +58,11 @@ async fn main() -> Outcome {
     orders.reset_counts();
     let mut tasks = JoinSet::new();
     for number in 0..500 {
+        let body = format!("order {number}; ").repeat(number);
         let mut request = Request::new(Method::POST, orders.url().parse()?);
-        *request.body_mut() = Some(body(number).into());
+        *request.body_mut() = Some(body.clone().into());
         let response = crowd.clone().oneshot(request);
-        tasks.spawn(async move { Outcome::Ok(response.await?.bytes().await? == body(number)) });
+        tasks.spawn(async move { Outcome::Ok(response.await?.bytes().await? == body) });
     }
     orders.wait_for_requests(500).await;
     login.revoke_all();
@@ -88,10 +92,6 @@ async fn get(client: &mut Auth<Client>, api: &Api) -> Outcome {
     let request = Request::new(Method::GET, api.url().parse()?);
     let response = client.ready().await?.call(request).await?;
     ensure(response.status() == 200, "a request was refused")
-}
-
-fn body(number: usize) -> String {
-    format!("order {number}; ").repeat(number)
 }
 
 fn ensure(so: bool, what: &str) -> Outcome {
