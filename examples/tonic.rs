@@ -23,7 +23,9 @@ async fn main() -> Outcome {
         .route(&url, TokenSpec::scopes(["health"]))?
         .default_origin(&url)?;
     let channel = Channel::from_shared(url)?.connect_lazy();
-    let mut client = HealthClient::new(ServiceBuilder::new().layer(auth).service(channel));
+    // With errors that name their causes, tonic tells a status code from them.
+    let client = ServiceBuilder::new().map_err(tower_bearer::Error::with_causes);
+    let mut client = HealthClient::new(client.layer(auth).service(channel));
 
     let health = || HealthCheckRequest {
         service: String::new(),

@@ -268,6 +268,63 @@ impl<E> Error<E> {
     }
 }
 
+impl<E> Error<E> {
+    /// The same with the inner service's error changed.
+    pub fn map_inner<F>(self, change: impl FnOnce(E) -> F) -> Error<F> {
+        match self {
+            Self::Token(error) => Error::Token(error),
+            Self::Inner(error) => Error::Inner(change(error)),
+        }
+    }
+
+    /// The same as an error that names its causes.
+    ///
+    /// [`source`](std::error::Error::source) of an [`Inner`](Self::Inner) is none, since `E` need not be an error type (a
+    /// boxed error is not one). Where somebody above looks for causes, as tonic does to tell a status code, map the errors:
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use tower::{Service, ServiceBuilder, ServiceExt};
+    /// use tower_bearer::{AuthLayer, Error, NewToken, TokenCache, source};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// # let channel = tower::service_fn(async |_: http::Request<()>| {
+    /// #     Err::<http::Response<()>, _>(std::io::Error::other("unreachable"))
+    /// # });
+    /// let mut client = ServiceBuilder::new()
+    ///     .map_err(Error::with_causes)
+    ///     .layer(AuthLayer::new(cache))
+    ///     .service(channel);
+    /// # let request = http::Request::get("https://api.example.com").body(()).unwrap();
+    /// let error = client.ready().await.unwrap().call(request).await.unwrap_err();
+    /// assert!(error.source().unwrap().is::<std::io::Error>());
+    /// # Ok(()) }
+    /// ```
+    pub fn with_causes(self) -> WithCauses<E> {
+        WithCauses(self)
+    }
+}
+
+/// An [`Error`] that names its causes; made by [`Error::with_causes`].
+#[derive(Debug)]
+pub struct WithCauses<E>(pub Error<E>);
+
+impl<E: fmt::Display> fmt::Display for WithCauses<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for WithCauses<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Error::Token(error) => Some(error),
+            Error::Inner(error) => Some(error),
+        }
+    }
+}
+
 impl<E> From<TokenError> for Error<E> {
     fn from(error: TokenError) -> Self {
         Self::Token(error)

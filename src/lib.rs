@@ -107,7 +107,7 @@ mod verdict;
 mod wire;
 
 pub use cache::{CacheBuilder, Entry, State, Stats, TokenCache};
-pub use error::{Error, ErrorKind, TokenError};
+pub use error::{Error, ErrorKind, TokenError, WithCauses};
 pub use layer::AuthLayer;
 pub use recovery::Recovery;
 pub use routes::Route;

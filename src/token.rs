@@ -74,6 +74,8 @@ impl NewToken {
     }
 
     /// When the provider wants it to be refreshed, counted from before it was asked for.
+    ///
+    /// The cache waits at least 10 seconds, or a quarter of the lifetime if that is less: a zero does not make a loop.
     #[must_use]
     pub fn with_refresh_in(mut self, refresh_in: Duration) -> Self {
         self.refresh_in = Some(refresh_in);

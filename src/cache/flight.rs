@@ -298,15 +298,15 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
     works.release_source(works.now());
-    let slot = Arc::clone(takeoff.slot());
-    let token = takeoff.land(fetched);
-    works.map.weigh(&slot);
-    works.settings.telemetry.tell(&TokenEvent::Fetched {
-        token: &token,
-        elapsed,
+    takeoff.land(fetched, |slot, token| {
+        works.map.weigh(slot);
+        works
+            .settings
+            .telemetry
+            .tell(&TokenEvent::Fetched { token, elapsed });
+        works.map.sweep_if_due(works.now());
+        works.publish_metrics();
     });
-    works.map.sweep_if_due(works.now());
-    works.publish_metrics();
 }
 
 fn fail(works: &Works, takeoff: Takeoff, error: TokenError, elapsed: Duration) {

@@ -241,11 +241,10 @@ impl Slot {
         self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
         let takeoff = Takeoff {
             slot: Arc::clone(self),
-            sender,
+            sender: Some(sender),
             reason,
             number: desk.last_flight,
             pause: now + PAUSE_AFTER_DEATH,
-            landed: false,
         };
         (takeoff, landing)
     }
@@ -407,11 +406,11 @@ impl Landing {
 /// The right and the duty to fetch a slot's next token.
 pub(super) struct Takeoff {
     slot: Arc<Slot>,
-    sender: watch::Sender<Option<Outcome>>,
+    /// None once it has landed.
+    sender: Option<watch::Sender<Option<Outcome>>>,
     reason: Reason,
     number: u64,
     pause: Moment,
-    landed: bool,
 }
 
 /// A token from its source, and what the cache adds to it.
@@ -444,14 +443,14 @@ impl Takeoff {
             .store(overdue.monotonic, Ordering::Relaxed);
     }
 
-    /// Puts the token in service and gives it to all who wait.
-    pub(super) fn land(mut self, fetched: Fetched) -> Token {
+    /// Puts the token in service, does what is to be done before anybody knows, and gives it to all who wait.
+    pub(super) fn land(self, fetched: Fetched, before: impl FnOnce(&Arc<Slot>, &Token)) {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();
-        let before = slot.token().or_else(|| desk.rejected.clone());
-        let same_since = before
-            .filter(|before| fetched.token.same_text(before))
-            .map_or(fetched.generation, |before| before.stamp().same_since);
+        let last = slot.token().or_else(|| desk.rejected.clone());
+        let same_since = last
+            .filter(|last| fetched.token.same_text(last))
+            .map_or(fetched.generation, |last| last.stamp().same_since);
         let stamp = Stamp {
             generation: fetched.generation,
             same_since,
@@ -468,14 +467,15 @@ impl Takeoff {
             slot.quiet_until.store(0, Ordering::Relaxed);
         }
         drop(desk);
-        self.tell(Ok(token.clone()));
-        token
+        before(&slot, &token);
+        drop(slot);
+        self.tell(Ok(token));
     }
 
     /// Gives the error to all who wait. Until `quiet`, the token that may still be in service needs nobody's attention;
     /// `hold` makes of the slot's last hold the one that is kept, if this failure is the slot's own.
     pub(super) fn fail(
-        mut self,
+        self,
         error: TokenError,
         quiet: Moment,
         hold: impl FnOnce(Option<&Hold>) -> Option<Hold>,
@@ -492,19 +492,24 @@ impl Takeoff {
             slot.quiet_until.store(quiet, Ordering::Relaxed);
         }
         drop(desk);
+        drop(slot);
         self.tell(Err(error));
     }
 
-    fn tell(&mut self, outcome: Outcome) {
-        self.landed = true;
-        self.sender.send_replace(Some(outcome));
+    /// The last thing: by then, nobody but those who wait holds the slot on the flight's account.
+    fn tell(mut self, outcome: Outcome) {
+        let sender = self.sender.take();
+        drop(self);
+        if let Some(sender) = sender {
+            sender.send_replace(Some(outcome));
+        }
     }
 }
 
 impl Drop for Takeoff {
     /// The task died. Those who wait see the sender go; a token still in service is left in peace for a moment.
     fn drop(&mut self) {
-        if self.landed {
+        if self.sender.is_none() {
             return;
         }
         let desk = self.slot.desk();

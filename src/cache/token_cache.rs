@@ -156,7 +156,7 @@ impl TokenCache {
         self.0.works.forget_hold();
     }
 
-    /// Fetches what is missing, all at once, so that the first requests find their tokens.
+    /// Fetches what is missing, all at once, so that the first requests find their tokens. It counts as no hit and no miss.
     ///
     /// # Errors
     /// The first failure in the order of the specs; all of them are tried nevertheless.
