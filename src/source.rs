@@ -14,6 +14,9 @@ use crate::{
 /// error [is retryable](TokenError::is_retryable). So it makes one attempt, and makes everything that may be used
 /// once (an assertion, say) anew for each.
 ///
+/// Give it a client of its own. While a refused request waits for the next token, its first answer may keep a connection;
+/// a source that waits for that very connection would wait until its deadline.
+///
 /// It may panic or never return: the cache's callers get an error, and the next one starts another fetch.
 ///
 /// ```
