@@ -31,6 +31,9 @@ use crate::{
     token::{NewToken, Reason, Stamp, Times, Token, TokenParts},
 };
 
+#[cfg(test)]
+mod model;
+
 /// What a flight brings, for everybody who waits for it.
 pub(super) type Outcome = Result<Token, TokenError>;
 
