@@ -259,6 +259,68 @@ async fn a_token_that_was_rejected_while_it_landed_goes_to_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_was_rejected_and_forgotten_while_it_landed_goes_to_nobody() {
+    for clear in [false, true] {
+        let source = Source::new().gated();
+        let cache = cache(&source);
+        let mut waiter = task::spawn(cache.get(spec()));
+        assert_pending!(waiter.poll());
+        source.open();
+        settle().await;
+        assert!(cache.reject(&cache.peek(spec()).unwrap()));
+        if clear {
+            cache.clear();
+        } else {
+            cache.remove(spec());
+        }
+        assert_pending!(waiter.poll());
+        source.open();
+        settle().await;
+        assert_eq!(assert_ready!(waiter.poll()).unwrap().expose(), "token-2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_gives_nothing_that_was_rejected_or_expired_while_it_landed() {
+    for expire in [false, true] {
+        let source = Source::new().gated();
+        let cache = cache(&source);
+        let mut forced = task::spawn(cache.refresh(spec()));
+        assert_pending!(forced.poll());
+        source.open();
+        settle().await;
+        if expire {
+            advance(HOUR).await;
+        } else {
+            assert!(cache.reject(&cache.peek(spec()).unwrap()));
+        }
+        assert_pending!(forced.poll());
+        source.open();
+        settle().await;
+        assert_eq!(assert_ready!(forced.poll()).unwrap().expose(), "token-2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_that_queues_for_a_place_is_not_given_up_for_dead() {
+    let source = Source::new().taking(secs(9));
+    let cache = TokenCache::builder(source.clone())
+        .with_clock(Clock::tokio())
+        .with_max_flights(1)
+        .build();
+    let mut crowd = JoinSet::new();
+    for name in 0..20 {
+        let cache = cache.clone();
+        crowd.spawn(async move { cache.refresh(&tenant(name)).await.map(drop) });
+    }
+    let start = Instant::now();
+    for outcome in crowd.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!((start.elapsed().as_secs(), source.fetches()), (180, 20));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_remembered_error_does_not_keep_the_first_callers_from_its_cause() {
     let error: TokenError = fault(ErrorKind::InvalidGrant).with_description("revoked by the user");
     let source = Source::new().usually(Answer::Fail(error));

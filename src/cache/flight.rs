@@ -72,13 +72,9 @@ pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
                 landing
             }
         };
-        match arrival(works, landing).await {
-            Arrival::Outcome(Err(error)) => return Err(error),
-            // It may have been rejected, or have expired, since it landed. If it was only forgotten, it is still good.
-            Arrival::Outcome(Ok(token)) if !slot.is_over(&token, works.now()) => {
-                return Ok(token);
-            }
-            Arrival::Outcome(Ok(_)) | Arrival::Overdue => {}
+        match arrival(works, slot, landing).await {
+            Arrival::Outcome(outcome) => return outcome,
+            Arrival::Nothing => {}
             Arrival::Death => deaths += 1,
         }
         if deaths == DEATHS {
@@ -103,7 +99,8 @@ pub(super) async fn wait_as_a_miss(core: &Core, slot: &Arc<Slot>) -> Outcome {
 /// A token that is fetched now, however good the one in service is.
 pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
     let works = &core.works;
-    for _ in 0..DEATHS {
+    let mut deaths = 0;
+    loop {
         let now = works.now();
         let landing = match slot.ask_anew(now, works.overdue(now), works.held(now)) {
             Answer::Have(token) | Answer::HaveAndFetch(token, _) => return Ok(token),
@@ -114,25 +111,33 @@ pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
                 landing
             }
         };
-        if let Arrival::Outcome(outcome) = arrival(works, landing).await {
-            return outcome;
+        match arrival(works, slot, landing).await {
+            Arrival::Outcome(outcome) => return outcome,
+            Arrival::Nothing => {}
+            Arrival::Death => deaths += 1,
+        }
+        if deaths == DEATHS {
+            return Err(died());
         }
     }
-    Err(died())
 }
 
 enum Arrival {
     Outcome(Outcome),
+    /// Nothing that could be sent, or nothing yet: ask again.
+    Nothing,
     Death,
-    Overdue,
 }
 
-async fn arrival(works: &Works, mut landing: Landing) -> Arrival {
+async fn arrival(works: &Works, slot: &Slot, mut landing: Landing) -> Arrival {
     let patience = landing.patience(works.now());
     let outcome = landing.outcome();
     match timer::within(patience, outcome).await {
-        Some(outcome) => outcome.map_or(Arrival::Death, Arrival::Outcome),
-        None => Arrival::Overdue,
+        // It may have been rejected, or have expired, since it landed. If it was only forgotten, it is still good.
+        Some(Some(Ok(token))) if slot.is_over(&token, works.now()) => Arrival::Nothing,
+        Some(Some(outcome)) => Arrival::Outcome(outcome),
+        Some(None) => Arrival::Death,
+        None => Arrival::Nothing,
     }
 }
 

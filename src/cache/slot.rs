@@ -31,6 +31,9 @@ use crate::{
     token::{NewToken, Origin, Reason, Stamp, Times, Token, TokenParts},
 };
 
+#[cfg(test)]
+mod model;
+
 /// What a flight brings, for everybody who waits for it.
 pub(super) type Outcome = Result<Token, TokenError>;
 
@@ -59,6 +62,8 @@ struct Desk {
     unsettled: VecDeque<u64>,
     /// The last token that was rejected, to know it again when the source returns the same one.
     rejected: Option<Token>,
+    /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
+    refused: u64,
     /// The number of the last flight. One with an older number no longer lands here.
     last_flight: u64,
 }
@@ -125,6 +130,7 @@ impl Slot {
                 storm: false,
                 unsettled: VecDeque::new(),
                 rejected: None,
+                refused: 0,
                 last_flight: 0,
             }),
         }
@@ -264,6 +270,7 @@ impl Slot {
             desk.unsettled.pop_front();
         }
         desk.unsettled.push_back(generation);
+        desk.refused = generation;
         self.in_service.store(0, Ordering::Release);
         desk.rejected = self.token.swap(None).map(Token::from_parts);
         Rejection::Dropped
@@ -278,8 +285,7 @@ impl Slot {
             return false;
         }
         let desk = self.desk();
-        let rejected = desk.rejected.as_ref().map_or(0, Token::generation);
-        token.generation() <= rejected.max(self.generation())
+        token.generation() <= desk.refused.max(self.generation())
     }
 
     /// This token's rejection turned out well, for whoever it was: it costs nothing.
@@ -312,7 +318,7 @@ impl Slot {
         }
     }
 
-    /// Forgets everything but how often it was rejected. A flight under way answers those who wait for it, and no more.
+    /// Forgets everything but what was rejected, and how often. A flight under way answers those who wait for it, and no more.
     pub(super) fn empty(&self) -> bool {
         let mut desk = self.desk();
         desk.last_flight += 1;

@@ -1,0 +1,796 @@
+//! Every order of events on one slot, compared after each with a plain account of what the slot ought to be.
+//!
+//! A schedule is a list of choices among the steps that are possible where it stands. It is run from the start; then the
+//! last choice that has a next one moves on, until all were made. Nothing is left to chance, and nothing is skipped but
+//! what differs in the names of the waiters alone.
+//!
+//! A slot changes under its one lock, and what is read beside the lock are single atomics and the token's pointer: so
+//! there are no finer orders than those of whole steps, but for the few in which somebody looks in the middle of one.
+//! Loom could walk those only in a copy of the slot, since neither the `watch` channel nor `ArcSwap` is made of its types;
+//! threads on the slot itself look for them at the end.
+
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+
+use super::*;
+use crate::error::ErrorKind;
+
+/// A token is fresh for this long, and stale for as long again.
+const AGE: Duration = Duration::from_secs(10);
+/// Not heard of for this long, a flight counts as dead.
+const OVERDUE: Duration = Duration::from_secs(15);
+const HOLD: Duration = Duration::from_secs(1);
+const SOURCE_HOLD: Duration = Duration::from_secs(12);
+const REFILL: Duration = Duration::from_secs(30);
+const START: Moment = Moment {
+    monotonic: 1,
+    wall: 1,
+};
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask,
+    Force,
+    Look(usize),
+    Cancel(usize),
+    Land(usize),
+    LandSame(usize),
+    Fail(usize),
+    Die(usize),
+    Reject,
+    RejectLate,
+    Vindicate(u64),
+    Accept,
+    Remove,
+    HoldSource,
+    Pass,
+}
+
+/// How often each kind of step may be taken, and how many of them in all.
+#[derive(Clone, Copy, Default)]
+struct Program {
+    asks: u8,
+    forced: u8,
+    cancels: u8,
+    landings: u8,
+    same: u8,
+    failures: u8,
+    deaths: u8,
+    rejections: u8,
+    late_rejections: u8,
+    vindications: u8,
+    acceptances: u8,
+    removals: u8,
+    source_holds: u8,
+    passes: u8,
+    pass: Duration,
+    /// Whoever is woken looks at once, and not at any time later.
+    prompt: bool,
+    depth: usize,
+}
+
+impl Program {
+    /// Runs every schedule, and says how many there are.
+    fn walk(self) -> usize {
+        let mut walk = Walk::default();
+        let mut schedules = 0;
+        loop {
+            let mut world = World::new(self);
+            for _ in 0..self.depth {
+                let steps = world.steps();
+                if steps.is_empty() {
+                    break;
+                }
+                world.take(steps[walk.choose(steps.len())]);
+                world.check();
+                if self.prompt {
+                    world.look_all();
+                }
+            }
+            world.finish();
+            schedules += 1;
+            if !walk.goes_on() {
+                return schedules;
+            }
+        }
+    }
+
+    fn left(&mut self, step: Step) -> Option<&mut u8> {
+        Some(match step {
+            Step::Ask => &mut self.asks,
+            Step::Force => &mut self.forced,
+            Step::Look(_) => return None,
+            Step::Cancel(_) => &mut self.cancels,
+            Step::Land(_) => &mut self.landings,
+            Step::LandSame(_) => &mut self.same,
+            Step::Fail(_) => &mut self.failures,
+            Step::Die(_) => &mut self.deaths,
+            Step::Reject => &mut self.rejections,
+            Step::RejectLate => &mut self.late_rejections,
+            Step::Vindicate(_) => &mut self.vindications,
+            Step::Accept => &mut self.acceptances,
+            Step::Remove => &mut self.removals,
+            Step::HoldSource => &mut self.source_holds,
+            Step::Pass => &mut self.passes,
+        })
+    }
+}
+
+#[test]
+fn a_crowd_shares_each_flight_however_it_ends_and_whoever_goes_away() {
+    let schedules = Program {
+        asks: 4,
+        cancels: 2,
+        landings: 1,
+        failures: 1,
+        deaths: 2,
+        depth: 8,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+#[test]
+fn a_refusal_never_costs_a_newer_token_and_what_was_refused_is_never_served() {
+    let schedules = Program {
+        asks: 3,
+        landings: 3,
+        same: 1,
+        rejections: 2,
+        late_rejections: 1,
+        removals: 2,
+        depth: 9,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+#[test]
+fn time_ends_tokens_and_flights_and_back_offs_and_nobody_is_left_waiting() {
+    let schedules = Program {
+        asks: 3,
+        forced: 1,
+        landings: 2,
+        failures: 1,
+        deaths: 1,
+        source_holds: 1,
+        passes: 3,
+        pass: AGE,
+        depth: 8,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_somebody_can_go_on() {
+    let schedules = Program {
+        asks: 2,
+        forced: 1,
+        landings: 2,
+        same: 1,
+        failures: 1,
+        deaths: 1,
+        rejections: 1,
+        removals: 1,
+        passes: 2,
+        pass: AGE,
+        depth: 7,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+#[test]
+fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
+    let schedules = Program {
+        asks: 8,
+        landings: 8,
+        rejections: 7,
+        vindications: 1,
+        acceptances: 1,
+        passes: 1,
+        pass: REFILL,
+        prompt: true,
+        depth: 20,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+/// Two threads do everything at once; each checks what it sees against what it knew before it looked.
+#[test]
+fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
+    const TURNS: u64 = 20_000;
+    let slot = Arc::new(Slot::new(TokenSpec::default()));
+    let (time, generations) = (AtomicU64::new(1), AtomicU64::new(0));
+    let (refused, flights) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let fly = |takeoff: Takeoff, now: Moment| {
+        assert_eq!(flights.fetch_add(1, SeqCst), 0, "two flights for one slot");
+        thread::yield_now();
+        let generation = generations.fetch_add(1, SeqCst) + 1;
+        flights.fetch_sub(1, SeqCst);
+        match generation % 5 {
+            0 => drop(takeoff),
+            1 => takeoff.fail(fault(), now, |_| None),
+            _ => drop(takeoff.land(fetched(generation, generation, now))),
+        }
+    };
+    let live = |seed: u64| {
+        let mut newest = 0;
+        for turn in 0..TURNS {
+            let nanos = time.fetch_add(AGE.as_nanos() as u64 / 8, SeqCst);
+            let now = Moment {
+                monotonic: nanos,
+                wall: nanos,
+            };
+            let known = refused.load(SeqCst);
+            let in_service = slot.generation();
+            assert!(
+                in_service == 0 || in_service >= newest,
+                "an older token is back"
+            );
+            newest = newest.max(in_service);
+            let still_good = |token: &Token| !slot.is_over(token, now);
+            let token = slot.usable(now).or_else(|| {
+                // Nobody is overdue here: both threads go on.
+                match slot.ask(now, Moment::NEVER, None) {
+                    Answer::Have(token) => Some(token),
+                    Answer::HaveAndFetch(token, takeoff) => {
+                        fly(takeoff, now);
+                        Some(token)
+                    }
+                    Answer::Fetch(takeoff, landing) => {
+                        fly(takeoff, now);
+                        wait_here(landing).filter(still_good)
+                    }
+                    Answer::Wait(landing) => wait_here(landing).filter(still_good),
+                    Answer::Held(_) => None,
+                }
+            });
+            let Some(token) = token else {
+                continue;
+            };
+            let generation = token.generation();
+            assert!(generation > known, "{generation} after {known} was refused");
+            if (turn + seed) % 3 == 0 && slot.reject(generation, now) == Rejection::Dropped {
+                refused.fetch_max(generation, SeqCst);
+                slot.vindicate(generation);
+            }
+        }
+    };
+    thread::scope(|threads| {
+        threads.spawn(|| live(0));
+        threads.spawn(|| live(1));
+    });
+    assert!(generations.into_inner() > TURNS / 100);
+}
+
+/// Waits on this thread, and not for ever.
+fn wait_here(mut landing: Landing) -> Option<Token> {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut outcome = std::pin::pin!(landing.outcome());
+    let start = std::time::Instant::now();
+    loop {
+        if let Poll::Ready(outcome) = outcome.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return outcome?.ok();
+        }
+        thread::park_timeout(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(50), "it hangs");
+    }
+}
+
+/// Chooses, and chooses otherwise the next time, until everything was chosen.
+#[derive(Default)]
+struct Walk {
+    choices: Vec<(usize, usize)>,
+    made: usize,
+}
+
+impl Walk {
+    fn choose(&mut self, among: usize) -> usize {
+        if self.made == self.choices.len() {
+            self.choices.push((0, among));
+        }
+        let (choice, before) = self.choices[self.made];
+        assert_eq!(before, among, "the same steps led elsewhere");
+        self.made += 1;
+        choice
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.made = 0;
+        while let Some((choice, among)) = self.choices.pop() {
+            if choice + 1 < among {
+                self.choices.push((choice + 1, among));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+struct World {
+    slot: Arc<Slot>,
+    now: Moment,
+    waiters: Vec<Waiter>,
+    flights: Vec<Flight>,
+    account: Account,
+    generation: u64,
+    owed: Owed,
+    left: Program,
+    /// What was done so far, to be told if it goes wrong.
+    done: Vec<Step>,
+}
+
+/// Somebody who waits as `flight::wait` does, poll by poll.
+struct Waiter {
+    outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
+    flight: usize,
+    forced: bool,
+    wakes: Arc<Wakes>,
+    seen: usize,
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+struct Flight {
+    takeoff: Option<Takeoff>,
+    started: Moment,
+}
+
+/// What the slot ought to be, in plain words.
+struct Account {
+    service: Option<Served>,
+    /// The last text that was in service, and the generation since which it is.
+    text: Option<(u64, u64)>,
+    /// The newest generation that was ever taken out of service by a refusal.
+    rejected: u64,
+    /// Which flight may put its token in service.
+    latest: Option<usize>,
+    held_until: Moment,
+    source_held_until: Moment,
+    paused_until: Moment,
+    budget: u8,
+    refill: Moment,
+    acceptance_counts_from: Moment,
+    unsettled: Vec<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Served {
+    generation: u64,
+    refresh: Moment,
+    end: Moment,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("after {:?}", self.done);
+        }
+    }
+}
+
+impl World {
+    fn new(program: Program) -> Self {
+        Self {
+            slot: Arc::new(Slot::new(TokenSpec::default())),
+            now: START,
+            waiters: Vec::new(),
+            flights: Vec::new(),
+            account: Account {
+                service: None,
+                text: None,
+                rejected: 0,
+                latest: None,
+                held_until: START,
+                source_held_until: START,
+                paused_until: START,
+                budget: 5,
+                refill: Moment::NEVER,
+                acceptance_counts_from: START,
+                unsettled: Vec::new(),
+            },
+            generation: 0,
+            owed: Owed::default(),
+            left: program,
+            done: Vec::new(),
+        }
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Ask, Step::Force, Step::Remove, Step::Pass];
+        steps.push(Step::HoldSource);
+        if self.account.service.is_some() {
+            steps.extend([Step::Reject, Step::Accept]);
+        }
+        if self.generation > 0 {
+            steps.push(Step::RejectLate);
+        }
+        if let Some(generation) = self.account.unsettled.first() {
+            steps.push(Step::Vindicate(*generation));
+        }
+        for (number, flight) in self.flights.iter().enumerate() {
+            if flight.takeoff.is_some() {
+                steps.extend([Step::Land(number), Step::LandSame(number)]);
+                steps.extend([Step::Fail(number), Step::Die(number)]);
+            }
+        }
+        for (number, waiter) in self.waiters.iter().enumerate() {
+            steps.push(Step::Cancel(number));
+            if waiter.is_woken() {
+                steps.push(Step::Look(number));
+            }
+        }
+        let mut left = self.left;
+        if left.prompt && self.account_answer(false) != Expected::Fetch {
+            left.asks = 0;
+        }
+        steps.retain(|step| left.left(*step).is_none_or(|left| *left > 0));
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        self.done.push(step);
+        if let Some(left) = self.left.left(step) {
+            *left -= 1;
+        }
+        match step {
+            Step::Ask => self.ask(false),
+            Step::Force => self.ask(true),
+            Step::Look(number) => self.look(number),
+            Step::Cancel(number) => drop(self.waiters.remove(number)),
+            Step::Land(number) => self.land(number, None),
+            Step::LandSame(number) => {
+                self.land(number, self.account.text.map(|(text, _)| text));
+            }
+            Step::Fail(number) => self.fail(number),
+            Step::Die(number) => self.die(number),
+            Step::Reject => {
+                let generation = self.account.service.unwrap().generation;
+                self.reject(generation);
+            }
+            Step::RejectLate => self.reject(self.generation.saturating_sub(1).max(1)),
+            Step::Vindicate(generation) => {
+                self.slot.vindicate(generation);
+                self.account.settle(generation);
+                self.account.budget = (self.account.budget + 1).min(5);
+            }
+            Step::Accept => self.accept(),
+            Step::Remove => self.remove(),
+            Step::HoldSource => self.account.source_held_until = self.now + SOURCE_HOLD,
+            Step::Pass => self.now = self.now + self.left.pass,
+        }
+    }
+
+    /// Asks as `flight::wait` and `flight::wait_anew` do; the answer must be the one that the account gives.
+    fn ask(&mut self, forced: bool) {
+        let (now, overdue) = (self.now, self.now + OVERDUE);
+        let source = self.source_error();
+        let expected = self.account_answer(forced);
+        let answer = if forced {
+            self.slot.ask_anew(now, overdue, source)
+        } else {
+            self.slot.ask(now, overdue, source)
+        };
+        match answer {
+            Answer::Have(token) => {
+                assert_eq!(expected, Expected::Have);
+                self.served(&token);
+            }
+            Answer::HaveAndFetch(token, takeoff) => {
+                assert_eq!(expected, Expected::HaveAndFetch);
+                self.served(&token);
+                self.took_off(takeoff);
+            }
+            Answer::Wait(landing) => {
+                assert_eq!(expected, Expected::Wait);
+                self.wait(landing, forced);
+            }
+            Answer::Fetch(takeoff, landing) => {
+                assert_eq!(expected, Expected::Fetch);
+                self.took_off(takeoff);
+                self.wait(landing, forced);
+            }
+            Answer::Held(error) => {
+                assert_eq!(expected, Expected::Held);
+                let left = error.retry_after().unwrap();
+                let (key, source) = (self.account.held_until, self.account.source_held_until);
+                assert!(left == key.left(now) || left == source.left(now));
+            }
+        }
+    }
+
+    fn account_answer(&self, forced: bool) -> Expected {
+        let has_come = |moment: Moment| moment.has_come(self.now);
+        let account = &self.account;
+        let usable = account.service.filter(|served| !has_come(served.end));
+        if !forced && usable.is_some_and(|served| !has_come(served.refresh)) {
+            return Expected::Have;
+        }
+        let serves = !forced && usable.is_some();
+        let held = !has_come(account.held_until) || !has_come(account.source_held_until);
+        match (serves, self.is_flying(), held) {
+            (true, true, _) | (true, _, true) => Expected::Have,
+            (true, false, false) => Expected::HaveAndFetch,
+            (false, true, _) => Expected::Wait,
+            (false, false, true) => Expected::Held,
+            (false, false, false) => Expected::Fetch,
+        }
+    }
+
+    fn source_error(&self) -> Option<TokenError> {
+        let until = self.account.source_held_until;
+        let left = until.left(self.now);
+        (!until.has_come(self.now)).then(|| fault().with_retry_after(left))
+    }
+
+    /// Whether somebody is fetching whose outcome can be waited for.
+    fn is_flying(&self) -> bool {
+        self.account.latest.is_some_and(|number| {
+            let flight = &self.flights[number];
+            flight.takeoff.is_some() && !(flight.started + OVERDUE).has_come(self.now)
+        })
+    }
+
+    fn took_off(&mut self, takeoff: Takeoff) {
+        assert!(!self.is_flying(), "two flights for one slot");
+        self.account.latest = Some(self.flights.len());
+        self.flights.push(Flight {
+            takeoff: Some(takeoff),
+            started: self.now,
+        });
+    }
+
+    fn wait(&mut self, mut landing: Landing, forced: bool) {
+        let mut waiter = Waiter {
+            outcome: Box::pin(async move { landing.outcome().await }),
+            flight: self.account.latest.expect("there is nothing to wait for"),
+            forced,
+            wakes: Arc::default(),
+            seen: 0,
+        };
+        assert!(waiter.poll().is_pending());
+        self.waiters.push(waiter);
+    }
+
+    fn look(&mut self, number: usize) {
+        let mut waiter = self.waiters.remove(number);
+        match waiter.poll() {
+            Poll::Pending => self.waiters.push(waiter),
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Ready(Some(Ok(token))) if !self.slot.is_over(&token, self.now) => {
+                self.served(&token);
+            }
+            Poll::Ready(_) => self.ask(waiter.forced),
+        }
+    }
+
+    fn look_all(&mut self) {
+        while let Some(number) = self.waiters.iter().position(Waiter::is_woken) {
+            self.look(number);
+            self.check();
+        }
+    }
+
+    /// Whatever anybody gets can be sent.
+    fn served(&self, token: &Token) {
+        let generation = token.generation();
+        assert!(!token.times().end.has_come(self.now), "served when expired");
+        assert!(
+            generation > self.account.rejected,
+            "served {generation} when rejected"
+        );
+    }
+
+    fn land(&mut self, number: usize, text: Option<u64>) {
+        let takeoff = self.flights[number].takeoff.take().unwrap();
+        self.generation += 1;
+        let generation = self.generation;
+        let text = text.unwrap_or(generation);
+        let fetched = fetched(text, generation, self.now);
+        let times = fetched.times;
+        let token = takeoff.land(fetched);
+        assert_eq!(token.generation(), generation);
+        let account = &mut self.account;
+        if account.latest != Some(number) {
+            return;
+        }
+        let same = account.text.filter(|(last, _)| *last == text);
+        let since = same.map_or(generation, |(_, since)| since);
+        assert_eq!(token.stamp().same_since, since);
+        account.text = Some((text, since));
+        account.latest = None;
+        account.held_until = START;
+        account.service = Some(Served {
+            generation,
+            refresh: times.refresh,
+            end: times.end,
+        });
+    }
+
+    fn fail(&mut self, number: usize) {
+        let takeoff = self.flights[number].takeoff.take().unwrap();
+        let hold = Hold::after(None, fault(), self.now, 0.0);
+        assert_eq!(hold.until(), self.now + HOLD);
+        takeoff.fail(fault(), self.now, |_| Some(hold));
+        if self.account.latest == Some(number) {
+            self.account.latest = None;
+            self.account.held_until = self.now + HOLD;
+        }
+    }
+
+    fn die(&mut self, number: usize) {
+        let flight = &mut self.flights[number];
+        drop(flight.takeoff.take().unwrap());
+        if self.account.latest == Some(number) {
+            self.account.paused_until = flight.started + PAUSE_AFTER_DEATH;
+        }
+    }
+
+    fn reject(&mut self, generation: u64) {
+        let account = &mut self.account;
+        while account.budget < 5 && account.refill.has_come(self.now) {
+            account.budget += 1;
+            account.refill = account.refill + REFILL;
+        }
+        let in_service = account.service.map(|served| served.generation);
+        let expected = if in_service != Some(generation) {
+            Rejection::Superseded
+        } else if account.budget == 0 {
+            Rejection::Disbelieved
+        } else {
+            if account.budget == 5 {
+                account.refill = self.now + REFILL;
+            }
+            account.budget -= 1;
+            account.service = None;
+            account.rejected = generation;
+            account.unsettled.push(generation);
+            if account.unsettled.len() > 5 {
+                account.unsettled.remove(0);
+            }
+            Rejection::Dropped
+        };
+        assert_eq!(self.slot.reject(generation, self.now), expected);
+    }
+
+    /// The first refusal that is unsettled could not be replayed, and now the token in service is accepted.
+    fn accept(&mut self) {
+        let accepted = self.account.service.unwrap().generation;
+        if let Some(refused) = self.account.unsettled.first().copied() {
+            self.slot.vindicate_later(refused, &self.owed);
+            assert!(self.owed.any());
+            self.account.settle(refused);
+            if self.account.acceptance_counts_from.has_come(self.now) {
+                self.account.acceptance_counts_from = self.now + REFILL;
+                self.account.budget = (self.account.budget + 1).min(5);
+            }
+        }
+        self.slot.accepted(accepted, self.now, &self.owed);
+        assert!(!self.owed.any());
+    }
+
+    fn remove(&mut self) {
+        assert_eq!(self.slot.empty(), self.account.service.is_some());
+        let account = &mut self.account;
+        account.service = None;
+        account.text = None;
+        account.latest = None;
+        account.held_until = START;
+    }
+
+    /// What must hold after each step.
+    fn check(&self) {
+        let account = &self.account;
+        let in_service = account.service.map_or(0, |served| served.generation);
+        assert_eq!(self.slot.generation(), in_service);
+        let token = self.slot.token().map_or(0, |token| token.generation());
+        assert_eq!(token, in_service);
+
+        // What is served without asking needs nobody's attention.
+        let expected = self.account_answer(false);
+        if let Some(token) = self.slot.usable(self.now) {
+            self.served(&token);
+            let is_paused = !account.paused_until.has_come(self.now);
+            assert!(expected == Expected::Have || is_paused, "{expected:?}");
+        } else {
+            let fresh = account.service;
+            let fresh = fresh.is_some_and(|served| !served.refresh.has_come(self.now));
+            assert!(!fresh, "fresh, and not served at once");
+        }
+
+        for waiter in &self.waiters {
+            let ended = self.flights[waiter.flight].takeoff.is_none();
+            assert_eq!(waiter.is_woken(), ended, "woken when it can go on");
+        }
+    }
+
+    /// From wherever a schedule ends, all who wait get their answer, and whoever comes next a token.
+    fn finish(&mut self) {
+        for _ in 0..4 {
+            for number in 0..self.flights.len() {
+                if self.flights[number].takeoff.is_some() {
+                    self.land(number, None);
+                    self.check();
+                }
+            }
+            self.look_all();
+        }
+        assert!(self.waiters.is_empty(), "somebody waits for ever");
+        self.now = self.now + SOURCE_HOLD + AGE * 2;
+        self.ask(false);
+        let number = self.account.latest.expect("nobody fetches");
+        self.land(number, None);
+        let number = self.waiters.len() - 1;
+        self.look(number);
+        assert!(self.slot.usable(self.now).is_some());
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Have,
+    HaveAndFetch,
+    Wait,
+    Fetch,
+    Held,
+}
+
+impl Account {
+    fn settle(&mut self, generation: u64) {
+        self.unsettled.retain(|one| *one != generation);
+    }
+}
+
+impl Waiter {
+    fn poll(&mut self) -> Poll<Option<Outcome>> {
+        self.seen = self.wakes.0.load(SeqCst);
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        self.outcome.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn is_woken(&self) -> bool {
+        self.wakes.0.load(SeqCst) > self.seen
+    }
+}
+
+fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
+    Fetched {
+        token: NewToken::bearer(&format!("text-{text}")).unwrap(),
+        times: Times {
+            obtained: now,
+            refresh: now + AGE,
+            end: now + AGE * 2,
+            expiry: now + AGE * 2,
+        },
+        generation,
+    }
+}
+
+fn fault() -> TokenError {
+    TokenError::new(ErrorKind::AccessDenied, "no")
+}
