@@ -450,7 +450,7 @@ impl Takeoff {
     }
 
     /// Puts the token in service, does what is to be done before anybody knows, and gives it to all who wait.
-    pub(super) fn land(self, fetched: Fetched, before: impl FnOnce(&Arc<Slot>, &Token)) {
+    pub(super) fn land(self, fetched: Fetched, before: impl FnOnce(&Arc<Slot>, &Token)) -> Token {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();
         let last = slot.token().or_else(|| desk.rejected.clone());
@@ -475,7 +475,8 @@ impl Takeoff {
         drop(desk);
         before(&slot, &token);
         drop(slot);
-        self.tell(Ok(token));
+        self.tell(Ok(token.clone()));
+        token
     }
 
     /// Gives the error to all who wait. Until `quiet`, the token that may still be in service needs nobody's attention;

@@ -52,20 +52,20 @@ fn hit(client: &mut Client, spec: Option<&TokenSpec>) {
 /// Sends requests from a thread while the locks are held; a lock that a hit takes would keep it for ever.
 fn hits_pass(cache: &TokenCache, locks: Locks, mut client: Client, spec: Option<TokenSpec>) {
     let (done, passed) = mpsc::channel();
+    let mut worker = None;
     cache.with_locks_held(locks, || {
-        thread::spawn(move || {
+        // Kept until the locks are free again: a handle that goes takes one.
+        worker = Some(thread::spawn(move || {
             for _ in 0..10 {
                 hit(&mut client, spec.as_ref());
             }
             done.send(()).unwrap();
             client
-        });
-        assert_eq!(
-            passed.recv_timeout(Duration::from_secs(10)),
-            Ok(()),
-            "a hit takes a lock"
-        );
+        }));
+        let passed = passed.recv_timeout(Duration::from_secs(10));
+        assert_eq!(passed, Ok(()), "a hit takes a lock");
     });
+    drop(worker.map(thread::JoinHandle::join));
 }
 
 #[test]

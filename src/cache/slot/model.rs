@@ -222,7 +222,7 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
         match generation % 5 {
             0 => drop(takeoff),
             1 => takeoff.fail(fault(), now, |_| None),
-            _ => drop(takeoff.land(fetched(generation, generation, now))),
+            _ => drop(takeoff.land(fetched(generation, generation, now), |_, _| {})),
         }
     };
     let live = |seed: u64| {
@@ -374,6 +374,8 @@ struct Account {
     source_held_until: Moment,
     paused_until: Moment,
     budget: u8,
+    /// Whether the last refusal was not believed.
+    storm: bool,
     refill: Moment,
     acceptance_counts_from: Moment,
     unsettled: Vec<u64>,
@@ -410,6 +412,7 @@ impl World {
                 source_held_until: START,
                 paused_until: START,
                 budget: 5,
+                storm: false,
                 refill: Moment::NEVER,
                 acceptance_counts_from: START,
                 unsettled: Vec::new(),
@@ -613,7 +616,7 @@ impl World {
         let text = text.unwrap_or(generation);
         let fetched = fetched(text, generation, self.now);
         let times = fetched.times;
-        let token = takeoff.land(fetched);
+        let token = takeoff.land(fetched, |_, _| {});
         assert_eq!(token.generation(), generation);
         let account = &mut self.account;
         if account.latest != Some(number) {
@@ -661,8 +664,10 @@ impl World {
         let expected = if in_service != Some(generation) {
             Rejection::Superseded
         } else if account.budget == 0 {
-            Rejection::Disbelieved
+            let first = !std::mem::replace(&mut account.storm, true);
+            Rejection::Disbelieved { first }
         } else {
+            account.storm = false;
             if account.budget == 5 {
                 account.refill = self.now + REFILL;
             }
