@@ -40,8 +40,16 @@ pub struct Auth<S, R = Twice> {
     replay: R,
     /// By route: what the last request on it was sent with.
     memos: Vec<Option<Memo>>,
-    /// Whether a request went through this handle already: the second one is worth a lane of its own.
-    used: bool,
+    use_so_far: Use,
+}
+
+/// How much a handle was used so far: the second request is worth a lane of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    None,
+    Once,
+    /// The lane is this handle's alone, so it may count on it.
+    Settled,
 }
 
 /// What all services of a layer share.
@@ -132,7 +140,7 @@ impl<S, R> Auth<S, R> {
             lane: Lane::new(shared, None),
             replay,
             memos: Vec::new(),
-            used: false,
+            use_so_far: Use::None,
         }
     }
 
@@ -159,7 +167,7 @@ impl<S: Clone, R: Clone> Clone for Auth<S, R> {
             lane: Arc::clone(&self.lane),
             replay: self.replay.clone(),
             memos: Vec::new(),
-            used: false,
+            use_so_far: Use::None,
         }
     }
 }
@@ -220,15 +228,49 @@ where
 impl<S, R: Replay> Auth<S, R> {
     /// Sends a request with the token it needs: at once if that is at hand, else when it is.
     #[inline(always)]
-    fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
+    fn send<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let Some((route, header, generation)) = self.at_hand(&request) else {
+        let Some(route) = self.lane.shared.routes.find_plain(&request.target()) else {
+            return self.send_otherwise(request);
+        };
+        if request.spec().is_some() {
+            return self.send_by_spec(request, route);
+        }
+        let Some((header, generation)) = self.at_hand(route) else {
             return self.send_otherwise(request);
         };
         let sent = self.sent(route, generation, None);
+        self.send_with(request, header, sent)
+    }
+
+    /// The same for a request with a spec of its own.
+    #[inline(never)]
+    fn send_by_spec<Req>(&mut self, request: Req, route: u32) -> ResponseFuture<S, Req, R>
+    where
+        S: Service<Req> + Clone,
+        Req: Outgoing,
+    {
+        let Some((slot, header, generation)) = self.at_hand_by_spec(&request) else {
+            return self.send_otherwise(request);
+        };
+        let sent = self.sent(route, generation, Some(slot));
+        self.send_with(request, header, sent)
+    }
+
+    #[inline(always)]
+    fn send_with<Req>(
+        &mut self,
+        mut request: Req,
+        header: HeaderValue,
+        sent: Sent,
+    ) -> ResponseFuture<S, Req, R>
+    where
+        S: Service<Req> + Clone,
+        Req: Outgoing,
+    {
         let spare = self.replay.keep(&self.inner, || request.twin());
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
@@ -239,23 +281,18 @@ impl<S, R: Replay> Auth<S, R> {
         ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
-    /// The route of a request, and the header value for it, if that can be sent now. No lock, no allocation.
+    /// The header value for a route, if it can be sent now. No lock, no allocation.
     #[inline(always)]
-    fn at_hand<Req: Outgoing>(&mut self, request: &Req) -> Option<(u32, HeaderValue, u64)> {
-        let route = self.lane.shared.routes.find_plain(&request.target())?;
-        if request.spec().is_some() {
-            return None;
-        }
+    fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
         if let Some(Some(memo)) = self.memos.get_mut(route as usize)
             && memo.slot.generation() == memo.generation
             && memo.serves(self.lane.shared.cache.now_since(memo.seen))
             && let Some(hits) = &self.lane.hits
         {
             hits.hit();
-            return Some((route, memo.header.clone(), memo.generation));
+            return Some((memo.header.clone(), memo.generation));
         }
-        let (header, generation) = self.take_in_hand(route)?;
-        Some((route, header, generation))
+        self.take_in_hand(route)
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
@@ -269,15 +306,8 @@ impl<S, R: Replay> Auth<S, R> {
             return None;
         }
         let generation = token.generation();
-        if !mem::replace(&mut self.used, true) {
-            shared.cache.count_hit();
+        if !self.count_hit() {
             return Some((token.header_value().clone(), generation));
-        }
-        if self.lane.hits.is_none() || self.memos.is_empty() {
-            let hits = Some(shared.cache.local_hits());
-            self.lane = Lane::new(Arc::clone(&shared), hits);
-            self.memos
-                .resize_with(self.lane.shared.stops.len(), || None);
         }
         let memo = Memo {
             slot: Arc::clone(slot),
@@ -288,13 +318,50 @@ impl<S, R: Replay> Auth<S, R> {
             header: token.private_header(),
         };
         let header = memo.header.clone();
+        self.memos.resize_with(shared.stops.len(), || None);
         if let Some(place) = self.memos.get_mut(route as usize) {
             *place = Some(memo);
         }
-        if let Some(hits) = &self.lane.hits {
-            hits.hit();
-        }
         Some((header, generation))
+    }
+
+    /// The slot of a request's own spec and its header value, if that can be sent now. A shard's read lock, no allocation.
+    fn at_hand_by_spec<Req: Outgoing>(
+        &mut self,
+        request: &Req,
+    ) -> Option<(Arc<Slot>, HeaderValue, u64)> {
+        let cache = &self.lane.shared.cache;
+        let slot = cache.known_slot(request.spec()?)?;
+        let (header, generation) = slot.header(cache.now())?;
+        self.count_hit();
+        Some((slot, header, generation))
+    }
+
+    /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
+    #[inline]
+    fn count_hit(&mut self) -> bool {
+        if self.use_so_far == Use::Settled
+            && let Some(hits) = &self.lane.hits
+        {
+            hits.hit();
+            return true;
+        }
+        self.settle_in()
+    }
+
+    #[cold]
+    fn settle_in(&mut self) -> bool {
+        let shared = Arc::clone(&self.lane.shared);
+        if self.use_so_far == Use::None {
+            self.use_so_far = Use::Once;
+            shared.cache.count_hit();
+            return false;
+        }
+        self.use_so_far = Use::Settled;
+        let hits = shared.cache.local_hits();
+        hits.hit();
+        self.lane = Lane::new(shared, Some(hits));
+        true
     }
 
     /// The ways that are not the usual one.

@@ -199,6 +199,15 @@ impl TokenParts {
     pub(crate) fn times(&self) -> &Times {
         &self.times
     }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.stamp.generation
+    }
+
+    /// The value for `Authorization`, unless there are further headers.
+    pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
+        self.further.is_empty().then_some(&self.header)
+    }
 }
 
 impl Token {

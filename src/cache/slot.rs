@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
@@ -148,12 +149,28 @@ impl Slot {
     /// A token that can be sent, if that takes nobody's attention. No lock, no allocation.
     pub(crate) fn usable(&self, now: Moment) -> Option<Token> {
         let token = self.token.load();
-        match freshness::judge(token.as_ref()?.times(), now) {
-            Freshness::Fresh => {}
-            Freshness::Stale if self.is_quiet(now) => {}
-            Freshness::Stale | Freshness::Expired => return None,
+        if !self.serves(token.as_ref()?, now) {
+            return None;
         }
         arc_swap::Guard::into_inner(token).map(Token::from_parts)
+    }
+
+    /// The header value of such a token and its generation, if that header is all there is to it. The token itself stays
+    /// where it is, so nobody counts references to it.
+    pub(crate) fn header(&self, now: Moment) -> Option<(HeaderValue, u64)> {
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        let header = token.only_header()?;
+        self.serves(token, now)
+            .then(|| (header.clone(), token.generation()))
+    }
+
+    fn serves(&self, token: &TokenParts, now: Moment) -> bool {
+        match freshness::judge(token.times(), now) {
+            Freshness::Fresh => true,
+            Freshness::Stale => self.is_quiet(now),
+            Freshness::Expired => false,
+        }
     }
 
     /// A token, or what must be done for one. `source` is the error for which the whole source is left alone, if it is.

@@ -248,6 +248,12 @@ impl TokenCache {
         self.0.works.settings.clock.now_since(last)
     }
 
+    /// The spec's slot, if there is one.
+    pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
+        spec.check().ok()?;
+        self.0.works.map.get(spec)
+    }
+
     /// The spec's slot, made if there is none.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
