@@ -313,8 +313,8 @@ impl<S, R: Replay> Auth<S, R> {
             slot: Arc::clone(slot),
             generation,
             seen: now,
-            refresh: token.times().refresh,
-            end: token.times().end,
+            refresh: token.times().refresh(),
+            end: token.times().end(),
             header: token.private_header(),
         };
         let header = memo.header.clone();
@@ -778,7 +778,7 @@ where
         let cache = &self.sent.lane.shared.cache;
         let now = cache.now();
         match &self.step {
-            Step::Ready(token) if token.times().end.has_come(now) => {}
+            Step::Ready(token) if token.times().end().has_come(now) => {}
             Step::Ready(_) | Step::Fetch(_) => return Ok(()),
         }
         let slot = self.sent.slot()?;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::Moment,
+    clock::{Moment, Nanos},
     error::{ErrorKind, TokenError},
     secret::wiped,
     spec::TokenSpec,
@@ -137,17 +137,50 @@ pub(crate) struct TokenParts {
     spec: TokenSpec,
 }
 
-/// A token's times, on the cache's clock.
+/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
+    obtained: Moment,
+    refresh: Nanos,
+    end: Nanos,
+    expiry: Nanos,
+}
+
+impl Times {
+    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
+    pub(crate) fn new(
+        obtained: Moment,
+        refresh: Duration,
+        end: Duration,
+        expiry: Duration,
+    ) -> Self {
+        Self {
+            obtained,
+            refresh: refresh.into(),
+            end: end.into(),
+            expiry: expiry.into(),
+        }
+    }
+
     /// Before it was asked for.
-    pub(crate) obtained: Moment,
+    pub(crate) fn obtained(&self) -> Moment {
+        self.obtained
+    }
+
     /// From here on it is stale: served, and refreshed behind the scenes.
-    pub(crate) refresh: Moment,
+    pub(crate) fn refresh(&self) -> Moment {
+        self.obtained + self.refresh
+    }
+
     /// From here on it is not sent any more: a margin before the provider's end.
-    pub(crate) end: Moment,
+    pub(crate) fn end(&self) -> Moment {
+        self.obtained + self.end
+    }
+
     /// The provider's end.
-    pub(crate) expiry: Moment,
+    pub(crate) fn expiry(&self) -> Moment {
+        self.obtained + self.expiry
+    }
 }
 
 /// What tells one token of a cache from another.
@@ -315,19 +348,19 @@ impl Token {
     /// When it was asked for.
     #[must_use]
     pub fn obtained_at(&self) -> SystemTime {
-        self.0.times.obtained.system_time()
+        self.0.times.obtained().system_time()
     }
 
     /// When it is due for refresh.
     #[must_use]
     pub fn refresh_at(&self) -> SystemTime {
-        self.0.times.refresh.system_time()
+        self.0.times.refresh().system_time()
     }
 
     /// When it ends by the provider's word. The cache stops sending it a little earlier.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.0.times.expiry.system_time()
+        self.0.times.expiry().system_time()
     }
 }
 

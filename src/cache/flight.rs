@@ -252,7 +252,7 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
 fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, TokenError> {
     let lifetime = token.lifetime.unwrap_or(works.settings.assumed_lifetime);
     let times = freshness::plan(asked, lifetime, token.refresh_in, chance());
-    if times.end.has_come(works.now()) {
+    if times.end().has_come(works.now()) {
         return Err(TokenError::new(
             ErrorKind::Malformed,
             format!(
@@ -275,7 +275,7 @@ fn land(works: &Works, takeoff: Takeoff, fetched: Fetched) {
     debug!(
         target: "tower_bearer",
         spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
-        lifetime = ?token.times().expiry.left(token.times().obtained),
+        lifetime = ?token.times().expiry().left(token.times().obtained()),
         "a token was fetched"
     );
 }

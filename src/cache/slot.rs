@@ -40,9 +40,9 @@ const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 
 pub(crate) struct Slot {
     spec: TokenSpec,
+    token: ArcSwapOption<TokenParts>,
     /// The generation in service, zero for none: what a handle compares its own copy with.
     in_service: AtomicU64,
-    token: ArcSwapOption<TokenParts>,
     /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
     quiet_until: AtomicU64,
     /// The generation whose rejection no replay could follow, and that waits for the next token's first acceptance; or zero.
@@ -50,16 +50,23 @@ pub(crate) struct Slot {
     desk: Mutex<Desk>,
 }
 
+/// What nearly no slot has at any time is boxed: there may be very many slots.
+#[derive(Default)]
 struct Desk {
-    flight: Option<Landing>,
+    flight: Option<Box<Landing>>,
+    /// The number of the last flight. One with an older number no longer lands here.
+    last_flight: u64,
+    troubles: Option<Box<Troubles>>,
+}
+
+/// What has gone wrong with a slot's tokens so far.
+struct Troubles {
     hold: Option<Hold>,
     budget: Budget,
     /// The generations whose rejections were spent, and that nothing has vindicated yet; no more than can be spent.
     unsettled: VecDeque<u64>,
     /// The last token that was rejected, to know it again when the source returns the same one.
     rejected: Option<Token>,
-    /// The number of the last flight. One with an older number no longer lands here.
-    last_flight: u64,
 }
 
 /// What somebody who wants a token is told.
@@ -114,14 +121,7 @@ impl Slot {
             token: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
             owed: AtomicU64::new(0),
-            desk: Mutex::new(Desk {
-                flight: None,
-                hold: None,
-                budget: Budget::new(),
-                unsettled: VecDeque::new(),
-                rejected: None,
-                last_flight: 0,
-            }),
+            desk: Mutex::default(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Slot {
     ) -> Answer {
         let mut desk = self.desk();
         let (usable, reason) = match self.token() {
-            None if desk.rejected.is_some() => (None, Reason::Rejected),
+            None if desk.rejected().is_some() => (None, Reason::Rejected),
             None => (None, Reason::Missing),
             Some(token) => match freshness::judge(token.times(), now) {
                 Freshness::Fresh => return Answer::Have(token),
@@ -248,7 +248,7 @@ impl Slot {
             overdue: overdue.monotonic,
         };
         desk.last_flight += 1;
-        desk.flight = Some(landing.clone());
+        desk.flight = Some(Box::new(landing.clone()));
         self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
         let takeoff = Takeoff {
             slot: Arc::clone(self),
@@ -267,36 +267,36 @@ impl Slot {
         if generation == 0 || self.generation() != generation {
             return Rejection::Superseded;
         }
-        if !desk.budget.take(now) {
+        let troubles = desk.troubles();
+        if !troubles.budget.take(now) {
             return Rejection::Disbelieved;
         }
-        if desk.unsettled.len() >= usize::from(Budget::FULL) {
-            desk.unsettled.pop_front();
+        if troubles.unsettled.len() >= usize::from(Budget::FULL) {
+            troubles.unsettled.pop_front();
         }
-        desk.unsettled.push_back(generation);
+        troubles.unsettled.push_back(generation);
         self.in_service.store(0, Ordering::Release);
-        desk.rejected = self.token.swap(None).map(Token::from_parts);
+        troubles.rejected = self.token.swap(None).map(Token::from_parts);
         Rejection::Dropped
     }
 
     /// Whether a token that landed here must not be sent any more.
     pub(super) fn is_over(&self, token: &Token, now: Moment) -> bool {
-        if token.times().end.has_come(now) {
+        if token.times().end().has_come(now) {
             return true;
         }
         if self.generation() == token.generation() {
             return false;
         }
         let desk = self.desk();
-        let rejected = desk.rejected.as_ref().map_or(0, Token::generation);
+        let rejected = desk.rejected().map_or(0, Token::generation);
         token.generation() <= rejected.max(self.generation())
     }
 
     /// This token's rejection turned out well, for whoever it was: it costs nothing.
     pub(crate) fn vindicate(&self, generation: u64) {
-        let mut desk = self.desk();
-        if desk.settle(generation) {
-            desk.budget.give_back();
+        if let Some(troubles) = self.desk().settle(generation) {
+            troubles.budget.give_back();
         }
     }
 
@@ -315,9 +315,8 @@ impl Slot {
         let refused = self.owed.swap(0, Ordering::Relaxed);
         if refused != 0 {
             all.0.fetch_sub(1, Ordering::Relaxed);
-            let mut desk = self.desk();
-            if desk.settle(refused) {
-                desk.budget.give_back_by_acceptance(now);
+            if let Some(troubles) = self.desk().settle(refused) {
+                troubles.budget.give_back_by_acceptance(now);
             }
         }
     }
@@ -327,8 +326,7 @@ impl Slot {
         let mut desk = self.desk();
         desk.last_flight += 1;
         desk.flight = None;
-        desk.hold = None;
-        desk.rejected = None;
+        desk.forget_failures();
         self.quiet_until.store(0, Ordering::Relaxed);
         self.in_service.store(0, Ordering::Release);
         self.token.swap(None).is_some()
@@ -338,7 +336,7 @@ impl Slot {
     pub(super) fn is_worth_keeping(&self, now: Moment) -> bool {
         let desk = self.desk();
         let token = self.token.load();
-        let expired = |token: &TokenParts| token.times().end.has_come(now);
+        let expired = |token: &TokenParts| token.times().end().has_come(now);
         token.as_deref().is_some_and(|token| !expired(token))
             || desk.held(now).is_some()
             || desk.flight(now).is_some()
@@ -348,9 +346,12 @@ impl Slot {
         let desk = self.desk();
         Snapshot {
             token: self.token(),
-            last_error: desk.hold.as_ref().map(|hold| hold.last_error().clone()),
+            last_error: desk.hold().map(|hold| hold.last_error().clone()),
             held: desk.held(now).is_some(),
-            storm: desk.budget.is_spent(now),
+            storm: desk
+                .troubles
+                .as_ref()
+                .is_some_and(|troubles| troubles.budget.is_spent(now)),
         }
     }
 
@@ -377,19 +378,51 @@ impl Desk {
     fn flight(&self, now: Moment) -> Option<Landing> {
         let landing = self.flight.as_ref()?;
         let alive = landing.receiver.has_changed().is_ok() && now.monotonic < landing.overdue;
-        alive.then(|| landing.clone())
+        alive.then(|| Landing::clone(landing))
     }
 
-    /// Whether this generation's rejection was still unsettled; it no longer is.
-    fn settle(&mut self, generation: u64) -> bool {
-        let place = self.unsettled.iter().position(|one| *one == generation);
-        place
-            .and_then(|place| self.unsettled.remove(place))
-            .is_some()
+    fn troubles(&mut self) -> &mut Troubles {
+        self.troubles.get_or_insert_default()
+    }
+
+    /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.
+    fn settle(&mut self, generation: u64) -> Option<&mut Troubles> {
+        let troubles = self.troubles.as_deref_mut()?;
+        let mut unsettled = troubles.unsettled.iter();
+        let place = unsettled.position(|one| *one == generation)?;
+        troubles.unsettled.remove(place);
+        Some(troubles)
+    }
+
+    fn hold(&self) -> Option<&Hold> {
+        self.troubles.as_ref()?.hold.as_ref()
     }
 
     fn held(&self, now: Moment) -> Option<TokenError> {
-        self.hold.as_ref()?.error(now)
+        self.hold()?.error(now)
+    }
+
+    fn rejected(&self) -> Option<&Token> {
+        self.troubles.as_ref()?.rejected.as_ref()
+    }
+
+    /// All but how often a token was rejected.
+    fn forget_failures(&mut self) {
+        if let Some(troubles) = &mut self.troubles {
+            troubles.hold = None;
+            troubles.rejected = None;
+        }
+    }
+}
+
+impl Default for Troubles {
+    fn default() -> Self {
+        Self {
+            hold: None,
+            budget: Budget::new(),
+            unsettled: VecDeque::new(),
+            rejected: None,
+        }
     }
 }
 
@@ -457,7 +490,7 @@ impl Takeoff {
     pub(super) fn land(mut self, fetched: Fetched) -> Token {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();
-        let before = slot.token().or_else(|| desk.rejected.clone());
+        let before = slot.token().or_else(|| desk.rejected().cloned());
         let same_since = before
             .filter(|before| fetched.token.same_text(before))
             .map_or(fetched.generation, |before| before.stamp().same_since);
@@ -469,8 +502,7 @@ impl Takeoff {
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         if desk.last_flight == self.number {
             desk.flight = None;
-            desk.hold = None;
-            desk.rejected = None;
+            desk.forget_failures();
             slot.token.store(Some(token.clone().into_parts()));
             slot.in_service.store(fetched.generation, Ordering::Release);
             slot.quiet_until.store(0, Ordering::Relaxed);
@@ -493,9 +525,9 @@ impl Takeoff {
         if desk.last_flight == self.number {
             desk.flight = None;
             let mut quiet = quiet.monotonic;
-            if let Some(hold) = hold(desk.hold.as_ref()) {
+            if let Some(hold) = hold(desk.hold()) {
                 quiet = quiet.max(hold.until().monotonic);
-                desk.hold = Some(hold);
+                desk.troubles().hold = Some(hold);
             }
             slot.quiet_until.store(quiet, Ordering::Relaxed);
         }

@@ -133,8 +133,8 @@ impl Entry {
         Self {
             spec: slot.spec().clone(),
             state,
-            expires_in: times.map(|times| times.expiry.left(now)),
-            refresh_in: times.map(|times| times.refresh.left(now)),
+            expires_in: times.map(|times| times.expiry().left(now)),
+            refresh_in: times.map(|times| times.refresh().left(now)),
             generation: seen.token.map(|token| token.generation()),
             last_error: seen.last_error.or_else(|| source_held.cloned()),
         }
