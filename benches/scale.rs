@@ -4,6 +4,7 @@
 //! round by round, so that a machine whose speed drifts drifts for all of them. Rounds are short and many, so that most of
 //! them pass undisturbed on a machine that does other things too.
 //!
+//! `cargo bench --bench scale -- PART` measures one part: `hits`, `memory`, `bounds` or `threads`.
 //! `cargo bench --bench scale -- --once CONTENDER KEYS REQUESTS` runs one contender and nothing else, to count its
 //! instructions. Without `--bench`, as `cargo test` runs it, everything takes a short turn over few keys and nothing is
 //! claimed.
@@ -467,13 +468,27 @@ fn main() {
         return;
     }
     let extent = if claimed() { FULL } else { SHORT };
-    for &count in extent.keys {
-        hits(&extent, count);
+    let parts: Vec<_> = arguments
+        .iter()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|one| *one == part);
+    if wanted("hits") {
+        for &count in extent.keys {
+            hits(&extent, count);
+        }
     }
-    figure(
-        "bytes_per_entry_beyond_token",
-        bytes_per_entry(extent.entries_weighed),
-    );
-    bounds(extent.bound);
-    two_threads(&extent);
+    if wanted("memory") {
+        figure(
+            "bytes_per_entry_beyond_token",
+            bytes_per_entry(extent.entries_weighed),
+        );
+    }
+    if wanted("bounds") {
+        bounds(extent.bound);
+    }
+    if wanted("threads") {
+        two_threads(&extent);
+    }
 }
