@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -144,7 +144,7 @@ impl Entry {
 /// What is counted while the cache works.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hits: AtomicU64,
+    hits: Stripes,
     local_hits: Mutex<Vec<Weak<Apart>>>,
     pub(super) misses: AtomicU64,
     pub(super) fetches: AtomicU64,
@@ -162,7 +162,7 @@ pub(super) fn count(counter: &AtomicU64) {
 
 impl Counters {
     pub(super) fn hit(&self) {
-        count(&self.hits);
+        count(self.hits.of_this_thread());
     }
 
     /// All the hits, those that handles count for themselves too.
@@ -172,7 +172,7 @@ impl Counters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let theirs = local.iter().filter_map(Weak::upgrade);
-        self.hits.load(Relaxed) + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
+        self.hits.sum() + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
     }
 }
 
@@ -187,6 +187,29 @@ impl Counters {
 pub(crate) struct LocalHits {
     hits: Option<Arc<Apart>>,
     counters: Arc<Counters>,
+}
+
+/// One counter in several, so that threads seldom share a cache line.
+#[derive(Default)]
+struct Stripes([Apart; Self::COUNT]);
+
+impl Stripes {
+    const COUNT: usize = 8;
+
+    fn of_this_thread(&self) -> &AtomicU64 {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: usize = THREADS.fetch_add(1, Relaxed) % Stripes::COUNT;
+        }
+        // A thread that is ending has forgotten which is its own; any will do.
+        let mine = MINE.try_with(|mine| *mine).unwrap_or_default();
+        let [first, ..] = &self.0;
+        &self.0.get(mine).unwrap_or(first).0
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
+    }
 }
 
 /// On cache lines of its own.
@@ -226,7 +249,8 @@ impl Drop for LocalHits {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(hits) = self.hits.take() {
-            self.counters.hits.fetch_add(hits.0.load(Relaxed), Relaxed);
+            let stripe = self.counters.hits.of_this_thread();
+            stripe.fetch_add(hits.0.load(Relaxed), Relaxed);
         }
         all.retain(|hits| hits.strong_count() > 0);
     }
