@@ -54,11 +54,10 @@ impl NewToken {
                 "the token is empty or can't stand in a header: ask the provider for one of printable ASCII",
             ));
         }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(SCHEME.len() + text.len()));
-        bytes.extend_from_slice(SCHEME.as_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+        // As long as its memory, so boxing it leaves no copy behind.
+        let bytes = [SCHEME.as_bytes(), text.as_bytes()].concat();
         Ok(Self {
-            header: sensitive(bytes)?,
+            header: sensitive(bytes.into())?,
             further: Vec::new(),
             lifetime: None,
             refresh_in: None,
@@ -130,11 +129,20 @@ pub struct Token(Arc<TokenParts>);
 /// What a token is made of; shared by all its clones.
 pub(crate) struct TokenParts {
     header: HeaderValue,
-    further: Box<[(HeaderName, HeaderValue)]>,
+    further: Option<Box<Further>>,
     scopes: Option<Box<str>>,
     times: Times,
     stamp: Stamp,
     spec: TokenSpec,
+}
+
+/// The headers that go with a token; nearly none has any.
+struct Further(Vec<(HeaderName, HeaderValue)>);
+
+impl Further {
+    fn new(headers: Vec<(HeaderName, HeaderValue)>) -> Option<Box<Self>> {
+        (!headers.is_empty()).then(|| Box::new(Self(headers)))
+    }
 }
 
 /// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
@@ -239,7 +247,7 @@ impl TokenParts {
 
     /// The value for `Authorization`, unless there are further headers.
     pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
-        self.further.is_empty().then_some(&self.header)
+        self.further.is_none().then_some(&self.header)
     }
 }
 
@@ -247,7 +255,7 @@ impl Token {
     pub(crate) fn seal(new: NewToken, spec: TokenSpec, times: Times, stamp: Stamp) -> Self {
         Self(Arc::new(TokenParts {
             header: new.header,
-            further: new.further.into_boxed_slice(),
+            further: Further::new(new.further),
             scopes: new.scopes,
             times,
             stamp,
@@ -278,19 +286,20 @@ impl Token {
 
     /// A header value with memory of its own, so that two threads don't share a reference count.
     pub(crate) fn private_header(&self) -> HeaderValue {
-        let copy = Zeroizing::new(self.0.header.as_bytes().to_vec());
-        sensitive(copy).unwrap_or_else(|_| self.0.header.clone())
+        sensitive(self.0.header.as_bytes().into()).unwrap_or_else(|_| self.0.header.clone())
     }
 
     pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.0.further
+        self.0
+            .further
+            .as_ref()
+            .map_or(&[], |further| further.0.as_slice())
     }
 
     /// Bytes of memory that this token holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
         let further = self
-            .0
-            .further
+            .further_headers()
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len());
         size_of::<TokenParts>()
@@ -317,7 +326,7 @@ impl Token {
     /// Puts the token's headers on a request of one's own.
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.0.header.clone());
-        for (name, value) in &self.0.further {
+        for (name, value) in self.further_headers() {
             headers.insert(name, value.clone());
         }
     }
@@ -375,8 +384,8 @@ impl fmt::Debug for Token {
     }
 }
 
-fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Result<HeaderValue, TokenError> {
-    let mut value = HeaderValue::from_maybe_shared(wiped(bytes))
+fn sensitive(bytes: Box<[u8]>) -> Result<HeaderValue, TokenError> {
+    let mut value = HeaderValue::from_maybe_shared(wiped(Zeroizing::new(bytes)))
         .map_err(|_| TokenError::new(ErrorKind::Malformed, "the token can't stand in a header"))?;
     value.set_sensitive(true);
     Ok(value)
