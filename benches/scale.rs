@@ -108,7 +108,7 @@ impl Keys {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         // The upper half of the product is a number below the count.
-        (u128::from(self.state) * self.specs.len() as u128 >> 64) as usize
+        ((u128::from(self.state) * self.specs.len() as u128) >> 64) as usize
     }
 
     /// The same keys in specs of its own, visited in another order.
