@@ -41,6 +41,8 @@ pub struct Auth<S, R = Twice> {
     /// By route: what the last request on it was sent with.
     memos: Vec<Option<Memo>>,
     use_so_far: Use,
+    /// When it was last used.
+    seen: Moment,
 }
 
 /// How much a handle was used so far: the second request is worth a lane of its own.
@@ -85,11 +87,29 @@ impl Lane {
 struct Memo {
     slot: Arc<Slot>,
     generation: u64,
-    /// When it was last used.
-    seen: Moment,
     refresh: Moment,
     end: Moment,
     header: HeaderValue,
+}
+
+/// What a request can be sent with now.
+struct AtHand {
+    header: HeaderValue,
+    generation: u64,
+    /// The slot of the request's own spec, if it has one.
+    own: Option<Arc<Slot>>,
+}
+
+impl AtHand {
+    #[inline(always)]
+    fn new(header: HeaderValue, generation: u64) -> Self {
+        let own = None;
+        Self {
+            header,
+            generation,
+            own,
+        }
+    }
 }
 
 /// With which token a request was sent.
@@ -141,6 +161,7 @@ impl<S, R> Auth<S, R> {
             replay,
             memos: Vec::new(),
             use_so_far: Use::None,
+            seen: Moment::default(),
         }
     }
 
@@ -168,6 +189,7 @@ impl<S: Clone, R: Clone> Clone for Auth<S, R> {
             replay: self.replay.clone(),
             memos: Vec::new(),
             use_so_far: Use::None,
+            seen: Moment::default(),
         }
     }
 }
@@ -228,7 +250,7 @@ where
 impl<S, R: Replay> Auth<S, R> {
     /// Sends a request with the token it needs: at once if that is at hand, else when it is.
     #[inline(always)]
-    fn send<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, R>
+    fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
@@ -236,41 +258,19 @@ impl<S, R: Replay> Auth<S, R> {
         let Some(route) = self.lane.shared.routes.find_plain(&request.target()) else {
             return self.send_otherwise(request);
         };
-        if request.spec().is_some() {
-            return self.send_by_spec(request, route);
-        }
-        let Some((header, generation)) = self.at_hand(route) else {
+        let at_hand = match request.spec() {
+            None => self.at_hand(route),
+            Some(spec) => self.at_hand_by_spec(spec),
+        };
+        let Some(AtHand {
+            header,
+            generation,
+            own,
+        }) = at_hand
+        else {
             return self.send_otherwise(request);
         };
-        let sent = self.sent(route, generation, None);
-        self.send_with(request, header, sent)
-    }
-
-    /// The same for a request with a spec of its own.
-    #[inline(never)]
-    fn send_by_spec<Req>(&mut self, request: Req, route: u32) -> ResponseFuture<S, Req, R>
-    where
-        S: Service<Req> + Clone,
-        Req: Outgoing,
-    {
-        let Some((slot, header, generation)) = self.at_hand_by_spec(&request) else {
-            return self.send_otherwise(request);
-        };
-        let sent = self.sent(route, generation, Some(slot));
-        self.send_with(request, header, sent)
-    }
-
-    #[inline(always)]
-    fn send_with<Req>(
-        &mut self,
-        mut request: Req,
-        header: HeaderValue,
-        sent: Sent,
-    ) -> ResponseFuture<S, Req, R>
-    where
-        S: Service<Req> + Clone,
-        Req: Outgoing,
-    {
+        let sent = self.sent(route, generation, own);
         let spare = self.replay.keep(&self.inner, || request.twin());
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
@@ -281,24 +281,24 @@ impl<S, R: Replay> Auth<S, R> {
         ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
-    /// The header value for a route, if it can be sent now. No lock, no allocation.
+    /// The token of a route, if it can be sent now. No lock, no allocation.
     #[inline(always)]
-    fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
-        if let Some(Some(memo)) = self.memos.get_mut(route as usize)
+    fn at_hand(&mut self, route: u32) -> Option<AtHand> {
+        let now = self.now();
+        if let Some(Some(memo)) = self.memos.get(route as usize)
             && memo.slot.generation() == memo.generation
-            && memo.serves(self.lane.shared.cache.now_since(memo.seen))
+            && memo.serves(now)
             && let Some(hits) = &self.lane.hits
         {
             hits.hit();
-            return Some((memo.header.clone(), memo.generation));
+            return Some(AtHand::new(memo.header.clone(), memo.generation));
         }
-        self.take_in_hand(route)
+        self.take_in_hand(route, now)
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
     #[cold]
-    fn take_in_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
-        let now = self.lane.shared.cache.now();
+    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
         let token = shared.cache.without_waiting(slot, now)?;
@@ -307,12 +307,11 @@ impl<S, R: Replay> Auth<S, R> {
         }
         let generation = token.generation();
         if !self.count_hit() {
-            return Some((token.header_value().clone(), generation));
+            return Some(AtHand::new(token.header_value().clone(), generation));
         }
         let memo = Memo {
             slot: Arc::clone(slot),
             generation,
-            seen: now,
             refresh: token.times().refresh(),
             end: token.times().end(),
             header: token.private_header(),
@@ -322,19 +321,27 @@ impl<S, R: Replay> Auth<S, R> {
         if let Some(place) = self.memos.get_mut(route as usize) {
             *place = Some(memo);
         }
-        Some((header, generation))
+        Some(AtHand::new(header, generation))
     }
 
-    /// The slot of a request's own spec and its header value, if that can be sent now. A shard's read lock, no allocation.
-    fn at_hand_by_spec<Req: Outgoing>(
-        &mut self,
-        request: &Req,
-    ) -> Option<(Arc<Slot>, HeaderValue, u64)> {
-        let cache = &self.lane.shared.cache;
-        let slot = cache.known_slot(request.spec()?)?;
-        let (header, generation) = slot.header(cache.now())?;
+    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
+    #[inline(never)]
+    fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
+        let slot = self.lane.shared.cache.known_slot(spec)?;
+        let (header, generation) = slot.header(self.now())?;
         self.count_hit();
-        Some((slot, header, generation))
+        let own = Some(slot);
+        Some(AtHand {
+            header,
+            generation,
+            own,
+        })
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> Moment {
+        self.seen = self.lane.shared.cache.now_since(self.seen);
+        self.seen
     }
 
     /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
@@ -445,8 +452,7 @@ impl<S, R: Replay> Auth<S, R> {
 impl Memo {
     /// Fresh, or stale with nothing to be done about it just now.
     #[inline]
-    fn serves(&mut self, now: Moment) -> bool {
-        self.seen = now;
+    fn serves(&self, now: Moment) -> bool {
         !self.refresh.has_come(now) || (self.slot.is_quiet(now) && !self.end.has_come(now))
     }
 }
