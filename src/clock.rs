@@ -71,7 +71,25 @@ impl std::ops::Add<Duration> for Moment {
 
     /// Saturates: a lifetime of centuries ends at [`Moment::NEVER`], not in the past.
     fn add(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self + Nanos::from(duration)
+    }
+}
+
+/// A span as the moments count it; of centuries, as much as there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nanos(u64);
+
+impl From<Duration> for Nanos {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl std::ops::Add<Nanos> for Moment {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, Nanos(nanos): Nanos) -> Self {
         Self {
             monotonic: self.monotonic.saturating_add(nanos),
             wall: self.wall.saturating_add(nanos),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
 
@@ -162,14 +162,17 @@ impl fmt::Debug for Exposed {
 }
 
 /// Bytes whose memory is wiped when the last of their clones and slices is dropped.
-pub(crate) fn wiped(bytes: Zeroizing<Vec<u8>>) -> Bytes {
+pub(crate) fn wiped<B>(bytes: Zeroizing<B>) -> Bytes
+where
+    B: Zeroize + AsRef<[u8]> + Send + 'static,
+{
     Bytes::from_owner(Wiped(bytes))
 }
 
-struct Wiped(Zeroizing<Vec<u8>>);
+struct Wiped<B: Zeroize>(Zeroizing<B>);
 
-impl AsRef<[u8]> for Wiped {
+impl<B: Zeroize + AsRef<[u8]>> AsRef<[u8]> for Wiped<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        (*self.0).as_ref()
     }
 }

@@ -40,8 +40,18 @@ pub struct Auth<S, R = Twice> {
     replay: R,
     /// By route: what the last request on it was sent with.
     memos: Vec<Option<Memo>>,
-    /// Whether a request went through this handle already: the second one is worth a lane of its own.
-    used: bool,
+    use_so_far: Use,
+    /// When it was last used.
+    seen: Moment,
+}
+
+/// How much a handle was used so far: the second request is worth a lane of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    None,
+    Once,
+    /// The lane is this handle's alone, so it may count on it.
+    Settled,
 }
 
 /// What all services of a layer share.
@@ -77,11 +87,29 @@ impl Lane {
 struct Memo {
     slot: Arc<Slot>,
     generation: u64,
-    /// When it was last used.
-    seen: Moment,
     refresh: Moment,
     end: Moment,
     header: HeaderValue,
+}
+
+/// What a request can be sent with now.
+struct AtHand {
+    header: HeaderValue,
+    generation: u64,
+    /// The slot of the request's own spec, if it has one.
+    own: Option<Arc<Slot>>,
+}
+
+impl AtHand {
+    #[inline(always)]
+    fn new(header: HeaderValue, generation: u64) -> Self {
+        let own = None;
+        Self {
+            header,
+            generation,
+            own,
+        }
+    }
 }
 
 /// With which token a request was sent.
@@ -132,7 +160,8 @@ impl<S, R> Auth<S, R> {
             lane: Lane::new(shared, None),
             replay,
             memos: Vec::new(),
-            used: false,
+            use_so_far: Use::None,
+            seen: Moment::default(),
         }
     }
 
@@ -159,7 +188,8 @@ impl<S: Clone, R: Clone> Clone for Auth<S, R> {
             lane: Arc::clone(&self.lane),
             replay: self.replay.clone(),
             memos: Vec::new(),
-            used: false,
+            use_so_far: Use::None,
+            seen: Moment::default(),
         }
     }
 }
@@ -225,10 +255,22 @@ impl<S, R: Replay> Auth<S, R> {
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let Some((route, header, generation)) = self.at_hand(&request) else {
+        let Some(route) = self.lane.shared.routes.find_plain(&request.target()) else {
             return self.send_otherwise(request);
         };
-        let sent = self.sent(route, generation, None);
+        let at_hand = match request.spec() {
+            None => self.at_hand(route),
+            Some(spec) => self.at_hand_by_spec(spec),
+        };
+        let Some(AtHand {
+            header,
+            generation,
+            own,
+        }) = at_hand
+        else {
+            return self.send_otherwise(request);
+        };
+        let sent = self.sent(route, generation, own);
         let spare = self.replay.keep(&self.inner, || request.twin());
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
@@ -239,29 +281,24 @@ impl<S, R: Replay> Auth<S, R> {
         ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
-    /// The route of a request, and the header value for it, if that can be sent now. No lock, no allocation.
+    /// The token of a route, if it can be sent now. No lock, no allocation.
     #[inline(always)]
-    fn at_hand<Req: Outgoing>(&mut self, request: &Req) -> Option<(u32, HeaderValue, u64)> {
-        let route = self.lane.shared.routes.find_plain(&request.target())?;
-        if request.spec().is_some() {
-            return None;
-        }
-        if let Some(Some(memo)) = self.memos.get_mut(route as usize)
+    fn at_hand(&mut self, route: u32) -> Option<AtHand> {
+        let now = self.now();
+        if let Some(Some(memo)) = self.memos.get(route as usize)
             && memo.slot.generation() == memo.generation
-            && let Some(stale) = memo.serves(self.lane.shared.cache.now_since(memo.seen))
+            && let Some(stale) = memo.serves(now)
             && let Some(hits) = &self.lane.hits
         {
             hits.hit(stale);
-            return Some((route, memo.header.clone(), memo.generation));
+            return Some(AtHand::new(memo.header.clone(), memo.generation));
         }
-        let (header, generation) = self.take_in_hand(route)?;
-        Some((route, header, generation))
+        self.take_in_hand(route, now)
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
     #[cold]
-    fn take_in_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
-        let now = self.lane.shared.cache.now();
+    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
         let token = shared.cache.without_waiting(slot, now)?;
@@ -269,32 +306,69 @@ impl<S, R: Replay> Auth<S, R> {
             return None;
         }
         let generation = token.generation();
-        if !mem::replace(&mut self.used, true) {
-            shared.cache.count_hit(&token, now);
-            return Some((token.header_value().clone(), generation));
-        }
-        if self.lane.hits.is_none() || self.memos.is_empty() {
-            let hits = Some(shared.cache.local_hits());
-            self.lane = Lane::new(Arc::clone(&shared), hits);
-            self.memos
-                .resize_with(self.lane.shared.stops.len(), || None);
+        if !self.count_hit(token.is_stale(now)) {
+            return Some(AtHand::new(token.header_value().clone(), generation));
         }
         let memo = Memo {
             slot: Arc::clone(slot),
             generation,
-            seen: now,
-            refresh: token.times().refresh,
-            end: token.times().end,
+            refresh: token.times().refresh(),
+            end: token.times().end(),
             header: token.private_header(),
         };
         let header = memo.header.clone();
+        self.memos.resize_with(shared.stops.len(), || None);
         if let Some(place) = self.memos.get_mut(route as usize) {
             *place = Some(memo);
         }
-        if let Some(hits) = &self.lane.hits {
-            hits.hit(token.times().refresh.has_come(now));
+        Some(AtHand::new(header, generation))
+    }
+
+    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
+    #[inline(never)]
+    fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
+        let slot = self.lane.shared.cache.known_slot(spec)?;
+        let (header, generation, stale) = slot.header(self.now())?;
+        self.count_hit(stale);
+        let own = Some(slot);
+        Some(AtHand {
+            header,
+            generation,
+            own,
+        })
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> Moment {
+        self.seen = self.lane.shared.cache.now_since(self.seen);
+        self.seen
+    }
+
+    /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
+    #[inline]
+    fn count_hit(&mut self, stale: bool) -> bool {
+        if self.use_so_far == Use::Settled
+            && let Some(hits) = &self.lane.hits
+        {
+            hits.hit(stale);
+            return true;
         }
-        Some((header, generation))
+        self.settle_in(stale)
+    }
+
+    #[cold]
+    fn settle_in(&mut self, stale: bool) -> bool {
+        let shared = Arc::clone(&self.lane.shared);
+        if self.use_so_far == Use::None {
+            self.use_so_far = Use::Once;
+            shared.cache.count_hit(stale);
+            return false;
+        }
+        self.use_so_far = Use::Settled;
+        let hits = shared.cache.local_hits();
+        hits.hit(stale);
+        self.lane = Lane::new(shared, Some(hits));
+        true
     }
 
     /// The ways that are not the usual one.
@@ -321,7 +395,7 @@ impl<S, R: Replay> Auth<S, R> {
         let cache = &self.lane.shared.cache;
         let now = cache.now();
         if let Some(token) = cache.without_waiting(&slot, now) {
-            cache.count_hit(&token, now);
+            cache.count_hit(token.is_stale(now));
             let sent = self.sent(route, token.generation(), own);
             let spare = self.replay.keep(&self.inner, || request.twin());
             token.apply(request.headers_mut());
@@ -379,8 +453,7 @@ impl<S, R: Replay> Auth<S, R> {
 impl Memo {
     /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
     #[inline]
-    fn serves(&mut self, now: Moment) -> Option<bool> {
-        self.seen = now;
+    fn serves(&self, now: Moment) -> Option<bool> {
         if !self.refresh.has_come(now) {
             return Some(false);
         }
@@ -716,7 +789,7 @@ where
         let cache = &self.sent.lane.shared.cache;
         let now = cache.now();
         match &self.step {
-            Step::Ready(token) if token.times().end.has_come(now) => {}
+            Step::Ready(token) if token.times().end().has_come(now) => {}
             Step::Ready(_) | Step::Fetch(_) => return Ok(()),
         }
         let slot = self.sent.slot()?;

@@ -38,7 +38,7 @@ pub struct TokenSpec(Arc<Inner>);
 struct Inner {
     hash: u64,
     key: Box<[u8]>,
-    fault: Option<Box<str>>,
+    fault: Option<TokenError>,
 }
 
 /// The kinds of records in a key. Their order is the order in the key.
@@ -140,7 +140,7 @@ impl TokenSpec {
     /// The first thing that was put into it and can't be: the message says which, and what would do.
     pub fn check(&self) -> Result<(), TokenError> {
         match &self.0.fault {
-            Some(fault) => Err(TokenError::configuration(fault.to_string())),
+            Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
     }
@@ -198,7 +198,7 @@ impl Default for TokenSpec {
 }
 
 impl TokenSpec {
-    fn seal(key: Vec<u8>, fault: Option<Box<str>>) -> Self {
+    fn seal(key: Vec<u8>, fault: Option<TokenError>) -> Self {
         // Keyed anew for each process: tenants and scopes may come from strangers.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(Arc::new(Inner {
@@ -247,7 +247,7 @@ impl fmt::Debug for TokenSpec {
 /// A spec under construction: the records of the one it starts from, and those that are added.
 struct Draft<'a> {
     records: Vec<(u8, &'a [u8])>,
-    fault: Option<Box<str>>,
+    fault: Option<TokenError>,
 }
 
 impl<'a> Draft<'a> {
@@ -260,7 +260,7 @@ impl<'a> Draft<'a> {
 
     fn check(&mut self, fault: Option<String>) {
         if self.fault.is_none() {
-            self.fault = fault.map(String::into_boxed_str);
+            self.fault = fault.map(TokenError::configuration);
         }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::Moment,
+    clock::{Moment, Nanos},
     error::{ErrorKind, TokenError},
     secret::wiped,
     spec::TokenSpec,
@@ -54,11 +54,10 @@ impl NewToken {
                 "the token is empty or can't stand in a header: ask the provider for one of printable ASCII",
             ));
         }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(SCHEME.len() + text.len()));
-        bytes.extend_from_slice(SCHEME.as_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+        // As long as its memory, so boxing it leaves no copy behind.
+        let bytes = [SCHEME.as_bytes(), text.as_bytes()].concat();
         Ok(Self {
-            header: sensitive(bytes)?,
+            header: sensitive(bytes.into())?,
             further: Vec::new(),
             lifetime: None,
             refresh_in: None,
@@ -132,24 +131,66 @@ pub struct Token(Arc<TokenParts>);
 /// What a token is made of; shared by all its clones.
 pub(crate) struct TokenParts {
     header: HeaderValue,
-    further: Box<[(HeaderName, HeaderValue)]>,
+    further: Option<Box<Further>>,
     scopes: Option<Box<str>>,
     times: Times,
     stamp: Stamp,
     spec: TokenSpec,
 }
 
-/// A token's times, on the cache's clock.
+/// The headers that go with a token; nearly none has any.
+struct Further(Vec<(HeaderName, HeaderValue)>);
+
+impl Further {
+    fn new(headers: Vec<(HeaderName, HeaderValue)>) -> Option<Box<Self>> {
+        (!headers.is_empty()).then(|| Box::new(Self(headers)))
+    }
+}
+
+/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
+    obtained: Moment,
+    refresh: Nanos,
+    end: Nanos,
+    expiry: Nanos,
+}
+
+impl Times {
+    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
+    pub(crate) fn new(
+        obtained: Moment,
+        refresh: Duration,
+        end: Duration,
+        expiry: Duration,
+    ) -> Self {
+        Self {
+            obtained,
+            refresh: refresh.into(),
+            end: end.into(),
+            expiry: expiry.into(),
+        }
+    }
+
     /// Before it was asked for.
-    pub(crate) obtained: Moment,
+    pub(crate) fn obtained(&self) -> Moment {
+        self.obtained
+    }
+
     /// From here on it is stale: served, and refreshed behind the scenes.
-    pub(crate) refresh: Moment,
+    pub(crate) fn refresh(&self) -> Moment {
+        self.obtained + self.refresh
+    }
+
     /// From here on it is not sent any more: a margin before the provider's end.
-    pub(crate) end: Moment,
+    pub(crate) fn end(&self) -> Moment {
+        self.obtained + self.end
+    }
+
     /// The provider's end.
-    pub(crate) expiry: Moment,
+    pub(crate) fn expiry(&self) -> Moment {
+        self.obtained + self.expiry
+    }
 }
 
 /// What tells one token of a cache from another.
@@ -225,13 +266,22 @@ impl TokenParts {
     pub(crate) fn times(&self) -> &Times {
         &self.times
     }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.stamp.generation
+    }
+
+    /// The value for `Authorization`, unless there are further headers.
+    pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
+        self.further.is_none().then_some(&self.header)
+    }
 }
 
 impl Token {
     pub(crate) fn seal(new: NewToken, spec: TokenSpec, times: Times, stamp: Stamp) -> Self {
         Self(Arc::new(TokenParts {
             header: new.header,
-            further: new.further.into_boxed_slice(),
+            further: Further::new(new.further),
             scopes: new.scopes,
             times,
             stamp,
@@ -251,6 +301,11 @@ impl Token {
         &self.0.times
     }
 
+    /// Whether another is due.
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+        self.times().refresh().has_come(now)
+    }
+
     pub(crate) fn stamp(&self) -> Stamp {
         self.0.stamp
     }
@@ -262,19 +317,20 @@ impl Token {
 
     /// A header value with memory of its own, so that two threads don't share a reference count.
     pub(crate) fn private_header(&self) -> HeaderValue {
-        let copy = Zeroizing::new(self.0.header.as_bytes().to_vec());
-        sensitive(copy).unwrap_or_else(|_| self.0.header.clone())
+        sensitive(self.0.header.as_bytes().into()).unwrap_or_else(|_| self.0.header.clone())
     }
 
     pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.0.further
+        self.0
+            .further
+            .as_ref()
+            .map_or(&[], |further| further.0.as_slice())
     }
 
     /// Bytes of memory that this token holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
         let further = self
-            .0
-            .further
+            .further_headers()
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len());
         size_of::<TokenParts>()
@@ -301,7 +357,7 @@ impl Token {
     /// Puts the token's headers on a request of one's own.
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.0.header.clone());
-        for (name, value) in &self.0.further {
+        for (name, value) in self.further_headers() {
             headers.insert(name, value.clone());
         }
     }
@@ -326,7 +382,7 @@ impl Token {
     /// How long it lives by the provider's word, or by the cache's assumption.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.0.times.expiry.left(self.0.times.obtained)
+        self.0.times.expiry().left(self.0.times.obtained())
     }
 
     /// Where it came from.
@@ -344,19 +400,19 @@ impl Token {
     /// When it was asked for.
     #[must_use]
     pub fn obtained_at(&self) -> SystemTime {
-        self.0.times.obtained.system_time()
+        self.0.times.obtained().system_time()
     }
 
     /// When it is due for refresh.
     #[must_use]
     pub fn refresh_at(&self) -> SystemTime {
-        self.0.times.refresh.system_time()
+        self.0.times.refresh().system_time()
     }
 
     /// When it ends by the provider's word. The cache stops sending it a little earlier.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.0.times.expiry.system_time()
+        self.0.times.expiry().system_time()
     }
 }
 
@@ -371,8 +427,8 @@ impl fmt::Debug for Token {
     }
 }
 
-fn sensitive(bytes: Zeroizing<Vec<u8>>) -> Result<HeaderValue, TokenError> {
-    let mut value = HeaderValue::from_maybe_shared(wiped(bytes))
+fn sensitive(bytes: Box<[u8]>) -> Result<HeaderValue, TokenError> {
+    let mut value = HeaderValue::from_maybe_shared(wiped(Zeroizing::new(bytes)))
         .map_err(|_| TokenError::new(ErrorKind::Malformed, "the token can't stand in a header"))?;
     value.set_sensitive(true);
     Ok(value)

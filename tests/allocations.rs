@@ -99,6 +99,19 @@ fn a_hit_on_a_route_allocates_nothing() {
 }
 
 #[test]
+fn a_hit_by_a_requests_own_spec_allocates_nothing() {
+    let own = || {
+        let mut request = request();
+        request.extensions_mut().insert(spec());
+        request
+    };
+    let mut service = warm_layer().without_replay().layer(Nothing);
+    let ours = allocations(|| send(&mut service, own()));
+    let (made, made_with_spec) = (allocations(|| drop(request())), allocations(|| drop(own())));
+    assert_eq!(ours, with_a_header_set_by_hand() + made_with_spec - made);
+}
+
+#[test]
 fn a_hit_through_a_fresh_clone_allocates_nothing() {
     let service = warm_layer().without_replay().layer(Nothing);
     let ours = allocations(|| send(&mut service.clone(), request()));

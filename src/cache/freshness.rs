@@ -28,9 +28,9 @@ pub(crate) enum Freshness {
 }
 
 pub(crate) fn judge(times: &Times, now: Moment) -> Freshness {
-    if times.end.has_come(now) {
+    if times.end().has_come(now) {
         Freshness::Expired
-    } else if times.refresh.has_come(now) {
+    } else if times.refresh().has_come(now) {
         Freshness::Stale
     } else {
         Freshness::Fresh
@@ -49,12 +49,8 @@ pub(crate) fn plan(
     let refresh = refresh_in.unwrap_or(lifetime - lead);
     let earlier = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
     let rest = SHORTEST_REST.min(lifetime / 4);
-    Times {
-        obtained,
-        refresh: obtained + (refresh - earlier).max(rest).min(usable),
-        end: obtained + usable,
-        expiry: obtained + lifetime,
-    }
+    let refresh = (refresh - earlier).max(rest).min(usable);
+    Times::new(obtained, refresh, usable, lifetime)
 }
 
 #[cfg(test)]
@@ -74,7 +70,11 @@ mod tests {
             jitter,
         );
         let after = |moment: Moment| moment.left(START).as_secs_f64();
-        (after(times.refresh), after(times.end), after(times.expiry))
+        (
+            after(times.refresh()),
+            after(times.end()),
+            after(times.expiry()),
+        )
     }
 
     #[test]

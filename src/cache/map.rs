@@ -7,7 +7,7 @@
 use std::{
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,6 +22,8 @@ use crate::{clock::Moment, spec::TokenSpec};
 const SWEEP_SHARE: u64 = 8;
 /// or this much time goes by.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// What an entry weighs whose token is short, about.
+const LIGHT: u64 = 512;
 /// What quick_cache, the allocator and reference counts add to an entry.
 const OVERHEAD: usize = 128;
 
@@ -29,7 +31,6 @@ pub(super) struct SlotMap {
     cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     tally: Arc<Tally>,
     share: u64,
-    heaviest: u64,
 }
 
 /// What the map counts as entries come and go.
@@ -45,7 +46,6 @@ struct Tally {
 #[derive(Clone)]
 struct Shelf {
     slot: Arc<Slot>,
-    weight: u64,
     bytes: u64,
 }
 
@@ -61,22 +61,28 @@ impl SlotMap {
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
         let tally = Arc::new(Tally::default());
+        let by_weight = ByWeight {
+            share,
+            heaviest: Arc::default(),
+        };
+        let heaviest = Arc::clone(&by_weight.heaviest);
+        // It remembers half as many that are gone, which no weight counts: no more than could ever be there.
+        let entries = max_entries.min(usize::try_from(max_bytes / LIGHT).unwrap_or(usize::MAX));
         let mut options = OptionsBuilder::new();
         options
-            .estimated_items_capacity(max_entries)
+            .estimated_items_capacity(entries.max(1))
             .weight_capacity(capacity);
         let pinning = Pinning(Arc::clone(&tally));
         let cache = match options.build() {
-            Ok(options) => Cache::with_options(options, ByWeight, Default::default(), pinning),
+            Ok(options) => Cache::with_options(options, by_weight, Default::default(), pinning),
             // Both capacities were given, which is all that is asked for.
-            Err(_) => Cache::with(max_entries, capacity, ByWeight, Default::default(), pinning),
+            Err(_) => Cache::with(entries, capacity, by_weight, Default::default(), pinning),
         };
-        let heaviest = cache.shard_capacity().max(1);
+        heaviest.get_or_init(|| cache.shard_capacity().max(1));
         Self {
             cache,
             tally,
             share,
-            heaviest,
         }
     }
 
@@ -98,7 +104,7 @@ impl SlotMap {
         let made = self
             .cache
             .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let shelf = self.shelf(Arc::new(Slot::new(spec.clone())));
+                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone())));
                 self.tally.bytes.fetch_add(shelf.bytes, Ordering::Relaxed);
                 self.tally
                     .created_since_sweep
@@ -118,7 +124,7 @@ impl SlotMap {
         if !Arc::ptr_eq(&before.slot, slot) {
             return;
         }
-        let after = self.shelf(Arc::clone(slot));
+        let after = Self::shelf(Arc::clone(slot));
         let bytes = after.bytes;
         // Added first: a sum that went below zero in between would be seen as a huge one.
         self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -211,14 +217,9 @@ impl SlotMap {
         gone.into_inner()
     }
 
-    fn shelf(&self, slot: Arc<Slot>) -> Shelf {
+    fn shelf(slot: Arc<Slot>) -> Shelf {
         let bytes = (slot.weight() + OVERHEAD) as u64;
-        Shelf {
-            slot,
-            // Heavier than its shard, an entry would not be let in, and be fetched for ever.
-            weight: bytes.clamp(self.share.min(self.heaviest), self.heaviest),
-            bytes,
-        }
+        Shelf { slot, bytes }
     }
 }
 
@@ -239,17 +240,19 @@ impl Tally {
     }
 }
 
-struct ByWeight;
+#[derive(Clone)]
+struct ByWeight {
+    /// An entry's share of the bytes: it weighs no less.
+    share: u64,
+    /// What a shard holds; known once there are shards.
+    heaviest: Arc<OnceLock<u64>>,
+}
 
 impl Weighter<TokenSpec, Shelf> for ByWeight {
     fn weight(&self, _: &TokenSpec, shelf: &Shelf) -> u64 {
-        shelf.weight
-    }
-}
-
-impl Clone for ByWeight {
-    fn clone(&self) -> Self {
-        Self
+        // Heavier than its shard, an entry would not be let in, and be fetched for ever.
+        let heaviest = self.heaviest.get().copied().unwrap_or(u64::MAX);
+        shelf.bytes.clamp(self.share.min(heaviest), heaviest)
     }
 }
 

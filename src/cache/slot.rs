@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
@@ -42,9 +43,9 @@ const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 
 pub(crate) struct Slot {
     spec: TokenSpec,
+    token: ArcSwapOption<TokenParts>,
     /// The generation in service, zero for none: what a handle compares its own copy with.
     in_service: AtomicU64,
-    token: ArcSwapOption<TokenParts>,
     /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
     quiet_until: AtomicU64,
     /// The generation whose rejection no replay could follow, and that waits for the next token's first acceptance; or zero.
@@ -52,8 +53,17 @@ pub(crate) struct Slot {
     desk: Mutex<Desk>,
 }
 
+/// What nearly no slot has at any time is boxed: there may be very many slots.
+#[derive(Default)]
 struct Desk {
-    flight: Option<Landing>,
+    flight: Option<Box<Landing>>,
+    /// The number of the last flight. One with an older number no longer lands here.
+    last_flight: u64,
+    troubles: Option<Box<Troubles>>,
+}
+
+/// What has gone wrong with a slot's tokens so far.
+struct Troubles {
     hold: Option<Hold>,
     budget: Budget,
     /// Whether the last rejection was not believed.
@@ -64,8 +74,6 @@ struct Desk {
     rejected: Option<Token>,
     /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
     refused: u64,
-    /// The number of the last flight. One with an older number no longer lands here.
-    last_flight: u64,
 }
 
 /// What somebody who wants a token is told.
@@ -123,16 +131,7 @@ impl Slot {
             token: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
             owed: AtomicU64::new(0),
-            desk: Mutex::new(Desk {
-                flight: None,
-                hold: None,
-                budget: Budget::new(),
-                storm: false,
-                unsettled: VecDeque::new(),
-                rejected: None,
-                refused: 0,
-                last_flight: 0,
-            }),
+            desk: Mutex::default(),
         }
     }
 
@@ -160,12 +159,27 @@ impl Slot {
     /// A token that can be sent, if that takes nobody's attention. No lock, no allocation.
     pub(crate) fn usable(&self, now: Moment) -> Option<Token> {
         let token = self.token.load();
-        match freshness::judge(token.as_ref()?.times(), now) {
-            Freshness::Fresh => {}
-            Freshness::Stale if self.is_quiet(now) => {}
-            Freshness::Stale | Freshness::Expired => return None,
-        }
+        self.serves(token.as_ref()?, now)?;
         arc_swap::Guard::into_inner(token).map(Token::from_parts)
+    }
+
+    /// The header value of such a token, its generation and whether it is stale, if that header is all there is to it. The
+    /// token itself stays where it is, so nobody counts references to it.
+    pub(crate) fn header(&self, now: Moment) -> Option<(HeaderValue, u64, bool)> {
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        let header = token.only_header()?;
+        let stale = self.serves(token, now)?;
+        Some((header.clone(), token.generation(), stale))
+    }
+
+    /// Whether a token can be sent without anybody's attention; if so, whether it is stale.
+    fn serves(&self, token: &TokenParts, now: Moment) -> Option<bool> {
+        match freshness::judge(token.times(), now) {
+            Freshness::Fresh => Some(false),
+            Freshness::Stale => self.is_quiet(now).then_some(true),
+            Freshness::Expired => None,
+        }
     }
 
     /// A token, or what must be done for one. `source` is the error for which the whole source is left alone, if it is.
@@ -178,7 +192,7 @@ impl Slot {
     ) -> Answer {
         let mut desk = self.desk();
         let (usable, reason) = match self.token() {
-            None if desk.rejected.is_some() => (None, Reason::Rejected),
+            None if desk.rejected().is_some() => (None, Reason::Rejected),
             None => (None, Reason::Missing),
             Some(token) => match freshness::judge(token.times(), now) {
                 Freshness::Fresh => return Answer::Have(token),
@@ -243,7 +257,7 @@ impl Slot {
             overdue: overdue.monotonic,
         };
         desk.last_flight += 1;
-        desk.flight = Some(landing.clone());
+        desk.flight = Some(Box::new(landing.clone()));
         self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
         let takeoff = Takeoff {
             slot: Arc::clone(self),
@@ -261,38 +275,42 @@ impl Slot {
         if generation == 0 || self.generation() != generation {
             return Rejection::Superseded;
         }
-        if !desk.budget.take(now) {
-            let first = !std::mem::replace(&mut desk.storm, true);
+        let troubles = desk.troubles();
+        if !troubles.budget.take(now) {
+            let first = !std::mem::replace(&mut troubles.storm, true);
             return Rejection::Disbelieved { first };
         }
-        desk.storm = false;
-        if desk.unsettled.len() >= usize::from(Budget::FULL) {
-            desk.unsettled.pop_front();
+        troubles.storm = false;
+        if troubles.unsettled.len() >= usize::from(Budget::FULL) {
+            troubles.unsettled.pop_front();
         }
-        desk.unsettled.push_back(generation);
-        desk.refused = generation;
+        troubles.unsettled.push_back(generation);
+        troubles.refused = generation;
         self.in_service.store(0, Ordering::Release);
-        desk.rejected = self.token.swap(None).map(Token::from_parts);
+        troubles.rejected = self.token.swap(None).map(Token::from_parts);
         Rejection::Dropped
     }
 
     /// Whether a token that landed here must not be sent any more.
     pub(super) fn is_over(&self, token: &Token, now: Moment) -> bool {
-        if token.times().end.has_come(now) {
+        if token.times().end().has_come(now) {
             return true;
         }
         if self.generation() == token.generation() {
             return false;
         }
         let desk = self.desk();
-        token.generation() <= desk.refused.max(self.generation())
+        let refused = desk
+            .troubles
+            .as_ref()
+            .map_or(0, |troubles| troubles.refused);
+        token.generation() <= refused.max(self.generation())
     }
 
     /// This token's rejection turned out well, for whoever it was: it costs nothing.
     pub(crate) fn vindicate(&self, generation: u64) {
-        let mut desk = self.desk();
-        if desk.settle(generation) {
-            desk.budget.give_back();
+        if let Some(troubles) = self.desk().settle(generation) {
+            troubles.budget.give_back();
         }
     }
 
@@ -311,9 +329,8 @@ impl Slot {
         let refused = self.owed.swap(0, Ordering::Relaxed);
         if refused != 0 {
             all.0.fetch_sub(1, Ordering::Relaxed);
-            let mut desk = self.desk();
-            if desk.settle(refused) {
-                desk.budget.give_back_by_acceptance(now);
+            if let Some(troubles) = self.desk().settle(refused) {
+                troubles.budget.give_back_by_acceptance(now);
             }
         }
     }
@@ -323,8 +340,7 @@ impl Slot {
         let mut desk = self.desk();
         desk.last_flight += 1;
         desk.flight = None;
-        desk.hold = None;
-        desk.rejected = None;
+        desk.forget_failures();
         self.quiet_until.store(0, Ordering::Relaxed);
         self.in_service.store(0, Ordering::Release);
         self.token.swap(None).is_some()
@@ -334,7 +350,7 @@ impl Slot {
     pub(super) fn is_worth_keeping(&self, now: Moment) -> bool {
         let desk = self.desk();
         let token = self.token.load();
-        let expired = |token: &TokenParts| token.times().end.has_come(now);
+        let expired = |token: &TokenParts| token.times().end().has_come(now);
         token.as_deref().is_some_and(|token| !expired(token))
             || desk.held(now).is_some()
             || desk.flight(now).is_some()
@@ -344,9 +360,12 @@ impl Slot {
         let desk = self.desk();
         Snapshot {
             token: self.token(),
-            last_error: desk.hold.as_ref().map(|hold| hold.last_error().clone()),
+            last_error: desk.hold().map(|hold| hold.last_error().clone()),
             held: desk.held(now).is_some(),
-            storm: desk.budget.is_spent(now),
+            storm: desk
+                .troubles
+                .as_ref()
+                .is_some_and(|troubles| troubles.budget.is_spent(now)),
         }
     }
 
@@ -373,19 +392,53 @@ impl Desk {
     fn flight(&self, now: Moment) -> Option<Landing> {
         let landing = self.flight.as_ref()?;
         let alive = landing.receiver.has_changed().is_ok() && now.monotonic < landing.overdue;
-        alive.then(|| landing.clone())
+        alive.then(|| Landing::clone(landing))
     }
 
-    /// Whether this generation's rejection was still unsettled; it no longer is.
-    fn settle(&mut self, generation: u64) -> bool {
-        let place = self.unsettled.iter().position(|one| *one == generation);
-        place
-            .and_then(|place| self.unsettled.remove(place))
-            .is_some()
+    fn troubles(&mut self) -> &mut Troubles {
+        self.troubles.get_or_insert_default()
+    }
+
+    /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.
+    fn settle(&mut self, generation: u64) -> Option<&mut Troubles> {
+        let troubles = self.troubles.as_deref_mut()?;
+        let mut unsettled = troubles.unsettled.iter();
+        let place = unsettled.position(|one| *one == generation)?;
+        troubles.unsettled.remove(place);
+        Some(troubles)
+    }
+
+    fn hold(&self) -> Option<&Hold> {
+        self.troubles.as_ref()?.hold.as_ref()
     }
 
     fn held(&self, now: Moment) -> Option<TokenError> {
-        self.hold.as_ref()?.error(now)
+        self.hold()?.error(now)
+    }
+
+    fn rejected(&self) -> Option<&Token> {
+        self.troubles.as_ref()?.rejected.as_ref()
+    }
+
+    /// All but how often a token was rejected.
+    fn forget_failures(&mut self) {
+        if let Some(troubles) = &mut self.troubles {
+            troubles.hold = None;
+            troubles.rejected = None;
+        }
+    }
+}
+
+impl Default for Troubles {
+    fn default() -> Self {
+        Self {
+            hold: None,
+            budget: Budget::new(),
+            storm: false,
+            refused: 0,
+            unsettled: VecDeque::new(),
+            rejected: None,
+        }
     }
 }
 
@@ -453,7 +506,7 @@ impl Takeoff {
     pub(super) fn land(self, fetched: Fetched, before: impl FnOnce(&Arc<Slot>, &Token)) -> Token {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();
-        let last = slot.token().or_else(|| desk.rejected.clone());
+        let last = slot.token().or_else(|| desk.rejected().cloned());
         let same_since = last
             .filter(|last| fetched.token.same_text(last))
             .map_or(fetched.generation, |last| last.stamp().same_since);
@@ -466,8 +519,7 @@ impl Takeoff {
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         if desk.last_flight == self.number {
             desk.flight = None;
-            desk.hold = None;
-            desk.rejected = None;
+            desk.forget_failures();
             slot.token.store(Some(token.clone().into_parts()));
             slot.in_service.store(fetched.generation, Ordering::Release);
             slot.quiet_until.store(0, Ordering::Relaxed);
@@ -492,9 +544,9 @@ impl Takeoff {
         if desk.last_flight == self.number {
             desk.flight = None;
             let mut quiet = quiet.monotonic;
-            if let Some(hold) = hold(desk.hold.as_ref()) {
+            if let Some(hold) = hold(desk.hold()) {
                 quiet = quiet.max(hold.until().monotonic);
-                desk.hold = Some(hold);
+                desk.troubles().hold = Some(hold);
             }
             slot.quiet_until.store(quiet, Ordering::Relaxed);
         }

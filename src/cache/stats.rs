@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -140,8 +140,8 @@ impl Entry {
         Self {
             spec: slot.spec().clone(),
             state,
-            expires_in: times.map(|times| times.expiry.left(now)),
-            refresh_in: times.map(|times| times.refresh.left(now)),
+            expires_in: times.map(|times| times.expiry().left(now)),
+            refresh_in: times.map(|times| times.refresh().left(now)),
             generation: seen.token.as_ref().map(Token::generation),
             origin: seen.token.as_ref().map(Token::origin),
             last_error: seen.last_error.or_else(|| source_held.cloned()),
@@ -152,7 +152,7 @@ impl Entry {
 /// What is counted while the cache works.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hits: AtomicU64,
+    hits: Stripes,
     local_hits: Mutex<Vec<Weak<Apart>>>,
     /// Those of all hits that were served a stale token, while another was on its way.
     pub(super) stale_hits: AtomicU64,
@@ -175,7 +175,7 @@ impl Counters {
         if stale {
             count(&self.stale_hits);
         }
-        count(&self.hits);
+        count(self.hits.of_this_thread());
     }
 
     /// All the hits, those that handles count for themselves too.
@@ -185,7 +185,7 @@ impl Counters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let theirs = local.iter().filter_map(Weak::upgrade);
-        self.hits.load(Relaxed) + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
+        self.hits.sum() + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
     }
 }
 
@@ -200,6 +200,29 @@ impl Counters {
 pub(crate) struct LocalHits {
     hits: Option<Arc<Apart>>,
     counters: Arc<Counters>,
+}
+
+/// One counter in several, so that threads seldom share a cache line.
+#[derive(Default)]
+struct Stripes([Apart; Self::COUNT]);
+
+impl Stripes {
+    const COUNT: usize = 8;
+
+    fn of_this_thread(&self) -> &AtomicU64 {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: usize = THREADS.fetch_add(1, Relaxed) % Stripes::COUNT;
+        }
+        // A thread that is ending has forgotten which is its own; any will do.
+        let mine = MINE.try_with(|mine| *mine).unwrap_or_default();
+        let [first, ..] = &self.0;
+        &self.0.get(mine).unwrap_or(first).0
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
+    }
 }
 
 /// On cache lines of its own.
@@ -242,7 +265,8 @@ impl Drop for LocalHits {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(hits) = self.hits.take() {
-            self.counters.hits.fetch_add(hits.0.load(Relaxed), Relaxed);
+            let stripe = self.counters.hits.of_this_thread();
+            stripe.fetch_add(hits.0.load(Relaxed), Relaxed);
         }
         all.retain(|hits| hits.strong_count() > 0);
     }

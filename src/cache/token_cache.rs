@@ -77,7 +77,7 @@ impl TokenCache {
             None => self.slot(spec)?,
         };
         if let Some(token) = self.without_waiting(&slot, now) {
-            self.count_hit(&token, now);
+            self.count_hit(token.is_stale(now));
             return Ok(token);
         }
         flight::wait_as_a_miss(&self.0, &slot).await
@@ -118,7 +118,7 @@ impl TokenCache {
     #[must_use]
     pub fn peek(&self, spec: &TokenSpec) -> Option<Token> {
         let token = self.0.works.map.peek(spec)?.token()?;
-        (!token.times().end.has_come(self.now())).then_some(token)
+        (!token.times().end().has_come(self.now())).then_some(token)
     }
 
     /// Takes exactly this token out of service, because a server refused it. The next [`get`](Self::get) fetches another.
@@ -261,6 +261,12 @@ impl TokenCache {
         self.0.works.settings.clock.now_since(last)
     }
 
+    /// The spec's slot, if there is one.
+    pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
+        spec.check().ok()?;
+        self.0.works.map.get(spec)
+    }
+
     /// The spec's slot, made if there is none.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
@@ -276,7 +282,7 @@ impl TokenCache {
     pub(crate) fn waiting(&self, slot: Arc<Slot>, at_hand: Option<&Token>) -> Waiting {
         let core = Arc::clone(&self.0);
         if let Some(token) = at_hand {
-            self.count_hit(token, self.now());
+            self.count_hit(token.is_stale(self.now()));
             return Box::pin(async move { flight::wait(&core, &slot).await });
         }
         Box::pin(async move { flight::wait_as_a_miss(&core, &slot).await })
@@ -309,8 +315,7 @@ impl TokenCache {
         self.0.works.settings.telemetry.tell(event);
     }
 
-    pub(crate) fn count_hit(&self, token: &Token, now: Moment) {
-        let stale = token.times().refresh.has_come(now);
+    pub(crate) fn count_hit(&self, stale: bool) {
         self.0.works.counters.hit(stale);
     }
 

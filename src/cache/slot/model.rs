@@ -602,7 +602,10 @@ impl World {
     /// Whatever anybody gets can be sent.
     fn served(&self, token: &Token) {
         let generation = token.generation();
-        assert!(!token.times().end.has_come(self.now), "served when expired");
+        assert!(
+            !token.times().end().has_come(self.now),
+            "served when expired"
+        );
         assert!(
             generation > self.account.rejected,
             "served {generation} when rejected"
@@ -630,8 +633,8 @@ impl World {
         account.held_until = START;
         account.service = Some(Served {
             generation,
-            refresh: times.refresh,
-            end: times.end,
+            refresh: times.refresh(),
+            end: times.end(),
         });
     }
 
@@ -786,12 +789,7 @@ impl Waiter {
 fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
     Fetched {
         token: NewToken::bearer(&format!("text-{text}")).unwrap(),
-        times: Times {
-            obtained: now,
-            refresh: now + AGE,
-            end: now + AGE * 2,
-            expiry: now + AGE * 2,
-        },
+        times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
     }
 }
