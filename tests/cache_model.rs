@@ -99,7 +99,14 @@ fn what() -> impl Strategy<Value = What> {
         ErrorKind::Timeout,
         ErrorKind::Network,
     ]);
-    let asked = prop::sample::select(vec![secs(1), secs(2), secs(3), secs(30), HOUR * 2]);
+    let asked = prop::sample::select(vec![
+        Duration::ZERO,
+        secs(1),
+        secs(2),
+        secs(3),
+        secs(30),
+        HOUR * 2,
+    ]);
     prop_oneof![
         6 => lifetime().prop_map(|lifetime| What::Token(Some(lifetime))),
         1 => Just(What::Token(None)),
@@ -153,7 +160,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn config() -> Config {
     let usual = Config::default();
     Config {
-        cases: env::var("PROPTEST_CASES").map_or(1_500, |_| usual.cases),
+        cases: env::var("PROPTEST_CASES").map_or(1_000, |_| usual.cases),
         failure_persistence: None,
         ..usual
     }
@@ -514,8 +521,8 @@ struct Held {
 }
 
 impl Held {
-    /// Each failure doubles the wait from a second to a minute, less up to a half; or what the server asks for, up to an
-    /// hour, and up to a tenth more. What fails during a wait does not double it.
+    /// Each failure doubles the wait from a second to a minute, less up to a half; or what the server asks for, from a second
+    /// to an hour, and up to a tenth more. What fails during a wait does not double it.
     fn after(
         before: Option<&Self>,
         kind: ErrorKind,
@@ -532,7 +539,7 @@ impl Held {
         let doubled = |failures: u32| secs(1 << (failures.clamp(1, 7) - 1)).min(secs(60));
         let (mut least, mut most) = match asked {
             Some(asked) => {
-                let asked = asked.min(HOUR);
+                let asked = asked.clamp(secs(1), HOUR);
                 let more = (asked + asked.min(secs(60)) / 10).min(HOUR);
                 (now.0 + asked, now.1 + more)
             }
@@ -901,9 +908,10 @@ fn pause_before_another(
     attempt: u32,
 ) -> Option<Duration> {
     use ErrorKind::{Network, Throttled, Timeout, Unavailable};
+    let own = millis(100) * attempt;
     let pause = match (kind, asked) {
-        (Throttled | Timeout | Unavailable | Network, Some(asked)) => asked,
-        (Unavailable | Network, None) => millis(100) * attempt,
+        (Throttled | Timeout | Unavailable | Network, Some(asked)) => asked.max(own),
+        (Unavailable | Network, None) => own,
         _ => return None,
     };
     (attempt < 3 && pause <= secs(2)).then_some(pause)
