@@ -751,7 +751,8 @@ impl Account {
             source => *source = None,
         }
         let state = &mut self.keys[key];
-        state.given.insert(text.to_owned(), service.end);
+        let end = state.given.entry(text.to_owned()).or_insert(service.end);
+        *end = service.end.max(*end);
         if !flight.orphan {
             state.hold = None;
             state.paused_until = None;
