@@ -20,8 +20,9 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// The hold after one more failure. Several that come in during the same hold count once. `jitter` is from 0 to 1: it shortens a wait of our own choosing by up to a
-    /// half, and lengthens one that the server asked for by up to a tenth.
+    /// The hold after one more failure. Several that come in during the same hold count once. `jitter` is from 0 to 1:
+    /// it shortens a wait of our own choosing by up to a half, and lengthens one that the server asked for by up to a
+    /// tenth.
     pub(crate) fn after(
         previous: Option<&Self>,
         error: TokenError,
@@ -35,7 +36,8 @@ impl Hold {
         };
         let wait = match error.retry_after() {
             Some(asked) => {
-                let asked = asked.min(LONGEST_RETRY_AFTER);
+                // A provider that asks for no wait and fails again would be asked without end.
+                let asked = asked.clamp(FIRST, LONGEST_RETRY_AFTER);
                 (asked + asked.min(LONGEST).mul_f64(jitter / 10.0)).min(LONGEST_RETRY_AFTER)
             }
             None => {
@@ -97,9 +99,10 @@ pub(crate) fn next_attempt(error: &TokenError, attempt: u32) -> Option<Duration>
     if attempt >= ATTEMPTS || !again || !error.is_retryable() {
         return None;
     }
+    let own = Duration::from_millis(100) * 2u32.pow(attempt - 1);
     match error.retry_after() {
-        Some(asked) => (asked <= PATIENCE).then_some(asked),
-        None => Some(Duration::from_millis(100) * 2u32.pow(attempt - 1)),
+        Some(asked) => (asked <= PATIENCE).then_some(asked.max(own)),
+        None => Some(own),
     }
 }
 
@@ -222,6 +225,14 @@ mod tests {
             let hold = Hold::after(None, fault().with_retry_after(endless), START, 1.0);
             assert_eq!(hold.until().left(START), Duration::from_secs(3600));
         }
+    }
+
+    #[test]
+    fn a_retry_after_of_nothing_is_still_a_wait() {
+        let asked = fault().with_retry_after(Duration::ZERO);
+        let hold = Hold::after(None, asked.clone(), START, 0.0);
+        assert_eq!(hold.until().left(START), Duration::from_secs(1));
+        assert_eq!(next_attempt(&asked, 1), Some(Duration::from_millis(100)));
     }
 
     #[test]

@@ -262,7 +262,8 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
             };
             let generation = token.generation();
             assert!(generation > known, "{generation} after {known} was refused");
-            if (turn + seed) % 3 == 0 && slot.reject(generation, now) == Rejection::Dropped {
+            if (turn + seed).is_multiple_of(3) && slot.reject(generation, now) == Rejection::Dropped
+            {
                 refused.fetch_max(generation, SeqCst);
                 slot.vindicate(generation);
             }
