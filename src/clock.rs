@@ -52,6 +52,14 @@ impl Moment {
         Duration::from_nanos(monotonic.min(wall))
     }
 
+    pub(crate) fn earlier_by(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            monotonic: self.monotonic.saturating_sub(nanos),
+            wall: self.wall.saturating_sub(nanos),
+        }
+    }
+
     pub(crate) fn later_of(self, other: Self) -> Self {
         Self {
             monotonic: self.monotonic.max(other.monotonic),

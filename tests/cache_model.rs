@@ -210,6 +210,8 @@ impl Play {
         let account = Arc::new(Mutex::new(Account::new(cap)));
         let cache = TokenCache::builder(Provider(Arc::clone(&account)))
             .with_clock(Clock::tokio())
+            // What is forgotten on purpose is no part of the contract.
+            .with_idle_time(Duration::MAX)
             .with_max_flights(cap)
             .build();
         Self {

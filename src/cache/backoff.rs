@@ -156,6 +156,12 @@ impl Budget {
         }
     }
 
+    pub(crate) fn is_full(&self, now: Moment) -> bool {
+        let mut then = *self;
+        then.refill(now);
+        then.left == Self::FULL
+    }
+
     pub(crate) fn is_spent(&self, now: Moment) -> bool {
         let mut then = *self;
         then.refill(now);

@@ -309,7 +309,9 @@ fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
             .settings
             .telemetry
             .tell(&TokenEvent::Fetched { token, elapsed });
-        works.map.sweep_if_due(works.now());
+        works
+            .map
+            .sweep_if_due(works.now(), works.settings.idle_time);
         works.publish_metrics();
     });
 }

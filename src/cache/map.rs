@@ -18,10 +18,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use super::slot::Slot;
 use crate::{clock::Moment, spec::TokenSpec};
 
-/// Between two sweeps for what has expired, at least this share of the entries comes in,
+/// Between two sweeps for what has expired, at least this share of the entries comes in.
 const SWEEP_SHARE: u64 = 8;
-/// or this much time goes by.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// What an entry weighs whose token is short, about.
 const LIGHT: u64 = 512;
 /// What quick_cache, the allocator and reference counts add to an entry.
@@ -183,23 +181,21 @@ impl SlotMap {
         }
     }
 
-    /// What nobody asks for any more gives its memory back: seen to whenever a fetch has ended, once in a while.
-    pub(super) fn sweep_if_due(&self, now: Moment) {
+    /// What has been over for so long, and nobody asks for, gives its memory back: seen to whenever a fetch has ended.
+    pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
         let due = self.tally.next_sweep.load(Ordering::Relaxed);
-        let next = (now + SWEEP_INTERVAL).monotonic;
-        let swap = |then| {
-            let next_sweep = &self.tally.next_sweep;
-            next_sweep.compare_exchange(due, then, Ordering::Relaxed, Ordering::Relaxed)
-        };
+        let next = (now + idle).monotonic;
+        let next_sweep = &self.tally.next_sweep;
+        let swap = || next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
         // The first time there is nothing to sweep yet; of several at once, one sweeps.
-        if now.monotonic >= due && swap(next).is_ok() && due != 0 {
-            self.sweep(now);
+        if now.monotonic >= due && swap().is_ok() && due != 0 {
+            self.sweep(now.earlier_by(idle));
         }
     }
 
-    fn sweep(&self, now: Moment) {
+    fn sweep(&self, over_by: Moment) {
         self.tally.created_since_sweep.store(0, Ordering::Relaxed);
-        let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(now));
+        let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(over_by));
         self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
     }
 

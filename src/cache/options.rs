@@ -35,6 +35,7 @@ pub(super) struct Settings {
     pub(super) max_flights: usize,
     pub(super) fetch_timeout: Duration,
     pub(super) assumed_lifetime: Duration,
+    pub(super) idle_time: Duration,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
 }
@@ -47,6 +48,7 @@ impl Default for Settings {
             max_flights: 32,
             fetch_timeout: Duration::from_secs(10),
             assumed_lifetime: Duration::from_secs(5 * 60),
+            idle_time: Duration::from_secs(60),
             clock: Clock::system(),
             telemetry: Telemetry::default(),
         }
@@ -88,6 +90,12 @@ impl CacheBuilder {
     /// How long a token lives whose provider does not say. Default: 5 minutes.
     pub fn with_assumed_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.assumed_lifetime = lifetime;
+        self
+    }
+
+    /// How long after its end a token that nobody asks for keeps its memory, at least. Default: 1 minute.
+    pub fn with_idle_time(mut self, time: Duration) -> Self {
+        self.settings.idle_time = time;
         self
     }
 

@@ -354,6 +354,8 @@ impl Slot {
         token.as_deref().is_some_and(|token| !expired(token))
             || desk.held(now).is_some()
             || desk.flight(now).is_some()
+            // Who was refused lately does not start anew.
+            || desk.troubles.as_ref().is_some_and(|troubles| !troubles.budget.is_full(now))
     }
 
     pub(super) fn snapshot(&self, now: Moment) -> Snapshot {
