@@ -1,0 +1,154 @@
+//! The AWS SDK's identity cache and bearer scheme, called as its orchestrator calls them.
+
+use std::{hint::black_box, sync::Arc, time::SystemTime};
+
+use ::aws_smithy_runtime::client::{
+    auth::http::BearerAuthScheme, identity::IdentityCache,
+    orchestrator::endpoints::StaticUriEndpointResolver, retries::strategy::NeverRetryStrategy,
+};
+use aws_smithy_async::{rt::sleep::TokioSleep, time::SystemTimeSource};
+use aws_smithy_runtime_api::client::{
+    auth::{
+        AuthScheme, AuthSchemeEndpointConfig, http::HTTP_BEARER_AUTH_SCHEME_ID,
+        static_resolver::StaticAuthSchemeOptionResolver,
+    },
+    identity::{
+        Identity, IdentityFuture, ResolveCachedIdentity, ResolveIdentity, SharedIdentityCache,
+        http::Token,
+    },
+    orchestrator::HttpRequest,
+    runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
+};
+use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
+
+use crate::{
+    behaviour::{A, B},
+    contender::{Batches, BoxError, Caller, Contender, drive, request},
+    mint::Mint,
+    services::Requests,
+};
+
+pub async fn identity_cache() -> Contender {
+    let warm = components(&IdentityCache::lazy().build(), Mint::new(), A);
+    authorize(&mut plain(), &warm).await.unwrap();
+    Contender {
+        package: "aws-smithy-runtime",
+        what: "`IdentityCache::lazy`, `BearerAuthScheme`",
+        without: batches(None),
+        with: batches(Some(warm)),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let cache = IdentityCache::lazy().build();
+                let a = components(&cache, Arc::clone(&mint), A);
+                let b = components(&cache, Arc::clone(&mint), B);
+                let caller: Caller = Arc::new(move |scope| {
+                    let components = if scope == A { a.clone() } else { b.clone() };
+                    let mint = Arc::clone(&mint);
+                    Box::pin(async move {
+                        let mut request = plain();
+                        authorize(&mut request, &components).await?;
+                        Ok(mint.judge_value(request.headers().get("authorization")))
+                    })
+                });
+                caller
+            })
+        })),
+        reacts: false,
+        scopes: true,
+        note: "without the rest of its orchestrator; a resolver for each scope, in one cache; does not look at the answers",
+    }
+}
+
+/// Batches of requests that are authorized with the components, or not at all.
+fn batches(components: Option<RuntimeComponents>) -> Batches {
+    Box::new(move || {
+        let components = components.clone();
+        Box::new(move |requests, count| {
+            drive(async {
+                for _ in 0..count {
+                    let mut request = black_box(next(requests));
+                    if let Some(components) = &components {
+                        authorize(&mut request, components).await.unwrap();
+                    }
+                    black_box(request);
+                }
+            });
+        })
+    })
+}
+
+fn next(requests: &Requests) -> HttpRequest {
+    let request = requests.next().map(|_| SdkBody::from("{}"));
+    HttpRequest::try_from(request).unwrap()
+}
+
+fn plain() -> HttpRequest {
+    HttpRequest::try_from(request().map(|_| SdkBody::empty())).unwrap()
+}
+
+/// The orchestrator's steps between the choice of a scheme and the sending.
+async fn authorize(
+    request: &mut HttpRequest,
+    components: &RuntimeComponents,
+) -> Result<(), BoxError> {
+    let config = ConfigBag::base();
+    let scheme = components
+        .auth_scheme(HTTP_BEARER_AUTH_SCHEME_ID)
+        .ok_or("no scheme")?;
+    let resolver = scheme
+        .identity_resolver(components)
+        .ok_or("no identity resolver")?;
+    let identity = components
+        .identity_cache()
+        .resolve_cached_identity(resolver, components, &config)
+        .await?;
+    scheme.signer().sign_http_request(
+        request,
+        &identity,
+        AuthSchemeEndpointConfig::empty(),
+        components,
+        &config,
+    )
+}
+
+fn components(
+    cache: &SharedIdentityCache,
+    mint: Arc<Mint>,
+    scope: &'static str,
+) -> RuntimeComponents {
+    let options = StaticAuthSchemeOptionResolver::new(vec![HTTP_BEARER_AUTH_SCHEME_ID]);
+    RuntimeComponentsBuilder::new("peers")
+        .with_auth_scheme_option_resolver(Some(options))
+        .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(80)))
+        .with_auth_scheme(BearerAuthScheme::new())
+        .with_identity_cache(Some(cache.clone()))
+        .with_identity_resolver(HTTP_BEARER_AUTH_SCHEME_ID, FromMint { mint, scope })
+        .with_retry_strategy(Some(NeverRetryStrategy::new()))
+        .with_time_source(Some(SystemTimeSource::new()))
+        .with_sleep_impl(Some(TokioSleep::new()))
+        .build()
+        .unwrap()
+}
+
+#[derive(Debug)]
+struct FromMint {
+    mint: Arc<Mint>,
+    scope: &'static str,
+}
+
+impl ResolveIdentity for FromMint {
+    fn resolve_identity<'a>(
+        &'a self,
+        _: &'a RuntimeComponents,
+        _: &'a ConfigBag,
+    ) -> IdentityFuture<'a> {
+        IdentityFuture::new(async move {
+            let issued = self.mint.issue(self.scope).await;
+            let end = SystemTime::now() + issued.lifetime;
+            Ok(Identity::new(
+                Token::new(issued.token, Some(end)),
+                Some(end),
+            ))
+        })
+    }
+}

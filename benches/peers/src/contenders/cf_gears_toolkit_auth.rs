@@ -1,0 +1,84 @@
+//! The nearest peer: a Tower layer over a token provider with a worker of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use toolkit_auth::{
+    BearerAuthAutoRefreshLayer, BearerAuthAutoRefreshOpts, BearerAuthLayer, OAuthClientConfig,
+    SecretString, TokenProvider,
+};
+use toolkit_http::HttpError;
+use tower::Layer;
+
+use crate::{
+    behaviour::A,
+    contender::{Contender, caller, through},
+    endpoint,
+    mint::Mint,
+    services::{Api, Nothing},
+};
+
+const NAME: &str = "cf-gears-toolkit-auth";
+
+pub async fn plain() -> Contender {
+    let provider = warm().await;
+    Contender {
+        package: NAME,
+        what: "`BearerAuthLayer`",
+        without: through(Nothing::<HttpError>::new()),
+        with: through(BearerAuthLayer::new(provider).layer(Nothing::<HttpError>::new())),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let layer = BearerAuthLayer::new(from_mint(Arc::clone(&mint)).await);
+                caller(layer.layer(Api::<HttpError>::new(mint)))
+            })
+        })),
+        reacts: false,
+        scopes: false,
+        note: "one token per provider; for clients with its own HTTP stack's errors only; does not look at the answers",
+    }
+}
+
+pub async fn auto_refresh() -> Contender {
+    let warm = auto_refresh_layer(warm().await);
+    Contender {
+        package: NAME,
+        what: "`BearerAuthAutoRefreshLayer`",
+        without: through(Nothing::<HttpError>::new()),
+        with: through(warm.layer(Nothing::<HttpError>::new())),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let layer = auto_refresh_layer(from_mint(Arc::clone(&mint)).await);
+                caller(layer.layer(Api::<HttpError>::new(mint)))
+            })
+        })),
+        reacts: true,
+        scopes: false,
+        note: "at the lowest interval between invalidations that its documentation names, 30 s (default: 15 min)",
+    }
+}
+
+fn auto_refresh_layer(provider: TokenProvider) -> BearerAuthAutoRefreshLayer {
+    let options = BearerAuthAutoRefreshOpts {
+        min_invalidation_interval: Duration::from_secs(30),
+        ..Default::default()
+    };
+    BearerAuthAutoRefreshLayer::with_opts(provider, options)
+}
+
+async fn from_mint(mint: Arc<Mint>) -> TokenProvider {
+    let url = endpoint::serve(mint).await;
+    TokenProvider::new(OAuthClientConfig {
+        token_endpoint: Some(url.parse().unwrap()),
+        client_id: "peers".into(),
+        client_secret: SecretString::new("secret"),
+        scopes: vec![A.into()],
+        ..Default::default()
+    })
+    .unwrap()
+}
+
+async fn warm() -> TokenProvider {
+    let provider = from_mint(Mint::new()).await;
+    provider.get().await.unwrap();
+    provider
+}

@@ -1,0 +1,61 @@
+//! A service account's tokens by scopes, put on each request by the caller.
+
+use std::sync::Arc;
+
+use ::gcp_auth::{CustomServiceAccount, TokenProvider};
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+
+use crate::{
+    behaviour::A,
+    contender::{BoxError, Caller, Contender, nothing, putting, request},
+    endpoint,
+    mint::Mint,
+    services::Body,
+};
+
+pub async fn service_account() -> Contender {
+    let warm = from_mint(Mint::new()).await;
+    authorize(&warm, A, request()).await.unwrap();
+    Contender {
+        package: "gcp_auth",
+        what: "`CustomServiceAccount`",
+        without: nothing(),
+        with: putting(move |request| {
+            let warm = Arc::clone(&warm);
+            async move { authorize(&warm, A, request).await.unwrap() }
+        }),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let cold = from_mint(Arc::clone(&mint)).await;
+                let caller: Caller = Arc::new(move |scope| {
+                    let (cold, mint) = (Arc::clone(&cold), Arc::clone(&mint));
+                    Box::pin(async move {
+                        let request = authorize(&cold, scope, request()).await?;
+                        Ok(mint.judge(request.headers()))
+                    })
+                });
+                caller
+            })
+        })),
+        reacts: false,
+        scopes: true,
+        note: "the caller puts the token on; does not look at the answers",
+    }
+}
+
+async fn from_mint(mint: Arc<Mint>) -> Arc<CustomServiceAccount> {
+    let key = endpoint::service_account(&endpoint::serve(mint).await);
+    Arc::new(CustomServiceAccount::from_json(&key.to_string()).unwrap())
+}
+
+async fn authorize(
+    account: &CustomServiceAccount,
+    scope: &str,
+    mut request: Request<Body>,
+) -> Result<Request<Body>, BoxError> {
+    let token = account.token(&[scope]).await?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.as_str()))?;
+    value.set_sensitive(true);
+    request.headers_mut().insert(AUTHORIZATION, value);
+    Ok(request)
+}

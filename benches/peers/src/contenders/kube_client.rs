@@ -1,0 +1,134 @@
+//! The Kubernetes client's layer, made from a kubeconfig: with a plugin that is run, and with a token file.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
+
+use ::kube_client::{
+    Config,
+    client::{ConfigExt, middleware::AuthLayer},
+    config::{AuthInfo, ExecConfig},
+};
+use serde_json::{Value, json};
+use tower::{BoxError, Layer};
+
+use crate::{
+    contender::{Contender, caller, nothing, through},
+    endpoint,
+    mint::Mint,
+    services::{Api, Nothing, URL},
+};
+
+const NAME: &str = "kube-client";
+
+/// Before the address of the token endpoint, among this program's arguments: it is to be the plugin.
+pub const PLUGIN: &str = "--plugin";
+
+pub async fn exec_plugin() -> Contender {
+    let layer = with_plugin(endpoint::serve(Mint::new()).await).await;
+    Contender {
+        package: NAME,
+        what: "`AuthLayer`, exec plugin",
+        without: nothing(),
+        with: through(layer.layer(Nothing::<BoxError>::new())),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let url = endpoint::serve(Arc::clone(&mint)).await;
+                // The layer runs its plugin when it is made. That token has ended already, so the first request runs
+                // it again.
+                let delay = mint.delay();
+                mint.set_delay(Duration::ZERO);
+                mint.set_lifetime(Some(Duration::ZERO));
+                let layer = with_plugin(url).await;
+                mint.set_lifetime(None);
+                mint.set_delay(delay);
+                mint.forget_counts();
+                caller(layer.layer(Api::<BoxError>::new(mint)))
+            })
+        })),
+        reacts: false,
+        scopes: false,
+        note: "runs a process for each fetch; not counted: the one that its constructor runs; does not look at the answers",
+    }
+}
+
+pub fn token_file() -> Contender {
+    let file = std::env::temp_dir().join(format!("tower-bearer-peers-{}", std::process::id()));
+    fs::write(&file, "t".repeat(1024)).unwrap();
+    let layer = layer(AuthInfo {
+        token_file: Some(file.display().to_string()),
+        ..Default::default()
+    });
+    // It has read the file, and keeps what it read when the file is gone.
+    fs::remove_file(&file).unwrap();
+    Contender {
+        package: NAME,
+        what: "`AuthLayer`, token file",
+        without: nothing(),
+        with: through(layer.layer(Nothing::<BoxError>::new())),
+        cold: None,
+        reacts: false,
+        scopes: false,
+        note: "reads a file at most once a minute: nothing is fetched",
+    }
+}
+
+async fn with_plugin(url: String) -> AuthLayer {
+    let program = std::env::current_exe().unwrap();
+    let exec = ExecConfig {
+        api_version: Some("client.authentication.k8s.io/v1".into()),
+        command: Some(program.display().to_string()),
+        args: Some(vec![PLUGIN.into(), url]),
+        env: None,
+        drop_env: None,
+        install_hint: None,
+        interactive_mode: None,
+        provide_cluster_info: false,
+        cluster: None,
+        other: BTreeMap::new(),
+    };
+    let auth_info = AuthInfo {
+        exec: Some(exec),
+        ..Default::default()
+    };
+    // It waits for the plugin on the thread that it is called on.
+    tokio::task::spawn_blocking(|| layer(auth_info))
+        .await
+        .unwrap()
+}
+
+fn layer(auth_info: AuthInfo) -> AuthLayer {
+    let mut config = Config::new(URL.parse().unwrap());
+    config.auth_info = auth_info;
+    config.auth_layer().unwrap().unwrap()
+}
+
+/// What the plugin does: it asks the endpoint for a token, and prints it as Kubernetes wants it.
+pub fn be_plugin(url: &str) {
+    let address = url.trim_start_matches("http://").trim_end_matches("/token");
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /token HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let token: Value = serde_json::from_str(body).unwrap();
+    let end = match token["expires_in"].as_u64() {
+        Some(0) => "2000-01-01T00:00:00Z",
+        _ => "2999-01-01T00:00:00Z",
+    };
+    let credential = json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": { "token": token["access_token"], "expirationTimestamp": end },
+    });
+    println!("{credential}");
+}

@@ -1,0 +1,101 @@
+//! Ourselves, with every default.
+
+use std::{convert::Infallible, sync::Arc};
+
+use ::tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::{
+    behaviour::{A, B},
+    contender::{Caller, ColdStart, Contender, nothing, request, through},
+    mint::Mint,
+    services::{Api, Nothing},
+};
+
+const NAME: &str = "tower-bearer";
+
+pub async fn without_replay() -> Contender {
+    let layer = layer(Mint::new()).await.without_replay();
+    Contender {
+        package: NAME,
+        what: "`AuthLayer`, `without_replay`",
+        without: nothing(),
+        with: through(layer.layer(Nothing::<Infallible>::new())),
+        cold: None,
+        reacts: true,
+        scopes: true,
+        note: "a 401 takes the token out of service and reaches the caller",
+    }
+}
+
+pub async fn with_replay() -> Contender {
+    let layer = layer(Mint::new()).await;
+    Contender {
+        package: NAME,
+        what: "`AuthLayer`",
+        without: nothing(),
+        with: through(layer.layer(Nothing::<Infallible>::new())),
+        cold: Some(cold()),
+        reacts: true,
+        scopes: true,
+        note: "keeps a copy of each request, to send it once more",
+    }
+}
+
+/// Whoever clones the client for each request has a handle that never warms up.
+pub async fn cloned_handle() -> Contender {
+    let service = layer(Mint::new()).await.layer(Nothing::<Infallible>::new());
+    let cloning = service_fn(move |request| service.clone().oneshot(request));
+    let nothing = Nothing::<Infallible>::new();
+    let cloning_nothing = service_fn(move |request| nothing.clone().oneshot(request));
+    Contender {
+        package: NAME,
+        what: "`AuthLayer`, cloned for each request",
+        without: through(cloning_nothing),
+        with: through(cloning),
+        cold: None,
+        reacts: true,
+        scopes: true,
+        note: "the same, by callers who keep no handle",
+    }
+}
+
+fn cache(mint: Arc<Mint>) -> TokenCache {
+    TokenCache::new(source::from_fn(move |request| {
+        let mint = Arc::clone(&mint);
+        async move {
+            let scope = request.spec().each_scope().collect::<Vec<_>>().join(" ");
+            let issued = mint.issue(&scope).await;
+            Ok(NewToken::bearer(&issued.token)?.with_lifetime(issued.lifetime))
+        }
+    }))
+}
+
+async fn layer(mint: Arc<Mint>) -> AuthLayer {
+    let (cache, spec) = (cache(mint), TokenSpec::scopes([A]));
+    cache.get(&spec).await.unwrap();
+    AuthLayer::new(cache)
+        .route("https://stock.example.com", spec)
+        .unwrap()
+}
+
+fn cold() -> ColdStart {
+    Box::new(|mint| {
+        Box::pin(async move {
+            let (a, b) = (TokenSpec::scopes([A]), TokenSpec::scopes([B]));
+            let layer = AuthLayer::new(cache(Arc::clone(&mint)))
+                .route("https://stock.example.com", a.clone())
+                .unwrap();
+            let service = layer.layer(Api::<Infallible>::new(mint));
+            let caller: Caller = Arc::new(move |scope| {
+                let service = service.clone();
+                let mut request = request();
+                request
+                    .extensions_mut()
+                    .insert(if scope == A { a.clone() } else { b.clone() });
+                Box::pin(async move { Ok(service.oneshot(request).await?.status()) })
+            });
+            caller
+        })
+    })
+}

@@ -1,0 +1,66 @@
+//! A service account's tokens by scopes, put on each request by the caller.
+
+use std::sync::Arc;
+
+use ::yup_oauth2::{ServiceAccountAuthenticator, authenticator::DefaultAuthenticator};
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+
+use crate::{
+    behaviour::A,
+    contender::{BoxError, Caller, Contender, nothing, putting, request},
+    endpoint,
+    mint::Mint,
+    services::Body,
+};
+
+pub async fn service_account() -> Contender {
+    let warm = from_mint(Mint::new()).await;
+    authorize(&warm, A, request()).await.unwrap();
+    Contender {
+        package: "yup-oauth2",
+        what: "`ServiceAccountAuthenticator`",
+        without: nothing(),
+        with: putting(move |request| {
+            let warm = warm.clone();
+            async move { authorize(&warm, A, request).await.unwrap() }
+        }),
+        cold: Some(Box::new(|mint| {
+            Box::pin(async move {
+                let cold = from_mint(Arc::clone(&mint)).await;
+                let caller: Caller = Arc::new(move |scope| {
+                    let (cold, mint) = (cold.clone(), Arc::clone(&mint));
+                    Box::pin(async move {
+                        let request = authorize(&cold, scope, request()).await?;
+                        Ok(mint.judge(request.headers()))
+                    })
+                });
+                caller
+            })
+        })),
+        reacts: false,
+        scopes: true,
+        note: "the caller puts the token on; does not look at the answers",
+    }
+}
+
+async fn from_mint(mint: Arc<Mint>) -> DefaultAuthenticator {
+    let key = endpoint::service_account(&endpoint::serve(mint).await);
+    let key = serde_json::from_value(key).unwrap();
+    ServiceAccountAuthenticator::builder(key)
+        .build()
+        .await
+        .unwrap()
+}
+
+async fn authorize(
+    authenticator: &DefaultAuthenticator,
+    scope: &str,
+    mut request: Request<Body>,
+) -> Result<Request<Body>, BoxError> {
+    let token = authenticator.token(&[scope]).await?;
+    let text = token.token().ok_or("no token")?;
+    let mut value = HeaderValue::try_from(format!("Bearer {text}"))?;
+    value.set_sensitive(true);
+    request.headers_mut().insert(AUTHORIZATION, value);
+    Ok(request)
+}
