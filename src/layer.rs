@@ -10,9 +10,10 @@ use tower_layer::Layer;
 use crate::{
     cache::TokenCache,
     error::TokenError,
+    hand::Shared,
     replay::{Once, Replay, Twice},
     routes::{Origin, Route, Routes},
-    service::{Auth, Shared},
+    service::Auth,
     spec::TokenSpec,
 };
 

@@ -87,6 +87,7 @@ pub mod clock;
 pub mod credentials;
 pub mod docs;
 mod error;
+mod hand;
 mod layer;
 mod loopback;
 mod message;

@@ -7,7 +7,7 @@
 use std::{
     fmt, mem,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -16,14 +16,13 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    cache::{LocalHits, Owed, Rejection, Slot, TokenCache, Waiting},
-    clock::Moment,
+    cache::{Rejection, Slot, Waiting},
     error::{Error, TokenError},
+    hand::{AtHand, Hand, Lane, Shared},
     message::{Incoming, Outgoing},
     recovery::Recovery,
     replay::{Replay, Twice},
-    routes::{Found, Routes},
-    spec::TokenSpec,
+    routes::Found,
     telemetry::TokenEvent,
     token::Token,
     verdict::{self, Verdict},
@@ -34,82 +33,11 @@ use crate::{
 /// It takes the requests that the client takes: `http::Request<B>` with any body, and `reqwest::Request`. A clone is
 /// cheap. Each handle keeps a copy of the header value it used last, so a handle that is kept is faster than one that
 /// is cloned for every request.
+#[derive(Clone)]
 pub struct Auth<S, R = Twice> {
     inner: S,
-    lane: Arc<Lane>,
+    hand: Hand,
     replay: R,
-    /// By route: what the last request on it was sent with.
-    memos: Vec<Option<Memo>>,
-    use_so_far: Use,
-    /// When it was last used.
-    seen: Moment,
-}
-
-/// How much a handle was used so far: the second request is worth a lane of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    None,
-    Once,
-    /// The lane is this handle's alone, so it may count on it.
-    Settled,
-}
-
-/// What all services of a layer share.
-pub(crate) struct Shared {
-    cache: TokenCache,
-    routes: Routes,
-    stops: Box<[Stop]>,
-}
-
-/// A route's token: its slot is looked up once, and held.
-struct Stop {
-    spec: TokenSpec,
-    slot: OnceLock<Arc<Slot>>,
-}
-
-/// A handle's own way to what all share, so that two threads don't count references on one cache line.
-#[repr(align(128))]
-struct Lane {
-    shared: Arc<Shared>,
-    /// None in the lane that a layer's services start on.
-    hits: Option<LocalHits>,
-    owed: Owed,
-}
-
-impl Lane {
-    fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
-        let owed = shared.cache.owed();
-        Arc::new(Self { shared, hits, owed })
-    }
-}
-
-/// A header value with memory of its own, and how long it may be used without asking.
-struct Memo {
-    slot: Arc<Slot>,
-    generation: u64,
-    refresh: Moment,
-    end: Moment,
-    header: HeaderValue,
-}
-
-/// What a request can be sent with now.
-struct AtHand {
-    header: HeaderValue,
-    generation: u64,
-    /// The slot of the request's own spec, if it has one.
-    own: Option<Arc<Slot>>,
-}
-
-impl AtHand {
-    #[inline(always)]
-    fn new(header: HeaderValue, generation: u64) -> Self {
-        let own = None;
-        Self {
-            header,
-            generation,
-            own,
-        }
-    }
 }
 
 /// With which token a request was sent.
@@ -122,46 +50,12 @@ struct Sent {
     own: Option<Arc<Slot>>,
 }
 
-impl Shared {
-    pub(crate) fn new(
-        cache: TokenCache,
-        routes: Routes,
-        specs: impl Iterator<Item = TokenSpec>,
-    ) -> Self {
-        let stop = |spec| Stop {
-            spec,
-            slot: OnceLock::new(),
-        };
-        Self {
-            cache,
-            routes,
-            stops: specs.map(stop).collect(),
-        }
-    }
-
-    #[inline]
-    fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
-        let Some(stop) = self.stops.get(route as usize) else {
-            // The numbers are those that the routes were arranged with.
-            return Err(TokenError::configuration("the route has no spec"));
-        };
-        if let Some(slot) = stop.slot.get() {
-            return Ok(slot);
-        }
-        let slot = self.cache.slot(&stop.spec)?;
-        Ok(stop.slot.get_or_init(|| slot))
-    }
-}
-
 impl<S, R> Auth<S, R> {
     pub(crate) fn new(inner: S, shared: Arc<Shared>, replay: R) -> Self {
         Self {
             inner,
-            lane: Lane::new(shared, None),
+            hand: Hand::new(shared),
             replay,
-            memos: Vec::new(),
-            use_so_far: Use::None,
-            seen: Moment::default(),
         }
     }
 
@@ -181,24 +75,11 @@ impl<S, R> Auth<S, R> {
     }
 }
 
-impl<S: Clone, R: Clone> Clone for Auth<S, R> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            lane: Arc::clone(&self.lane),
-            replay: self.replay.clone(),
-            memos: Vec::new(),
-            use_so_far: Use::None,
-            seen: Moment::default(),
-        }
-    }
-}
-
 impl<S: fmt::Debug, R> fmt::Debug for Auth<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auth")
             .field("inner", &self.inner)
-            .field("cache", &self.lane.shared.cache)
+            .field("cache", &self.hand.shared().cache)
             .finish_non_exhaustive()
     }
 }
@@ -255,12 +136,12 @@ impl<S, R: Replay> Auth<S, R> {
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let Some(route) = self.lane.shared.routes.find_plain(&request.target()) else {
+        let Some(route) = self.hand.shared().routes.find_plain(&request.target()) else {
             return self.send_otherwise(request);
         };
         let at_hand = match request.spec() {
-            None => self.at_hand(route),
-            Some(spec) => self.at_hand_by_spec(spec),
+            None => self.hand.at_hand(route),
+            Some(spec) => self.hand.at_hand_by_spec(spec),
         };
         let Some(AtHand {
             header,
@@ -281,96 +162,6 @@ impl<S, R: Replay> Auth<S, R> {
         ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 
-    /// The token of a route, if it can be sent now. No lock, no allocation.
-    #[inline(always)]
-    fn at_hand(&mut self, route: u32) -> Option<AtHand> {
-        let now = self.now();
-        if let Some(Some(memo)) = self.memos.get(route as usize)
-            && memo.slot.generation() == memo.generation
-            && let Some(stale) = memo.serves(now)
-            && let Some(hits) = &self.lane.hits
-        {
-            hits.hit(stale);
-            return Some(AtHand::new(memo.header.clone(), memo.generation));
-        }
-        self.take_in_hand(route, now)
-    }
-
-    /// The same from the cache, and from the second time on with a copy for this handle alone.
-    #[cold]
-    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
-        let shared = Arc::clone(&self.lane.shared);
-        let slot = shared.slot(route).ok()?;
-        let token = shared.cache.without_waiting(slot, now)?;
-        if !token.further_headers().is_empty() {
-            return None;
-        }
-        let generation = token.generation();
-        if !self.count_hit(token.is_stale(now)) {
-            return Some(AtHand::new(token.header_value().clone(), generation));
-        }
-        let memo = Memo {
-            slot: Arc::clone(slot),
-            generation,
-            refresh: token.times().refresh(),
-            end: token.times().end(),
-            header: token.private_header(),
-        };
-        let header = memo.header.clone();
-        self.memos.resize_with(shared.stops.len(), || None);
-        if let Some(place) = self.memos.get_mut(route as usize) {
-            *place = Some(memo);
-        }
-        Some(AtHand::new(header, generation))
-    }
-
-    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
-    #[inline(never)]
-    fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
-        let slot = self.lane.shared.cache.known_slot(spec)?;
-        let (header, generation, stale) = slot.header(self.now())?;
-        self.count_hit(stale);
-        let own = Some(slot);
-        Some(AtHand {
-            header,
-            generation,
-            own,
-        })
-    }
-
-    #[inline(always)]
-    fn now(&mut self) -> Moment {
-        self.seen = self.lane.shared.cache.now_since(self.seen);
-        self.seen
-    }
-
-    /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
-    #[inline]
-    fn count_hit(&mut self, stale: bool) -> bool {
-        if self.use_so_far == Use::Settled
-            && let Some(hits) = &self.lane.hits
-        {
-            hits.hit(stale);
-            return true;
-        }
-        self.settle_in(stale)
-    }
-
-    #[cold]
-    fn settle_in(&mut self, stale: bool) -> bool {
-        let shared = Arc::clone(&self.lane.shared);
-        if self.use_so_far == Use::None {
-            self.use_so_far = Use::Once;
-            shared.cache.count_hit(stale);
-            return false;
-        }
-        self.use_so_far = Use::Settled;
-        let hits = shared.cache.local_hits();
-        hits.hit(stale);
-        self.lane = Lane::new(shared, Some(hits));
-        true
-    }
-
     /// The ways that are not the usual one.
     #[cold]
     fn send_otherwise<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
@@ -378,7 +169,7 @@ impl<S, R: Replay> Auth<S, R> {
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let found = self.lane.shared.routes.find(&request.target());
+        let found = self.hand.shared().routes.find(&request.target());
         // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
         let listed = !matches!(found, Found::Unlisted) || request.spec().is_some();
         if !listed || request.headers().contains_key(AUTHORIZATION) {
@@ -392,7 +183,7 @@ impl<S, R: Replay> Auth<S, R> {
             }
         };
         let own = request.spec().is_some().then(|| Arc::clone(&slot));
-        let cache = &self.lane.shared.cache;
+        let cache = &self.hand.shared().cache;
         let now = cache.now();
         if let Some(token) = cache.without_waiting(&slot, now) {
             cache.count_hit(token.is_stale(now));
@@ -428,7 +219,7 @@ impl<S, R: Replay> Auth<S, R> {
         request: &Req,
         found: Found,
     ) -> Result<(u32, Arc<Slot>), TokenError> {
-        let shared = &self.lane.shared;
+        let shared = self.hand.shared();
         match (found, request.spec()) {
             (Found::Refused(error), _) => Err(error),
             (Found::Unlisted, _) => Err(TokenError::configuration(
@@ -442,22 +233,11 @@ impl<S, R: Replay> Auth<S, R> {
     #[inline]
     fn sent(&self, route: u32, generation: u64, own: Option<Arc<Slot>>) -> Sent {
         Sent {
-            lane: Arc::clone(&self.lane),
+            lane: Arc::clone(self.hand.lane()),
             route,
             generation,
             own,
         }
-    }
-}
-
-impl Memo {
-    /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
-    #[inline]
-    fn serves(&self, now: Moment) -> Option<bool> {
-        if !self.refresh.has_come(now) {
-            return Some(false);
-        }
-        (self.slot.is_quiet(now) && !self.end.has_come(now)).then_some(true)
     }
 }
 

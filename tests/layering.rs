@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["source", "recovery"],
     &["telemetry"],
     &["cache", "credentials", "routes", "replay"],
-    &["message"],
+    &["message", "hand"],
     &["service"],
     &["layer"],
     &["testing", "docs"],

@@ -1,0 +1,258 @@
+//! What a handle has at hand: the way to what a layer's services share, and the header values it used last.
+//!
+//! A hit must not write to memory that another thread writes to. So from its second request on, a handle has a [`Lane`] of its
+//! own, whose reference count its futures share, a hit counter of its own, and for each route a copy of the header value
+//! with a reference count of its own. A handle that is cloned for each request makes none of these, and pays for shared counts.
+
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderValue;
+
+use crate::{
+    cache::{LocalHits, Owed, Slot, TokenCache},
+    clock::Moment,
+    error::TokenError,
+    routes::Routes,
+    spec::TokenSpec,
+};
+
+/// What one handle keeps for itself.
+pub(crate) struct Hand {
+    lane: Arc<Lane>,
+    /// By route: what the last request on it was sent with.
+    memos: Vec<Option<Memo>>,
+    use_so_far: Use,
+    /// When it was last used.
+    seen: Moment,
+}
+
+/// How much a handle was used so far: the second request is worth a lane of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    None,
+    Once,
+    /// The lane is this handle's alone, so it may count on it.
+    Settled,
+}
+
+/// What all services of a layer share.
+pub(crate) struct Shared {
+    pub(crate) cache: TokenCache,
+    pub(crate) routes: Routes,
+    stops: Box<[Stop]>,
+}
+
+/// A route's token: its slot is looked up once, and held.
+struct Stop {
+    spec: TokenSpec,
+    slot: OnceLock<Arc<Slot>>,
+}
+
+/// A handle's own way to what all share, so that two threads don't count references on one cache line.
+#[repr(align(128))]
+pub(crate) struct Lane {
+    pub(crate) shared: Arc<Shared>,
+    /// None in the lane that a layer's services start on.
+    hits: Option<LocalHits>,
+    pub(crate) owed: Owed,
+}
+
+impl Lane {
+    fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
+        let owed = shared.cache.owed();
+        Arc::new(Self { shared, hits, owed })
+    }
+}
+
+/// A header value with memory of its own, and how long it may be used without asking.
+struct Memo {
+    slot: Arc<Slot>,
+    generation: u64,
+    refresh: Moment,
+    end: Moment,
+    header: HeaderValue,
+}
+
+/// What a request can be sent with now.
+pub(crate) struct AtHand {
+    pub(crate) header: HeaderValue,
+    pub(crate) generation: u64,
+    /// The slot of the request's own spec, if it has one.
+    pub(crate) own: Option<Arc<Slot>>,
+}
+
+impl AtHand {
+    #[inline(always)]
+    fn new(header: HeaderValue, generation: u64) -> Self {
+        let own = None;
+        Self {
+            header,
+            generation,
+            own,
+        }
+    }
+}
+
+impl Hand {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self::on(Lane::new(shared, None))
+    }
+
+    /// On this lane, and not used yet.
+    fn on(lane: Arc<Lane>) -> Self {
+        Self {
+            lane,
+            memos: Vec::new(),
+            use_so_far: Use::None,
+            seen: Moment::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.lane.shared
+    }
+
+    /// The token of a route, if it can be sent now. No lock, no allocation.
+    #[inline(always)]
+    pub(crate) fn at_hand(&mut self, route: u32) -> Option<AtHand> {
+        let now = self.now();
+        if let Some(Some(memo)) = self.memos.get(route as usize)
+            && memo.slot.generation() == memo.generation
+            && let Some(stale) = memo.serves(now)
+            && let Some(hits) = &self.lane.hits
+        {
+            hits.hit(stale);
+            return Some(AtHand::new(memo.header.clone(), memo.generation));
+        }
+        self.take_in_hand(route, now)
+    }
+
+    /// The same from the cache, and from the second time on with a copy for this handle alone.
+    #[cold]
+    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
+        let shared = Arc::clone(&self.lane.shared);
+        let slot = shared.slot(route).ok()?;
+        let token = shared.cache.without_waiting(slot, now)?;
+        if !token.further_headers().is_empty() {
+            return None;
+        }
+        let generation = token.generation();
+        if !self.count_hit(token.is_stale(now)) {
+            return Some(AtHand::new(token.header_value().clone(), generation));
+        }
+        let memo = Memo {
+            slot: Arc::clone(slot),
+            generation,
+            refresh: token.times().refresh(),
+            end: token.times().end(),
+            header: token.private_header(),
+        };
+        let header = memo.header.clone();
+        self.memos.resize_with(shared.stops.len(), || None);
+        if let Some(place) = self.memos.get_mut(route as usize) {
+            *place = Some(memo);
+        }
+        Some(AtHand::new(header, generation))
+    }
+
+    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
+    #[inline(never)]
+    pub(crate) fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
+        let slot = self.lane.shared.cache.known_slot(spec)?;
+        let (header, generation, stale) = slot.header(self.now())?;
+        self.count_hit(stale);
+        let own = Some(slot);
+        Some(AtHand {
+            header,
+            generation,
+            own,
+        })
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> Moment {
+        self.seen = self.lane.shared.cache.now_since(self.seen);
+        self.seen
+    }
+
+    /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
+    #[inline]
+    fn count_hit(&mut self, stale: bool) -> bool {
+        if self.use_so_far == Use::Settled
+            && let Some(hits) = &self.lane.hits
+        {
+            hits.hit(stale);
+            return true;
+        }
+        self.settle_in(stale)
+    }
+
+    #[cold]
+    fn settle_in(&mut self, stale: bool) -> bool {
+        let shared = Arc::clone(&self.lane.shared);
+        if self.use_so_far == Use::None {
+            self.use_so_far = Use::Once;
+            shared.cache.count_hit(stale);
+            return false;
+        }
+        self.use_so_far = Use::Settled;
+        let hits = shared.cache.local_hits();
+        hits.hit(stale);
+        self.lane = Lane::new(shared, Some(hits));
+        true
+    }
+}
+
+impl Clone for Hand {
+    fn clone(&self) -> Self {
+        Self::on(Arc::clone(&self.lane))
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cache: TokenCache,
+        routes: Routes,
+        specs: impl Iterator<Item = TokenSpec>,
+    ) -> Self {
+        let stop = |spec| Stop {
+            spec,
+            slot: OnceLock::new(),
+        };
+        Self {
+            cache,
+            routes,
+            stops: specs.map(stop).collect(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
+        let Some(stop) = self.stops.get(route as usize) else {
+            // The numbers are those that the routes were arranged with.
+            return Err(TokenError::configuration("the route has no spec"));
+        };
+        if let Some(slot) = stop.slot.get() {
+            return Ok(slot);
+        }
+        let slot = self.cache.slot(&stop.spec)?;
+        Ok(stop.slot.get_or_init(|| slot))
+    }
+}
+
+impl Memo {
+    /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
+    #[inline]
+    fn serves(&self, now: Moment) -> Option<bool> {
+        if !self.refresh.has_come(now) {
+            return Some(false);
+        }
+        (self.slot.is_quiet(now) && !self.end.has_come(now)).then_some(true)
+    }
+}
