@@ -38,6 +38,8 @@ enum Op {
     Get(usize),
     Refresh(usize),
     Reject(usize),
+    /// Somebody asks and refuses, again and again.
+    Storm(usize, usize),
     /// One of the tokens that were seen before.
     RejectOld(usize, usize),
     Remove(usize),
@@ -150,7 +152,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => key().prop_map(Op::Refresh),
         3 => key().prop_map(Op::Reject),
         2 => (key(), 0_usize..8).prop_map(|(key, old)| Op::RejectOld(key, old)),
-        1 => key().prop_map(Op::Remove),
+        1 => (key(), 2_usize..9).prop_map(|(key, times)| Op::Storm(key, times)),
+        2 => key().prop_map(Op::Remove),
         1 => Just(Op::Clear),
         1 => Just(Op::Leave),
         6 => (key(), reply()).prop_map(|(key, reply)| Op::Provider(key, reply)),
@@ -238,9 +241,13 @@ impl Play {
             Op::Pass(time) => time::sleep(*time).await,
             Op::Get(key) => self.call(*key, false),
             Op::Refresh(key) => self.call(*key, true),
-            Op::Reject(key) => {
-                if let Some(token) = self.cache.peek(&self.specs[*key]) {
-                    self.reject(*key, &token);
+            Op::Reject(key) => self.reject_current(*key),
+            Op::Storm(key, times) => {
+                for _ in 0..*times {
+                    self.call(*key, false);
+                    settle().await;
+                    self.look();
+                    self.reject_current(*key);
                 }
             }
             Op::RejectOld(key, old) => {
@@ -290,6 +297,12 @@ impl Play {
             };
             call.end(at_once, &outcome);
         });
+    }
+
+    fn reject_current(&self, key: usize) {
+        if let Some(token) = self.cache.peek(&self.specs[key]) {
+            self.reject(key, &token);
+        }
     }
 
     fn reject(&self, key: usize, token: &Token) {

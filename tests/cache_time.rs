@@ -70,6 +70,7 @@ async fn fresh_is_served_stale_is_served_and_refreshed_expired_is_waited_for() {
         (secs(20), 14_000, 15_000, 18_000),
         (secs(300), 210_000, 225_000, 290_000),
         (HOUR, 3_240_000, 3_300_000, 3_590_000),
+        (HOUR * 24, 86_040_000, 86_100_000, 86_390_000),
         (
             secs(315_360_000),
             315_359_640_000,
@@ -79,6 +80,25 @@ async fn fresh_is_served_stale_is_served_and_refreshed_expired_is_waited_for() {
     ] {
         walk(Source::new().lasting(lifetime), fresh, stale, end).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_asks_for_is_not_refreshed() {
+    let source = Source::new();
+    let cache = cache(&source);
+    cache.warm(&[tenant("idle"), tenant("used")]).await.unwrap();
+    for _ in 0..48 {
+        // Due each time, and then over.
+        tokio::time::sleep(secs(1_800)).await;
+        cache.get(&tenant("used")).await.unwrap();
+        settle().await;
+    }
+    let asked = source.asked();
+    let idle = asked.iter().filter(|asked| *asked.spec() == tenant("idle"));
+    assert_eq!(idle.count(), 1);
+    assert_eq!(asked.len(), 1 + 1 + 24);
+    cache.get(&tenant("idle")).await.unwrap();
+    assert_eq!(source.asked().last().unwrap().reason(), Reason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -430,6 +450,46 @@ async fn an_answer_to_another_key_ends_a_back_off_for_a_network_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keys_that_fail_together_make_one_wait_and_not_a_longer_one() {
+    let source = Source::new()
+        .gated()
+        .usually(Answer::fail(ErrorKind::Timeout));
+    let cache = cache(&source);
+    let specs: Vec<_> = (0..20).map(tenant).collect();
+    let mut callers: Vec<_> = specs
+        .iter()
+        .map(|one| task::spawn(cache.get(one)))
+        .collect();
+    for caller in &mut callers {
+        assert_pending!(caller.poll());
+        source.open();
+    }
+    settle().await;
+    for caller in &mut callers {
+        assert_ready!(caller.poll()).unwrap_err();
+    }
+    let left = cache.get(spec()).await.unwrap_err().retry_after().unwrap();
+    assert!(left <= secs(1), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_without_end_takes_nothing_from_another() {
+    let source = Source::new();
+    let cache = cache(&source);
+    let other = cache.get(&tenant("other")).await.unwrap();
+    let mut believed = 0;
+    for _ in 0..20 {
+        let token = cache.get(spec()).await.unwrap();
+        believed += u32::from(cache.reject(&token));
+    }
+    assert_eq!((believed, source.fetches()), (5, 7));
+    assert_eq!((cache.stats().rejections, cache.stats().storms), (5, 15));
+    assert!(cache.reject(&other));
+    cache.get(&tenant("other")).await.unwrap();
+    assert_eq!(source.fetches(), 8);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_5xx_or_a_dropped_connection_is_tried_three_times_within_a_flight() {
     for kind in [ErrorKind::Unavailable, ErrorKind::Network] {
         let source = Source::new().usually(Answer::fail(kind));
@@ -582,6 +642,25 @@ async fn a_suspended_machine_wakes_up_to_an_expired_token() {
         .fetch_add(secs(8 * 3_600).as_nanos() as u64, SeqCst);
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
     assert_eq!(source.asked()[1].reason(), Reason::Expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_the_machine_was_suspended_is_not_served_after() {
+    let source = Source::new().gated();
+    let (cache, hands) = Hands::cache(&source);
+    let mut waiter = task::spawn(cache.get(spec()));
+    assert_pending!(waiter.poll());
+    settle().await;
+    hands
+        .wall
+        .fetch_add(secs(8 * 3_600).as_nanos() as u64, SeqCst);
+    source.open();
+    settle().await;
+    let error = assert_ready!(waiter.poll()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    hands.run(millis(1_001));
+    source.open();
+    assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -880,6 +959,56 @@ async fn expired_entries_go_when_the_cache_is_nearly_full() {
         assert!(all <= 901, "{all}");
     }
     assert!(swept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_goes_before_what_still_serves() {
+    let source = Source::new();
+    let cache = TokenCache::builder(source.clone())
+        .with_clock(Clock::tokio())
+        .with_max_entries(1_000)
+        .build();
+    for name in 0..800 {
+        let lifetime = if name % 2 == 0 { HOUR } else { secs(10) };
+        source.then(Answer::Token(Some(lifetime)));
+        cache.get(&tenant(name)).await.unwrap();
+    }
+    advance(secs(11)).await;
+    for name in 1_000..1_400 {
+        cache.get(&tenant(name)).await.unwrap();
+    }
+    let kept = |name: &usize| cache.peek(&tenant(name)).is_some();
+    assert_eq!((0..800).step_by(2).filter(kept).count(), 400);
+    assert!(cache.stats().evictions >= 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_used_stays_when_what_is_not_makes_room() {
+    let source = Source::new().lasting(HOUR * 24);
+    let cache = TokenCache::builder(source.clone())
+        .with_clock(Clock::tokio())
+        .with_max_entries(200)
+        .build();
+    for name in 0..5_000 {
+        cache.get(&tenant(name)).await.unwrap();
+        for used in 0..20 {
+            cache.get(&tenant(format!("used-{used}"))).await.unwrap();
+        }
+    }
+    assert_eq!(source.fetches(), 5_020);
+    assert!(cache.stats().entries <= 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_is_bounded_though_nobody_said_so() {
+    let source = Source::new();
+    let cache = cache(&source);
+    for name in 0..12_000 {
+        cache.get(&tenant(name)).await.unwrap();
+    }
+    let stats = cache.stats();
+    assert!(stats.entries <= 10_000, "{}", stats.entries);
+    assert!(stats.entries >= 8_000, "{}", stats.entries);
 }
 
 #[tokio::test(start_paused = true)]

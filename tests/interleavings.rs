@@ -189,6 +189,8 @@ struct Play {
     newest_refused: u64,
     seen: Vec<Token>,
     removals: usize,
+    /// How many fetches had begun when everything was last forgotten.
+    forgotten: usize,
     done: Vec<Step>,
 }
 
@@ -215,6 +217,7 @@ impl Play {
             newest_refused: 0,
             seen: Vec::new(),
             removals: 0,
+            forgotten: 0,
             done: Vec::new(),
         }
     }
@@ -288,14 +291,14 @@ impl Play {
                 let after = self.cache().peek(spec()).map(|token| token.generation());
                 assert!(is_in_service || before == after, "a newer token was lost");
             }
-            Step::Remove => {
+            Step::Remove | Step::Clear => {
+                if step == Step::Remove {
+                    self.cache().remove(spec());
+                } else {
+                    self.cache().clear();
+                }
                 self.removals += 1;
-                self.cache().remove(spec());
-                assert!(self.cache().peek(spec()).is_none());
-            }
-            Step::Clear => {
-                self.removals += 1;
-                self.cache().clear();
+                self.forgotten = self.gate.asked();
                 assert!(self.cache().peek(spec()).is_none());
             }
             Step::Pass => time::advance(PASS).await,
@@ -337,9 +340,9 @@ impl Play {
         let generation = token.generation();
         assert!(generation > self.newest_refused, "a refused token");
         assert!(!self.refused.contains(&generation));
-        let left = self.gate.left(token.expose());
         // The margin is a tenth of the lifetime.
-        assert!(left > LIFETIME / 10, "an expired token");
+        let end = self.gate.newest(token.expose()).0 + LIFETIME / 10 * 9;
+        assert!(time::Instant::now() < end, "an expired token");
     }
 
     /// What must hold after each step.
@@ -348,6 +351,8 @@ impl Play {
             && let Some(token) = cache.peek(spec())
         {
             self.served(&token);
+            let fetch = self.gate.newest(token.expose()).1;
+            assert!(fetch > self.forgotten, "a forgotten fetch landed");
             if let Some(last) = self.seen.last() {
                 assert!(token.generation() >= last.generation() || self.removals > 0);
             }
@@ -361,6 +366,10 @@ impl Play {
 
     /// From wherever a schedule ends, all who wait get their answer, whoever comes next a token, and every task goes.
     async fn finish(&mut self) {
+        if self.cache.is_none() && self.callers.is_empty() {
+            run().await;
+            self.check_that_no_task_is_left();
+        }
         for _ in 0..6 {
             if self.callers.is_empty() {
                 break;
@@ -385,24 +394,27 @@ impl Play {
             // Whatever was held back is so no more.
             time::advance(secs(2)).await;
             let mut get = task::spawn(cache.get(spec()));
-            if get.poll().is_pending() {
+            let mut outcome = get.poll();
+            if outcome.is_pending() {
                 run().await;
                 self.gate.answer(self.gate.asked() - 1, What::Token);
                 run().await;
-                let Poll::Ready(Ok(token)) = get.poll() else {
-                    panic!("it latched");
-                };
-                self.served(&token);
                 assert_eq!(self.gate.asked(), requests + 1);
+                outcome = get.poll();
             }
+            let Poll::Ready(Ok(token)) = outcome else {
+                panic!("it latched: {outcome:?}");
+            };
+            self.served(&token);
         }
         self.cache = None;
         run().await;
-        assert_eq!(
-            self.gate.0.running.load(SeqCst),
-            0,
-            "a task outlives its cache"
-        );
+        self.check_that_no_task_is_left();
+    }
+
+    fn check_that_no_task_is_left(&self) {
+        let running = self.gate.0.running.load(SeqCst);
+        assert_eq!(running, 0, "a task outlives its cache");
     }
 }
 
@@ -428,7 +440,7 @@ struct Gate(Arc<Fetches>);
 #[derive(Default)]
 struct Fetches {
     open: Mutex<Vec<Option<oneshot::Sender<What>>>>,
-    given: Mutex<Vec<(String, time::Instant)>>,
+    given: Mutex<Vec<Given>>,
     running: AtomicUsize,
 }
 
@@ -441,7 +453,7 @@ impl Gate {
         self.fetches().len()
     }
 
-    fn given(&self) -> MutexGuard<'_, Vec<(String, time::Instant)>> {
+    fn given(&self) -> MutexGuard<'_, Vec<Given>> {
         self.0.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -451,13 +463,20 @@ impl Gate {
         }
     }
 
-    /// What is left of the newest token with this text.
-    fn left(&self, text: &str) -> Duration {
+    /// When the newest token with this text was asked for, and by which fetch.
+    fn newest(&self, text: &str) -> (time::Instant, usize) {
         let given = self.given();
-        let newest = given.iter().rev().find(|(given, _)| given == text);
-        let (_, asked) = newest.expect("nobody gave this token");
-        (*asked + LIFETIME).saturating_duration_since(time::Instant::now())
+        let newest = given.iter().rev().find(|given| given.text == text);
+        let newest = newest.expect("nobody gave this token");
+        (newest.asked, newest.fetch)
     }
+}
+
+/// A token as it was given: by the how manieth fetch, from 1.
+struct Given {
+    text: String,
+    asked: time::Instant,
+    fetch: usize,
 }
 
 struct Running(Arc<Fetches>);
@@ -472,7 +491,7 @@ impl TokenSource for Gate {
     async fn fetch(&self, _: &TokenRequest) -> Result<NewToken, TokenError> {
         let asked = time::Instant::now();
         let (answer, told) = oneshot::channel();
-        let number = {
+        let fetch = {
             let mut fetches = self.fetches();
             fetches.push(Some(answer));
             fetches.len()
@@ -480,18 +499,22 @@ impl TokenSource for Gate {
         self.0.running.fetch_add(1, SeqCst);
         let _running = Running(Arc::clone(&self.0));
         let what = told.await.unwrap_or(What::Fail);
-        let mut text = format!("token-{number}");
+        let mut text = format!("token-{fetch}");
         match what {
             What::Token => {}
             What::Same => {
-                if let Some((last, _)) = self.given().last() {
-                    text.clone_from(last);
+                if let Some(last) = self.given().last() {
+                    text.clone_from(&last.text);
                 }
             }
             What::Fail => return Err(fault(ErrorKind::AccessDenied)),
             What::Panic => resume_unwind(Box::new("ordered")),
         }
-        self.given().push((text.clone(), asked));
+        self.given().push(Given {
+            text: text.clone(),
+            asked,
+            fetch,
+        });
         Ok(NewToken::bearer(&text)?.with_lifetime(LIFETIME))
     }
 }

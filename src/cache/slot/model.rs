@@ -200,7 +200,7 @@ fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
         passes: 1,
         pass: REFILL,
         prompt: true,
-        depth: 20,
+        depth: 23,
         ..Program::default()
     }
     .walk();
