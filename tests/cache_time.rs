@@ -97,8 +97,9 @@ async fn what_nobody_asks_for_is_not_refreshed() {
     let idle = asked.iter().filter(|asked| *asked.spec() == tenant("idle"));
     assert_eq!(idle.count(), 1);
     assert_eq!(asked.len(), 1 + 1 + 24);
+    // It is not even known any more.
     cache.get(&tenant("idle")).await.unwrap();
-    assert_eq!(source.asked().last().unwrap().reason(), Reason::Expired);
+    assert_eq!(source.asked().last().unwrap().reason(), Reason::Missing);
 }
 
 #[tokio::test(start_paused = true)]
