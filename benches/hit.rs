@@ -10,6 +10,7 @@ use std::{
     future::{Ready, ready},
     hint::black_box,
     pin::pin,
+    process::Command,
     sync::Barrier,
     task::{Context, Poll, Waker},
     thread,
@@ -28,8 +29,9 @@ use tower_http::auth::AddAuthorizationLayer;
 
 type Body = Full<Bytes>;
 
-const REQUESTS: u32 = 20_000;
-const ROUNDS: usize = 101;
+const REQUESTS: u32 = 10_000;
+const ROUNDS: usize = 41;
+const PROCESSES: usize = 11;
 const TOKEN_LENGTH: usize = 1024;
 
 /// Takes a request and answers 200.
@@ -244,53 +246,72 @@ fn figure(name: &str, value: f64) {
     println!("figure {name} {value:.3}");
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--once") {
-        let number = |i: usize| arguments[at + i].parse().unwrap();
-        make(&arguments[at + 1])(&Requests::with_headers(number(2)), number(3) as u32);
-        return;
-    }
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        for name in NAMES {
-            make(name)(&Requests::with_headers(5), 1_000);
-        }
-        return;
-    }
+/// What one process measures.
+fn measure() {
     for (suffix, headers) in [("bare", 0), ("5_headers", 5)] {
         let requests = Requests::with_headers(headers);
         let rounds = rounds(&requests);
         let of =
             |value: &dyn Fn(&[f64; NAMES.len()]) -> f64| median(rounds.iter().map(value).collect());
-        println!(
-            "requests with {headers} further headers, ns per request, median of {ROUNDS} rounds"
-        );
-        for (i, name) in NAMES.iter().enumerate() {
-            println!(
-                "  {name:<14} {:8.1}   net {:8.1}",
-                of(&|r| r[i]),
-                of(&|r| r[i] - r[0])
-            );
+        for (i, name) in NAMES.iter().enumerate().skip(1) {
+            figure(&format!("net_ns_{name}_{suffix}"), of(&|r| r[i] - r[0]));
         }
-        figure(
-            &format!("hit_ratio_{suffix}"),
-            of(&|r| (r[3] - r[0]) / (r[1] - r[0])),
-        );
-        figure(
-            &format!("hit_replay_ratio_{suffix}"),
-            of(&|r| (r[4] - r[0]) / (r[2] - r[0])),
-        );
+        let ratio = |ours: usize, theirs: usize| of(&|r| (r[ours] - r[0]) / (r[theirs] - r[0]));
+        figure(&format!("hit_ratio_{suffix}"), ratio(3, 1));
+        figure(&format!("hit_replay_ratio_{suffix}"), ratio(4, 2));
     }
     let bare = Requests::with_headers(0);
     let (hit, fixed) = two_threads(&bare);
     figure("hit_two_threads_ratio", hit);
     figure("static_two_threads_ratio", fixed);
-    figure(
-        "hit_extra_allocs",
-        allocations("hit", &bare) - allocations("static", &bare),
-    );
+    let extra = |ours, theirs| allocations(ours, &bare) - allocations(theirs, &bare);
+    figure("hit_extra_allocs", extra("hit", "static"));
     figure(
         "hit_replay_extra_allocs",
-        allocations("hit_replay", &bare) - allocations("retry_static", &bare),
+        extra("hit_replay", "retry_static"),
     );
+}
+
+/// The medians over processes of their own: where a process happens to lay its memory moves a ratio by a fifth.
+fn measure_in_processes() {
+    let mut figures: Vec<(String, Vec<f64>)> = Vec::new();
+    for _ in 0..PROCESSES {
+        let myself = std::env::current_exe().unwrap();
+        let output = Command::new(myself).arg("--process").output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let mut words = line.split(' ').skip(1);
+            let name = words.next().unwrap().to_owned();
+            let value = words.next().unwrap().parse().unwrap();
+            match figures.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value),
+                None => figures.push((name, vec![value])),
+            }
+        }
+    }
+    println!("medians over {PROCESSES} processes of {ROUNDS} rounds each");
+    for (name, values) in figures {
+        figure(&name, median(values));
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_given = |name: &str| arguments.iter().any(|argument| argument == name);
+    if let Some(at) = arguments.iter().position(|argument| argument == "--once") {
+        let number = |i: usize| arguments[at + i].parse().unwrap();
+        make(&arguments[at + 1])(&Requests::with_headers(number(2)), number(3) as u32);
+    } else if is_given("--process") {
+        measure();
+    } else if is_given("--bench") {
+        measure_in_processes();
+    } else {
+        for name in NAMES {
+            make(name)(&Requests::with_headers(5), 1_000);
+        }
+    }
 }

@@ -177,8 +177,12 @@ impl Hand {
 
     #[inline(always)]
     fn now(&mut self) -> Moment {
-        self.seen = self.lane.shared.cache.now_since(self.seen);
-        self.seen
+        let now = self.lane.shared.cache.now_since(self.seen);
+        // Written once a tick and not at every hit: the neighbour in memory may be another thread's handle.
+        if now != self.seen {
+            self.seen = now;
+        }
+        now
     }
 
     /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
