@@ -170,6 +170,24 @@ fn time_ends_tokens_and_flights_and_back_offs_and_nobody_is_left_waiting() {
 }
 
 #[test]
+fn each_failure_doubles_the_wait_and_a_landing_or_a_removal_ends_it() {
+    let schedules = Program {
+        asks: 2,
+        forced: 3,
+        landings: 1,
+        failures: 3,
+        removals: 1,
+        passes: 2,
+        pass: HOLD,
+        prompt: true,
+        depth: 9,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 1_000, "{schedules}");
+}
+
+#[test]
 fn whatever_happens_in_whatever_order_somebody_can_go_on() {
     let schedules = Program {
         asks: 2,
@@ -372,6 +390,7 @@ struct Account {
     /// Which flight may put its token in service.
     latest: Option<usize>,
     held_until: Moment,
+    failures: u32,
     source_held_until: Moment,
     paused_until: Moment,
     budget: u8,
@@ -410,6 +429,7 @@ impl World {
                 rejected: 0,
                 latest: None,
                 held_until: START,
+                failures: 0,
                 source_held_until: START,
                 paused_until: START,
                 budget: 5,
@@ -632,6 +652,7 @@ impl World {
         account.text = Some((text, since));
         account.latest = None;
         account.held_until = START;
+        account.failures = 0;
         account.service = Some(Served {
             generation,
             refresh: times.refresh(),
@@ -641,12 +662,14 @@ impl World {
 
     fn fail(&mut self, number: usize) {
         let takeoff = self.flights[number].takeoff.take().unwrap();
-        let hold = Hold::after(None, fault(), self.now, 0.0);
-        assert_eq!(hold.until(), self.now + HOLD);
-        takeoff.fail(fault(), self.now, |_| Some(hold));
-        if self.account.latest == Some(number) {
-            self.account.latest = None;
-            self.account.held_until = self.now + HOLD;
+        takeoff.fail(fault(), self.now, |before| {
+            Some(Hold::after(before, fault(), self.now, 0.0))
+        });
+        let account = &mut self.account;
+        if account.latest == Some(number) {
+            account.latest = None;
+            account.failures += 1;
+            account.held_until = self.now + HOLD * 2_u32.pow(account.failures - 1);
         }
     }
 
@@ -710,6 +733,7 @@ impl World {
         account.text = None;
         account.latest = None;
         account.held_until = START;
+        account.failures = 0;
     }
 
     /// What must hold after each step.
