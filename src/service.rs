@@ -306,7 +306,7 @@ impl Sent {
     fn settle(&self) {
         if let Ok(slot) = self.slot() {
             let now = self.lane.shared.cache.now();
-            slot.accepted(self.generation, now, &self.lane.owed);
+            slot.accepted(self.generation, now);
         }
     }
 
@@ -523,7 +523,7 @@ where
     let at_hand = cache.without_waiting(&slot, cache.now());
     let Some((service, request)) = kept else {
         if dropped {
-            slot.vindicate_later(sent.generation, &sent.lane.owed);
+            slot.vindicate_later(sent.generation);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);

@@ -32,13 +32,14 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(builder: CacheBuilder) -> Self {
         let CacheBuilder { source, settings } = builder;
+        let owed = Owed::default();
         let works = Works {
-            map: SlotMap::new(settings.max_entries, settings.max_bytes),
+            map: SlotMap::new(settings.max_entries, settings.max_bytes, owed.clone()),
             places: Places::new(settings.max_flights),
             source,
             settings,
             counters: Arc::default(),
-            owed: Owed::default(),
+            owed,
             #[cfg(feature = "metrics")]
             published: Default::default(),
             hold: Mutex::new(None),

@@ -15,7 +15,7 @@ use std::{
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
-use super::slot::Slot;
+use super::slot::{Owed, Slot};
 use crate::{clock::Moment, spec::TokenSpec};
 
 /// Between two sweeps for what has expired, at least this share of the entries comes in.
@@ -28,6 +28,7 @@ const OVERHEAD: usize = 128;
 pub(super) struct SlotMap {
     cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     tally: Arc<Tally>,
+    owed: Owed,
     share: u64,
 }
 
@@ -54,7 +55,7 @@ impl Shelf {
 }
 
 impl SlotMap {
-    pub(super) fn new(max_entries: usize, max_bytes: u64) -> Self {
+    pub(super) fn new(max_entries: usize, max_bytes: u64, owed: Owed) -> Self {
         let max_entries = max_entries.max(1);
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
@@ -80,6 +81,7 @@ impl SlotMap {
         Self {
             cache,
             tally,
+            owed,
             share,
         }
     }
@@ -102,7 +104,7 @@ impl SlotMap {
         let made = self
             .cache
             .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone())));
+                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone(), self.owed.clone())));
                 self.tally.bytes.fetch_add(shelf.bytes, Ordering::Relaxed);
                 self.tally
                     .created_since_sweep
@@ -172,9 +174,10 @@ impl SlotMap {
         self.tally.evictions.load(Ordering::Relaxed)
     }
 
-    /// Expired ones go first: when the map is nearly full, and not after every entry that comes in.
+    /// Expired ones go first: when the map is three quarters full (its shards fill unevenly, and one that is full evicts what
+    /// is used least), and not after every entry that comes in.
     fn sweep_if_full(&self, now: Moment) {
-        let full = self.cache.weight() + self.share > self.cache.capacity() / 10 * 9;
+        let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
         let created = self.tally.created_since_sweep.load(Ordering::Relaxed);
         if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
             self.sweep(now);
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_bound_holds_far_past_it() {
-        let map = SlotMap::new(100, 1 << 20);
+        let map = SlotMap::new(100, 1 << 20, Owed::default());
         for i in 0..10_000 {
             map.get_or_make(&spec(i), NOW);
         }
@@ -320,7 +323,7 @@ mod tests {
     #[test]
     fn a_small_bound_holds_too() {
         for max in 1..40 {
-            let map = SlotMap::new(max, 1 << 20);
+            let map = SlotMap::new(max, 1 << 20, Owed::default());
             for i in 0..500 {
                 map.get_or_make(&spec(i), NOW);
             }
@@ -330,14 +333,14 @@ mod tests {
 
     #[test]
     fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
-        let map = SlotMap::new(100, 200);
+        let map = SlotMap::new(100, 200, Owed::default());
         let slot = map.get_or_make(&spec(0), NOW);
         assert!(Arc::ptr_eq(&slot, &map.get_or_make(&spec(0), NOW)));
     }
 
     #[test]
     fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
-        let map = SlotMap::new(10, 1 << 20);
+        let map = SlotMap::new(10, 1 << 20, Owed::default());
         let slot = map.get_or_make(&spec(0), NOW);
         let bytes = map.bytes();
         for _ in 0..3 {
@@ -348,7 +351,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_somebody_holds_stays() {
-        let map = SlotMap::new(10, 1 << 20);
+        let map = SlotMap::new(10, 1 << 20, Owed::default());
         let held = map.get_or_make(&spec(0), NOW);
         for i in 1..1_000 {
             map.get_or_make(&spec(i), NOW);
@@ -359,8 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_waits_for_an_acceptance_is_not_waited_for_when_it_is_gone() {
+        let owed = Owed::default();
+        let map = SlotMap::new(10, 1 << 20, owed.clone());
+        map.get_or_make(&spec(0), NOW).vindicate_later(1);
+        assert!(owed.any());
+        map.remove(&spec(0));
+        assert!(!owed.any());
+    }
+
+    #[test]
     fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
-        let map = SlotMap::new(10, 1 << 20);
+        let map = SlotMap::new(10, 1 << 20, Owed::default());
         let held = map.get_or_make(&spec(0), NOW);
         map.get_or_make(&spec(1), NOW);
         map.clear();

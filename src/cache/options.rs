@@ -81,9 +81,9 @@ impl CacheBuilder {
         self
     }
 
-    /// How long a fetch may take, all its attempts together. Default: 10 seconds.
+    /// How long a fetch may take, all its attempts together: a millisecond at least. Default: 10 seconds.
     pub fn with_fetch_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.fetch_timeout = timeout;
+        self.settings.fetch_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 

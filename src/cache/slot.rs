@@ -50,6 +50,8 @@ pub(crate) struct Slot {
     quiet_until: AtomicU64,
     /// The generation whose rejection no replay could follow, and that waits for the next token's first acceptance; or zero.
     owed: AtomicU64,
+    /// How many slots of the cache have one such.
+    all_owed: Owed,
     desk: Mutex<Desk>,
 }
 
@@ -124,9 +126,10 @@ pub(super) struct Snapshot {
 }
 
 impl Slot {
-    pub(crate) fn new(spec: TokenSpec) -> Self {
+    pub(crate) fn new(spec: TokenSpec, owed: Owed) -> Self {
         Self {
             spec,
+            all_owed: owed,
             in_service: AtomicU64::new(0),
             token: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
@@ -315,20 +318,20 @@ impl Slot {
     }
 
     /// This token's rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
-    pub(crate) fn vindicate_later(&self, generation: u64, all: &Owed) {
+    pub(crate) fn vindicate_later(&self, generation: u64) {
         if self.owed.swap(generation, Ordering::Relaxed) == 0 {
-            all.0.fetch_add(1, Ordering::Relaxed);
+            self.all_owed.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A request with this token was not rejected.
-    pub(crate) fn accepted(&self, generation: u64, now: Moment, all: &Owed) {
+    pub(crate) fn accepted(&self, generation: u64, now: Moment) {
         if self.generation() != generation {
             return;
         }
         let refused = self.owed.swap(0, Ordering::Relaxed);
         if refused != 0 {
-            all.0.fetch_sub(1, Ordering::Relaxed);
+            self.all_owed.0.fetch_sub(1, Ordering::Relaxed);
             if let Some(troubles) = self.desk().settle(refused) {
                 troubles.budget.give_back_by_acceptance(now);
             }
@@ -379,6 +382,14 @@ impl Slot {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         // Nothing under this lock can panic half way; and a poisoned slot would be a latch.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if *self.owed.get_mut() != 0 {
+            self.all_owed.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -229,7 +229,7 @@ fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
 #[test]
 fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
     const TURNS: u64 = 20_000;
-    let slot = Arc::new(Slot::new(TokenSpec::default()));
+    let slot = Arc::new(Slot::new(TokenSpec::default(), Owed::default()));
     let (time, generations) = (AtomicU64::new(1), AtomicU64::new(0));
     let (refused, flights) = (AtomicU64::new(0), AtomicUsize::new(0));
     let fly = |takeoff: Takeoff, now: Moment| {
@@ -418,8 +418,9 @@ impl Drop for World {
 
 impl World {
     fn new(program: Program) -> Self {
+        let owed = Owed::default();
         Self {
-            slot: Arc::new(Slot::new(TokenSpec::default())),
+            slot: Arc::new(Slot::new(TokenSpec::default(), owed.clone())),
             now: START,
             waiters: Vec::new(),
             flights: Vec::new(),
@@ -439,7 +440,7 @@ impl World {
                 unsettled: Vec::new(),
             },
             generation: 0,
-            owed: Owed::default(),
+            owed,
             left: program,
             done: Vec::new(),
         }
@@ -714,7 +715,7 @@ impl World {
     fn accept(&mut self) {
         let accepted = self.account.service.unwrap().generation;
         if let Some(refused) = self.account.unsettled.first().copied() {
-            self.slot.vindicate_later(refused, &self.owed);
+            self.slot.vindicate_later(refused);
             assert!(self.owed.any());
             self.account.settle(refused);
             if self.account.acceptance_counts_from.has_come(self.now) {
@@ -722,7 +723,7 @@ impl World {
                 self.account.budget = (self.account.budget + 1).min(5);
             }
         }
-        self.slot.accepted(accepted, self.now, &self.owed);
+        self.slot.accepted(accepted, self.now);
         assert!(!self.owed.any());
     }
 
