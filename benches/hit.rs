@@ -256,7 +256,9 @@ fn measure() {
         for (i, name) in NAMES.iter().enumerate().skip(1) {
             figure(&format!("net_ns_{name}_{suffix}"), of(&|r| r[i] - r[0]));
         }
-        let ratio = |ours: usize, theirs: usize| of(&|r| (r[ours] - r[0]) / (r[theirs] - r[0]));
+        // Of medians: a round in which the smaller one was lucky would weigh too much in a median of ratios.
+        let ratio =
+            |ours: usize, theirs: usize| of(&|r| r[ours] - r[0]) / of(&|r| r[theirs] - r[0]);
         figure(&format!("hit_ratio_{suffix}"), ratio(3, 1));
         figure(&format!("hit_replay_ratio_{suffix}"), ratio(4, 2));
     }

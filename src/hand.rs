@@ -73,6 +73,26 @@ struct Memo {
     header: HeaderValue,
 }
 
+/// What a request can be sent with now.
+pub(crate) struct AtHand {
+    pub(crate) header: HeaderValue,
+    pub(crate) generation: u64,
+    /// The slot of the request's own spec, if it has one.
+    pub(crate) own: Option<Arc<Slot>>,
+}
+
+impl AtHand {
+    #[inline(always)]
+    fn new(header: HeaderValue, generation: u64) -> Self {
+        let own = None;
+        Self {
+            header,
+            generation,
+            own,
+        }
+    }
+}
+
 impl Hand {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self::on(Lane::new(shared, None))
@@ -98,9 +118,9 @@ impl Hand {
         &self.lane.shared
     }
 
-    /// The header value of a route's token, and its generation, if it can be sent now. No lock, no allocation.
+    /// The token of a route, if it can be sent now. No lock, no allocation.
     #[inline(always)]
-    pub(crate) fn at_hand(&mut self, route: u32) -> Option<(HeaderValue, u64)> {
+    pub(crate) fn at_hand(&mut self, route: u32) -> Option<AtHand> {
         let now = self.now();
         if let Some(Some(memo)) = self.memos.get(route as usize)
             && memo.slot.generation() == memo.generation
@@ -108,14 +128,14 @@ impl Hand {
             && let Some(hits) = &self.lane.hits
         {
             hits.hit(stale);
-            return Some((memo.header.clone(), memo.generation));
+            return Some(AtHand::new(memo.header.clone(), memo.generation));
         }
         self.take_in_hand(route, now)
     }
 
     /// The same from the cache, and from the second time on with a copy for this handle alone.
     #[cold]
-    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<(HeaderValue, u64)> {
+    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
         let token = shared.cache.without_waiting(slot, now)?;
@@ -124,7 +144,7 @@ impl Hand {
         }
         let generation = token.generation();
         if !self.count_hit(token.is_stale(now)) {
-            return Some((token.header_value().clone(), generation));
+            return Some(AtHand::new(token.header_value().clone(), generation));
         }
         let memo = Memo {
             slot: Arc::clone(slot),
@@ -138,25 +158,28 @@ impl Hand {
         if let Some(place) = self.memos.get_mut(route as usize) {
             *place = Some(memo);
         }
-        Some((header, generation))
+        Some(AtHand::new(header, generation))
     }
 
-    /// The same for a request's own spec, and its slot. A shard's read lock, no allocation.
-    pub(crate) fn at_hand_by_spec(
-        &mut self,
-        spec: &TokenSpec,
-    ) -> Option<(HeaderValue, u64, Arc<Slot>)> {
+    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
+    #[inline(never)]
+    pub(crate) fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
         let slot = self.lane.shared.cache.known_slot(spec)?;
         let (header, generation, stale) = slot.header(self.now())?;
         self.count_hit(stale);
-        Some((header, generation, slot))
+        let own = Some(slot);
+        Some(AtHand {
+            header,
+            generation,
+            own,
+        })
     }
 
     #[inline(always)]
     fn now(&mut self) -> Moment {
         let now = self.lane.shared.cache.now_since(self.seen);
         // Written once a tick and not at every hit: the neighbour in memory may be another thread's handle.
-        if now != self.seen {
+        if now.monotonic != self.seen.monotonic {
             self.seen = now;
         }
         now

@@ -1,6 +1,6 @@
 //! What the layer needs of a request and of a response, whichever client they belong to.
 
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use crate::{
     recovery::Recovery,
@@ -9,29 +9,14 @@ use crate::{
     spec::TokenSpec,
 };
 
-#[inline]
-fn target_of_uri(uri: &Uri) -> Target<'_> {
-    Target {
-        scheme: Scheme::of_uri(uri.scheme()),
-        authority: uri.authority().map(http::uri::Authority::as_str),
-        path: uri.path(),
-    }
-}
-
-#[cfg(feature = "reqwest")]
-#[inline]
-fn target_of_url(url: &url::Url) -> Target<'_> {
-    Target {
-        scheme: Scheme::of_url(url.scheme()),
-        authority: Some(url.authority()),
-        path: url.path(),
-    }
-}
-
 /// A request that can be given a token.
 pub trait Outgoing: Sized {
-    /// Where it goes.
-    fn target(&self) -> Target<'_>;
+    /// The scheme of its URL.
+    fn scheme(&self) -> Scheme;
+    /// The authority of its URL, if there is one.
+    fn authority(&self) -> Option<&str>;
+    /// The path of its URL.
+    fn path(&self) -> &str;
     /// Its own spec, if it has one.
     fn spec(&self) -> Option<&TokenSpec>;
     /// Its headers.
@@ -40,6 +25,15 @@ pub trait Outgoing: Sized {
     fn headers_mut(&mut self) -> &mut HeaderMap;
     /// A second one like it, if that is cheap.
     fn twin(&self) -> Option<Self>;
+
+    /// Where it goes.
+    fn target(&self) -> Target<'_> {
+        Target {
+            scheme: self.scheme(),
+            authority: self.authority(),
+            path: self.path(),
+        }
+    }
 }
 
 /// A response that can be judged.
@@ -55,9 +49,19 @@ pub trait Incoming {
 }
 
 impl<B: 'static> Outgoing for Request<B> {
-    #[inline]
-    fn target(&self) -> Target<'_> {
-        target_of_uri(self.uri())
+    #[inline(always)]
+    fn scheme(&self) -> Scheme {
+        Scheme::read(self.uri().scheme_str())
+    }
+
+    #[inline(always)]
+    fn authority(&self) -> Option<&str> {
+        self.uri().authority().map(http::uri::Authority::as_str)
+    }
+
+    #[inline(always)]
+    fn path(&self) -> &str {
+        self.uri().path()
     }
 
     #[inline]
@@ -103,9 +107,19 @@ impl<B> Incoming for Response<B> {
 
 #[cfg(feature = "reqwest")]
 impl Outgoing for reqwest::Request {
-    #[inline]
-    fn target(&self) -> Target<'_> {
-        target_of_url(self.url())
+    #[inline(always)]
+    fn scheme(&self) -> Scheme {
+        Scheme::read(Some(self.url().scheme()))
+    }
+
+    #[inline(always)]
+    fn authority(&self) -> Option<&str> {
+        Some(self.url().authority())
+    }
+
+    #[inline(always)]
+    fn path(&self) -> &str {
+        self.url().path()
     }
 
     /// Its extensions can't be read from outside.
@@ -144,7 +158,12 @@ impl Incoming for reqwest::Response {
 
     /// A redirect may have been followed.
     fn from(&self) -> Option<Target<'_>> {
-        Some(target_of_url(self.url()))
+        let url = self.url();
+        Some(Target {
+            scheme: Scheme::read(Some(url.scheme())),
+            authority: Some(url.authority()),
+            path: url.path(),
+        })
     }
 
     fn note(&mut self, recovery: Recovery) {

@@ -194,7 +194,7 @@ pub struct Target<'a> {
 
 /// A request's scheme, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub enum Scheme {
     /// `https`
     Https,
     /// `http`
@@ -207,22 +207,12 @@ pub(crate) enum Scheme {
 
 impl Scheme {
     #[inline(always)]
-    pub(crate) fn of_uri(scheme: Option<&http::uri::Scheme>) -> Self {
-        // Two of these are constants inside, so no text is compared.
+    pub(crate) fn read(scheme: Option<&str>) -> Self {
         match scheme {
-            Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Self::Https,
-            Some(scheme) if *scheme == http::uri::Scheme::HTTP => Self::Http,
+            Some("https") => Self::Https,
+            Some("http") => Self::Http,
             Some(_) => Self::Foreign,
             None => Self::None,
-        }
-    }
-
-    #[cfg(feature = "reqwest")]
-    pub(crate) fn of_url(scheme: &str) -> Self {
-        match scheme {
-            "https" => Self::Https,
-            "http" => Self::Http,
-            _ => Self::Foreign,
         }
     }
 
@@ -309,16 +299,19 @@ impl Routes {
         places.any(|place| place.origin == *origin)
     }
 
-    /// The route that a request is on, if the request is spelled as we would spell it; else see [`find`](Self::find).
+    /// The route that a request is on, if the request is spelled as we would spell it; else see [`find`](Self::find). The
+    /// path is asked for only where it matters.
     #[inline(always)]
-    pub(crate) fn find_plain(&self, target: &Target<'_>) -> Option<u32> {
-        let (Some(https), Some(authority)) = (target.scheme.https(), target.authority) else {
-            return None;
-        };
-        let listed = self.listed(https, authority)?;
+    pub(crate) fn find_plain<'a>(
+        &self,
+        scheme: Scheme,
+        authority: Option<&str>,
+        path: impl FnOnce() -> &'a str,
+    ) -> Option<u32> {
+        let listed = self.listed(scheme.https()?, authority?)?;
         match listed.whole {
             Some(route) => Some(route),
-            None => listed.narrowed(target.path),
+            None => listed.narrowed(path()),
         }
     }
 

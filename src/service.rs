@@ -18,7 +18,7 @@ use tower_service::Service;
 use crate::{
     cache::{Rejection, Slot, Waiting},
     error::{Error, TokenError},
-    hand::{Hand, Lane, Shared},
+    hand::{AtHand, Hand, Lane, Shared},
     message::{Incoming, Outgoing},
     recovery::Recovery,
     replay::{Replay, Twice},
@@ -136,16 +136,24 @@ impl<S, R: Replay> Auth<S, R> {
         S: Service<Req> + Clone,
         Req: Outgoing,
     {
-        let Some(route) = self.hand.shared().routes.find_plain(&request.target()) else {
+        let routes = &self.hand.shared().routes;
+        let found = routes.find_plain(request.scheme(), request.authority(), || request.path());
+        let Some(route) = found else {
             return self.send_otherwise(request);
         };
-        if request.spec().is_some() {
-            return self.send_by_spec(request, route);
-        }
-        let Some((header, generation)) = self.hand.at_hand(route) else {
+        let at_hand = match request.spec() {
+            None => self.hand.at_hand(route),
+            Some(spec) => self.hand.at_hand_by_spec(spec),
+        };
+        let Some(AtHand {
+            header,
+            generation,
+            own,
+        }) = at_hand
+        else {
             return self.send_otherwise(request);
         };
-        let sent = self.sent(route, generation, None);
+        let sent = self.sent(route, generation, own);
         let spare = self.replay.keep(&self.inner, || request.twin());
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
@@ -153,28 +161,6 @@ impl<S, R: Replay> Auth<S, R> {
             return ResponseFuture::plain(self.inner.call(request));
         }
         // The service as it is: it was made ready for this.
-        ResponseFuture::sent(self.inner.call(request), sent, spare)
-    }
-
-    /// The same with the token of the request's own spec.
-    #[inline(never)]
-    fn send_by_spec<Req>(&mut self, mut request: Req, route: u32) -> ResponseFuture<S, Req, R>
-    where
-        S: Service<Req> + Clone,
-        Req: Outgoing,
-    {
-        let at_hand = request
-            .spec()
-            .and_then(|spec| self.hand.at_hand_by_spec(spec));
-        let Some((header, generation, slot)) = at_hand else {
-            return self.send_otherwise(request);
-        };
-        let sent = self.sent(route, generation, Some(slot));
-        let spare = self.replay.keep(&self.inner, || request.twin());
-        if request.headers_mut().append(AUTHORIZATION, header) {
-            take_back(&mut request);
-            return ResponseFuture::plain(self.inner.call(request));
-        }
         ResponseFuture::sent(self.inner.call(request), sent, spare)
     }
 

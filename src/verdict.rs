@@ -70,7 +70,7 @@ impl Verdict {
 #[inline]
 pub(crate) fn concerns_the_token(status: StatusCode, headers: &HeaderMap) -> bool {
     match status {
-        StatusCode::OK => is_grpc(headers),
+        StatusCode::OK => !headers.is_empty() && is_grpc(headers),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
         _ => false,
     }
