@@ -37,9 +37,10 @@
 //! 2. **Get it.** A fresh token is at hand: no lock, no allocation. A stale one is used, and refreshed behind the scenes. For an
 //!    expired or rejected one, all callers wait for one and the same fetch, which goes on when they give up.
 //! 3. **Send.** If the token is at hand, the client is used as it was made ready. Otherwise it is given back, and made
-//!    ready anew when the token is there: nothing holds a connection or a permit while a token is fetched.
+//!    ready anew when the token is there: no request holds a permit of the client's while its token is fetched.
 //! 4. **Judge the answer**, if it comes from the origin that got the token: see [`Verdict`].
-//! 5. **Recover, at most once.** The response's extensions say what was done: see [`Recovery`].
+//! 5. **Recover, at most once.** The first answer is kept, and with it its connection, until there is another token; if there
+//!    is none, that answer is the caller's. The response's extensions say what was done: see [`Recovery`].
 //!
 //! # Which clients
 //! | client | requests | how |

@@ -30,6 +30,8 @@
 //! | `tower_bearer_evictions_total` | counter | |
 //! | `tower_bearer_entries`, `tower_bearer_bytes` | gauge | |
 //!
+//! A fetch whose task died without a word is counted in [`TokenCache::stats`](crate::TokenCache::stats) alone.
+//!
 //! Hits are counted by each handle for itself, so that a hit stays cheap. They, evictions and the gauges reach the recorder
 //! after each fetch, and when [`TokenCache::publish_metrics`](crate::TokenCache::publish_metrics) is called: do so before a
 //! scrape.

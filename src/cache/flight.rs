@@ -55,32 +55,12 @@ pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Opt
 
 /// A token, waited for if need be.
 pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
-    let works = &core.works;
-    let mut deaths = 0;
-    loop {
-        let now = works.now();
-        let landing = match slot.ask(now, works.overdue(now), works.held(now)) {
-            Answer::Have(token) => return Ok(token),
-            Answer::HaveAndFetch(token, takeoff) => {
-                launch(core, takeoff);
-                return Ok(token);
-            }
-            Answer::Held(error) => return Err(error),
-            Answer::Wait(landing) => landing,
-            Answer::Fetch(takeoff, landing) => {
-                launch(core, takeoff);
-                landing
-            }
-        };
-        match arrival(works, slot, landing).await {
-            Arrival::Outcome(outcome) => return outcome,
-            Arrival::Nothing => {}
-            Arrival::Death => deaths += 1,
-        }
-        if deaths == DEATHS {
-            return Err(died());
-        }
-    }
+    wait_after(core, slot, Slot::ask).await
+}
+
+/// A token that is fetched now, however good the one in service is.
+pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    wait_after(core, slot, Slot::ask_anew).await
 }
 
 /// The same, counted as a miss and timed.
@@ -96,14 +76,20 @@ pub(super) async fn wait_as_a_miss(core: &Core, slot: &Arc<Slot>) -> Outcome {
     outcome
 }
 
-/// A token that is fetched now, however good the one in service is.
-pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
+type Ask = fn(&Arc<Slot>, Moment, Moment, Option<TokenError>) -> Answer;
+
+/// Asks the slot, and waits and asks again until there is an outcome.
+async fn wait_after(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
     let works = &core.works;
     let mut deaths = 0;
     loop {
         let now = works.now();
-        let landing = match slot.ask_anew(now, works.overdue(now), works.held(now)) {
-            Answer::Have(token) | Answer::HaveAndFetch(token, _) => return Ok(token),
+        let landing = match ask(slot, now, works.overdue(now), works.held(now)) {
+            Answer::Have(token) => return Ok(token),
+            Answer::HaveAndFetch(token, takeoff) => {
+                launch(core, takeoff);
+                return Ok(token);
+            }
             Answer::Held(error) => return Err(error),
             Answer::Wait(landing) => landing,
             Answer::Fetch(takeoff, landing) => {
