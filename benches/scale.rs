@@ -454,6 +454,13 @@ fn two_threads(extent: &Extent) {
             speedups.push(throughput(both, extent.turn) / one);
         }
     }
+    // What the machine itself gives to a second thread: a service that does nothing is not twice as fast either.
+    let [ours, nothing, _] = &speedups;
+    let to_nothing = ours.iter().zip(nothing).map(|(ours, most)| ours / most);
+    figure(
+        "two_thread_speedup_to_nothing",
+        median(to_nothing.collect()),
+    );
     for ((name, _), speedups) in contenders.iter().zip(speedups) {
         figure(name, median(speedups));
     }

@@ -117,7 +117,7 @@ impl TokenSource for ClientCredentials {
             params: &[],
         };
         // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
-        new_token(&self.0.exchange(request.spec(), grant).await?)
+        new_token(&self.0.exchange(request, grant).await?)
     }
 }
 

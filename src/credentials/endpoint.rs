@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::TokenError,
     secret::Secret,
+    source::TokenRequest,
     spec::{TokenSpec, fault_in_extra},
     token::NewToken,
     transport::{Transport, require_tls},
@@ -83,10 +84,10 @@ impl TokenEndpoint {
     /// Makes one attempt: the secret is read, the request built and sent, the answer read.
     pub(crate) async fn exchange(
         &self,
-        spec: &TokenSpec,
+        request: &TokenRequest,
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
-        let (request, sent) = self.prepare(spec, grant)?;
+        let (request, sent) = self.prepare(request.spec(), grant)?;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let started = Instant::now();
         let answer = self.transport.send(request).await;
