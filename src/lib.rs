@@ -89,6 +89,7 @@ pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+mod identity;
 mod layer;
 mod loopback;
 mod message;

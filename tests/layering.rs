@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["error", "loopback"],
     &["secret", "clock"],
-    &["spec", "wire"],
+    &["identity", "spec", "wire"],
     &["token", "verdict", "transport"],
     &["source", "recovery"],
     &["telemetry"],
