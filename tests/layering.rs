@@ -9,7 +9,8 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["error", "loopback", "timer"],
     &["secret", "clock"],
-    &["spec", "wire"],
+    &["subject"],
+    &["identity", "spec", "wire"],
     &["token", "verdict", "transport"],
     &["source", "recovery"],
     &["telemetry"],
