@@ -89,8 +89,11 @@ pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
 mod recovery;
 pub mod replay;

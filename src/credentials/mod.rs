@@ -14,5 +14,8 @@
 mod client_credentials;
 mod endpoint;
 
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use crate::jws::{SigningAlgorithm, SigningKey};
 pub use crate::wire::ClientAuth;
 pub use client_credentials::ClientCredentials;

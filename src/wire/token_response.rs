@@ -15,10 +15,13 @@ use http::{
     header::{CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER},
 };
 use serde_json::{Map, Number, Value};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::client_auth::{Client, percent_encode};
-use crate::error::{ErrorKind, TokenError};
+use crate::{
+    error::{ErrorKind, TokenError},
+    secret::wipe,
+};
 
 /// Characters of a description.
 const MAX_DESCRIPTION: usize = 300;
@@ -150,15 +153,6 @@ struct Members(Map<String, Value>);
 impl Drop for Members {
     fn drop(&mut self) {
         self.0.values_mut().for_each(wipe);
-    }
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
