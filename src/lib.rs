@@ -95,6 +95,8 @@ mod layer;
 mod loopback;
 mod mark;
 mod message;
+#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;

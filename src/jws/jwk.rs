@@ -84,8 +84,8 @@ impl Members {
         // be present". Without any, it would take a search to find them.
         let components = KeyPairComponents {
             public_key: PublicKeyComponents {
-                n: without_leading_zeros(self.bytes("n")?),
-                e: without_leading_zeros(self.bytes("e")?),
+                n: without_leading_zeros(&self.bytes("n")?),
+                e: without_leading_zeros(&self.bytes("e")?),
             },
             d: self.bytes("d")?,
             p: self.bytes("p")?,
@@ -134,7 +134,7 @@ impl Members {
     }
 }
 
-fn without_leading_zeros(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+fn without_leading_zeros(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     Zeroizing::new(bytes.get(zeros..).unwrap_or_default().to_vec())
 }

@@ -5,7 +5,7 @@
 //! | `signing_key` | [`SigningKey`]: where the key is, and what stands in the header beside it |
 //! | `key_file` | a key in a file, parsed again when the file has changed |
 //! | `key_pair` | a key that can sign, from any of its formats |
-//! | `pem`, `jwk` | the formats that hold a key |
+//! | `jwk` | a private key in JSON; of PEM, all rooms have the same reader |
 //! | `algorithm` | [`SigningAlgorithm`]: which signatures there are, and which key makes them |
 //! | `compact` | header, claims and signature in one line |
 //!
@@ -17,7 +17,6 @@ mod compact;
 mod jwk;
 mod key_file;
 mod key_pair;
-mod pem;
 mod signing_key;
 
 pub use algorithm::SigningAlgorithm;

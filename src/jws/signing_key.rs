@@ -9,9 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{
     algorithm::SigningAlgorithm, compact::signed, jwk::Jwk, key_file::KeyFile, key_pair::KeyPair,
-    pem,
 };
-use crate::{error::TokenError, mark::Mark};
+use crate::{error::TokenError, mark::Mark, pem};
 
 /// A private key that signs assertions: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
 ///
@@ -148,14 +147,6 @@ impl SigningKey {
         &self,
         claims: &Map<String, Value>,
     ) -> Result<Zeroizing<String>, TokenError> {
-        self.sign_and_mark(claims).map(|(line, _)| line)
-    }
-
-    /// The same, and the mark of the key that signed.
-    pub(crate) fn sign_and_mark(
-        &self,
-        claims: &Map<String, Value>,
-    ) -> Result<(Zeroizing<String>, Mark), TokenError> {
         let key = self.material()?;
         let algorithm = self.algorithm_for(&key);
         let mut header = Map::new();
@@ -167,8 +158,7 @@ impl SigningKey {
         if let Some(thumbprint) = self.thumbprint.as_deref().or(key.thumbprint.as_deref()) {
             header.insert("x5t#S256".into(), thumbprint.into());
         }
-        let line = signed(header, claims, |message| key.pair.sign(algorithm, message))?;
-        Ok((line, key.mark))
+        signed(header, claims, |message| key.pair.sign(algorithm, message))
     }
 
     fn algorithm_for(&self, key: &Material) -> SigningAlgorithm {

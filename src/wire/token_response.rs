@@ -97,13 +97,11 @@ pub(crate) fn token_response(
 pub(crate) struct Sent(Vec<Zeroizing<String>>);
 
 impl Sent {
-    pub(crate) fn by(client: Client<'_>) -> Self {
-        let mut sent = Self::default();
-        sent.add(client.secret);
+    pub(super) fn add_client(&mut self, client: Client<'_>) {
+        self.add(client.secret);
         let credentials = client.basic_credentials();
-        sent.0
+        self.0
             .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
-        sent
     }
 
     /// For what may be a secret, or a word that the provider's description needs.

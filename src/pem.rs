@@ -7,26 +7,34 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 /// One thing between `-----BEGIN …-----` and `-----END …-----`.
-pub(super) struct Section<'a> {
-    pub(super) label: &'a str,
+pub(crate) struct Section<'a> {
+    pub(crate) label: &'a str,
+    /// All of it, as it stands there.
+    #[cfg(any(test, feature = "reqwest", feature = "hyper"))]
+    pub(crate) text: &'a str,
     /// What it holds; `None` if that is no base64, or has headers before it as keys with a password have.
-    pub(super) der: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) der: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// The sections in order. One that doesn't end is none.
-pub(super) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
+pub(crate) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let (_, begun) = rest.split_once("-----BEGIN ")?;
-        let (label, body) = begun.split_once("-----")?;
+        let start = rest.get(rest.find(BEGIN)?..)?;
+        let (label, body) = start.get(BEGIN.len()..)?.split_once("-----")?;
         let (body, after) = body.split_once("-----END ")?;
+        let (_, after) = after.split_once("-----")?;
         rest = after;
         Some(Section {
             label,
+            #[cfg(any(test, feature = "reqwest", feature = "hyper"))]
+            text: start.get(..start.len() - after.len())?,
             der: decode(body),
         })
     })
 }
+
+const BEGIN: &str = "-----BEGIN ";
 
 fn decode(body: &str) -> Option<Zeroizing<Vec<u8>>> {
     // Room for all at once, so that nothing is left behind in memory that grew.
@@ -60,9 +68,17 @@ mod tests {
     }
 
     #[test]
+    fn a_section_is_known_as_it_stands_there() {
+        let one = "-----BEGIN ONE-----\nYWJj\n-----END ONE-----";
+        let text = format!("before {one}\nafter");
+        assert_eq!(sections(&text).next().unwrap().text, one);
+    }
+
+    #[test]
     fn what_does_not_end_or_is_no_base64_is_nothing() {
         assert!(read("-----BEGIN ONE-----\nYWJj\n").is_empty());
         assert!(read("-----BEGIN ONE").is_empty());
+        assert!(read("-----BEGIN ONE-----\nYWJj\n-----END ONE").is_empty());
         assert!(read("").is_empty());
         let locked = "-----BEGIN ONE-----\nProc-Type: 4,ENCRYPTED\n\nYWJj\n-----END ONE-----";
         assert_eq!(read(locked), [("ONE", None)]);
