@@ -106,9 +106,14 @@ pub mod docs;
 mod error;
 mod hand;
 mod identity;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
+#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;

@@ -433,7 +433,7 @@ async fn a_client_with_a_certificate_goes_to_the_address_for_such() {
         Transport::from_fn(move |request| provider.clone().answer(request))
     };
     let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", "")
-        .with_client_auth(ClientAuth::None)
+        .with_client_auth(ClientAuth::none())
         .with_mtls_alias();
     ask(&ClientCredentials::at(endpoint)).await.unwrap();
     assert_eq!(provider.last_asked(), "https://mtls.login.example/t");

@@ -1,28 +1,19 @@
-//! [`TokenEndpoint`]: one token request, from the spec to the answer. All sources that ask a provider share it.
+//! [`TokenEndpoint`]: where and as whom to ask. All sources that ask a provider share it; how it is asked stands in
+//! `exchange`.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Uri};
-use tracing::debug;
+use http::Uri;
 use zeroize::Zeroizing;
 
-use super::discovery::Discovery;
+use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{Identity, TokenRequest},
+    source::Identity,
     spec::{TokenSpec, fault_in_extra},
-    token::NewToken,
     transport::{Transport, require_tls},
-    wire::{
-        Address, Answer, Client, ClientAuth, Form, Sent, TokenResponse, token_request,
-        token_response,
-    },
+    wire::Address,
 };
 
 /// Where and as whom to ask for tokens: what every source that asks a provider is made with.
@@ -37,7 +28,7 @@ use crate::{
 ///
 /// # #[cfg(feature = "reqwest")] {
 /// let endpoint = TokenEndpoint::discover("https://login.example.com/{tenant}/v2.0", "orders", "hunter2")
-///     .with_client_auth(ClientAuth::Post);
+///     .with_client_auth(ClientAuth::post());
 /// endpoint.check()?;
 /// let source = OnBehalfOf::new(endpoint);
 /// # let _ = source; }
@@ -45,50 +36,20 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    place: Place,
-    client: Option<String>,
-    secret: Secret,
-    auth: ClientAuth,
-    extra: Vec<(String, Zeroizing<String>)>,
-    mtls: bool,
-    transport: Transport,
+    pub(super) place: Place,
+    pub(super) client: Option<String>,
+    pub(super) secret: Secret,
+    pub(super) auth: ClientAuth,
+    pub(super) extra: Vec<(String, Zeroizing<String>)>,
+    pub(super) capabilities: Vec<String>,
+    mtls_alias: bool,
+    pub(super) transport: Transport,
 }
 
 #[derive(Clone)]
-enum Place {
+pub(super) enum Place {
     Known(Address),
     Discovered(Arc<Discovery>),
-}
-
-/// What to ask with.
-#[derive(Clone, Copy)]
-pub(crate) struct Grant<'a> {
-    pub(crate) grant_type: &'static str,
-    /// The grant's own parameters, such as the refresh token. Their values count as secrets.
-    pub(crate) params: &'a [(&'static str, &'a str)],
-    /// Whether the spec's subject has its part in it. Whatever has not would give one user's name to a token that is not
-    /// theirs.
-    pub(crate) with_subject: bool,
-}
-
-impl<'a> Grant<'a> {
-    /// A grant in which no user has a part.
-    pub(crate) const fn new(
-        grant_type: &'static str,
-        params: &'a [(&'static str, &'a str)],
-    ) -> Self {
-        Self {
-            grant_type,
-            params,
-            with_subject: false,
-        }
-    }
-
-    /// The same on behalf of the spec's subject.
-    pub(crate) const fn with_subject(mut self) -> Self {
-        self.with_subject = true;
-        self
-    }
 }
 
 impl TokenEndpoint {
@@ -174,7 +135,8 @@ impl TokenEndpoint {
             secret,
             auth: ClientAuth::default(),
             extra: Vec::new(),
-            mtls: false,
+            capabilities: Vec::new(),
+            mtls_alias: false,
             transport,
         }
     }
@@ -196,7 +158,7 @@ impl TokenEndpoint {
         self
     }
 
-    /// How the client proves itself: [`ClientAuth::Basic`] unless set.
+    /// How the client proves itself: [`ClientAuth::basic`] unless set.
     #[must_use]
     pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
         self.auth = auth;
@@ -210,6 +172,14 @@ impl TokenEndpoint {
         self
     }
 
+    /// Tells the provider what the client can handle; `cp1` says that it handles claims challenges (continuous access
+    /// evaluation), which the layer does. Microsoft's providers then give out tokens that live longer and can be revoked at once.
+    #[must_use]
+    pub fn with_client_capability(mut self, capability: impl Into<String>) -> Self {
+        self.capabilities.push(capability.into());
+        self
+    }
+
     /// Asks over this transport.
     #[must_use]
     pub fn with_transport(mut self, transport: Transport) -> Self {
@@ -217,7 +187,8 @@ impl TokenEndpoint {
         self
     }
 
-    /// Says that the transport shows a client certificate: then a discovered provider is asked at the address that it has
+    /// Says that the transport shows a client certificate, beside another proof of the client; with
+    /// [`ClientAuth::mtls`] it goes without saying. Then a discovered provider is asked at the address that it has
     /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
     ///
     /// ```
@@ -225,13 +196,13 @@ impl TokenEndpoint {
     ///
     /// # fn with_a_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
     /// let endpoint = TokenEndpoint::discover_over(with_a_certificate(), "https://login.example.com", "orders", "")
-    ///     .with_client_auth(ClientAuth::None)
+    ///     .with_client_auth(ClientAuth::none())
     ///     .with_mtls_alias();
     /// # let _ = endpoint;
     /// ```
     #[must_use]
     pub fn with_mtls_alias(mut self) -> Self {
-        self.mtls = true;
+        self.mtls_alias = true;
         self
     }
 
@@ -248,6 +219,15 @@ impl TokenEndpoint {
             return Err(TokenError::configuration(
                 "the client id is empty: give the one that the provider registered, or say \
                  TokenEndpoint::without_client",
+            ));
+        }
+        if self.client.is_some() {
+            self.auth.check(&self.secret)?;
+        }
+        if self.auth.is_mtls() && self.transport.lacks_identity() {
+            return Err(TokenError::configuration(
+                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                 with_client_identity_files",
             ));
         }
         match self.extra.iter().find_map(|(name, _)| fault_in_extra(name)) {
@@ -290,118 +270,10 @@ impl TokenEndpoint {
             Place::Discovered(discovery) => {
                 let metadata = discovery.metadata(&self.transport, spec.tenant()).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref();
-                let uri = alias.filter(|_| self.mtls);
+                let uri = alias.filter(|_| self.mtls_alias || self.auth.is_mtls());
                 Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
             }
         }
-    }
-
-    /// Makes one attempt: the secret is read, the request built and sent, the answer read.
-    pub(crate) async fn exchange(
-        &self,
-        request: &TokenRequest,
-        grant: Grant<'_>,
-    ) -> Result<TokenResponse, TokenError> {
-        let spec = request.spec();
-        let uri = self.uri(spec).await?;
-        let (request, sent) = self.prepare(uri, spec, grant)?;
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        let started = Instant::now();
-        let answer = self.transport.send(request).await;
-        let elapsed = started.elapsed();
-        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-        let result = answer.and_then(|answer| {
-            let answer = Answer {
-                status: answer.status(),
-                headers: answer.headers(),
-                body: answer.body(),
-                now: SystemTime::now(),
-            };
-            token_response(&answer, &sent)
-        });
-        debug!(
-            target: "tower_bearer::credentials",
-            host,
-            grant = grant.grant_type,
-            status,
-            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            error = result.as_ref().err().map(|error| error.kind().as_str()),
-            "token request",
-        );
-        match (&self.place, result) {
-            (Place::Discovered(discovery), Err(error)) => {
-                Err(discovery.commented(error, spec.tenant()))
-            }
-            (_, result) => result,
-        }
-    }
-
-    /// The request, and what must not come back in an error.
-    fn prepare(
-        &self,
-        uri: Uri,
-        spec: &TokenSpec,
-        grant: Grant<'_>,
-    ) -> Result<(Request<Bytes>, Sent), TokenError> {
-        if spec.subject().is_some() && !grant.with_subject {
-            return Err(TokenError::configuration(format!(
-                "the spec has a subject, and the grant {} is on nobody's behalf: take OnBehalfOf or TokenExchange, or \
-                 leave the subject out of the spec",
-                grant.grant_type
-            )));
-        }
-        // Read anew for each attempt: a secret in a file may have been replaced.
-        let secret = self.secret.expose()?;
-        let client = self.client.as_deref().map(|id| Client {
-            id,
-            secret: secret.as_str(),
-        });
-        let mut form = Form::new(grant.grant_type);
-        let mut headers = HeaderMap::new();
-        let mut sent = client.map(Sent::by).unwrap_or_default();
-        for (name, value) in grant.params {
-            form.push(name, value);
-            sent.add(value);
-        }
-        form.push_scopes(spec.each_scope());
-        // RFC 8707 §2: "Multiple resource parameters MAY be used". A single one without scopes is what Microsoft's older
-        // endpoints want.
-        for resource in spec.each_resource() {
-            form.push("resource", resource);
-        }
-        if let Some(audience) = spec.audience() {
-            form.push("audience", audience);
-        }
-        for (name, value) in spec.each_extra() {
-            grant.leaves(name)?;
-            form.push(name, value);
-            sent.add_if_long(value);
-        }
-        for (name, value) in &self.extra {
-            grant.leaves(name)?;
-            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
-            if spec.each_extra().all(|(found, _)| found != name) {
-                form.push(name, value);
-                sent.add_if_long(value);
-            }
-        }
-        if let Some(client) = client {
-            self.auth.apply(client, &mut form, &mut headers)?;
-        }
-        Ok((token_request(uri, &form, headers), sent))
-    }
-}
-
-impl Grant<'_> {
-    /// Whether a further parameter of this name is free.
-    fn leaves(&self, name: &str) -> Result<(), TokenError> {
-        if self.params.iter().all(|(taken, _)| *taken != name) {
-            return Ok(());
-        }
-        Err(TokenError::configuration(format!(
-            "the parameter {name} is set by the grant {}: leave it out of the further parameters",
-            self.grant_type
-        )))
     }
 }
 
@@ -421,19 +293,4 @@ impl fmt::Debug for TokenEndpoint {
         }
         out.field("transport", &self.transport).finish()
     }
-}
-
-/// The token of an answer, for a cache.
-pub(crate) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
-    let mut token = NewToken::bearer(&response.access_token)?;
-    if let Some(lifetime) = response.expires_in {
-        token = token.with_lifetime(lifetime);
-    }
-    if let Some(refresh_in) = response.refresh_in {
-        token = token.with_refresh_in(refresh_in);
-    }
-    if let Some(scope) = &response.scope {
-        token = token.with_granted_scopes(scope);
-    }
-    Ok(token)
 }

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use tracing::{Instrument, error};
 use zeroize::Zeroizing;
 
-use super::endpoint::{Grant, TokenEndpoint};
+use super::{endpoint::TokenEndpoint, exchange::Grant};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,

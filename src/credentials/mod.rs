@@ -22,9 +22,11 @@
 //! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
 
 pub mod assertion;
+mod client_auth;
 mod client_credentials;
 mod discovery;
 mod endpoint;
+mod exchange;
 mod family;
 mod fixed;
 mod jwt_bearer;
@@ -35,7 +37,10 @@ mod refresh_token;
 mod saml2_bearer;
 mod token_exchange;
 
-pub use crate::wire::ClientAuth;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use crate::jws::{SigningAlgorithm, SigningKey};
+pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;
 pub use fixed::Static;

@@ -6,7 +6,8 @@ use quick_cache::sync::Cache;
 use tracing::debug;
 
 use super::{
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
     family::Family,
     jwt_bearer::GRANT_TYPE,
 };
@@ -157,6 +158,10 @@ impl TokenSource for OnBehalfOf {
 
     fn identity(&self) -> Identity {
         self.endpoint.identity("on_behalf_of")
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 }
 

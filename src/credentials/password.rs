@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::endpoint::{Grant, TokenEndpoint, new_token};
+use super::{
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
+};
 use crate::{
     error::TokenError,
     secret::Secret,
@@ -76,6 +79,10 @@ impl TokenSource for Password {
         self.endpoint
             .identity("password")
             .with_digest("username", &self.username)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 }
 

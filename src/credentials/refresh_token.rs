@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tracing::error;
 
-use super::{
-    endpoint::{TokenEndpoint, new_token},
-    family::Family,
-};
+use super::{endpoint::TokenEndpoint, exchange::new_token, family::Family};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
@@ -118,6 +115,10 @@ impl TokenSource for RefreshToken {
             Some(identity) => endpoint.with_part("for", identity),
             None => endpoint.with_secret("refresh_token", self.family.given()),
         }
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 }
 

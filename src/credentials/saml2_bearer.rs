@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
 };
 use crate::{
     error::TokenError,
@@ -83,6 +84,10 @@ impl TokenSource for Saml2Bearer {
         let whose = self.identity.clone();
         let whose = whose.unwrap_or_else(|| self.assertion.identity());
         self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -210,6 +211,10 @@ impl TokenSource for TokenExchange {
             }
         }
         identity
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 }
 
