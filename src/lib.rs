@@ -95,7 +95,12 @@ mod layer;
 mod loopback;
 mod mark;
 mod message;
-#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+#[cfg(any(
+    feature = "jwt",
+    feature = "reqwest",
+    feature = "hyper",
+    feature = "testing"
+))]
 mod pem;
 mod recovery;
 pub mod replay;

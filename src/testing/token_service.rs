@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::answer_body::AnswerBody;
-use super::client_auth::AuthMethod;
+use super::client_auth::{Asker, AuthMethod};
 use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
@@ -81,7 +81,7 @@ impl TokenService {
     ) -> Response<AnswerBody> {
         let entry = self.calls.add(|| TokenCall {
             form: form.clone().into_pairs(),
-            auth: AuthMethod::of(&parts.headers, form),
+            auth: AuthMethod::of(self.asker(parts, connection), form),
             headers: parts.headers.clone(),
             version: parts.version,
             connection: connection.id(),
@@ -92,7 +92,8 @@ impl TokenService {
             *grants.entry(grant.to_owned()).or_default() += 1;
         }
         let fault = self.stage.arrive();
-        let proper = async { self.issue(parts, form) };
+        let asker = self.asker(parts, connection);
+        let proper = async { self.issue(parts, asker, form) };
         let response = self
             .stage
             .perform(fault.as_deref(), connection, proper)
@@ -102,8 +103,17 @@ impl TokenService {
         response
     }
 
-    fn issue(&self, parts: &Parts, form: &Form) -> Response<AnswerBody> {
-        let answer = checked(parts).and_then(|()| self.issuer.token(&parts.headers, form));
+    fn asker<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> Asker<'a> {
+        Asker {
+            headers: &parts.headers,
+            certificate: connection.certificate(),
+            origin: &self.origin,
+            path: parts.uri.path(),
+        }
+    }
+
+    fn issue(&self, parts: &Parts, asker: Asker<'_>, form: &Form) -> Response<AnswerBody> {
+        let answer = checked(parts).and_then(|()| self.issuer.token(asker, form));
         let counter = match answer {
             Ok(_) => &self.issued,
             Err(_) => &self.refused,
@@ -115,11 +125,18 @@ impl TokenService {
     /// RFC 8414, and what OpenID Connect Discovery has in common with it.
     fn metadata(&self) -> Value {
         let origin = &self.origin;
-        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        let methods = json!([
+            "client_secret_basic",
+            "client_secret_post",
+            "client_secret_jwt",
+            "private_key_jwt",
+            "tls_client_auth",
+        ]);
         let mut metadata = json!({
             "issuer": origin,
             "token_endpoint": format!("{origin}{TOKEN}"),
             "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_signing_alg_values_supported": SIGNATURES,
             "introspection_endpoint": format!("{origin}{INTROSPECT}"),
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint": format!("{origin}{REVOKE}"),
@@ -145,15 +162,13 @@ impl App for TokenService {
             return Refusal::invalid_request("the body is too long, or broke off").into_response();
         };
         let body = body.to_bytes();
-        let (headers, form) = (&parts.headers, || Form::parse(&body));
+        let (asker, form) = (self.asker(&parts, connection), || Form::parse(&body));
         match parts.uri.path() {
             TOKEN => self.token(&parts, &form(), connection).await,
             INTROSPECT => {
-                worded(checked(&parts).and_then(|()| self.issuer.introspect(headers, &form())))
+                worded(checked(&parts).and_then(|()| self.issuer.introspect(asker, &form())))
             }
-            REVOKE => {
-                worded(checked(&parts).and_then(|()| self.issuer.revocation(headers, &form())))
-            }
+            REVOKE => worded(checked(&parts).and_then(|()| self.issuer.revocation(asker, &form()))),
             OPENID_METADATA | OAUTH_METADATA => match parts.method {
                 Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata()),
                 _ => status(StatusCode::METHOD_NOT_ALLOWED),
@@ -205,4 +220,7 @@ const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+const SIGNATURES: [&str; 10] = [
+    "HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];
 const MAX_FORM: usize = 1 << 20;
