@@ -60,6 +60,7 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `jwt` | no | assertions signed with a key or a secret: [`SigningKey`](credentials::SigningKey) |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!

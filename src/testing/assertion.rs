@@ -85,3 +85,86 @@ impl<'a> Assertion<'a> {
 /// RFC 7523, section 3: "the authorization server may reject JWTs with an "exp" claim value that is unreasonably far in the
 /// future".
 const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn line(header: &Value, claims: &Value, secret: &str) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let signature = hmac::sign(&key, signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Seconds from now.
+    fn time(offset: i64) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        i64::try_from(now.as_secs()).unwrap() + offset
+    }
+
+    fn good() -> Value {
+        json!({"iss": "me", "sub": "me", "aud": ["x", "here"], "exp": time(60), "jti": "1"})
+    }
+
+    fn holds(claims: &Value) -> bool {
+        let line = line(&json!({"alg": "HS256"}), claims, SECRET);
+        let assertion = Assertion::parse(&line).unwrap();
+        assertion.client().is_some() && assertion.holds(&["here".into()], &mut HashSet::new())
+    }
+
+    #[test]
+    fn each_claim_must_be_there_and_right() {
+        assert!(holds(&good()));
+        for (name, wrong) in [
+            ("iss", json!("you")),
+            ("sub", json!("you")),
+            ("aud", json!("there")),
+            ("exp", json!(time(-1))),
+            ("exp", json!(time(3600))),
+            ("exp", json!("soon")),
+            ("jti", json!(1)),
+        ] {
+            let mut claims = good();
+            claims[name] = wrong;
+            assert!(!holds(&claims), "{claims}");
+            claims.as_object_mut().unwrap().remove(name);
+            assert!(!holds(&claims), "{claims}");
+        }
+    }
+
+    #[test]
+    fn an_id_counts_once() {
+        let line = line(&json!({"alg": "HS256"}), &good(), SECRET);
+        let assertion = Assertion::parse(&line).unwrap();
+        let mut seen = HashSet::new();
+        assert!(assertion.holds(&["here".into()], &mut seen));
+        assert!(!assertion.holds(&["here".into()], &mut seen));
+    }
+
+    #[test]
+    fn the_header_cannot_choose_what_counts_as_signed() {
+        let public = include_str!("../../tests/vectors/keys/rsa.public.pem");
+        let keys = [PublicKey::parse(public).unwrap()];
+        let secret = SECRET.to_owned();
+        let good_line = line(&json!({"alg": "HS256"}), &good(), SECRET);
+        let good_one = Assertion::parse(&good_line).unwrap();
+        assert!(good_one.is_signed_by(Some(&secret), &[]) && good_one.is_by_secret());
+        for (algorithm, key) in [
+            ("HS256", public),
+            ("none", ""),
+            ("RS256", SECRET),
+            ("HS256", ""),
+        ] {
+            let line = line(&json!({"alg": algorithm}), &good(), key);
+            let assertion = Assertion::parse(&line).unwrap();
+            assert!(!assertion.is_signed_by(Some(&secret), &keys), "{algorithm}");
+            assert!(!assertion.is_signed_by(None, &keys), "{algorithm}");
+        }
+    }
+}

@@ -185,6 +185,38 @@ async fn ten_thousand_assertions_have_ten_thousand_ids() {
 }
 
 #[tokio::test]
+async fn an_assertion_that_was_used_is_refused_and_one_for_another_client_too() {
+    let login = AuthorizationServer::builder()
+        .with_client("orders", SECRET)
+        .with_client("stock", SECRET)
+        .start()
+        .await
+        .unwrap();
+    let seen = Arc::new(Mutex::new(String::new()));
+    let kept = seen.clone();
+    let catching = Transport::from_fn(move |request: http::Request<Bytes>| {
+        let body = request.into_body();
+        let mut form = form_urlencoded::parse(&body);
+        let (_, line) = form.find(|(name, _)| name == "client_assertion").unwrap();
+        *kept.lock().unwrap() = line.into_owned();
+        std::future::ready(Ok(Response::new(Bytes::from(r#"{"access_token":"abc"}"#))))
+    });
+    let auth = ClientAuth::secret_jwt().with_assertion_audience(login.issuer());
+    ask(&login, catching, SECRET, auth).await.unwrap();
+    let line = seen.lock().unwrap().clone();
+    let caught = || ClientAuth::assertion(line.as_str());
+
+    let other = ClientCredentials::new(login.token_url(), "stock", Secret::none());
+    let request = TokenRequest::new(TokenSpec::default());
+    let refused = other.with_client_auth(caught()).fetch(&request).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
+
+    let token = ask(&login, Transport::reqwest(), Secret::none(), caught());
+    token.await.unwrap();
+    is_refused(&login, Secret::none(), caught()).await;
+}
+
+#[tokio::test]
 async fn an_assertion_is_made_anew_for_each_attempt_of_a_fetch() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
