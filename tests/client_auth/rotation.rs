@@ -160,7 +160,8 @@ async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
     );
 
     time::advance(Duration::from_secs(1)).await;
-    (vault.reads(), provider.requests());
+    vault.reads();
+    provider.requests();
     // A hundred requests in a second, and then another: one look each.
     for _ in 0..2 {
         for _ in 0..100 {
