@@ -60,6 +60,9 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `store` | no | a second level behind the cache, of your own making, and the seal on what it keeps: see [`store`] |
+//! | `redis` | no | a store that all processes of a fleet share |
+//! | `file` | no | a store in one file, for programs that start often |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
@@ -99,6 +102,9 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "loopback"],
     &["secret", "clock"],
     &["spec", "wire"],
-    &["token", "verdict", "transport"],
+    &["token", "verdict", "transport", "store"],
     &["source", "recovery"],
     &["telemetry"],
     &["cache", "credentials", "routes", "replay"],
