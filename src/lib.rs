@@ -92,6 +92,7 @@ pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+mod identity;
 mod layer;
 mod loopback;
 mod message;

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["error", "loopback"],
     &["secret", "clock"],
-    &["spec", "wire"],
+    &["identity", "spec", "wire"],
     &["token", "verdict", "transport", "store"],
     &["source", "recovery"],
     &["telemetry"],

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{TokenRequest, TokenSource},
+    source::{Identity, TokenRequest, TokenSource},
     token::NewToken,
     transport::Transport,
 };
@@ -118,6 +118,10 @@ impl TokenSource for ClientCredentials {
         };
         // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
         new_token(&self.0.exchange(request, grant).await?)
+    }
+
+    fn identity(&self) -> Identity {
+        self.0.identity("client_credentials")
     }
 }
 
@@ -334,6 +338,25 @@ mod tests {
             error.description(),
             Some("no [redacted]= for [redacted] and [redacted]")
         );
+    }
+
+    #[test]
+    fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
+        let of = |url, id, secret: &str, value| {
+            let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
+            let source = ClientCredentials::over(transport, url, id, secret);
+            source.with_extra("a", value).identity()
+        };
+        let identity = of(URL, "orders", "hunter2", "x");
+        assert!(identity.is_named());
+        assert_eq!(identity, of(URL, "orders", "rotated", "x"));
+        assert_ne!(
+            identity,
+            of("https://login.example/{tenant}", "orders", "hunter2", "x")
+        );
+        assert_ne!(identity, of(URL, "stock", "hunter2", "x"));
+        assert_ne!(identity, of(URL, "orders", "hunter2", "y"));
+        assert!(!of("no url", "orders", "hunter2", "x").is_named());
     }
 
     #[test]

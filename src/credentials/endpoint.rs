@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::TokenRequest,
+    source::{Identity, TokenRequest},
     spec::{TokenSpec, fault_in_extra},
     token::NewToken,
     transport::{Transport, require_tls},
@@ -79,6 +79,19 @@ impl TokenEndpoint {
             Some(fault) => Err(TokenError::configuration(fault)),
             None => Ok(()),
         }
+    }
+
+    /// Who asks this endpoint for tokens of this grant. The proof of the client is no part of it: it may be replaced.
+    pub(crate) fn identity(&self, grant: &str) -> Identity {
+        let Some(url) = self.url.text() else {
+            return Identity::unnamed();
+        };
+        let identity = Identity::new(grant)
+            .with("token_url", &url)
+            .with("client_id", &self.client_id);
+        self.extra.iter().fold(identity, |identity, (name, value)| {
+            identity.with_digest(name, value)
+        })
     }
 
     /// Makes one attempt: the secret is read, the request built and sent, the answer read.

@@ -113,6 +113,14 @@ impl TokenUrl {
         }
     }
 
+    /// The address as it was given, if it is one.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self.0.as_ref().ok()? {
+            Checked::Fixed(uri) => Some(uri.to_string()),
+            Checked::Template(text) => Some(text.to_string()),
+        }
+    }
+
     /// The address for this tenant.
     pub(crate) fn uri(&self, tenant: Option<&str>) -> Result<Uri, TokenError> {
         match (&self.0, tenant) {
