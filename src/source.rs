@@ -58,6 +58,15 @@ pub trait TokenSource: Send + Sync + 'static {
     fn identity(&self) -> Identity {
         Identity::unnamed()
     }
+
+    /// Whether two processes of a fleet must not fetch at the same time: each use of a rotating refresh token ends it, say.
+    ///
+    /// Behind a cache [with a store](crate::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
+    /// the fetch. Who doesn't get it within the fetch timeout and about a second asks without, as everybody does while the store
+    /// fails: no store is ever the reason why there is no token. Unless it is overridden, no.
+    fn wants_lease(&self) -> bool {
+        false
+    }
 }
 
 /// What a cache asks a source for.
@@ -225,6 +234,9 @@ pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
 
     fn identity_of(&self) -> Identity;
+
+    #[cfg(feature = "store")]
+    fn wants_lease(&self) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
@@ -234,5 +246,10 @@ impl<S: TokenSource> DynSource for S {
 
     fn identity_of(&self) -> Identity {
         self.identity()
+    }
+
+    #[cfg(feature = "store")]
+    fn wants_lease(&self) -> bool {
+        TokenSource::wants_lease(self)
     }
 }

@@ -177,6 +177,12 @@ impl TokenSpec {
             })
     }
 
+    /// All of it as bytes: the same in every process for what is the same.
+    #[cfg(feature = "store")]
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.0.key
+    }
+
     /// Bytes of memory that one copy of this spec holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Inner>() + self.0.key.len()

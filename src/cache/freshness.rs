@@ -53,6 +53,30 @@ pub(crate) fn plan(
     Times::new(obtained, refresh, usable, lifetime)
 }
 
+/// The times of a token that another process got, as of `now`. The moments are of that process's wall clock, in nanoseconds,
+/// and its clock may be another than ours. `jitter` is from 0 to 1.
+///
+/// The token never lives past its expiry by our own clock, nor for longer than it was given, whatever our clock says. Its
+/// refresh point moves up to a fifth of the lead later: who fetched it is the first to see to the next.
+#[cfg(feature = "store")]
+pub(crate) fn resume(now: Moment, obtained: u64, refresh: u64, expiry: u64, jitter: f64) -> Times {
+    let lifetime = Duration::from_nanos(expiry.saturating_sub(obtained));
+    let left = Duration::from_nanos(expiry.saturating_sub(now.wall)).min(lifetime);
+    // On a machine that has run for less than the token's age, the monotonic deadlines come too late by the difference. The
+    // wall clock's don't.
+    let obtained_here = now.earlier_by(lifetime - left);
+    let usable = lifetime - LONGEST_MARGIN.min(lifetime / 10);
+    let refresh = Duration::from_nanos(refresh.saturating_sub(obtained)).min(usable);
+    let lead = lifetime - refresh;
+    let later = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
+    Times::new(
+        obtained_here,
+        (refresh + later).min(usable),
+        usable,
+        lifetime,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

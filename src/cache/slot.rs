@@ -142,6 +142,18 @@ impl Slot {
         &self.spec
     }
 
+    /// All that this slot asks for, as bytes that are the same in every process: what a store's name is made of.
+    #[cfg(feature = "store")]
+    pub(super) fn store_key(&self) -> Vec<u8> {
+        self.spec.key().to_vec()
+    }
+
+    /// The last token that was rejected, until another has come.
+    #[cfg(feature = "store")]
+    pub(super) fn rejected(&self) -> Option<Token> {
+        self.desk().rejected().cloned()
+    }
+
     /// The generation in service, zero for none.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
@@ -490,6 +502,7 @@ pub(super) struct Fetched {
     pub(super) token: NewToken,
     pub(super) times: Times,
     pub(super) generation: u64,
+    pub(super) origin: Origin,
 }
 
 impl Takeoff {
@@ -527,7 +540,7 @@ impl Takeoff {
             generation: fetched.generation,
             same_since,
             reason: self.reason,
-            origin: Origin::Provider,
+            origin: fetched.origin,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         if desk.last_flight == self.number {
@@ -566,6 +579,27 @@ impl Takeoff {
         drop(desk);
         drop(slot);
         self.tell(Err(error));
+    }
+
+    /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
+    /// in service needs nobody's attention.
+    pub(super) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
+        let slot = Arc::clone(&self.slot);
+        let mut desk = slot.desk();
+        // Whoever joins a flight does so under this lock; the desk's own landing is one of them.
+        let joined = desk.last_flight == self.number;
+        if let Some(sender) = &self.sender
+            && sender.receiver_count() > usize::from(joined)
+        {
+            drop(desk);
+            return Err(self);
+        }
+        self.sender = None;
+        if joined {
+            desk.flight = None;
+            slot.quiet_until.store(quiet.monotonic, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The last thing: by then, nobody but those who wait holds the slot on the flight's account.

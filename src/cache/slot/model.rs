@@ -817,6 +817,7 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
         token: NewToken::bearer(&format!("text-{text}")).unwrap(),
         times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
+        origin: Origin::Provider,
     }
 }
 
