@@ -11,17 +11,23 @@
 //! | `key_ring` | [`KeyRing`], the keys |
 //! | `record` | a token as it is written |
 //! | `seal` | a record, sealed and opened |
+//! | `shelf` | what a store does, without I/O |
+//! | `memory` | [`MemoryStore`] |
+//! | `holder` | what a lease's holder is known by |
 //! | `vault` | a store and its keys: what the cache uses |
 
 mod error;
+mod holder;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod key_ring;
 mod lease;
+mod memory;
 mod name;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod record;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod seal;
+mod shelf;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod token_store;
 #[allow(dead_code, reason = "the cache's side of it")]
@@ -30,6 +36,7 @@ mod vault;
 pub use error::{StoreError, StoreErrorKind};
 pub use key_ring::KeyRing;
 pub use lease::{Fence, Lease};
+pub use memory::MemoryStore;
 pub use name::Name;
 pub use token_store::TokenStore;
 

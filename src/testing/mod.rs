@@ -78,6 +78,8 @@ mod recorder;
 mod refusal;
 mod server;
 mod stage;
+#[cfg(feature = "store")]
+mod store_suite;
 mod tls;
 mod token_call;
 mod token_service;
@@ -89,4 +91,7 @@ pub use authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
 pub use client_auth::AuthMethod;
 pub use fault::Fault;
 pub use gate::Hold;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use store_suite::store_suite;
 pub use token_call::{TokenCall, TokenCounts};
