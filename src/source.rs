@@ -62,8 +62,9 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whether two processes of a fleet must not fetch at the same time: each use of a rotating refresh token ends it, say.
     ///
     /// Behind a cache [with a store](crate::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
-    /// the fetch. Who doesn't get it within the fetch timeout and about a second asks without, as everybody does while the store
-    /// fails: no store is ever the reason why there is no token. Unless it is overridden, no.
+    /// the fetch. Who doesn't get it within the fetch timeout and about a second, since others have it one after another, gets an
+    /// error that is retryable. While the store itself fails, everybody asks without: no store is ever the reason why there is
+    /// no token. Unless it is overridden, no.
     fn wants_lease(&self) -> bool {
         false
     }

@@ -13,7 +13,11 @@
 //! is never the reason why a request has no token.
 
 use std::{
+    future,
+    panic::{self, AssertUnwindSafe},
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -30,7 +34,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    error::TokenError,
+    error::{ErrorKind, TokenError},
     store::{Held, Loaded, Place, Record, StoreError, StoreErrorKind, TokenDigest, Vault},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::{NewToken, Origin, Reason, Times, Token},
@@ -79,6 +83,8 @@ impl Fleet {
 struct Terms {
     lease: Duration,
     wait: Duration,
+    /// Who has not got it after that asks the provider nevertheless.
+    alone: bool,
 }
 
 impl Terms {
@@ -90,11 +96,13 @@ impl Terms {
             return Self {
                 lease,
                 wait: lease + LONGEST_PAUSE,
+                alone: false,
             };
         }
         Self {
             lease: (timeout * 2 / 5).min(LONGEST_LEASE),
             wait: timeout / 2,
+            alone: true,
         }
     }
 }
@@ -142,6 +150,7 @@ async fn try_to_bring(
             return Some(Brought::Token(found));
         }
         Arrival::Elsewhere => return None,
+        Arrival::TooLate => return Some(Brought::Failure(visit.too_late())),
         Arrival::Turn(turn) => turn,
     };
     if visit.looked {
@@ -175,6 +184,8 @@ enum Arrival {
     Found(Fetched),
     /// Another process is at it.
     Elsewhere,
+    /// Other processes are at it one after another, and this may not ask beside them.
+    TooLate,
     /// Ask the provider: with a lease, or because there is none to be had.
     Turn(Option<Held>),
 }
@@ -217,6 +228,7 @@ impl<'a> Visit<'a> {
                 Some(Some(held)) => return self.look_again(held).await,
                 Some(None) if !patient => return Arrival::Elsewhere,
                 Some(None) if Instant::now() < end => {}
+                Some(None) if !self.terms.alone => return Arrival::TooLate,
                 Some(None) | None => return Arrival::Turn(None),
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -364,7 +376,8 @@ impl<'a> Visit<'a> {
             return None;
         }
         let bound = bound.min(self.works.settings.fetch_timeout);
-        let outcome = time::timeout(bound, operation).await.unwrap_or_else(|_| {
+        let outcome = time::timeout(bound, unless_it_panics(operation)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
             Err(StoreError::new(
                 StoreErrorKind::Timeout,
                 format!("the store did not answer within {bound:?}: it hangs, or is too slow to be of use"),
@@ -392,6 +405,17 @@ impl<'a> Visit<'a> {
         }
     }
 
+    fn too_late(&self) -> TokenError {
+        TokenError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "other processes had the right to fetch this token for {:?} and got none, and its source must not be asked by two at a \
+                 time: look into their logs",
+                self.terms.wait
+            ),
+        )
+    }
+
     fn tell_unreadable(&self, why: &'static str) {
         count(&self.works.counters.store_unreadable);
         let first = !self.fleet.unreadable.swap(true, Ordering::Relaxed);
@@ -402,6 +426,23 @@ impl<'a> Visit<'a> {
         };
         self.works.settings.telemetry.tell(&unreadable);
     }
+}
+
+/// What the operation comes to; a store that panics is one that fails.
+async fn unless_it_panics<T>(
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let mut operation = pin!(operation);
+    future::poll_fn(|cx| {
+        let poll = AssertUnwindSafe(|| operation.as_mut().poll(cx));
+        panic::catch_unwind(poll).unwrap_or_else(|_| {
+            Poll::Ready(Err(StoreError::new(
+                StoreErrorKind::Broken,
+                "the store panicked: what it said went to the panic hook",
+            )))
+        })
+    })
+    .await
 }
 
 /// When to look again for what another process fetches, while the token in service serves.
