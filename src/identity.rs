@@ -67,9 +67,9 @@ impl Identity {
         }
     }
 
-    /// Adds the digest of a text that may be secret.
-    pub(crate) fn with_digest(self, name: &str, text: &str) -> Self {
-        self.and(DIGEST, name, &Sha256::digest(text))
+    /// Adds the digest of what may be secret.
+    pub(crate) fn with_digest(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.and(DIGEST, name, &Sha256::digest(value))
     }
 
     /// Adds another's identity as a part of this one's. If that is unnamed, so is this.

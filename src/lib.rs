@@ -64,10 +64,10 @@
 //! | `redis` | no | a store that all processes of a fleet share |
 //! | `file` | no | a store in one file, for programs that start often |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
+//! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
-//! Without any, the layer and the cache work with a [`source`] of your own, or with
-//! [`ClientCredentials`](credentials::ClientCredentials) over a [`Transport`](transport::Transport) of your own.
+//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
 //!
 //! # What an operator sees
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
@@ -106,10 +106,12 @@ mod spec;
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub mod store;
+mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod timer;
 mod token;
 pub mod transport;
 mod verdict;
@@ -124,6 +126,7 @@ pub use secret::Secret;
 pub use service::{Auth, ResponseFuture};
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
+pub use subject::{Subject, TokenType};
 pub use token::{NewToken, Origin, Reason, Token};
 pub use verdict::Verdict;
 

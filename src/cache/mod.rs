@@ -11,7 +11,6 @@
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
 //! | `stats` | counters, and what an operator sees |
 //! | `places` | how many fetches run at once |
-//! | `timer` | timers, where there are any |
 //! | `freshness` | fresh, stale or expired; pure |
 //! | `outage` | whether a store is worth asking |
 //! | `refused` | what is not taken from a store any more |
@@ -34,7 +33,6 @@ mod places;
 mod refused;
 mod slot;
 mod stats;
-mod timer;
 mod token_cache;
 
 pub(crate) use slot::{Owed, Rejection, Slot};
