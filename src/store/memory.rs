@@ -89,7 +89,7 @@ impl TokenStore for MemoryStore {
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         let (mut shelf, now) = self.shelf();
-        shelf.release(name, &lease, now);
+        let _was_ours = shelf.release(name, &lease, now);
         Ok(())
     }
 }

@@ -16,7 +16,11 @@
 //! | `holder` | what a lease's holder is known by |
 //! | `vault` | a store and its keys: what the cache uses |
 
+#[cfg(feature = "redis")]
+mod circuit;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod holder;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod key_ring;
@@ -25,6 +29,8 @@ mod memory;
 mod name;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod seal;
 mod shelf;
@@ -33,7 +39,13 @@ mod token_store;
 #[allow(dead_code, reason = "the cache's side of it")]
 mod vault;
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::RedisStore;
 pub use error::{StoreError, StoreErrorKind};
+#[cfg(feature = "file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "file")))]
+pub use file::FileStore;
 pub use key_ring::KeyRing;
 pub use lease::{Fence, Lease};
 pub use memory::MemoryStore;

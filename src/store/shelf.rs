@@ -28,22 +28,28 @@ pub(super) struct Spot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept<T> {
     pub(super) it: T,
+    pub(super) start: u64,
     pub(super) end: u64,
 }
 
 /// How long a fence is remembered after its lease: longer than anybody sleeps over the end of one.
 pub(super) const FENCES_LAST: Duration = Duration::from_secs(24 * 3600);
 
+/// How far a clock may go back unnoticed: clocks that are kept in time make small steps. A minute, in microseconds.
+const STEP_BACK: u64 = 60_000_000;
+
 impl<T> Kept<T> {
     fn new(it: T, lifetime: Duration, now: u64) -> Self {
         Self {
             it,
+            start: now,
             end: now.saturating_add(micros(lifetime)),
         }
     }
 
+    /// Also where it has not begun yet: a clock that was set back revives nothing, and holds up nobody.
     fn is_over(&self, now: u64) -> bool {
-        self.end <= now
+        self.end <= now || now.saturating_add(STEP_BACK) < self.start
     }
 }
 
@@ -95,9 +101,10 @@ impl Shelf {
         Some(Lease::new(Fence::new(fence), holder))
     }
 
-    pub(super) fn release(&mut self, name: &Name, lease: &Lease, now: u64) {
+    pub(super) fn release(&mut self, name: &Name, lease: &Lease, now: u64) -> bool {
         let spot = self.spot(name, now);
-        spot.lease.take_if(|kept| *kept.it == *lease.holder());
+        let ours = spot.lease.take_if(|kept| *kept.it == *lease.holder());
+        ours.is_some()
     }
 
     /// Drops everything that is over.
@@ -108,15 +115,35 @@ impl Shelf {
         });
     }
 
-    /// Drops the value that ends first; says whether there was one.
-    pub(super) fn drop_first_to_end(&mut self) -> bool {
-        let ends = |spot: &&mut Spot| spot.value.as_ref().map_or(u64::MAX, |kept| kept.end);
-        let first = self
+    /// Bytes of all values and names.
+    #[cfg(feature = "file")]
+    pub(super) fn size(&self) -> usize {
+        self.spots
+            .iter()
+            .map(|(name, spot)| {
+                name.as_str().len() + spot.value.as_ref().map_or(0, |kept| kept.it.len())
+            })
+            .sum()
+    }
+
+    /// Drops values, those that end first, until no more than so many bytes are left; never that of this name.
+    #[cfg(feature = "file")]
+    pub(super) fn shrink(&mut self, size: usize, keep: &Name) {
+        let mut values: Vec<_> = self
             .spots
-            .values_mut()
-            .filter(|spot| spot.value.is_some())
-            .min_by_key(ends);
-        first.is_some_and(|spot| spot.value.take().is_some())
+            .iter()
+            .filter(|(name, _)| *name != keep)
+            .filter_map(|(name, spot)| Some((spot.value.as_ref()?.end, name.clone())))
+            .collect();
+        values.sort_unstable();
+        let mut left = self.size();
+        for (_, name) in values {
+            if left <= size {
+                return;
+            }
+            let value = self.spots.get_mut(&name).and_then(|spot| spot.value.take());
+            left = left.saturating_sub(value.map_or(0, |kept| kept.it.len()));
+        }
     }
 
     /// What there is under this name and is not over.
@@ -131,7 +158,8 @@ impl Spot {
     fn prune(&mut self, now: u64) {
         self.value.take_if(|kept| kept.is_over(now));
         self.lease.take_if(|kept| kept.is_over(now));
-        self.fence.take_if(|kept| kept.is_over(now));
+        // By its end alone: a clock that was set back must not make fences smaller.
+        self.fence.take_if(|kept| kept.end <= now);
     }
 }
 
@@ -140,4 +168,77 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const NOW: u64 = 1_700_000_000_000_000;
+
+    fn name(name: &str) -> Name {
+        Name::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_by_an_hour_revives_nothing_and_holds_up_nobody() {
+        let mut shelf = Shelf::default();
+        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        let first = shelf.lease(&name("a"), MINUTE, "one", NOW).unwrap();
+        let back = NOW - micros(MINUTE * 60);
+        assert_eq!(shelf.get(&name("a"), back), None);
+        let second = shelf.lease(&name("a"), MINUTE, "two", back).unwrap();
+        assert!(first.fence() < second.fence());
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_by_a_second_ends_nothing() {
+        let mut shelf = Shelf::default();
+        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        shelf.lease(&name("a"), MINUTE, "one", NOW).unwrap();
+        let back = NOW - 1_000_000;
+        assert!(shelf.get(&name("a"), back).is_some());
+        assert_eq!(shelf.lease(&name("a"), MINUTE, "two", back), None);
+    }
+
+    #[test]
+    fn fences_grow_over_the_loss_of_everything() {
+        let mut lost = Shelf::default();
+        let mut before = Fence::new(0);
+        for i in 0..1000 {
+            let lease = lost
+                .lease(&name("a"), Duration::ZERO, "one", NOW + i)
+                .unwrap();
+            assert!(before < lease.fence());
+            before = lease.fence();
+        }
+        let mut anew = Shelf::default();
+        let lease = anew.lease(&name("a"), MINUTE, "one", NOW + 2000).unwrap();
+        assert!(before < lease.fence());
+    }
+
+    #[test]
+    fn what_is_over_leaves_nothing_behind_after_a_day() {
+        let mut shelf = Shelf::default();
+        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        shelf.lease(&name("b"), MINUTE, "one", NOW).unwrap();
+        shelf.prune(NOW + micros(MINUTE));
+        assert_eq!(shelf.spots.len(), 1, "the fence is remembered");
+        shelf.prune(NOW + micros(MINUTE + FENCES_LAST));
+        assert_eq!(shelf, Shelf::default());
+    }
+
+    #[cfg(feature = "file")]
+    #[test]
+    fn what_ends_first_makes_room() {
+        let mut shelf = Shelf::default();
+        for (i, minutes) in [(0, 3), (1, 1), (2, 2), (3, 1)] {
+            let value = vec![0; 99].into();
+            shelf.put(&name(&i.to_string()), value, MINUTE * minutes, None, NOW);
+        }
+        shelf.shrink(202, &name("3"));
+        let left = [0, 1, 2, 3].map(|i| shelf.get(&name(&i.to_string()), NOW).is_some());
+        assert_eq!(left, [true, false, false, true]);
+    }
 }
