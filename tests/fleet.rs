@@ -310,7 +310,7 @@ async fn while_another_refreshes_the_old_token_serves_and_the_new_one_is_looked_
     first.get(spec()).await.unwrap();
     second.get(spec()).await.unwrap();
     let source = source.gated();
-    advance(secs(3_301)).await;
+    advance(secs(3_361)).await;
     let mut get = task::spawn(first.get(spec()));
     assert_ready!(get.poll()).unwrap();
     settle().await;
@@ -343,7 +343,7 @@ async fn a_refresh_whose_leader_dies_is_done_by_another_before_the_end() {
     first.get(spec()).await.unwrap();
     second.get(spec()).await.unwrap();
     let source = source.gated();
-    advance(secs(3_301)).await;
+    advance(secs(3_361)).await;
     first.get(spec()).await.unwrap();
     settle().await;
     drop(first);
@@ -379,7 +379,7 @@ async fn who_joins_a_refresh_that_finds_another_at_it_waits_for_that_one() {
     first.get(spec()).await.unwrap();
     second.get(spec()).await.unwrap();
     let source = source.gated();
-    advance(secs(3_301)).await;
+    advance(secs(3_361)).await;
     first.get(spec()).await.unwrap();
     settle().await;
     // A refresh behind the scenes, and before it has come to the store somebody who needs a new token joins it.
@@ -442,6 +442,26 @@ async fn a_source_that_wants_the_lease_is_not_asked_without_it_unless_the_store_
     sleep(secs(1)).await;
     cache.get(spec()).await.unwrap();
     assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_a_minute_costs_the_provider_nothing() {
+    let (source, store) = (Source::new(), Unwell::new());
+    let replicas = replicas(20, &source, &store);
+    all_get(&replicas).await;
+    advance(secs(3_300)).await;
+    store.refuse_reads(Some(StoreErrorKind::Unavailable));
+    store.refuse_writes(Some(StoreErrorKind::Unavailable));
+    for second in 0..90 {
+        if second == 60 {
+            store.refuse_reads(None);
+            store.refuse_writes(None);
+        }
+        all_get(&replicas).await;
+        sleep(secs(1)).await;
+    }
+    assert_eq!(source.fetches(), 2);
+    assert!(texts(&replicas).iter().all(|text| text == "token-2"));
 }
 
 // Rejection.
@@ -792,12 +812,19 @@ async fn a_store_that_is_down_leaves_what_is_in_memory_in_service() {
     let cache = replica(&source, &store);
     cache.get(spec()).await.unwrap();
     store.hang(true, true);
-    // Due, and refreshed by itself.
-    advance(secs(3_301)).await;
-    let mut get = task::spawn(cache.get(spec()));
-    assert_eq!(assert_ready!(get.poll()).unwrap().expose(), "token-1");
-    sleep(secs(1)).await;
-    assert_eq!(cache.peek(spec()).unwrap().expose(), "token-2");
+    // Due: it hopes for the store for half of the time that it has, and then goes without.
+    advance(secs(3_300)).await;
+    let refreshed = async |second: u64| {
+        for _ in 0..second {
+            let mut get = task::spawn(cache.get(spec()));
+            assert_ready!(get.poll()).unwrap();
+            sleep(secs(1)).await;
+        }
+        cache.peek(spec()).unwrap().expose() == "token-2"
+    };
+    assert!(!refreshed(110).await);
+    assert!(refreshed(40).await);
+    assert_eq!(source.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,7 +182,7 @@ struct Visit<'a> {
 
 enum Arrival {
     Found(Fetched),
-    /// Another process is at it.
+    /// Another process is at it, or may be.
     Elsewhere,
     /// Other processes are at it one after another, and this may not ask beside them.
     TooLate,
@@ -218,7 +218,7 @@ impl<'a> Visit<'a> {
     async fn arrive(&mut self, patient: bool) -> Arrival {
         match self.first_look().await {
             Look::Found(found) => return Arrival::Found(found),
-            Look::Down => return Arrival::Turn(None),
+            Look::Down => return self.without_store(patient),
             Look::Nothing => {}
         }
         let end = Instant::now() + self.terms.wait;
@@ -229,17 +229,32 @@ impl<'a> Visit<'a> {
                 Some(None) if !patient => return Arrival::Elsewhere,
                 Some(None) if Instant::now() < end => {}
                 Some(None) if !self.terms.alone => return Arrival::TooLate,
-                Some(None) | None => return Arrival::Turn(None),
+                Some(None) => return Arrival::Turn(None),
+                None => return self.without_store(patient),
             }
             let left = end.saturating_duration_since(Instant::now());
             time::sleep(pause.mul_f64(1.0 - chance() / 2.0).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             match self.look().await {
                 Look::Found(found) => return Arrival::Found(found),
-                Look::Down => return Arrival::Turn(None),
+                Look::Down => return self.without_store(patient),
                 Look::Nothing => {}
             }
         }
+    }
+
+    /// The store fails. A refresh may hope that it is soon well again, and must not: half of the time for it goes to each.
+    /// So what is short costs no provider a request from each of a fleet.
+    fn without_store(&self, patient: bool) -> Arrival {
+        let may_hope = |token: Token| {
+            let times = token.times();
+            let window = times.end().left(times.refresh());
+            times.end().left(self.works.now()) > window / 2
+        };
+        if !patient && self.slot.token().is_some_and(may_hope) {
+            return Arrival::Elsewhere;
+        }
+        Arrival::Turn(None)
     }
 
     /// Whoever wants a new token does not want the one that is there; what comes while it waits is new.

@@ -138,7 +138,7 @@ impl CacheBuilder {
     /// | nothing has come after half of the fetch timeout | whoever waits asks the provider by itself |
     /// | a token is due for refresh | one fetches; the others serve the old one, look again about every second, and take the new one |
     /// | a server refuses a token | it leaves the store if it is still the one in there, and this process never takes it from there again |
-    /// | the store fails, hangs, or refuses to write | nobody notices but the operator: the cache does without, and tries again by itself |
+    /// | the store fails, hangs, or refuses to write | nobody notices but the operator: the cache does without, and tries again by itself; a refresh waits for it for half of the time that there is |
     /// | what is in the store can't be opened | it counts as nothing, and is replaced |
     ///
     /// The store's answers are waited for 250 ms at most when it is read, 500 ms when it is written to; after a failure it is
