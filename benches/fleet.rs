@@ -36,8 +36,9 @@ const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 /// How much of everything.
 struct Extent {
     replicas: usize,
-    lifetime: Duration,
-    /// Of tokens, each of which gives way to the next a quarter before its end.
+    /// Until a token is due for refresh; it would serve for more than three times as long.
+    refresh_in: Duration,
+    /// Of tokens, each of which gives way to the next when it is due.
     lifetimes: u32,
     lifetimes_without_store: u32,
     claimed: bool,
@@ -45,7 +46,7 @@ struct Extent {
 
 const FULL: Extent = Extent {
     replicas: 100,
-    lifetime: Duration::from_secs(6),
+    refresh_in: Duration::from_secs(4),
     lifetimes: 20,
     lifetimes_without_store: 5,
     claimed: true,
@@ -53,7 +54,7 @@ const FULL: Extent = Extent {
 
 const SHORT: Extent = Extent {
     replicas: 4,
-    lifetime: Duration::from_secs(1),
+    refresh_in: Duration::from_millis(500),
     lifetimes: 1,
     lifetimes_without_store: 1,
     claimed: false,
@@ -69,7 +70,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The provider that all replicas ask, and what there is to tell.
 #[derive(Default)]
 struct Provider {
-    lifetime: Duration,
+    refresh_in: Duration,
     asked: AtomicU64,
     given: AtomicU64,
     /// Whether whoever asks next is killed at it, if anybody is.
@@ -80,6 +81,8 @@ struct Provider {
     failures: AtomicU64,
     /// Tokens that replicas have seen, all together.
     seen: AtomicU64,
+    /// What the store was asked and did not do.
+    store_errors: AtomicU64,
     over: AtomicBool,
 }
 
@@ -99,7 +102,9 @@ impl TokenSource for Source {
         }
         time::sleep(PROVIDER_TAKES).await;
         let number = self.provider.given.fetch_add(1, SeqCst);
-        Ok(NewToken::bearer(&format!("token-{number}"))?.with_lifetime(self.provider.lifetime))
+        Ok(NewToken::bearer(&format!("token-{number}"))?
+            .with_lifetime(self.provider.refresh_in * 4)
+            .with_refresh_in(self.provider.refresh_in))
     }
 
     fn identity(&self) -> Identity {
@@ -129,6 +134,8 @@ fn replica(provider: &Arc<Provider>, store: Option<&str>) {
                 () = death.notified() => {}
             }
         });
+        let errors = cache.stats().store_errors;
+        provider.store_errors.fetch_add(errors, Relaxed);
     }
 }
 
@@ -157,7 +164,7 @@ async fn traffic(provider: &Provider, cache: &TokenCache, last: &mut String) {
 /// A fleet's life, for so many lifetimes of a token; how often the provider was asked in each.
 fn fleet(name: &str, extent: &Extent, lifetimes: u32, store: Option<&str>, kills: bool) -> f64 {
     let provider = Arc::new(Provider {
-        lifetime: extent.lifetime,
+        refresh_in: extent.refresh_in,
         kills,
         ..Provider::default()
     });
@@ -167,8 +174,8 @@ fn fleet(name: &str, extent: &Extent, lifetimes: u32, store: Option<&str>, kills
             thread::spawn(move || replica(&provider, store.as_deref()))
         })
         .collect();
-    // A token is due a quarter before its end; the last one gets there too.
-    let end = Instant::now() + extent.lifetime * 3 / 4 * lifetimes + extent.lifetime / 2;
+    // The last token reaches everybody.
+    let end = Instant::now() + extent.refresh_in * lifetimes + extent.refresh_in / 2;
     thread::sleep(end.saturating_duration_since(Instant::now()));
     provider.over.store(true, Relaxed);
     for replica in replicas {
@@ -186,6 +193,10 @@ fn fleet(name: &str, extent: &Extent, lifetimes: u32, store: Option<&str>, kills
         println!("figure fleet_{name}_failures {}", count(&provider.failures));
         println!("figure fleet_{name}_fetches {}", count(&provider.asked));
         println!("figure fleet_{name}_lifetimes {lifetimes:.2}");
+        println!(
+            "figure fleet_{name}_store_errors {}",
+            count(&provider.store_errors)
+        );
     }
     count(&provider.asked) / lifetimes
 }

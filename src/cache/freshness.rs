@@ -143,4 +143,69 @@ mod tests {
         let none = plan(START, Duration::ZERO, None, 1.0);
         assert_eq!(judge(&none, START), Freshness::Expired);
     }
+
+    /// The times of a token of an hour that is due after 55 minutes, by a clock that is off by so much, at this age of it.
+    #[cfg(feature = "store")]
+    fn resumed(age: u64, off: i64, jitter: f64) -> (Times, Moment) {
+        let second = 1_000_000_000;
+        let now = Moment {
+            monotonic: 50_000 * second,
+            wall: 1_000_000 * second,
+        };
+        let obtained = (now.wall - age * second).saturating_add_signed(off * second as i64);
+        let (refresh, expiry) = (obtained + 3_300 * second, obtained + 3_600 * second);
+        (resume(now, obtained, refresh, expiry, jitter), now)
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn a_token_of_another_process_keeps_its_times_on_both_clocks() {
+        let (times, now) = resumed(600, 0, 0.0);
+        assert_eq!(times.obtained(), now.earlier_by(Duration::from_secs(600)));
+        assert_eq!(times.refresh(), now + Duration::from_secs(2_700));
+        assert_eq!(times.end(), now + Duration::from_secs(2_990));
+        assert_eq!(times.expiry(), now + Duration::from_secs(3_000));
+        let (times, _) = resumed(600, 0, 1.0);
+        assert_eq!(times.refresh(), now + Duration::from_secs(2_760));
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn a_token_by_another_clock_ends_by_ours_and_lives_no_longer_than_it_was_given() {
+        let hour = Duration::from_secs(3_600);
+        for off in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
+            for age in [0, 600, 3_599, 3_601] {
+                let (times, now) = resumed(age, off, 0.5);
+                let left = times.expiry().left(now);
+                let by_our_clock = (3_600 - age as i64 + off).max(0) as u64;
+                assert_eq!(
+                    left,
+                    Duration::from_secs(by_our_clock).min(hour),
+                    "{age} {off}"
+                );
+                assert!(times.end().left(now) <= left && times.refresh().left(now) <= left);
+            }
+        }
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn times_that_make_no_sense_make_no_token() {
+        let now = Moment {
+            monotonic: 5,
+            wall: 1_000,
+        };
+        for (obtained, refresh, expiry) in [
+            (0, 0, 0),
+            (900, 800, 700),
+            (2_000, 0, 1_500),
+            (u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            let times = resume(now, obtained, refresh, expiry, 0.5);
+            assert_eq!(judge(&times, now), Freshness::Expired);
+        }
+        // For ever is for as long as there is a number for, and may be so.
+        let times = resume(now, 0, u64::MAX, u64::MAX, 1.0);
+        assert_eq!(judge(&times, now), Freshness::Fresh);
+    }
 }
