@@ -76,6 +76,9 @@
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
 //! | `jwt` | no | assertions signed with a key or a secret: [`SigningKey`](credentials::SigningKey) |
+//! | `store` | no | a second level behind the cache, of your own making, and the seal on what it keeps: see [`store`] |
+//! | `redis` | no | a store that all processes of a fleet share |
+//! | `file` | no | a store in one file, for programs that start often |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
@@ -127,6 +130,9 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -84,6 +84,8 @@ mod refusal;
 mod registered;
 mod server;
 mod stage;
+#[cfg(feature = "store")]
+mod store_suite;
 mod tls;
 mod token_call;
 mod token_service;
@@ -96,4 +98,7 @@ pub use client_auth::AuthMethod;
 pub use client_certificate::ClientCertificate;
 pub use fault::Fault;
 pub use gate::Hold;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use store_suite::store_suite;
 pub use token_call::{TokenCall, TokenCounts};
