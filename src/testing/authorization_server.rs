@@ -35,7 +35,7 @@ use super::token_service::{TOKEN, TokenService};
 ///
 /// # What it speaks
 /// - `POST /token`: `client_credentials`, by a client that authenticates with `client_secret_basic` or `client_secret_post`;
-///   `scope`, `resource` and `audience` are taken; errors are those of RFC 6749, section 5.2.
+///   `scope`, `resource`, `audience` and `claims` are taken; errors are those of RFC 6749, section 5.2.
 /// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
 /// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`.
 ///

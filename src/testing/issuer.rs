@@ -13,6 +13,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::claims;
 use super::client_auth::authenticate;
 use super::form::Form;
 use super::grants;
@@ -49,7 +50,8 @@ impl Issuer {
     /// The token endpoint's answer.
     pub(super) fn token(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
         let client = self.authenticate(headers, form)?;
-        let asked = grants::asked(client, form)?;
+        let mut asked = grants::asked(client, form)?;
+        asked.claims = claims::asked(form)?;
         let settings = self.settings();
         if let Some(allowed) = &settings.allowed_scopes
             && !asked.scopes.iter().all(|scope| allowed.contains(scope))

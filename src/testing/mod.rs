@@ -65,6 +65,7 @@ mod api;
 mod api_call;
 mod api_service;
 mod authorization_server;
+mod claims;
 mod client_auth;
 mod fault;
 mod fault_queue;

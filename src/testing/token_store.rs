@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// What a token was, or shall be, issued for.
@@ -13,6 +14,7 @@ pub(super) struct Asked {
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
     pub(super) audiences: Vec<String>,
+    pub(super) claims: Option<Value>,
 }
 
 #[derive(Clone, Debug)]

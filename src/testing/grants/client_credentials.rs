@@ -12,5 +12,6 @@ pub(super) fn asked(client: String, form: &Form) -> Result<Asked, Refusal> {
         scopes: form.scopes()?,
         resources: form.all("resource"),
         audiences: form.all("audience"),
+        ..Asked::default()
     })
 }
