@@ -84,6 +84,9 @@
 )]
 
 mod cache;
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub mod clients;
 pub mod clock;
 pub mod credentials;
 pub mod docs;
