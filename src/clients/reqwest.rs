@@ -64,8 +64,8 @@ pub struct ReqwestClient<B = Body> {
 ///         Error::Inner(_) => false,
 ///     }
 /// }
-/// # let error = Error::Inner(ReqwestError::Address { reason: "the URI has no host" });
-/// # assert!(!is_worth_another_try(&error));
+/// # let error = tower_bearer::TokenError::new(tower_bearer::ErrorKind::Timeout, "no answer within 10s");
+/// # assert!(is_worth_another_try(&error.into()));
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
