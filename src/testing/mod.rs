@@ -66,6 +66,7 @@ mod api_call;
 mod api_service;
 mod assertion;
 mod authorization_server;
+mod claims;
 mod client_auth;
 mod client_certificate;
 mod families;
