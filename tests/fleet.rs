@@ -147,6 +147,35 @@ async fn a_second_start_takes_the_first_ones_token_with_its_times_and_all() {
     assert!(restarted.peek(spec()).is_none());
 }
 
+/// As a command-line tool does: each run has a runtime, a cache and a store of its own, and ends right after it has its token.
+#[cfg(feature = "file")]
+#[test]
+fn a_program_that_starts_often_keeps_its_token_in_a_file() {
+    use tower_bearer::store::FileStore;
+
+    let folder = std::env::temp_dir().join(format!("tower-bearer-fleet-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = Source::new();
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let cache = TokenCache::builder(source.clone())
+            .with_store(FileStore::new(folder.join("tokens")), ring(KEY))
+            .with_store_namespace("tests")
+            .build();
+        let token = runtime.block_on(cache.get(spec())).unwrap();
+        (token.expose().to_owned(), token.origin())
+    };
+    assert_eq!(run(), ("token-1".to_owned(), Origin::Provider));
+    for _ in 0..5 {
+        assert_eq!(run(), ("token-1".to_owned(), Origin::Store));
+    }
+    assert_eq!(source.fetches(), 1);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hit_asks_nothing_of_the_store() {
     let (source, store) = (Source::new(), Unwell::new());
@@ -736,9 +765,54 @@ async fn a_store_that_is_down_from_the_start_is_not_missed() {
     store.refuse_reads(Some(StoreErrorKind::Unavailable));
     store.refuse_writes(Some(StoreErrorKind::Unavailable));
     let replicas = replicas(10, &source, &store);
+    let begun = Instant::now();
     all_get(&replicas).await;
+    assert!(begun.elapsed() <= READ);
     assert_eq!(source.fetches(), 10);
+    // By then it is known that it is not only slow to begin.
+    sleep(millis(20)).await;
     requests(&replicas[0], 100, Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_to_begin_is_tried_again_by_a_process_that_starts() {
+    let (source, store) = (Source::new(), Unwell::new());
+    replica(&source, &store).get(spec()).await.unwrap();
+    store.refuse_reads(Some(StoreErrorKind::Timeout));
+    let cache = replica(&source, &store);
+    let mut get = task::spawn(cache.get(spec()));
+    assert_pending!(get.poll());
+    sleep(millis(100)).await;
+    store.refuse_reads(None);
+    assert_eq!(get.await.unwrap().origin(), Origin::Store);
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_replica_outlasts_a_store_that_fails_for_a_moment_and_not_for_long() {
+    for (moment, expected) in [(millis(300), Origin::Store), (secs(60), Origin::Provider)] {
+        let (source, store) = (Source::new().gated(), Unwell::new());
+        let [leader, other] = [replica(&source, &store), replica(&source, &store)];
+        let mut leads = task::spawn(leader.get(spec()));
+        assert_pending!(leads.poll());
+        settle().await;
+        let mut waits = task::spawn(other.get(spec()));
+        assert_pending!(waits.poll());
+        sleep(millis(100)).await;
+        store.refuse_reads(Some(StoreErrorKind::Timeout));
+        store.refuse_writes(Some(StoreErrorKind::Timeout));
+        sleep(moment.min(secs(2))).await;
+        assert_eq!(
+            source.fetches(),
+            if expected == Origin::Store { 1 } else { 2 }
+        );
+        store.refuse_reads(None);
+        store.refuse_writes(None);
+        sleep(millis(500)).await;
+        source.open();
+        source.open();
+        assert_eq!(waits.await.unwrap().origin(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -802,8 +876,14 @@ async fn a_store_that_panics_is_one_that_fails() {
     let (source, store) = (Source::new(), Unwell::new());
     store.panic();
     let cache = replica(&source, &store);
+    requests(&cache, 1, READ).await;
+    sleep(millis(20)).await;
+    let errors = cache.stats().store_errors;
     requests(&cache, 100, Duration::ZERO).await;
-    assert_eq!((source.fetches(), cache.stats().store_errors), (100, 1));
+    assert_eq!(
+        (source.fetches(), cache.stats().store_errors),
+        (101, errors)
+    );
 }
 
 #[tokio::test(start_paused = true)]
