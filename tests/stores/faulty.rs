@@ -1,0 +1,190 @@
+//! The suite finds out each store that breaks a fact.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tower_bearer::{
+    store::{Fence, Lease, MemoryStore, Name, StoreError, TokenStore},
+    testing::store_suite,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    ForgetsValues,
+    KeepsValuesForEver,
+    DeletesWhatDiffers,
+    SaysItDeletedWhatWasNot,
+    CutsLongValues,
+    ReadsTextAlone,
+    MixesUpCase,
+    CutsNames,
+    GivesEveryoneALease,
+    NeverEndsALease,
+    LetsAnyoneRelease,
+    NeverReleases,
+    RepeatsFences,
+    IgnoresFences,
+    RefusesThePresentFence,
+    SharesNothing,
+}
+
+const FAULTS: &[Fault] = &[
+    Fault::ForgetsValues,
+    Fault::KeepsValuesForEver,
+    Fault::DeletesWhatDiffers,
+    Fault::SaysItDeletedWhatWasNot,
+    Fault::CutsLongValues,
+    Fault::ReadsTextAlone,
+    Fault::MixesUpCase,
+    Fault::CutsNames,
+    Fault::GivesEveryoneALease,
+    Fault::NeverEndsALease,
+    Fault::LetsAnyoneRelease,
+    Fault::NeverReleases,
+    Fault::RepeatsFences,
+    Fault::IgnoresFences,
+    Fault::RefusesThePresentFence,
+    Fault::SharesNothing,
+];
+
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+struct Faulty {
+    inner: MemoryStore,
+    /// The present lease of each name.
+    held: Arc<Mutex<HashMap<Name, Lease>>>,
+    fault: Fault,
+}
+
+impl Faulty {
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn name(&self, name: &Name) -> Name {
+        let name = name.as_str();
+        match self.fault {
+            Fault::MixesUpCase => Name::new(&name.to_lowercase()),
+            Fault::CutsNames => Name::new(&name[..name.len().min(30)]),
+            _ => Name::new(name),
+        }
+        .unwrap()
+    }
+}
+
+impl TokenStore for Faulty {
+    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        let value = self.inner.get(&self.name(name)).await?;
+        Ok(value.map(|value| match self.fault {
+            Fault::ReadsTextAlone => String::from_utf8_lossy(&value).into_owned().into(),
+            _ => value,
+        }))
+    }
+
+    async fn put(
+        &self,
+        name: &Name,
+        value: Bytes,
+        lifetime: Duration,
+        fence: Option<Fence>,
+    ) -> Result<bool, StoreError> {
+        let value = match self.fault {
+            Fault::ForgetsValues => return Ok(true),
+            Fault::CutsLongValues => value.slice(..value.len().min(1 << 16)),
+            _ => value,
+        };
+        let lifetime = if self.is(Fault::KeepsValuesForEver) {
+            FOR_EVER
+        } else {
+            lifetime
+        };
+        let fence = match self.fault {
+            Fault::IgnoresFences => None,
+            Fault::RefusesThePresentFence => fence.map(|fence| Fence::new(fence.get() - 1)),
+            _ => fence,
+        };
+        self.inner
+            .put(&self.name(name), value, lifetime, fence)
+            .await
+    }
+
+    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
+        let name = self.name(name);
+        let found = self.inner.get(&name).await?;
+        match (self.fault, found) {
+            (Fault::DeletesWhatDiffers, Some(found)) => self.inner.delete_if(&name, &found).await,
+            (Fault::SaysItDeletedWhatWasNot, _) => {
+                self.inner.delete_if(&name, value).await?;
+                Ok(true)
+            }
+            _ => self.inner.delete_if(&name, value).await,
+        }
+    }
+
+    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
+        let name = self.name(name);
+        let lifetime = match self.fault {
+            Fault::NeverEndsALease => FOR_EVER,
+            Fault::GivesEveryoneALease => Duration::ZERO,
+            _ => lifetime,
+        };
+        if self.is(Fault::GivesEveryoneALease) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lease = self.inner.lease(&name, lifetime).await?;
+        if let Some(lease) = &lease {
+            self.held.lock().unwrap().insert(name, lease.clone());
+        }
+        Ok(lease.map(|lease| match self.fault {
+            Fault::RepeatsFences => Lease::new(Fence::new(7), lease.holder()),
+            _ => lease,
+        }))
+    }
+
+    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
+        let name = self.name(name);
+        match self.fault {
+            Fault::NeverReleases => Ok(()),
+            Fault::LetsAnyoneRelease => {
+                let held = self.held.lock().unwrap().remove(&name);
+                match held {
+                    Some(held) => self.inner.release(&name, held).await,
+                    None => Ok(()),
+                }
+            }
+            _ => self.inner.release(&name, lease).await,
+        }
+    }
+}
+
+#[test]
+fn the_suite_finds_out_each_store_that_breaks_a_fact() {
+    assert!(passes(Fault::None));
+    let trusting: Vec<_> = FAULTS.iter().filter(|fault| passes(**fault)).collect();
+    assert!(trusting.is_empty(), "the suite passes {trusting:?}");
+}
+
+/// Whether the suite finds nothing wrong. On a thread of its own, whose panic says that it does.
+fn passes(fault: Fault) -> bool {
+    let suite = move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let shared = MemoryStore::new();
+        let held = Arc::default();
+        runtime.block_on(store_suite(async || Faulty {
+            inner: match fault {
+                Fault::SharesNothing => MemoryStore::new(),
+                _ => shared.clone(),
+            },
+            held: Arc::clone(&held),
+            fault,
+        }));
+    };
+    let thread = std::thread::Builder::new().name(format!("{fault:?}"));
+    thread.spawn(suite).unwrap().join().is_ok()
+}
