@@ -143,10 +143,12 @@ fn run(program: &str, folder: &std::path::Path, port: u16, options: &[String]) -
             on.write_all(b"PING\r\n")?;
             on.read_exact(&mut [0])
         });
-        if greeting.is_ok() {
+        if greeting.is_ok() && process.try_wait().unwrap().is_none() {
             return Some(process);
         }
         thread::sleep(Duration::from_millis(10));
     }
+    process.kill().unwrap();
+    process.wait().unwrap();
     panic!("redis-server does not answer");
 }
