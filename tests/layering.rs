@@ -8,7 +8,7 @@ use std::{
 /// The rooms from the ground up. A room is a file or a folder of `src/`; rooms of one line don't know each other.
 const FLOORS: &[&[&str]] = &[
     &["error", "loopback"],
-    &["secret", "clock"],
+    &["secret", "clock", "timer"],
     &["spec", "wire"],
     &["token", "verdict", "transport", "store"],
     &["source", "recovery"],
