@@ -878,12 +878,10 @@ async fn a_store_that_panics_is_one_that_fails() {
     let cache = replica(&source, &store);
     requests(&cache, 1, READ).await;
     sleep(millis(20)).await;
-    let errors = cache.stats().store_errors;
     requests(&cache, 100, Duration::ZERO).await;
-    assert_eq!(
-        (source.fetches(), cache.stats().store_errors),
-        (101, errors)
-    );
+    assert_eq!(source.fetches(), 101);
+    let errors = cache.stats().store_errors;
+    assert!((1..10).contains(&errors), "{errors}");
 }
 
 #[tokio::test(start_paused = true)]
