@@ -91,6 +91,9 @@ pub mod clock;
 pub mod credentials;
 pub mod docs;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod hand;
 mod identity;
 mod layer;

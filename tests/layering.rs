@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["message", "hand"],
     &["service"],
     &["layer"],
-    &["testing", "docs"],
+    &["testing", "docs", "fuzz"],
 ];
 
 #[test]
