@@ -60,7 +60,8 @@ fn replicas(n: usize, source: &Source, store: &Unwell) -> Vec<TokenCache> {
 
 async fn all_get(replicas: &[TokenCache]) -> Vec<Token> {
     let mut callers = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in replicas {
+        let cache = cache.clone();
         callers.spawn(async move { cache.get(spec()).await.unwrap() });
     }
     callers.join_all().await
@@ -220,7 +221,8 @@ async fn a_leader_that_dies_is_followed_when_its_lease_ends() {
     let others = replicas(100, &source, &store);
     let begun = Instant::now();
     let mut waiting = JoinSet::new();
-    for cache in others.iter().cloned() {
+    for cache in &others {
+        let cache = cache.clone();
         waiting.spawn(async move { cache.get(spec()).await.unwrap() });
     }
     settle().await;
@@ -449,7 +451,8 @@ async fn of_a_source_that_wants_the_lease_there_are_never_two_fetches_at_a_time(
     let source = source.taking(secs(4));
     source.then(Answer::fail(ErrorKind::AccessDenied));
     let mut forced = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in &replicas {
+        let cache = cache.clone();
         forced.spawn(async move { cache.refresh(spec()).await.is_ok() });
     }
     let refreshed = forced.join_all().await;
@@ -525,7 +528,8 @@ async fn a_revoked_token_at_all_replicas_at_once_costs_one_token_request() {
     let replicas = replicas(50, &source, &store);
     let old = all_get(&replicas).await;
     let mut callers = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in &replicas {
+        let cache = cache.clone();
         let token = cache.peek(spec()).unwrap();
         callers.spawn(async move {
             assert!(cache.reject(&token));

@@ -71,21 +71,16 @@ mod error;
 #[cfg(feature = "file")]
 mod file;
 mod holder;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod key_ring;
 mod lease;
 mod memory;
 mod name;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod seal;
 mod shelf;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod token_store;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod vault;
 
 #[cfg(feature = "redis")]
@@ -101,7 +96,5 @@ pub use memory::MemoryStore;
 pub use name::Name;
 pub use token_store::TokenStore;
 
-#[allow(unused_imports, reason = "the cache's side of it")]
-pub(crate) use self::{record::Record, seal::Unreadable};
-#[allow(unused_imports, reason = "the cache's side of it")]
+pub(crate) use record::Record;
 pub(crate) use vault::{Held, Loaded, Place, TokenDigest, Vault};

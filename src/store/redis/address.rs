@@ -168,7 +168,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
-            for url in [text.clone(), format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
+            for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
                 if let Ok(address) = Address::read(&url) {
                     proptest::prop_assert!(!address.shown().is_empty());
                 }
