@@ -44,6 +44,8 @@ use crate::{
 const READ: Duration = Duration::from_millis(250);
 /// What a write, a lease or a deletion may take at most.
 const WRITE: Duration = Duration::from_millis(500);
+/// How long a process that starts tries a store that is slow to begin.
+const BEGINNING: Duration = Duration::from_millis(500);
 /// How long a store may fail before who waits for another process's fetch does without.
 const HOPE: Duration = Duration::from_secs(1);
 const LONGEST_LEASE: Duration = Duration::from_secs(15);
@@ -330,18 +332,18 @@ impl<'a> Visit<'a> {
 
     /// What is there; nothing if the store can't be read.
     async fn load(&mut self) -> Option<Loaded> {
-        let end = Instant::now() + READ;
+        let end = Instant::now() + BEGINNING;
         let mut loaded = self.try_to_load(READ).await;
         // A process's first read may have to wait for a connection, or for a processor: a fleet that starts must not go by its
-        // store for that. So until it has worked once, it is tried for as long as one read may take.
+        // store for that. So until it has worked once, it is tried for a little longer.
         while loaded.is_none()
             && self.patient
-            && self.fleet.reading.is_beginning(self.works.now(), READ)
-            && Instant::now() + FIRST_PAUSE < end
+            && self.fleet.reading.is_beginning(self.works.now(), BEGINNING)
+            && Instant::now() + FIRST_PAUSE * 2 < end
         {
             time::sleep(FIRST_PAUSE).await;
             let left = end.saturating_duration_since(Instant::now());
-            loaded = self.try_to_load(left).await;
+            loaded = self.try_to_load(READ.min(left)).await;
         }
         self.looked |= loaded.is_some();
         match &loaded {
@@ -462,7 +464,8 @@ impl<'a> Visit<'a> {
             }
             Err(error) => {
                 count(&self.works.counters.store_errors);
-                let first = outage.failed(asked, now, chance());
+                let slow = error.kind() == StoreErrorKind::Timeout;
+                let first = outage.failed(asked, slow, now, chance());
                 telemetry.tell(&TokenEvent::StoreFailed {
                     work,
                     error: &error,

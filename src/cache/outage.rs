@@ -30,6 +30,8 @@ struct State {
 
 struct Down {
     since: Moment,
+    /// What failed first took too long.
+    slow: bool,
     until: Moment,
     failures: u32,
     /// Somebody tries it.
@@ -58,20 +60,22 @@ impl Outage {
         Some(now.left(down.since))
     }
 
-    /// What it was asked then has failed; says whether that is news. `jitter` is from 0 to 1, and shortens the wait by up to a half.
-    pub(super) fn failed(&self, asked: Moment, now: Moment, jitter: f64) -> bool {
+    /// What it was asked then has failed, or was only not done in time; says whether that is news. `jitter` is from 0 to 1, and
+    /// shortens the wait by up to a half.
+    pub(super) fn failed(&self, asked: Moment, slow: bool, now: Moment, jitter: f64) -> bool {
         let mut state = self.state();
-        let (since, failures) = match &state.down {
+        let (since, slow, failures) = match &state.down {
             // What was asked before the failure that is known says nothing new.
             Some(down) if !down.trial => return false,
-            Some(down) => (down.since, down.failures.saturating_add(1)),
-            None => (asked, 1),
+            Some(down) => (down.since, down.slow, down.failures.saturating_add(1)),
+            None => (asked, slow, 1),
         };
         let first = if state.proven { FIRST } else { FIRST_OF_ALL };
         let wait = first * 2u32.saturating_pow(failures.min(9) - 1);
         let wait = wait.min(LONGEST).mul_f64(1.0 - jitter / 2.0);
         state.down = Some(Down {
             since,
+            slow,
             until: now + wait,
             failures,
             trial: false,
@@ -79,11 +83,11 @@ impl Outage {
         failures == 1
     }
 
-    /// Whether it has never worked, and has not been tried for longer than this: it may only be slow to begin.
+    /// Whether it has never worked, and is slow for no longer than this: a connection may have to be made.
     pub(super) fn is_beginning(&self, now: Moment, patience: Duration) -> bool {
         let state = self.state();
-        let tried = state.down.as_ref().map(|down| now.left(down.since));
-        !state.proven && tried.is_none_or(|tried| tried < patience)
+        let slow = |down: &Down| down.slow && now.left(down.since) < patience;
+        !state.proven && state.down.as_ref().is_none_or(slow)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,33 +127,36 @@ mod tests {
         let outage = Outage::default();
         let patience = Duration::from_millis(250);
         assert!(outage.is_beginning(START, patience));
-        assert!(outage.failed(START, START, 0.0));
+        assert!(outage.failed(START, true, START, 0.0));
         assert!(!outage.may_ask(later(49)) && outage.may_ask(later(50)));
         assert!(outage.is_beginning(later(249), patience));
         assert!(!outage.is_beginning(later(250), patience));
         assert!(!proven().is_beginning(START, patience));
+        let refusing = Outage::default();
+        refusing.failed(START, false, START, 0.0);
+        assert!(!refusing.is_beginning(START, patience));
     }
 
     #[test]
     fn a_failure_is_news_once_and_then_one_at_a_time_tries() {
         let outage = proven();
-        assert!(outage.failed(START, START, 0.0));
+        assert!(outage.failed(START, false, START, 0.0));
         // Those that were under way fail too, which is no news and no longer a wait.
-        assert!(!outage.failed(later(10), later(10), 0.0));
+        assert!(!outage.failed(later(10), false, later(10), 0.0));
         assert!(!outage.may_ask(later(249)));
         assert!(outage.may_ask(later(250)) && !outage.may_ask(later(250)));
-        assert!(!outage.failed(later(260), later(260), 0.0));
+        assert!(!outage.failed(later(260), false, later(260), 0.0));
         assert!(!outage.may_ask(later(759)));
         assert!(outage.may_ask(later(760)));
         assert_eq!(outage.worked(later(770)), Some(Duration::from_millis(770)));
         assert!(outage.may_ask(later(770)) && outage.may_ask(later(770)));
-        assert!(outage.failed(later(780), later(780), 0.0));
+        assert!(outage.failed(later(780), false, later(780), 0.0));
     }
 
     #[test]
     fn a_trial_that_nobody_ends_gives_way_to_another() {
         let outage = proven();
-        outage.failed(START, START, 1.0);
+        outage.failed(START, false, START, 1.0);
         assert!(outage.may_ask(later(125)));
         assert!(!outage.may_ask(later(1_124)));
         assert!(outage.may_ask(later(1_125)));
@@ -161,7 +168,7 @@ mod tests {
         let mut now = START;
         let mut waits = Vec::new();
         for _ in 0..8 {
-            outage.failed(now, now, 0.0);
+            outage.failed(now, false, now, 0.0);
             let wait = (1..20_000)
                 .find(|wait| outage.may_ask(now + Duration::from_millis(*wait)))
                 .unwrap();
