@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["service"],
     &["layer"],
     &["clients"],
-    &["testing", "docs"],
+    &["testing", "docs", "fuzz"],
 ];
 
 #[test]

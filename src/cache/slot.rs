@@ -704,6 +704,7 @@ impl Takeoff {
 
     /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
     /// in service needs nobody's attention.
+    #[cfg(any(test, feature = "store"))]
     pub(super) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();

@@ -133,3 +133,46 @@ fn unreadable(error: TokenError) -> StoreError {
     )
     .with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_kept_apart_from_the_rest_wherever_it_stood() {
+        for url in [
+            "redis://user:p%40ss@host:1234/5",
+            "rediss://user:p%40ss@host/5?protocol=resp3",
+            "redis+unix:///run/redis.sock?db=5&user=user&pass=p%40ss",
+        ] {
+            let address = Address::read(url).unwrap();
+            assert_eq!(address.user.as_deref(), Some("user"), "{url}");
+            let password = address.password.unwrap().expose().unwrap();
+            assert_eq!(password.as_str(), "p@ss", "{url}");
+            assert_eq!(address.server.redis_settings().db(), 5, "{url}");
+            assert_eq!(address.server.redis_settings().password(), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_is_where_it_is() {
+        let shown = |url| Address::read(url).unwrap().shown();
+        assert_eq!(shown("redis://user:hunter2@host:1234/5"), "host:1234");
+        assert_eq!(shown("rediss://:hunter2@host"), "host:6379");
+        assert_eq!(
+            shown("unix:///run/redis.sock?pass=hunter2"),
+            "/run/redis.sock"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
+            for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
+                if let Ok(address) = Address::read(&url) {
+                    proptest::prop_assert!(!address.shown().is_empty());
+                }
+            }
+        }
+    }
+}
