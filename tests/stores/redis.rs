@@ -221,6 +221,33 @@ async fn a_cluster_that_refuses_the_password_is_named_as_such() {
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 
+#[tokio::test]
+async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
+    let rights = [
+        "--user",
+        "orders",
+        "on",
+        ">pw",
+        "resetkeys",
+        "~tower-bearer:*",
+    ];
+    let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
+    let cluster = ["+cluster|slots", "--cluster-enabled", "yes"];
+    let Some(server) = Server::start(&[&rights[..], &commands, &cluster].concat()) else {
+        return;
+    };
+    let () = server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
+    let store = store.with_user("orders").with_password(Secret::new("pw"));
+    let start = std::time::Instant::now();
+    // A cluster needs a moment until it takes its slots for complete.
+    while let Err(error) = store.get(&name("a")).await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store_suite(async || store.clone()).await;
+}
+
 #[test]
 fn a_cluster_of_no_node_and_one_with_a_database_are_refused() {
     let error = RedisStore::cluster([]).unwrap_err();

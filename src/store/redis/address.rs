@@ -30,7 +30,7 @@ pub(super) struct Address {
 
 /// What makes connections.
 pub(super) enum Client {
-    Server(redis::Client),
+    Server(Box<redis::Client>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -154,7 +154,7 @@ impl Address {
                     Some(certificates) => redis::Client::build_with_tls(server, certificates),
                     None => redis::Client::open(server),
                 };
-                client.map(Client::Server)
+                client.map(Box::new).map(Client::Server)
             }
         };
         client.map_err(|error| self.unusable(&error))
@@ -232,7 +232,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
-            for url in [text.clone(), format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
+            for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
                 if let Ok(address) = Address::read(&url) {
                     proptest::prop_assert!(!address.shown().is_empty());
                 }

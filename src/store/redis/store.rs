@@ -36,7 +36,7 @@ use crate::{
 ///
 /// **What stands in Redis** for each name, all in one hash slot and each with an end: `tower-bearer:{NAME}:value`, which is sealed,
 /// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. A user of an ACL needs
-/// `~tower-bearer:* +get +set +del +time +evalsha +eval`. `maxmemory-policy` may be anything: what Redis evicts is a miss.
+/// `~tower-bearer:* +get +set +del +time +evalsha +eval`, in a cluster `+cluster|slots` too. `maxmemory-policy` may be anything: what Redis evicts is a miss.
 /// Replication is asynchronous: after a failover two processes may hold the same lease, which costs one fetch more.
 ///
 /// ```
