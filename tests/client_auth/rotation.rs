@@ -160,7 +160,8 @@ async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
     );
 
     time::advance(Duration::from_secs(1)).await;
-    (vault.reads(), provider.requests());
+    vault.reads();
+    provider.requests();
     // A hundred requests in a second, and then another: one look each.
     for _ in 0..2 {
         for _ in 0..100 {
@@ -271,42 +272,51 @@ async fn a_key_and_an_assertion_in_files_may_become_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_the_secret_rotates() {
+    let [first, second] = transports().map(|transport| tokio::spawn(rotations(transport)));
+    first.await.unwrap();
+    second.await.unwrap();
+}
+
+/// A hundred requests a second for eight, while every two seconds another secret is the good one. Our file learns of it
+/// half a second later, and meanwhile somebody sees to it that the old one is refused.
+async fn rotations(transport: Transport) {
     let login = AuthorizationServer::builder()
         .with_client("orders", "secret-0")
-        .with_lifetime(Duration::from_secs(4))
+        .with_lifetime(Duration::from_secs(6))
         .start()
         .await
         .unwrap();
-    for transport in transports() {
-        login.set_client_secret("orders", "secret-0");
-        let file = TempFile::new("secret-0");
-        let secret = Secret::from_file(file.path()).unwrap();
-        let source = ClientCredentials::over(transport, login.token_url(), "orders", secret);
-        let cache = TokenCache::new(source);
-        login.reset_counts();
-        // A hundred a second, while every second another secret is the good one, and our file learns of it 300 ms later.
-        let start = Instant::now();
-        let mut ticks = time::interval(Duration::from_millis(10));
-        let mut rotated = [0, 0];
-        let mut requests = 0;
-        while start.elapsed() < Duration::from_secs(7) {
-            ticks.tick().await;
-            let now = start.elapsed().as_millis() as u64;
-            let due = [now / 1000, now.saturating_sub(300) / 1000];
-            if due[0] > rotated[0] {
-                login.set_client_secret("orders", format!("secret-{}", due[0]));
-            }
-            if due[1] > rotated[1] {
-                file.write(&format!("secret-{}", due[1]));
-            }
-            rotated = due;
-            let spec = TokenSpec::scopes([["a", "b", "c", "d"][requests % 4]]);
-            let token = cache.get(&spec).await;
-            assert!(token.is_ok(), "after {now} ms: {token:?}");
-            requests += 1;
+    // Due early, so that a refresh that is refused can be made up for while the token is still good.
+    login.set_refresh_in(Some(Duration::from_secs(2)));
+    let file = TempFile::new("secret-0");
+    let secret = Secret::from_file(file.path()).unwrap();
+    let source = ClientCredentials::over(transport, login.token_url(), "orders", secret);
+    let cache = TokenCache::new(source);
+    let scopes = ["a", "b", "c", "d"].map(|scope| TokenSpec::scopes([scope]));
+
+    let start = Instant::now();
+    let mut ticks = time::interval(Duration::from_millis(10));
+    let (mut known, mut written, mut requests) = (0, 0, 0);
+    while start.elapsed() < Duration::from_secs(8) {
+        ticks.tick().await;
+        let now = start.elapsed();
+        let number = now.as_millis() / 2000;
+        if number > known {
+            login.set_client_secret("orders", format!("secret-{number}"));
+            let refused = cache.refresh(&TokenSpec::scopes(["e"])).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
+            known = number;
         }
-        let counts = login.counts();
-        assert!(requests > 300 && rotated[0] >= 5, "{requests} {rotated:?}");
-        assert!(counts.issued >= 8, "{counts:?}");
+        if known > written && now.as_millis() % 2000 > 500 {
+            file.write(&format!("secret-{known}"));
+            written = known;
+        }
+        let token = cache.get(&scopes[requests % scopes.len()]).await;
+        assert!(token.is_ok(), "after {now:?}: {token:?}");
+        requests += 1;
     }
+    let counts = login.counts();
+    assert!(requests > 400 && written == 3, "{requests} {written}");
+    // Each of four tokens was replaced at least twice.
+    assert!(counts.issued >= 12 && counts.refused >= 3, "{counts:?}");
 }

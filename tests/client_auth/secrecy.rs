@@ -13,7 +13,7 @@ use tower_bearer::{
 use super::vector;
 
 /// What is shown of a source, its cache and its errors, when the provider echoes the whole request, plain and decoded.
-fn shown(secret: &str, auth: ClientAuth) -> String {
+fn shown(secret: &str, auth: &ClientAuth) -> String {
     let transport = Transport::from_fn(|request: http::Request<Bytes>| {
         let raw = String::from_utf8_lossy(request.body()).into_owned();
         let pairs: Vec<_> = form_urlencoded::parse(request.body())
@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn no_secret_comes_back_in_what_is_shown(secret in "[ -~é]{32,60}", form in 0..3) {
         let auth = [ClientAuth::basic(), ClientAuth::post(), ClientAuth::secret_jwt()];
-        let shown = shown(&secret, auth[form as usize].clone());
+        let shown = shown(&secret, &auth[form as usize]);
         prop_assert!(!shown.contains(secret.trim()), "{}", shown);
     }
 
@@ -65,7 +65,7 @@ proptest! {
             ClientAuth::assertion(given.clone()),
             ClientAuth::assertion_from(move || std::future::ready(Ok(given.clone()))),
         ] {
-            let shown = shown("unused", auth);
+            let shown = shown("unused", &auth);
             prop_assert!(!shown.contains(&assertion), "{}", shown);
         }
     }
@@ -75,7 +75,7 @@ proptest! {
 fn no_signed_assertion_comes_back_in_what_is_shown() {
     for name in ["rsa.pkcs8.pem", "p256.sec1.pem", "ed25519.pkcs8.pem"] {
         let key = SigningKey::from_pem(vector(name)).unwrap();
-        let shown = shown("unused", ClientAuth::private_key_jwt(key));
+        let shown = shown("unused", &ClientAuth::private_key_jwt(key));
         // A JWT begins with the header's brace.
         assert!(
             shown.contains("client_assertion") && !shown.contains("eyJ"),
