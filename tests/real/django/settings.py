@@ -15,6 +15,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["DATABASE"],
+        "CONN_MAX_AGE": None,
         # Writers wait for each other, instead of failing when a reader wants to write.
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
