@@ -89,9 +89,14 @@ pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
+#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;

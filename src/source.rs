@@ -49,6 +49,17 @@ pub trait TokenSource: Send + Sync + 'static {
         &self,
         request: &TokenRequest,
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send;
+
+    /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
+    /// this error. If so, the cache asks again at once, and not when the wait after the failure is over.
+    ///
+    /// It is asked while the provider is left alone after [`InvalidClient`](crate::ErrorKind::InvalidClient) or
+    /// [`Network`](crate::ErrorKind::Network), at most once a second, and should not take long. A source around another
+    /// one asks that one.
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        let _ = since;
+        false
+    }
 }
 
 /// What a cache asks a source for.
@@ -181,10 +192,16 @@ pub(crate) type Fetching<'a> =
 
 pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
+
+    fn has_another_credential(&self, since: &TokenError) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a> {
         Box::pin(self.fetch(request))
+    }
+
+    fn has_another_credential(&self, since: &TokenError) -> bool {
+        self.credential_changed(since)
     }
 }

@@ -6,21 +6,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 use zeroize::Zeroizing;
 
+use super::ClientAuth;
 use crate::{
-    error::TokenError,
+    error::{ErrorKind, TokenError},
+    mark::Mark,
     secret::Secret,
     source::TokenRequest,
     spec::{TokenSpec, fault_in_extra},
     token::NewToken,
     transport::{Transport, require_tls},
-    wire::{
-        Answer, Client, ClientAuth, Form, Sent, TokenResponse, TokenUrl, token_request,
-        token_response,
-    },
+    wire::{Answer, Form, Proof, Sent, TokenResponse, TokenUrl, token_request, token_response},
 };
 
 /// Where and as whom to ask.
@@ -75,20 +74,85 @@ impl TokenEndpoint {
                 "the client id is empty: give the one that the provider registered",
             ));
         }
+        self.auth.check(&self.secret)?;
+        if self.auth.is_mtls() && self.transport.lacks_identity() {
+            return Err(TokenError::configuration(
+                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                 with_client_identity_files",
+            ));
+        }
         match self.extra.iter().find_map(|(name, _)| fault_in_extra(name)) {
             Some(fault) => Err(TokenError::configuration(fault)),
             None => Ok(()),
         }
     }
 
-    /// Makes one attempt: the secret is read, the request built and sent, the answer read.
+    /// Asks with what the client has for a proof now; and once more if that is refused, and has been replaced meanwhile.
     pub(crate) async fn exchange(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
-        let (request, sent) = self.prepare(request.spec(), grant)?;
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        let spec = request.spec();
+        spec.check()?;
+        self.check()?;
+        let uri = self.url.uri(spec.tenant())?;
+        let first = self.prove(&uri).await?;
+        let refused = match self.attempt(spec, grant, &uri, &first.proof).await {
+            Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
+            outcome => return outcome,
+        };
+        match self.prove(&uri).await {
+            Ok(second) if second.mark != first.mark => {
+                debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
+                let outcome = self.attempt(spec, grant, &uri, &second.proof).await;
+                outcome.map_err(|error| match self.blames_the_proof(&error) {
+                    true => error.with_mark(second.mark),
+                    false => error,
+                })
+            }
+            _ => Err(refused),
+        }
+    }
+
+    /// Whether the client has another proof now than the one that this error is about.
+    pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
+        let now = self.auth.mark(&self.secret);
+        let now = now.and_then(|mark| self.with_certificate(mark).ok());
+        since
+            .mark()
+            .is_some_and(|then| now.is_some_and(|now| now != then))
+    }
+
+    /// A certificate that is refused breaks the connection.
+    fn blames_the_proof(&self, error: &TokenError) -> bool {
+        match error.kind() {
+            ErrorKind::InvalidClient => true,
+            ErrorKind::Network => self.auth.is_mtls(),
+            _ => false,
+        }
+    }
+
+    async fn prove(&self, uri: &Uri) -> Result<Proven, TokenError> {
+        let (proof, mark) = self.auth.prove(&self.client_id, &self.secret, uri).await?;
+        let mark = self.with_certificate(mark)?;
+        Ok(Proven { proof, mark })
+    }
+
+    fn with_certificate(&self, mark: Mark) -> Result<Mark, TokenError> {
+        let certificate = self.transport.identity_mark()?;
+        Ok(certificate.map_or(mark, |certificate| mark.and(certificate)))
+    }
+
+    /// One request, and its answer.
+    async fn attempt(
+        &self,
+        spec: &TokenSpec,
+        grant: Grant<'_>,
+        uri: &Uri,
+        proof: &Proof,
+    ) -> Result<TokenResponse, TokenError> {
+        let (request, sent) = self.prepare(spec, grant, uri, proof)?;
         let started = Instant::now();
         let answer = self.transport.send(request).await;
         let elapsed = started.elapsed();
@@ -104,7 +168,7 @@ impl TokenEndpoint {
         });
         debug!(
             target: "tower_bearer::credentials",
-            host,
+            host = uri.host().unwrap_or_default(),
             grant = grant.grant_type,
             status,
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -119,19 +183,12 @@ impl TokenEndpoint {
         &self,
         spec: &TokenSpec,
         grant: Grant<'_>,
+        uri: &Uri,
+        proof: &Proof,
     ) -> Result<(Request<Bytes>, Sent), TokenError> {
-        spec.check()?;
-        self.check()?;
-        let uri = self.url.uri(spec.tenant())?;
-        // Read anew for each attempt: a secret in a file may have been replaced.
-        let secret = self.secret.expose()?;
-        let client = Client {
-            id: &self.client_id,
-            secret: secret.as_str(),
-        };
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = Sent::by(client);
+        let mut sent = proof.sent(&self.client_id);
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);
@@ -155,9 +212,15 @@ impl TokenEndpoint {
                 sent.add_if_long(value);
             }
         }
-        self.auth.apply(client, &mut form, &mut headers)?;
-        Ok((token_request(uri, &form, headers), sent))
+        proof.apply(&self.client_id, &mut form, &mut headers)?;
+        Ok((token_request(uri.clone(), &form, headers), sent))
     }
+}
+
+/// What the client shows, and the mark of what that was made with.
+struct Proven {
+    proof: Proof,
+    mark: Mark,
 }
 
 impl fmt::Debug for TokenEndpoint {

@@ -11,8 +11,12 @@
 //!
 //! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
 
+mod client_auth;
 mod client_credentials;
 mod endpoint;
 
-pub use crate::wire::ClientAuth;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use crate::jws::{SigningAlgorithm, SigningKey};
+pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
