@@ -9,9 +9,9 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["mark", "pem"],
     &["error", "loopback"],
-    &["secret", "clock"],
-    &["jws"],
-    &["spec", "wire"],
+    &["secret", "clock", "timer"],
+    &["jws", "subject"],
+    &["identity", "spec", "wire"],
     &["token", "verdict", "transport"],
     &["source", "recovery"],
     &["telemetry"],

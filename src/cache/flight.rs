@@ -19,13 +19,13 @@ use super::{
     places::Place,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
-    timer,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     source::TokenRequest,
     telemetry::{Telemetry, TokenEvent},
+    timer,
     token::{NewToken, Token},
 };
 

@@ -10,7 +10,6 @@
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
 //! | `stats` | counters, and what an operator sees |
 //! | `places` | how many fetches run at once |
-//! | `timer` | timers, where there are any |
 //! | `freshness` | fresh, stale or expired; pure |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
@@ -25,7 +24,6 @@ mod options;
 mod places;
 mod slot;
 mod stats;
-mod timer;
 mod token_cache;
 
 pub(crate) use slot::{Owed, Rejection, Slot};

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{TokenRequest, TokenSource},
+    source::{Identity, TokenRequest, TokenSource},
     token::NewToken,
     transport::Transport,
 };
@@ -70,33 +70,49 @@ impl ClientCredentials {
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self(TokenEndpoint::new(
-            transport,
-            token_url.as_ref(),
-            client_id.into(),
-            secret.into(),
-        ))
+        Self(TokenEndpoint::over(transport, token_url, client_id, secret))
+    }
+
+    /// Asks the provider of this issuer as this client: see [`TokenEndpoint::discover`].
+    ///
+    /// ```
+    /// use tower_bearer::credentials::ClientCredentials;
+    ///
+    /// let source = ClientCredentials::discover("https://login.example.com", "orders", "hunter2");
+    /// assert!(source.check().is_ok());
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn discover(
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self(TokenEndpoint::discover(issuer, client_id, secret))
+    }
+
+    /// Asks this endpoint.
+    #[must_use]
+    pub fn at(endpoint: TokenEndpoint) -> Self {
+        Self(endpoint)
     }
 
     /// How the client proves itself: [`ClientAuth::basic`] unless set.
     #[must_use]
-    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
-        self.0.set_auth(auth);
-        self
+    pub fn with_client_auth(self, auth: ClientAuth) -> Self {
+        Self(self.0.with_client_auth(auth))
     }
 
     /// A further parameter of each token request. One of the same name in a spec takes its place.
     #[must_use]
-    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.0.add_extra(name.into(), value.into());
-        self
+    pub fn with_extra(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(self.0.with_extra(name, value))
     }
 
     /// Asks over this transport.
     #[must_use]
-    pub fn with_transport(mut self, transport: Transport) -> Self {
-        self.0.set_transport(transport);
-        self
+    pub fn with_transport(self, transport: Transport) -> Self {
+        Self(self.0.with_transport(transport))
     }
 
     /// Whether this can work at all, as far as that can be told without asking the provider.
@@ -112,16 +128,17 @@ impl ClientCredentials {
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
-        let grant = Grant {
-            grant_type: "client_credentials",
-            params: &[],
-        };
+        let grant = Grant::new("client_credentials", &[]);
         // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
         new_token(&self.0.exchange(request, grant).await?)
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.0.credential_changed(since)
+    }
+
+    fn identity(&self) -> Identity {
+        self.0.identity("client_credentials")
     }
 }
 
@@ -338,6 +355,25 @@ mod tests {
             error.description(),
             Some("no [redacted]= for [redacted] and [redacted]")
         );
+    }
+
+    #[test]
+    fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
+        let of = |url, id, secret: &str, value| {
+            let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
+            let source = ClientCredentials::over(transport, url, id, secret);
+            source.with_extra("a", value).identity()
+        };
+        let identity = of(URL, "orders", "hunter2", "x");
+        assert!(identity.is_named());
+        assert_eq!(identity, of(URL, "orders", "rotated", "x"));
+        assert_ne!(
+            identity,
+            of("https://login.example/{tenant}", "orders", "hunter2", "x")
+        );
+        assert_ne!(identity, of(URL, "stock", "hunter2", "x"));
+        assert_ne!(identity, of(URL, "orders", "hunter2", "y"));
+        assert!(!of("no url", "orders", "hunter2", "x").is_named());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! One token request, from the spec to the answer: what all sources that ask a token endpoint share.
+//! [`TokenEndpoint`]: one token request, from the spec to the answer. All sources that ask a provider share it.
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -10,27 +11,51 @@ use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::ClientAuth;
+use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::{ErrorKind, TokenError},
     mark::Mark,
     secret::Secret,
-    source::TokenRequest,
+    source::{Identity, TokenRequest},
     spec::{TokenSpec, fault_in_extra},
     token::NewToken,
     transport::{Transport, require_tls},
-    wire::{Answer, Form, Proof, Sent, TokenResponse, TokenUrl, token_request, token_response},
+    wire::{Address, Answer, Form, Proof, Sent, TokenResponse, token_request, token_response},
 };
 
-/// Where and as whom to ask.
+/// Where and as whom to ask for tokens: what every source that asks a provider is made with.
+///
+/// The provider is given by its [token URL](Self::new), or by its [issuer](Self::discover), whose metadata name the token
+/// URL. `{tenant}` in either stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+///
+/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+///
+/// ```
+/// use tower_bearer::{Secret, credentials::{ClientAuth, OnBehalfOf, TokenEndpoint}};
+///
+/// # #[cfg(feature = "reqwest")] {
+/// let endpoint = TokenEndpoint::discover("https://login.example.com/{tenant}/v2.0", "orders", "hunter2")
+///     .with_client_auth(ClientAuth::post());
+/// endpoint.check()?;
+/// let source = OnBehalfOf::new(endpoint);
+/// # let _ = source; }
+/// # Ok::<_, tower_bearer::TokenError>(())
+/// ```
 #[derive(Clone)]
-pub(crate) struct TokenEndpoint {
-    url: TokenUrl,
-    client_id: String,
+pub struct TokenEndpoint {
+    place: Place,
+    client: Option<String>,
     secret: Secret,
     auth: ClientAuth,
     extra: Vec<(String, Zeroizing<String>)>,
+    mtls: bool,
     transport: Transport,
+}
+
+#[derive(Clone)]
+enum Place {
+    Known(Address),
+    Discovered(Arc<Discovery>),
 }
 
 /// What to ask with.
@@ -39,42 +64,193 @@ pub(crate) struct Grant<'a> {
     pub(crate) grant_type: &'static str,
     /// The grant's own parameters, such as the refresh token. Their values count as secrets.
     pub(crate) params: &'a [(&'static str, &'a str)],
+    /// Whether the spec's subject has its part in it. Whatever has not would give one user's name to a token that is not
+    /// theirs.
+    pub(crate) with_subject: bool,
+}
+
+impl<'a> Grant<'a> {
+    /// A grant in which no user has a part.
+    pub(crate) const fn new(
+        grant_type: &'static str,
+        params: &'a [(&'static str, &'a str)],
+    ) -> Self {
+        Self {
+            grant_type,
+            params,
+            with_subject: false,
+        }
+    }
+
+    /// The same on behalf of the spec's subject.
+    pub(crate) const fn with_subject(mut self) -> Self {
+        self.with_subject = true;
+        self
+    }
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(transport: Transport, url: &str, client_id: String, secret: Secret) -> Self {
+    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn new(
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self::over(Transport::preferred(), token_url, client_id, secret)
+    }
+
+    /// Asks this token endpoint as this client, over this transport.
+    pub fn over(
+        transport: Transport,
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        let place = Place::Known(Address::token_url(token_url.as_ref()));
+        Self::at(place, transport, Some(client_id.into()), secret.into())
+    }
+
+    /// Asks the provider of this issuer as this client, over reqwest, or over hyper if that alone is switched on.
+    ///
+    /// Where its token endpoint is stands in its metadata (RFC 8414, OpenID Connect Discovery). They are fetched before the
+    /// first token, and anew once a day; when that fails, what was known stays. Write the issuer letter by letter as the
+    /// provider does: it has to be the one that the metadata name.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn discover(
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self::discover_over(Transport::preferred(), issuer, client_id, secret)
+    }
+
+    /// The same over this transport.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tower_bearer::{
+    ///     TokenSource, TokenSpec,
+    ///     credentials::{ClientCredentials, TokenEndpoint},
+    ///     source::TokenRequest,
+    ///     transport::Transport,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+    /// // A provider that answers by itself.
+    /// let provider = Transport::from_fn(async |request| {
+    ///     let answer = match request.uri().path() {
+    ///         "/.well-known/oauth-authorization-server" => {
+    ///             r#"{"issuer":"https://login.example.com","token_endpoint":"https://login.example.com/t"}"#
+    ///         }
+    ///         "/t" => r#"{"access_token":"abc","expires_in":3600}"#,
+    ///         other => panic!("{other}"),
+    ///     };
+    ///     Ok(http::Response::new(Bytes::from(answer)))
+    /// });
+    /// let endpoint = TokenEndpoint::discover_over(provider, "https://login.example.com", "orders", "hunter2");
+    /// let source = ClientCredentials::at(endpoint);
+    /// source.fetch(&TokenRequest::new(TokenSpec::default())).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn discover_over(
+        transport: Transport,
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        let place = Place::Discovered(Arc::new(Discovery::new(issuer.as_ref())));
+        Self::at(place, transport, Some(client_id.into()), secret.into())
+    }
+
+    fn at(place: Place, transport: Transport, client: Option<String>, secret: Secret) -> Self {
         Self {
-            url: TokenUrl::new(url),
-            client_id,
+            place,
+            client,
             secret,
             auth: ClientAuth::default(),
             extra: Vec::new(),
+            mtls: false,
             transport,
         }
     }
 
-    pub(crate) fn set_auth(&mut self, auth: ClientAuth) {
+    /// The same without a client id and its proof, for providers that go by the grant alone: those of service accounts, and
+    /// those that exchange the tokens of a cluster or a cloud.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::TokenEndpoint;
+    ///
+    /// # #[cfg(feature = "reqwest")] {
+    /// let endpoint = TokenEndpoint::new("https://sts.example.com/token", "", "").without_client();
+    /// assert!(endpoint.check().is_ok());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without_client(mut self) -> Self {
+        self.client = None;
+        self
+    }
+
+    /// How the client proves itself: [`ClientAuth::basic`] unless set.
+    #[must_use]
+    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
         self.auth = auth;
+        self
     }
 
-    pub(crate) fn set_transport(&mut self, transport: Transport) {
+    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    #[must_use]
+    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.push((name.into(), Zeroizing::new(value.into())));
+        self
+    }
+
+    /// Asks over this transport.
+    #[must_use]
+    pub fn with_transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
+        self
     }
 
-    pub(crate) fn add_extra(&mut self, name: String, value: String) {
-        self.extra.push((name, Zeroizing::new(value)));
+    /// Says that the transport shows a client certificate: then a discovered provider is asked at the address that it has
+    /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
+    ///
+    /// ```
+    /// use tower_bearer::{credentials::{ClientAuth, TokenEndpoint}, transport::Transport};
+    ///
+    /// # fn with_a_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
+    /// let endpoint = TokenEndpoint::discover_over(with_a_certificate(), "https://login.example.com", "orders", "")
+    ///     .with_client_auth(ClientAuth::none())
+    ///     .with_mtls_alias();
+    /// # let _ = endpoint;
+    /// ```
+    #[must_use]
+    pub fn with_mtls_alias(mut self) -> Self {
+        self.mtls = true;
+        self
     }
 
-    /// Whether this can be asked at all.
-    pub(crate) fn check(&self) -> Result<(), TokenError> {
-        self.url.check()?;
-        require_tls(&self.url.sample()?)?;
-        if self.client_id.is_empty() {
+    /// Whether this can be asked at all, as far as that can be told without asking the provider.
+    ///
+    /// # Errors
+    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
+    /// client id is empty; a further parameter is one that the request sets by itself.
+    pub fn check(&self) -> Result<(), TokenError> {
+        let address = self.address();
+        address.check()?;
+        require_tls(&address.sample()?)?;
+        if self.client.as_deref() == Some("") {
             return Err(TokenError::configuration(
-                "the client id is empty: give the one that the provider registered",
+                "the client id is empty: give the one that the provider registered, or say \
+                 TokenEndpoint::without_client",
             ));
         }
-        self.auth.check(&self.secret)?;
+        if self.client.is_some() {
+            self.auth.check(&self.secret)?;
+        }
         if self.auth.is_mtls() && self.transport.lacks_identity() {
             return Err(TokenError::configuration(
                 "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
@@ -87,6 +263,46 @@ impl TokenEndpoint {
         }
     }
 
+    /// Who asks this endpoint for tokens of this grant. The proof of the client is no part of it: it may be replaced.
+    pub(crate) fn identity(&self, grant: &str) -> Identity {
+        let Some(url) = self.address().text() else {
+            return Identity::unnamed();
+        };
+        let place = match &self.place {
+            Place::Known(_) => "token_url",
+            Place::Discovered(_) => "issuer",
+        };
+        let mut identity = Identity::new(grant).with(place, url);
+        if let Some(id) = &self.client {
+            identity = identity.with("client_id", id);
+        }
+        self.extra.iter().fold(identity, |identity, (name, value)| {
+            identity.with_digest(name, value)
+        })
+    }
+
+    fn address(&self) -> &Address {
+        match &self.place {
+            Place::Known(address) => address,
+            Place::Discovered(discovery) => discovery.issuer(),
+        }
+    }
+
+    /// Where this spec's token is asked for. It may have to be discovered first.
+    pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
+        spec.check()?;
+        self.check()?;
+        match &self.place {
+            Place::Known(address) => address.uri(spec.tenant()),
+            Place::Discovered(discovery) => {
+                let metadata = discovery.metadata(&self.transport, spec.tenant()).await?;
+                let alias = metadata.mtls_token_endpoint.as_ref();
+                let uri = alias.filter(|_| self.mtls || self.auth.is_mtls());
+                Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
+            }
+        }
+    }
+
     /// Asks with what the client has for a proof now; and once more if that is refused, and has been replaced meanwhile.
     pub(crate) async fn exchange(
         &self,
@@ -94,18 +310,16 @@ impl TokenEndpoint {
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
         let spec = request.spec();
-        spec.check()?;
-        self.check()?;
-        let uri = self.url.uri(spec.tenant())?;
+        let uri = self.uri(spec).await?;
         let first = self.prove(&uri).await?;
-        let refused = match self.attempt(spec, grant, &uri, &first.proof).await {
+        let refused = match self.attempt(spec, grant, &uri, first.proof.as_ref()).await {
             Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
             outcome => return outcome,
         };
         match self.prove(&uri).await {
             Ok(second) if second.mark != first.mark => {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
-                let outcome = self.attempt(spec, grant, &uri, &second.proof).await;
+                let outcome = self.attempt(spec, grant, &uri, second.proof.as_ref()).await;
                 outcome.map_err(|error| match self.blames_the_proof(&error) {
                     true => error.with_mark(second.mark),
                     false => error,
@@ -133,10 +347,17 @@ impl TokenEndpoint {
         }
     }
 
-    async fn prove(&self, uri: &Uri) -> Result<Proven, TokenError> {
-        let (proof, mark) = self.auth.prove(&self.client_id, &self.secret, uri).await?;
+    async fn prove(&self, uri: &Uri) -> Result<Proven<'_>, TokenError> {
+        let Some(id) = &self.client else {
+            let mark = self.with_certificate(Mark::of(&[]))?;
+            return Ok(Proven { proof: None, mark });
+        };
+        let (proof, mark) = self.auth.prove(id, &self.secret, uri).await?;
         let mark = self.with_certificate(mark)?;
-        Ok(Proven { proof, mark })
+        Ok(Proven {
+            proof: Some((id, proof)),
+            mark,
+        })
     }
 
     fn with_certificate(&self, mark: Mark) -> Result<Mark, TokenError> {
@@ -150,7 +371,7 @@ impl TokenEndpoint {
         spec: &TokenSpec,
         grant: Grant<'_>,
         uri: &Uri,
-        proof: &Proof,
+        proof: Option<&(&str, Proof)>,
     ) -> Result<TokenResponse, TokenError> {
         let (request, sent) = self.prepare(spec, grant, uri, proof)?;
         let started = Instant::now();
@@ -175,7 +396,12 @@ impl TokenEndpoint {
             error = result.as_ref().err().map(|error| error.kind().as_str()),
             "token request",
         );
-        result
+        match (&self.place, result) {
+            (Place::Discovered(discovery), Err(error)) => {
+                Err(discovery.commented(error, spec.tenant()))
+            }
+            (_, result) => result,
+        }
     }
 
     /// The request, and what must not come back in an error.
@@ -184,17 +410,25 @@ impl TokenEndpoint {
         spec: &TokenSpec,
         grant: Grant<'_>,
         uri: &Uri,
-        proof: &Proof,
+        proof: Option<&(&str, Proof)>,
     ) -> Result<(Request<Bytes>, Sent), TokenError> {
+        if spec.subject().is_some() && !grant.with_subject {
+            return Err(TokenError::configuration(format!(
+                "the spec has a subject, and the grant {} is on nobody's behalf: take OnBehalfOf or TokenExchange, or \
+                 leave the subject out of the spec",
+                grant.grant_type
+            )));
+        }
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = proof.sent(&self.client_id);
+        let mut sent = proof.map(|(id, proof)| proof.sent(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);
         }
         form.push_scopes(spec.each_scope());
-        // RFC 8707 §2: "Multiple resource parameters MAY be used".
+        // RFC 8707 §2: "Multiple resource parameters MAY be used". A single one without scopes is what Microsoft's older
+        // endpoints want.
         for resource in spec.each_resource() {
             form.push("resource", resource);
         }
@@ -202,36 +436,53 @@ impl TokenEndpoint {
             form.push("audience", audience);
         }
         for (name, value) in spec.each_extra() {
+            grant.leaves(name)?;
             form.push(name, value);
             sent.add_if_long(value);
         }
         for (name, value) in &self.extra {
+            grant.leaves(name)?;
             // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
             if spec.each_extra().all(|(found, _)| found != name) {
                 form.push(name, value);
                 sent.add_if_long(value);
             }
         }
-        proof.apply(&self.client_id, &mut form, &mut headers)?;
+        if let Some((id, proof)) = proof {
+            proof.apply(id, &mut form, &mut headers)?;
+        }
         Ok((token_request(uri.clone(), &form, headers), sent))
     }
 }
 
-/// What the client shows, and the mark of what that was made with.
-struct Proven {
-    proof: Proof,
+/// What the client shows beside its id, if it is one, and the mark of what that was made with.
+struct Proven<'a> {
+    proof: Option<(&'a str, Proof)>,
     mark: Mark,
+}
+
+impl Grant<'_> {
+    /// Whether a further parameter of this name is free.
+    fn leaves(&self, name: &str) -> Result<(), TokenError> {
+        if self.params.iter().all(|(taken, _)| *taken != name) {
+            return Ok(());
+        }
+        Err(TokenError::configuration(format!(
+            "the parameter {name} is set by the grant {}: leave it out of the further parameters",
+            self.grant_type
+        )))
+    }
 }
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenEndpoint");
-        if let Ok(uri) = self.url.sample() {
+        if let Ok(uri) = self.address().sample() {
             // No query: what it holds is not known.
             out.field("host", &uri.host().unwrap_or_default())
                 .field("path", &uri.path());
         }
-        out.field("client_id", &self.client_id)
+        out.field("client_id", &self.client)
             .field("secret", &self.secret)
             .field("auth", &self.auth);
         for (name, _) in &self.extra {

@@ -36,9 +36,9 @@ async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the
     };
     for site in [plain, tls] {
         let client = site.client("client_secret_basic").await;
-        secrets_work(&site, &client, ClientAuth::Basic).await;
+        secrets_work(&site, &client, ClientAuth::basic()).await;
         let client = site.client("client_secret_post").await;
-        secrets_work(&site, &client, ClientAuth::Post).await;
+        secrets_work(&site, &client, ClientAuth::post()).await;
     }
 }
 
@@ -50,10 +50,10 @@ async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form()
     for hashed in [false, true] {
         let words = json!({ "auth": "any", "secret": secret, "hashed": hashed });
         let client = site.client_with(words).await;
-        secrets_work(&site, &client, ClientAuth::Basic).await;
+        secrets_work(&site, &client, ClientAuth::basic()).await;
         // Checking a hashed secret takes it half a second.
         if !hashed {
-            secrets_work(&site, &client, ClientAuth::Post).await;
+            secrets_work(&site, &client, ClientAuth::post()).await;
         }
     }
 }

@@ -70,7 +70,7 @@ async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
                 &client.id,
                 Secret::from_file(&file.0).unwrap(),
             )
-            .with_client_auth(ClientAuth::Post);
+            .with_client_auth(ClientAuth::post());
             let layer = AuthLayer::new(TokenCache::new(source));
             let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
             let http = HttpClient::new(kind, &site, &layer.unwrap());
