@@ -11,22 +11,22 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{CLIENT_CREDENTIALS, own_tokens_go_round},
+    round::{CLIENT_CREDENTIALS, Round},
     site::{Client, SECRET, Site},
 };
 
 fn source(site: &Site, client: &Client, kind: Kind) -> ClientCredentials {
-    let Client { id, secret } = client.clone();
+    let Client { id, secret, .. } = client.clone();
     ClientCredentials::over(kind.transport(site), &site.token_url, id, secret)
 }
 
 async fn secrets_work(site: &Site, client: &Client, auth: ClientAuth) {
-    own_tokens_go_round(site, client, |transport| {
-        let Client { id, secret } = client.clone();
+    let source = async |transport| {
+        let Client { id, secret, .. } = client.clone();
         ClientCredentials::over(transport, &site.token_url, id, secret)
             .with_client_auth(auth.clone())
-    })
-    .await;
+    };
+    Round::of(site, client).go(source).await;
 }
 
 #[tokio::test]

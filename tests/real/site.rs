@@ -11,6 +11,8 @@ pub(crate) const SECRET: &str = "a b:c%d+e/f";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
+    /// The issuer's address, letter by letter.
+    pub(crate) issuer: String,
     pub(crate) token_url: String,
     introspection_url: String,
     revocation_url: String,
@@ -25,6 +27,14 @@ pub(crate) struct Site {
 pub(crate) struct Client {
     pub(crate) id: String,
     pub(crate) secret: String,
+    /// The private key (PKCS#8 in PEM) that the server made for it, if it was to have one.
+    pub(crate) key: String,
+}
+
+/// What came of a person's sign-in.
+pub(crate) struct Login {
+    pub(crate) access_token: String,
+    pub(crate) refresh_token: String,
 }
 
 impl Site {
@@ -32,6 +42,19 @@ impl Site {
     pub(crate) fn oidc() -> Option<Self> {
         let issuer = address("TOWER_BEARER_OIDC")?;
         Some(Self::of_oidc(&issuer, &issuer, None))
+    }
+
+    /// The same, by an issuer that has a path.
+    pub(crate) fn oidc_with_path() -> Option<Self> {
+        let (issuer, door) = (
+            address("TOWER_BEARER_OIDC_PATH")?,
+            address("TOWER_BEARER_OIDC")?,
+        );
+        let site = Self::of_oidc(&issuer, &door, None);
+        Some(Self {
+            origin: door,
+            ..site
+        })
     }
 
     /// The same behind TLS.
@@ -54,6 +77,7 @@ impl Site {
             revocation_url: format!("{issuer}/revoke_token/"),
             door: origin.clone(),
             origin,
+            issuer,
             ca: None,
         })
     }
@@ -63,6 +87,7 @@ impl Site {
             token_url: format!("{issuer}/token"),
             introspection_url: format!("{issuer}/token/introspection"),
             revocation_url: format!("{issuer}/token/revocation"),
+            issuer: issuer.to_owned(),
             origin: issuer.to_owned(),
             door: door.to_owned(),
             ca,
@@ -104,7 +129,24 @@ impl Site {
         Client {
             id: text(&made["id"]),
             secret,
+            key: made["key"].as_str().unwrap_or_default().to_owned(),
         }
+    }
+
+    /// A person signs in to this client.
+    pub(crate) async fn sign_in(&self, client: &Client, account: &str, scope: &str) -> Login {
+        let words = json!({ "client": client.id, "account": account, "scope": scope });
+        let made = self.call("login", words).await;
+        Login {
+            access_token: text(&made["accessToken"]),
+            refresh_token: text(&made["refreshToken"]),
+        }
+    }
+
+    /// Another key takes the place of the client's, at once: its private half.
+    pub(crate) async fn change_key(&self, client: &str, algorithm: &str) -> String {
+        let words = json!({ "client": client, "algorithm": algorithm });
+        text(&self.call("key", words).await["key"])
     }
 
     /// Another secret takes the place of the client's, at once.

@@ -41,11 +41,10 @@ def secret(client, secret):
 
 
 def revoke(client):
-    """Ends the client's access tokens."""
-    tokens = AccessToken.objects.filter(application__client_id=client)
-    revoked = tokens.count()
-    tokens.delete()
-    return {"revoked": revoked}
+    """Ends the client's access tokens. Without them, the toolkit would not know the scopes of their refresh tokens."""
+    now = timezone.now()
+    tokens = AccessToken.objects.filter(application__client_id=client, expires__gt=now)
+    return {"revoked": tokens.update(expires=now)}
 
 
 def login(client, account, scope):

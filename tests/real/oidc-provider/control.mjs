@@ -36,7 +36,7 @@ const calls = {
     if (certificate) metadata.jwks = { keys: [selfSigned(certificate)] };
     await putClient(withoutGaps(metadata));
     // Service accounts sign with this key too, whatever the client's own authentication is.
-    return { id, key: algorithm && (await privatePem(algorithm, id)) };
+    return { id, key: algorithm && !algorithm.startsWith('HS') ? await privatePem(algorithm, id) : undefined };
   },
 
   // Another secret takes the place of the client's.
