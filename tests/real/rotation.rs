@@ -116,9 +116,12 @@ async fn requests_go_on(
     cache: TokenCache,
     change: impl AsyncFn(u32),
 ) {
-    let layer = AuthLayer::new(cache);
-    let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
+    let spec = TokenSpec::scopes(["read"]);
+    let layer = AuthLayer::new(cache.clone());
+    let layer = layer.route(site.api_root(), spec.clone());
     let http = HttpClient::new(kind, site, &layer.unwrap());
+    // Before anything changes: else the first token might be asked for while it does.
+    cache.get(&spec).await.unwrap();
     for round in 0..4 {
         let mut requests = JoinSet::new();
         let mut pace = time::interval(Duration::from_millis(10));

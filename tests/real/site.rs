@@ -20,6 +20,8 @@ pub(crate) struct Site {
     origin: String,
     door: String,
     ca: Option<String>,
+    /// For what the test itself has to ask.
+    http: reqwest::Client,
 }
 
 /// A client that a test made for itself.
@@ -79,6 +81,7 @@ impl Site {
             origin,
             issuer,
             ca: None,
+            http: http(None),
         })
     }
 
@@ -90,6 +93,7 @@ impl Site {
             issuer: issuer.to_owned(),
             origin: issuer.to_owned(),
             door: door.to_owned(),
+            http: http(ca.as_deref()),
             ca,
         }
     }
@@ -185,7 +189,7 @@ impl Site {
         let pair = format!("{}:{}", encode(&asking.id), encode(&asking.secret));
         let form = format!("token={}", encode(token.expose()));
         let answer = self
-            .http()
+            .http
             .post(url)
             .header("authorization", format!("Basic {}", STANDARD.encode(pair)))
             .header("content-type", "application/x-www-form-urlencoded")
@@ -199,7 +203,7 @@ impl Site {
 
     pub(crate) async fn call(&self, name: &str, words: Value) -> Value {
         let answer = self
-            .http()
+            .http
             .post(format!("{}/control/{name}", self.door))
             .body(words.to_string())
             .send()
@@ -209,15 +213,12 @@ impl Site {
         assert!(status.is_success(), "{name}: {body}");
         serde_json::from_str(&body).unwrap()
     }
+}
 
-    fn http(&self) -> reqwest::Client {
-        let ca = self.ca.as_ref();
-        let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
-        reqwest::Client::builder()
-            .tls_certs_only(ca)
-            .build()
-            .unwrap()
-    }
+fn http(ca: Option<&str>) -> reqwest::Client {
+    let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    let client = reqwest::Client::builder().tls_certs_only(ca).build();
+    client.unwrap()
 }
 
 /// What `tests/run` says. Without it, the test has nothing to test, and says so.

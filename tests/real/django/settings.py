@@ -10,6 +10,7 @@ USE_TZ = True
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "counts.count"]
 ROOT_URLCONF = "urls"
+PASSWORD_HASHERS = ["hashers.Quick"]
 
 DATABASES = {
     "default": {

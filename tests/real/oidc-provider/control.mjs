@@ -4,7 +4,7 @@ import { X509Certificate, randomUUID } from 'node:crypto';
 
 import { own } from './api.mjs';
 import { countsOf } from './counts.mjs';
-import { privatePem, publicKeys } from './keys.mjs';
+import { changeKey, privatePem, publicKeys } from './keys.mjs';
 import { resourceServer } from './realm.mjs';
 import { client as find, putClient, revokeAccessTokens } from './store.mjs';
 import { issue } from './tokens.mjs';
@@ -47,9 +47,9 @@ const calls = {
 
   // Another key takes the place of the client's.
   async key({ client, algorithm }) {
-    const owner = `${client} ${randomUUID()}`;
-    await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, owner) });
-    return { key: await privatePem(algorithm, owner) };
+    changeKey(client);
+    await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, client) });
+    return { key: await privatePem(algorithm, client) };
   },
 
   // Ends the client's access tokens.

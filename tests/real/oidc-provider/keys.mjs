@@ -5,6 +5,8 @@ import { promisify } from 'node:util';
 
 const generate = promisify(generateKeyPair);
 const made = new Map();
+// How often each owner's key was changed.
+const changes = new Map();
 
 const kinds = {
   RS: ['rsa', { modulusLength: 2048 }],
@@ -14,12 +16,16 @@ const kinds = {
   EdDSA: ['ed25519', {}],
 };
 
-// A key for this algorithm: the same for each owner, another for another owner.
+// A key for this algorithm. It is the same for all owners until one of them changes theirs: an RSA key takes a while.
 export async function keyFor(algorithm, owner) {
   const kind = kinds[algorithm] ?? kinds[algorithm.slice(0, 2)];
-  const name = `${kind[0]} ${kind[1].namedCurve} ${owner}`;
+  const name = `${kind[0]} ${kind[1].namedCurve} ${changes.get(owner) ?? 0}`;
   if (!made.has(name)) made.set(name, generate(...kind));
   return made.get(name);
+}
+
+export function changeKey(owner) {
+  changes.set(owner, (changes.get(owner) ?? 0) + 1);
 }
 
 // The public half as a key set, for one algorithm.
