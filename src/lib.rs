@@ -88,6 +88,9 @@ pub mod clock;
 pub mod credentials;
 pub mod docs;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod hand;
 mod identity;
 #[cfg(feature = "jwt")]

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["message", "hand"],
     &["service"],
     &["layer"],
-    &["testing", "docs"],
+    &["testing", "docs", "fuzz"],
 ];
 
 #[test]
