@@ -1,6 +1,6 @@
 # What the scripts that install and start servers share. Read by tests/run.
 
-servers=()
+declare -A servers=()
 
 say() {
     printf 'tests/run: %s (%ss)\n' "$*" "$SECONDS" >&2
@@ -11,24 +11,28 @@ fail() {
     exit 1
 }
 
-# Starts a server: NAME COMMAND... Its process is $server, its words go to a file. It ends with this shell, even if that is killed.
+# The end of what a program said, without the addresses that it went to and where this lies: NAME.
+tell() {
+    tail -n 20 "$real/log/$1.log" | sed -E -e 's#https?://[^ ]+#(an address)#g' -e "s#$PWD/##g" -e "s#$HOME/##g" >&2
+}
+
+# Starts a server: NAME COMMAND... Its words go to a file. It ends with this shell, even if that is killed.
 start() {
     local bound=()
     ! command -v setpriv >/dev/null || bound=(setpriv --pdeathsig TERM)
     "${bound[@]}" "${@:2}" </dev/null >"$real/log/$1.log" 2>&1 &
-    server=$!
-    servers+=("$server")
+    servers[$1]=$!
 }
 
 # Waits until a server is ready: NAME COMMAND... is tried until it succeeds, for as long as the server lives.
 await() {
     local tries
-    for ((tries = 0; tries < 600; tries++)); do
+    for ((tries = 0; tries < 1200; tries++)); do
         if "${@:2}" >/dev/null 2>&1; then return 0; fi
-        kill -0 "$server" 2>/dev/null || break
+        kill -0 "${servers[$1]}" 2>/dev/null || break
         sleep 0.05
     done
-    tail -n 20 "$real/log/$1.log" >&2
+    tell "$1"
     return 1
 }
 
@@ -75,6 +79,6 @@ debian() {
     local install=("${root[@]}" apt-get install -y --no-install-recommends "${@:2}")
     "${install[@]}" >"$log" 2>&1 && return
     { "${root[@]}" apt-get update && "${install[@]}"; } >"$log" 2>&1 && return
-    tail -n 20 "$log" >&2
+    tell apt
     fail "apt-get install ${*:2} failed"
 }

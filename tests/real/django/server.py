@@ -29,8 +29,6 @@ class Handler(WSGIRequestHandler):
 
 
 def main():
-    if os.path.exists(database):
-        os.remove(database)
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)
     server = Server(("127.0.0.1", 0), Handler)

@@ -13,11 +13,8 @@ mkdir -p "$oidc"
 cp tests/real/oidc-provider/*.mjs tests/real/oidc-provider/package*.json "$oidc"
 if ! cmp -s "$oidc/package-lock.json" "$oidc/installed"; then
     say "installing oidc-provider"
-    (cd "$oidc" && npm ci --no-audit --no-fund --ignore-scripts) >"$real/log/npm.log" 2>&1 || { tail -n 20 "$real/log/npm.log" >&2; fail "npm ci failed"; }
+    (cd "$oidc" && npm ci --no-audit --no-fund --ignore-scripts) >"$real/log/npm.log" 2>&1 || { tell npm; fail "npm ci failed"; }
     cp "$oidc/package-lock.json" "$oidc/installed"
 fi
 
-rm -f "$oidc/addresses.sh"
-start oidc-provider node "$oidc/server.mjs" "$tls" "$oidc/addresses.sh"
-await oidc-provider test -e "$oidc/addresses.sh" || fail "oidc-provider does not start"
-. "$oidc/addresses.sh"
+start oidc-provider node "$oidc/server.mjs" "$tls" "$run/oidc-provider.sh"

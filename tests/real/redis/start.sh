@@ -10,7 +10,7 @@ digest=$(printf '%s' "$TOWER_BEARER_REDIS_PASSWORD" | openssl dgst -sha256 -r)
 
 # It, and not another that took the port meanwhile.
 redis_is_up() {
-    redis-cli -h 127.0.0.1 -p "$port" info server | grep -q "^process_id:$server\b"
+    redis-cli -h 127.0.0.1 -p "$port" info server | grep -q "^process_id:${servers[redis]}\b"
 }
 
 for attempt in 1 2 3 4 5; do
@@ -18,7 +18,7 @@ for attempt in 1 2 3 4 5; do
     start redis redis-server --bind 127.0.0.1 --port "$port" --tls-port "$tls_port" \
         --tls-cert-file "$tls/server.pem" --tls-key-file "$tls/server.key" \
         --tls-ca-cert-file "$tls/authority.pem" --tls-auth-clients optional \
-        --save '' --appendonly no --dir "$real" \
+        --save '' --appendonly no --dir "$run" \
         --user "$TOWER_BEARER_REDIS_USER" on "#${digest%% *}" '~*' '&*' +@all -@admin
     if await redis redis_is_up; then break; fi
     ((attempt < 5)) || fail "redis-server does not start"

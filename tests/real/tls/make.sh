@@ -1,14 +1,14 @@
 # Makes the certificate authority of the servers, and what it signs, new for each run. Read by tests/run.
 
 need openssl openssl
-tls=$real/tls
+tls=$run/tls
 mkdir -p "$tls"
 
 # A certificate of the authority: NAME EXTENSIONS, a section of openssl.cnf.
 issue() {
     openssl req -x509 -config tests/real/tls/openssl.cnf -extensions "$2" -subj "/CN=$1" -days 2 \
         -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$tls/$1.key" -out "$tls/$1.pem" "${@:3}" \
-        2>"$real/log/tls.log" || { cat "$real/log/tls.log" >&2; fail "openssl can't make certificates"; }
+        2>"$real/log/tls.log" || { tell tls; fail "openssl can't make certificates"; }
 }
 
 issue authority authority
