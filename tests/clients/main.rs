@@ -3,6 +3,7 @@
 mod caller;
 mod crowds;
 mod grpc;
+mod matrix;
 mod recovery;
 mod token_endpoint;
 mod token_faults;
