@@ -75,6 +75,11 @@ impl<R, F> When<R, F> {
     pub(crate) fn new(policy: R, test: F) -> Self {
         Self { policy, test }
     }
+
+    /// The same test over another policy.
+    pub(crate) fn over<P>(self, policy: P) -> When<P, F> {
+        When::new(policy, self.test)
+    }
 }
 
 impl<Req, R, F> Replay<Req> for When<R, F>

@@ -198,9 +198,9 @@ fn beyond_the_limit_it_is_sent_on_and_not_again() {
         Step::End,
     ]);
     assert_eq!(data(&mut first), "01234567890123456789");
-    assert_eq!(lock(&held.0).kept.capacity(), LIMIT);
+    assert_eq!(lock(&held.well).kept.capacity(), LIMIT);
     assert_eq!(data(&mut first), "8");
-    assert_eq!(lock(&held.0).kept.capacity(), 0);
+    assert_eq!(lock(&held.well).kept.capacity(), 0);
     assert!(held.take_back().is_none());
     assert_eq!(all(first).0, "9");
 }
@@ -262,7 +262,7 @@ proptest! {
             }
         }
         prop_assert!(whole.starts_with(&sent));
-        prop_assert!(lock(&held.0).kept.capacity() <= limit);
+        prop_assert!(lock(&held.well).kept.capacity() <= limit);
         match held.take_back() {
             Some(again) => prop_assert_eq!(all(again).0, whole),
             None => {
