@@ -46,31 +46,51 @@
 //! | client | requests | how |
 //! |---|---|---|
 //! | `reqwest::Client` | `reqwest::Request` | feature `reqwest`; wrap the client itself |
+//! | `reqwest::Client`, a token for each request | `http::Request<B>`, any `B` that reqwest takes | feature `reqwest`; wrap a [`clients::ReqwestClient`](crate::clients) |
+//! | `reqwest_middleware::ClientWithMiddleware` | its own builder's | feature `reqwest-middleware`; [`with(auth)`](crate::clients) |
 //! | `hyper_util::client::legacy::Client` | `http::Request<B>` | wrap it |
 //! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`default_origin`](AuthLayer::default_origin) |
+//! | a library that takes a Tower layer, as kube and octocrab do | its own | give it the layer; if its requests name a path alone, with [`default_origin`](AuthLayer::default_origin) |
 //! | any other Tower service | `http::Request<B>`, any `B` | wrap it |
 //!
 //! # Which requests can be sent twice
 //! Those whose bodies are in memory: `()`, `Empty`, `Full`, `Bytes`, strings and vectors, and reqwest's bodies that are no
-//! streams. For others, tonic's among them, a 401 takes the token out of service and reaches the caller, with
-//! [`Recovery::NotReplayable`].
+//! streams. For all others there is [`AuthLayer::buffer`], which keeps what is sent of a body, up to a limit; tonic's need
+//! it. Without it, a 401 takes the token out of service and reaches the caller, with [`Recovery::NotReplayable`].
+//! [`AuthLayer::with_replay_when`] leaves the decision to you, request by request.
+//!
+//! # What a server may want
+//! Not every 401 says that the token is over, and some 403s say what would do:
+//!
+//! | the answer | what is done |
+//! |---|---|
+//! | 401, with `invalid_token` or without a word | another token is fetched, and the request sent again |
+//! | 401 with claims (continuous access evaluation) | the same; the claims go into this token request and all later ones for that token |
+//! | 401 or 403 with `insufficient_scope` | the same, with these scopes too, if the route [allows](Route::with_allowed_scopes) them; other requests go on with the token that is there |
+//! | gRPC's `UNAUTHENTICATED` in the headers | as 401 |
+//! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | it is the caller's; [`Recovery::Wanted`] says what was wanted |
+//!
+//! What the provider refuses to give is wanted no more, and no address that a challenge names is ever asked for anything.
+//! [`AuthLayer::with_judge`] puts a judgement of your own before this one.
 //!
 //! # Features
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `reqwest-middleware` | no | [`AuthLayer`] as a middleware: see [`clients`] |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
+//! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
-//! Without any, the layer and the cache work with a [`source`] of your own, or with
-//! [`ClientCredentials`](credentials::ClientCredentials) over a [`Transport`](transport::Transport) of your own.
+//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
 //!
 //! # What an operator sees
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
 //! a hook of one's own: see [`telemetry`]. No token and no secret is in any of them.
 //!
-//! [The design](docs::design) gives the reasons.
+//! [The design](docs::design) gives the reasons, [the threat model](docs::threat_model) says what stands in whose way, and [the
+//! comparison](docs::comparison) what others do.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -84,14 +104,23 @@
 )]
 
 mod cache;
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub mod clients;
 pub mod clock;
 pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+mod identity;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
+#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;
@@ -99,6 +128,7 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -118,6 +148,7 @@ pub use secret::Secret;
 pub use service::{Auth, ResponseFuture};
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
+pub use subject::{Subject, TokenType};
 pub use token::{NewToken, Origin, Reason, Token};
 pub use verdict::Verdict;
 

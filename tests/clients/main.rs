@@ -4,6 +4,9 @@ mod caller;
 mod crowds;
 mod grpc;
 mod matrix;
+#[cfg(feature = "reqwest-middleware")]
+mod middleware;
 mod recovery;
+mod reqwest_http;
 mod token_endpoint;
 mod token_faults;

@@ -23,7 +23,7 @@ pub(super) fn sum(size: usize) -> Sum {
 
 #[tokio::test]
 async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::plain(kind).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -38,7 +38,7 @@ async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
 
 #[tokio::test]
 async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, 8 << 10).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -52,7 +52,7 @@ async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
 
 #[tokio::test]
 async fn a_stream_within_the_limit_goes_twice_to_the_last_byte() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -65,7 +65,7 @@ async fn a_stream_within_the_limit_goes_twice_to_the_last_byte() {
 
 #[tokio::test]
 async fn a_stream_beyond_the_limit_goes_once_to_the_last_byte() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -110,7 +110,7 @@ fn held(size: usize) -> (Load, oneshot::Sender<()>) {
 
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of_the_stream() {
-    for kind in KINDS {
+    for &kind in KINDS {
         // Not even a buffer for all of it is needed: what was not yet sent goes once.
         let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
         stage.warm_up().await;
@@ -130,7 +130,7 @@ async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_is_no_other_token()
 {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
         stage.warm_up().await;
         stage.api.fault(early());
@@ -152,7 +152,7 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_
 
 #[tokio::test]
 async fn a_refusal_too_many_before_the_end_of_the_body_does_not_cut_the_stream() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
         stage.warm_up().await;
         stage.api.always_unauthorized(true);

@@ -20,7 +20,7 @@ fn wanting_claims() -> Fault {
 
 #[tokio::test]
 async fn claims_go_into_the_next_token_request_and_into_later_ones() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         stage.api.fault(wanting_claims());
@@ -39,7 +39,7 @@ async fn claims_go_into_the_next_token_request_and_into_later_ones() {
 
 #[tokio::test]
 async fn claims_that_are_wanted_again_are_the_callers_to_see() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         stage.api.fault_times(2, wanting_claims());
@@ -55,7 +55,7 @@ async fn claims_that_are_wanted_again_are_the_callers_to_see() {
 
 #[tokio::test]
 async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         let answer = stage.post_to("/write", Load::Whole(some(5_000))).await;
@@ -78,7 +78,7 @@ async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
 
 #[tokio::test]
 async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         for _ in 0..3 {

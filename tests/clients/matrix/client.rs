@@ -38,6 +38,10 @@ use crate::caller::{BoxError, connector};
 pub(crate) enum Kind {
     Reqwest,
     ReqwestTls,
+    #[cfg(feature = "reqwest-middleware")]
+    Middleware,
+    #[cfg(feature = "reqwest-middleware")]
+    MiddlewareTls,
     Http1,
     Http1Tls,
     Http2,
@@ -46,9 +50,13 @@ pub(crate) enum Kind {
     TonicTls,
 }
 
-pub(crate) const KINDS: [Kind; 8] = [
+pub(crate) const KINDS: &[Kind] = &[
     Kind::Reqwest,
     Kind::ReqwestTls,
+    #[cfg(feature = "reqwest-middleware")]
+    Kind::Middleware,
+    #[cfg(feature = "reqwest-middleware")]
+    Kind::MiddlewareTls,
     Kind::Http1,
     Kind::Http1Tls,
     Kind::Http2,
@@ -59,10 +67,7 @@ pub(crate) const KINDS: [Kind; 8] = [
 
 impl Kind {
     pub(crate) fn is_tls(self) -> bool {
-        matches!(
-            self,
-            Self::ReqwestTls | Self::Http1Tls | Self::Http2Tls | Self::TonicTls
-        )
+        format!("{self:?}").ends_with("Tls")
     }
 
     pub(crate) fn is_tonic(self) -> bool {
@@ -152,6 +157,7 @@ where
     R: Replay<reqwest::Request> + Replay<Request<Full<Bytes>>> + Replay<Request<Boxed>>,
     R: Replay<Request<tonic::body::Body>> + Send + Sync + 'static,
     <R as Replay<reqwest::Request>>::Spare<reqwest::Client>: Send,
+    <R as Replay<reqwest::Request>>::Spare<()>: Send,
     <R as Replay<reqwest::Request>>::Rest: Send,
     <R as Replay<Request<Full<Bytes>>>>::Spare<Hyper<Full<Bytes>>>: Send,
     <R as Replay<Request<Full<Bytes>>>>::Rest: Send,
@@ -162,6 +168,8 @@ where
 {
     match kind {
         Kind::Reqwest | Kind::ReqwestTls => over_reqwest(ca_pem, origin, layer),
+        #[cfg(feature = "reqwest-middleware")]
+        Kind::Middleware | Kind::MiddlewareTls => over_middleware(ca_pem, origin, layer),
         Kind::Tonic | Kind::TonicTls => over_tonic(ca_pem, origin, layer),
         _ => {
             let whole = layer.layer(hyper::<Full<Bytes>>(kind, ca_pem));
@@ -193,6 +201,12 @@ pub(crate) fn buffered(
             origin,
             &layer.buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
         ),
+        #[cfg(feature = "reqwest-middleware")]
+        Kind::Middleware | Kind::MiddlewareTls => over_middleware(
+            ca_pem,
+            origin,
+            &layer.buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
+        ),
         Kind::Tonic | Kind::TonicTls => {
             over_tonic(ca_pem, origin, &layer.buffer(limit, tonic::body::Body::new))
         }
@@ -203,30 +217,52 @@ pub(crate) fn buffered(
     }
 }
 
-/// Over HTTP/1.1, with TLS too.
 fn over_reqwest<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
     R: Replay<reqwest::Request> + Send + Sync + 'static,
     R::Spare<reqwest::Client>: Send,
     R::Rest: Send,
 {
-    let ca = ca_pem.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
-    let client = reqwest::Client::builder()
-        .http1_only()
-        .tls_certs_only(ca)
-        .build();
-    let client = layer.layer(client.unwrap());
+    let client = layer.layer(reqwest_client(ca_pem));
     let origin = origin.to_owned();
     Arc::new(move |path, load| {
-        let url = format!("{origin}{path}").parse().unwrap();
-        let mut request = reqwest::Request::new(http::Method::POST, url);
-        *request.body_mut() = Some(match load {
-            Load::Whole(body) => body.into(),
-            Load::Once(body) => reqwest::Body::wrap(Full::new(body)),
-            Load::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
-        });
+        let request = reqwest_request(&origin, path, load);
         Box::pin(by_reqwest(client.clone(), request))
     })
+}
+
+#[cfg(feature = "reqwest-middleware")]
+fn over_middleware<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
+where
+    R: Replay<reqwest::Request> + Send + Sync + 'static,
+    R::Spare<()>: Send,
+    R::Rest: Send,
+{
+    let client = reqwest_middleware::ClientBuilder::new(reqwest_client(ca_pem));
+    let client = client.with(layer.clone()).build();
+    let origin = origin.to_owned();
+    Arc::new(move |path, load| {
+        let request = reqwest_request(&origin, path, load);
+        Box::pin(by_middleware(client.clone(), request))
+    })
+}
+
+/// Over HTTP/1.1, with TLS too.
+fn reqwest_client(ca_pem: Option<&str>) -> reqwest::Client {
+    let ca = ca_pem.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    let builder = reqwest::Client::builder().http1_only();
+    builder.tls_certs_only(ca).build().unwrap()
+}
+
+fn reqwest_request(origin: &str, path: &str, load: Load) -> reqwest::Request {
+    let url = format!("{origin}{path}").parse().unwrap();
+    let mut request = reqwest::Request::new(http::Method::POST, url);
+    *request.body_mut() = Some(match load {
+        Load::Whole(body) => body.into(),
+        Load::Once(body) => reqwest::Body::wrap(Full::new(body)),
+        Load::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
+    });
+    request
 }
 
 fn over_hyper<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
@@ -286,7 +322,26 @@ async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Reque
 where
     R: Replay<reqwest::Request>,
 {
-    let response = client.oneshot(request).await.map_err(inner)?;
+    read(client.oneshot(request).await.map_err(inner)?).await
+}
+
+#[cfg(feature = "reqwest-middleware")]
+async fn by_middleware(
+    client: reqwest_middleware::ClientWithMiddleware,
+    request: reqwest::Request,
+) -> Sent {
+    let answer = client.execute(request).await;
+    let error = |error: reqwest_middleware::Error| match error {
+        reqwest_middleware::Error::Middleware(error) => match error.downcast() {
+            Ok(error) => Error::Token(error),
+            Err(other) => Error::Inner(other.into()),
+        },
+        other => Error::Inner(other.into()),
+    };
+    read(answer.map_err(error)?).await
+}
+
+async fn read(response: reqwest::Response) -> Sent {
     Ok(Answer {
         status: response.status().as_u16(),
         recovery: response.extensions().get().cloned(),

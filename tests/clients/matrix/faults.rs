@@ -11,7 +11,7 @@ use super::{
 
 #[tokio::test]
 async fn a_connection_that_is_lost_during_the_replay_is_the_callers_error() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -30,7 +30,7 @@ async fn a_connection_that_is_lost_during_the_replay_is_the_callers_error() {
 
 #[tokio::test]
 async fn a_connection_that_is_lost_during_a_streams_replay_is_the_callers_error() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::keeping(kind, 64 << 10).await;
         stage.warm_up().await;
         stage.login.revoke_all();

@@ -12,7 +12,7 @@ use super::{
 
 #[tokio::test]
 async fn a_good_token_costs_one_fetch_and_one_send_each() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         for _ in 0..3 {
             let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
@@ -28,7 +28,7 @@ async fn a_good_token_costs_one_fetch_and_one_send_each() {
 
 #[tokio::test]
 async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
-    for kind in KINDS {
+    for &kind in KINDS {
         for size in [0, 5_000, MEBIBYTE] {
             let stage = Stage::new(kind).await;
             stage.warm_up().await;
@@ -48,7 +48,7 @@ async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
 
 #[tokio::test]
 async fn a_second_refusal_is_the_callers_as_it_came() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         stage.api.always_unauthorized(true);
@@ -68,7 +68,7 @@ async fn a_second_refusal_is_the_callers_as_it_came() {
 
 #[tokio::test]
 async fn without_replay_a_refusal_is_the_callers_and_the_token_goes() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::without_replay(kind).await;
         stage.warm_up().await;
         stage.login.revoke_all();
@@ -83,7 +83,7 @@ async fn without_replay_a_refusal_is_the_callers_and_the_token_goes() {
 
 #[tokio::test]
 async fn grpc_status_16_without_a_body_is_a_refusal_and_7_is_none() {
-    for kind in KINDS {
+    for &kind in KINDS {
         let stage = Stage::new(kind).await;
         stage.warm_up().await;
         stage.api.fault(Fault::grpc_status(16));
