@@ -687,11 +687,12 @@ impl Takeoff {
         let mut desk = slot.desk();
         if desk.last_flight == self.number {
             desk.flight = None;
-            if let Some(troubles) = &mut desk.troubles {
-                troubles.wishes.fail(self.version, &error);
-            }
+            let troubles = desk.troubles.as_deref_mut();
+            let wish_refused =
+                troubles.is_some_and(|troubles| troubles.wishes.fail(self.version, &error));
             let mut quiet = quiet.monotonic;
-            if let Some(hold) = hold(desk.hold()) {
+            // The provider has not been asked yet for the token without what a server wanted of it.
+            if !wish_refused && let Some(hold) = hold(desk.hold()) {
                 quiet = quiet.max(hold.until().monotonic);
                 desk.troubles().hold = Some(hold);
             }
