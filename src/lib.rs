@@ -61,6 +61,7 @@
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
+//! | `config` | no | a cache and a layer from a configuration, by serde: see [`config`] |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
 //! Without any, the layer and the cache work with a [`source`] of your own, or with
@@ -85,6 +86,9 @@
 
 mod cache;
 pub mod clock;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 pub mod credentials;
 pub mod docs;
 mod error;

@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["message", "hand"],
     &["service"],
     &["layer"],
+    &["config"],
     &["testing", "docs"],
 ];
 
