@@ -1,0 +1,145 @@
+//! The way of a request, top to bottom.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header::AUTHORIZATION};
+use hyper::body::Incoming;
+use tower::{Layer, ServiceExt};
+use tower_bearer::{Auth, AuthLayer, Error, TokenCache};
+
+use crate::{
+    answer::{no_token, problem, unreachable},
+    body::Payload,
+    client::{Client, client},
+    door::Door,
+    headers::{strip_request, strip_response},
+    pages::Pages,
+    settings::Settings,
+    upstreams::Upstreams,
+    wish::{Allowed, Wish},
+};
+
+/// What all connections share.
+#[derive(Clone)]
+pub(crate) struct Proxy(Arc<Parts>);
+
+struct Parts {
+    layer: AuthLayer,
+    auth: Auth<Client>,
+    upstreams: Upstreams,
+    allowed: Allowed,
+    pages: Pages,
+}
+
+impl Proxy {
+    pub(crate) fn new(settings: Settings) -> Result<Self, String> {
+        let client = client(settings.upstreams.any_over_tls())
+            .map_err(|error| format!("the platform's trust can't be read: {error}"))?;
+        let cache: TokenCache = settings.cache;
+        Ok(Self(Arc::new(Parts {
+            auth: settings.layer.layer(client),
+            layer: settings.layer,
+            upstreams: settings.upstreams,
+            allowed: Allowed::new(settings.routes),
+            pages: Pages::new(cache)?,
+        })))
+    }
+
+    /// The answer to a request, whoever gives it.
+    pub(crate) async fn handle(
+        &self,
+        door: &Door,
+        request: Request<Incoming>,
+    ) -> Response<Payload> {
+        if let Some(why) = door.refuses(request.uri(), request.headers()) {
+            return problem(StatusCode::FORBIDDEN, "forbidden", why);
+        }
+        // A tunnel would carry what nobody looks at.
+        if request.method() == Method::CONNECT {
+            let detail = "the proxy makes no tunnels: send the request itself, to its prefix";
+            return problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        }
+        if let Some(page) = request.uri().path().strip_prefix("/-/") {
+            return self.0.pages.show(request.method(), page);
+        }
+        match self.outgoing(request) {
+            Ok(request) => self.pass(request).await,
+            Err(refusal) => *refusal,
+        }
+    }
+
+    /// The request as it goes to the upstream, but for the token.
+    fn outgoing(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Request<Payload>, Box<Response<Payload>>> {
+        let refuse = |status, kind, detail: &str| Err(Box::new(problem(status, kind, detail)));
+        let (mut parts, body) = request.into_parts();
+        let Some(address) = self.0.upstreams.address(&parts.uri) else {
+            let detail =
+                "no upstream has a prefix that covers the path: add one, or correct the path";
+            return refuse(StatusCode::NOT_FOUND, "not_found", detail);
+        };
+        let Ok(address) = address else {
+            let detail = "the path is too long for the upstream's URL: shorten it";
+            return refuse(StatusCode::BAD_REQUEST, "bad_request", detail);
+        };
+        // On a route with a path prefix, a path that a server could read as another one.
+        let route = match self.0.layer.route_of(&address) {
+            Ok(route) => route,
+            Err(error) => {
+                return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string());
+            }
+        };
+        let wish = Wish::take(&mut parts.headers);
+        strip_request(&mut parts.headers, parts.version);
+        // A caller who has a token keeps it, and gets no other.
+        let spec = match has_own_token(&mut parts.headers) {
+            true => None,
+            false => match wish.spec(route, &self.0.allowed) {
+                Ok(spec) => spec,
+                Err((StatusCode::BAD_REQUEST, why)) => {
+                    return refuse(StatusCode::BAD_REQUEST, "bad_request", why);
+                }
+                Err((status, why)) => return refuse(status, "forbidden", why),
+            },
+        };
+        let mut outgoing = Request::new(Payload::new(body));
+        *outgoing.method_mut() = parts.method;
+        *outgoing.uri_mut() = address;
+        *outgoing.headers_mut() = parts.headers;
+        if let Some(spec) = spec {
+            outgoing.extensions_mut().insert(spec);
+        }
+        Ok(outgoing)
+    }
+
+    /// Sends it with its token, and hands on what comes back.
+    async fn pass(&self, request: Request<Payload>) -> Response<Payload> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        match self.0.auth.clone().oneshot(request).await {
+            Ok(mut response) => {
+                strip_response(response.headers_mut());
+                // The caller's connection has a version of its own.
+                *response.version_mut() = Version::default();
+                response.map(Payload::new)
+            }
+            Err(Error::Token(error)) => no_token(&error),
+            Err(Error::Inner(error)) => {
+                tracing::warn!(host, %error, "the upstream can't be reached");
+                unreachable(&error)
+            }
+        }
+    }
+}
+
+fn has_own_token(headers: &mut HeaderMap) -> bool {
+    let mut own = false;
+    if let http::header::Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
+        own = true;
+        values
+            .iter_mut()
+            .for_each(|value| value.set_sensitive(true));
+    }
+    own
+}
