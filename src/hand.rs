@@ -12,8 +12,9 @@ use crate::{
     cache::{LocalHits, Owed, Slot, TokenCache},
     clock::Moment,
     error::TokenError,
-    routes::Routes,
+    routes::{Origin, Route, Routes},
     spec::TokenSpec,
+    verdict::Judge,
 };
 
 /// What one handle keeps for itself.
@@ -40,11 +41,14 @@ pub(crate) struct Shared {
     pub(crate) cache: TokenCache,
     pub(crate) routes: Routes,
     stops: Box<[Stop]>,
+    /// The user's own, if there is one.
+    pub(crate) judge: Option<Judge>,
 }
 
 /// A route's token: its slot is looked up once, and held.
 struct Stop {
     spec: TokenSpec,
+    allowed_scopes: Box<[Box<str>]>,
     slot: OnceLock<Arc<Slot>>,
 }
 
@@ -55,12 +59,18 @@ pub(crate) struct Lane {
     /// None in the lane that a layer's services start on.
     hits: Option<LocalHits>,
     pub(crate) owed: Owed,
+    /// Whether the user judges each response.
+    pub(crate) is_judged: bool,
 }
 
 impl Lane {
     fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
-        let owed = shared.cache.owed();
-        Arc::new(Self { shared, hits, owed })
+        Arc::new(Self {
+            owed: shared.cache.owed(),
+            is_judged: shared.judge.is_some(),
+            shared,
+            hits,
+        })
     }
 }
 
@@ -222,18 +232,34 @@ impl Clone for Hand {
 impl Shared {
     pub(crate) fn new(
         cache: TokenCache,
-        routes: Routes,
-        specs: impl Iterator<Item = TokenSpec>,
+        listed: &[Route],
+        default_origin: Option<Origin>,
+        judge: Option<Judge>,
     ) -> Self {
-        let stop = |spec| Stop {
-            spec,
+        let stop = |route: &Route| Stop {
+            spec: route.spec().clone(),
+            allowed_scopes: route.allowed_scopes().into(),
             slot: OnceLock::new(),
         };
         Self {
             cache,
-            routes,
-            stops: specs.map(stop).collect(),
+            routes: Routes::arrange(listed, default_origin),
+            stops: listed.iter().map(stop).collect(),
+            judge,
         }
+    }
+
+    /// Whether a server on this route may ask for all of these.
+    pub(crate) fn allows(&self, route: u32, scopes: &[String]) -> bool {
+        let Some(stop) = self.stops.get(route as usize) else {
+            return false;
+        };
+        let own = |scope: &String| stop.spec.each_scope().any(|one| one == scope);
+        let allowed = |scope: &String| {
+            let mut allowed = stop.allowed_scopes.iter();
+            allowed.any(|one| **one == **scope || **one == *"*")
+        };
+        scopes.iter().all(|scope| own(scope) || allowed(scope))
     }
 
     #[inline]

@@ -5,16 +5,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use http::{HeaderMap, Method, StatusCode};
 use tower_layer::Layer;
 
 use crate::{
     cache::TokenCache,
     error::TokenError,
     hand::Shared,
-    replay::{Once, Replay, Twice},
+    replay::{Buffered, Once, Tee, Twice, When},
     routes::{Found, Origin, Route, Routes, Scheme, Target},
     service::Auth,
     spec::TokenSpec,
+    verdict::{Judge, Verdict},
 };
 
 /// Wraps an HTTP client so that each request to a listed place bears the token it needs.
@@ -57,6 +59,7 @@ pub struct AuthLayer<R = Twice> {
     cache: TokenCache,
     routes: Vec<Route>,
     default_origin: Option<Origin>,
+    judge: Option<Judge>,
     replay: R,
     /// Arranged at the first use, and shared by all services that this layer makes.
     shared: OnceLock<Arc<Shared>>,
@@ -69,6 +72,7 @@ impl AuthLayer {
             cache,
             routes: Vec::new(),
             default_origin: None,
+            judge: None,
             replay: Twice,
             shared: OnceLock::new(),
         }
@@ -164,12 +168,88 @@ impl<R> AuthLayer<R> {
     /// # let _ = auth;
     /// ```
     pub fn without_replay(self) -> AuthLayer<Once> {
+        self.with_policy(|_| Once)
+    }
+
+    /// Requests whose bodies can't be had twice by themselves can be sent again too: what is sent of such a body is kept, up to
+    /// `limit` bytes. `wrap` makes the client's own body type of the [`Tee`] that does it.
+    ///
+    /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
+    /// body, and an answer that comes before that end is judged like any other. The body type has a default, which is the
+    /// empty body.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    ///
+    /// type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+    ///
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache).buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+    /// # let _ = auth;
+    /// ```
+    ///
+    /// With tonic it is `.buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.buffer(64 << 10, reqwest::Body::wrap)`.
+    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
+    where
+        W: Fn(Tee<B>) -> B,
+    {
+        self.with_policy(|_| Buffered::new(limit, wrap))
+    }
+
+    /// A request is sent again only if this agrees, by its method and headers. Without, all may be: a 401 says that the
+    /// request was not done.
+    ///
+    /// ```
+    /// use http::Method;
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache).with_replay_when(|method, headers| {
+    ///     method.is_idempotent() || headers.contains_key("idempotency-key")
+    /// });
+    /// # let _ = auth;
+    /// ```
+    pub fn with_replay_when<F>(self, test: F) -> AuthLayer<When<R, F>>
+    where
+        F: Fn(&Method, &HeaderMap) -> bool + Clone,
+    {
+        self.with_policy(|policy| When::new(policy, test))
+    }
+
+    /// Judges each response to a request that bore a token, by its status and headers. None leaves it to the layer's own
+    /// judgement, which is what servers mean by RFC 6750 and its kin: see [`Verdict`].
+    ///
+    /// Its word counts for answers of the origin that got the token alone.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_bearer::Verdict;
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    ///
+    /// // An API that answers 419 when the token is over.
+    /// let auth = AuthLayer::new(cache)
+    ///     .with_judge(|status, _| (status.as_u16() == 419).then_some(Verdict::Rejected));
+    /// # let _ = auth;
+    /// ```
+    pub fn with_judge<F>(mut self, judge: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync + 'static,
+    {
+        self.judge = Some(Arc::new(judge));
+        self.shared.take();
+        self
+    }
+
+    fn with_policy<P>(self, policy: impl FnOnce(R) -> P) -> AuthLayer<P> {
         AuthLayer {
             cache: self.cache,
             routes: self.routes,
             default_origin: self.default_origin,
-            replay: Once,
-            shared: OnceLock::new(),
+            judge: self.judge,
+            replay: policy(self.replay),
+            shared: self.shared,
         }
     }
 }
@@ -211,9 +291,14 @@ impl<R> AuthLayer<R> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let routes = Routes::arrange(&self.routes, self.default_origin.clone());
-            let specs = self.routes.iter().map(|route| route.spec().clone());
-            Arc::new(Shared::new(self.cache.clone(), routes, specs))
+            let cache = self.cache.clone();
+            let judge = self.judge.clone();
+            Arc::new(Shared::new(
+                cache,
+                &self.routes,
+                self.default_origin.clone(),
+                judge,
+            ))
         })
     }
 }
@@ -224,6 +309,7 @@ impl<R: Clone> Clone for AuthLayer<R> {
             cache: self.cache.clone(),
             routes: self.routes.clone(),
             default_origin: self.default_origin.clone(),
+            judge: self.judge.clone(),
             replay: self.replay.clone(),
             shared: self.shared.clone(),
         }
@@ -240,7 +326,7 @@ impl<R> fmt::Debug for AuthLayer<R> {
     }
 }
 
-impl<S, R: Replay> Layer<S> for AuthLayer<R> {
+impl<S, R: Clone> Layer<S> for AuthLayer<R> {
     type Service = Auth<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {

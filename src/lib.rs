@@ -52,8 +52,23 @@
 //!
 //! # Which requests can be sent twice
 //! Those whose bodies are in memory: `()`, `Empty`, `Full`, `Bytes`, strings and vectors, and reqwest's bodies that are no
-//! streams. For others, tonic's among them, a 401 takes the token out of service and reaches the caller, with
-//! [`Recovery::NotReplayable`].
+//! streams. For all others there is [`AuthLayer::buffer`], which keeps what is sent of a body, up to a limit; tonic's need
+//! it. Without it, a 401 takes the token out of service and reaches the caller, with [`Recovery::NotReplayable`].
+//! [`AuthLayer::with_replay_when`] leaves the decision to you, request by request.
+//!
+//! # What a server may want
+//! Not every 401 says that the token is over, and some 403s say what would do:
+//!
+//! | the answer | what is done |
+//! |---|---|
+//! | 401, with `invalid_token` or without a word | another token is fetched, and the request sent again |
+//! | 401 with claims (continuous access evaluation) | the same; the claims go into this token request and all later ones for that token |
+//! | 401 or 403 with `insufficient_scope` | the same, with these scopes too, if the route [allows](Route::with_allowed_scopes) them; other requests go on with the token that is there |
+//! | gRPC's `UNAUTHENTICATED` in the headers | as 401 |
+//! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | it is the caller's; [`Recovery::Wanted`] says what was wanted |
+//!
+//! What the provider refuses to give is wanted no more, and no address that a challenge names is ever asked for anything.
+//! [`AuthLayer::with_judge`] puts a judgement of your own before this one.
 //!
 //! # Features
 //! | feature | default | what it adds |
@@ -71,7 +86,8 @@
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
 //! a hook of one's own: see [`telemetry`]. No token and no secret is in any of them.
 //!
-//! [The design](docs::design) gives the reasons.
+//! [The design](docs::design) gives the reasons, [the threat model](docs::threat_model) says what stands in whose way, and [the
+//! comparison](docs::comparison) what others do.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -107,6 +123,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod timer;
 mod token;
 pub mod transport;
 mod verdict;

@@ -27,6 +27,7 @@ use crate::{error::TokenError, loopback::is_loopback, spec::TokenSpec};
 pub struct Route {
     place: Result<Place, TokenError>,
     spec: TokenSpec,
+    allowed_scopes: Box<[Box<str>]>,
     plain_http: bool,
 }
 
@@ -41,8 +42,32 @@ impl Route {
         Self {
             place: Place::read(url.as_ref()),
             spec,
+            allowed_scopes: Box::default(),
             plain_http: false,
         }
+    }
+
+    /// Scopes that this place may ask for beside those of the spec: by a 403 with `insufficient_scope` (RFC 6750 §3.1). `"*"`
+    /// stands for any. Without, it gets no scope that the program has not named.
+    ///
+    /// The next token then has the scopes of the spec and those that were asked for, and so have all later ones.
+    ///
+    /// ```
+    /// use tower_bearer::{Route, TokenSpec};
+    ///
+    /// let route = Route::new("https://files.internal", TokenSpec::scopes(["files:read"]))
+    ///     .with_allowed_scopes(["files:write"]);
+    /// # assert!(route.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn with_allowed_scopes<I>(mut self, scopes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let scopes = scopes.into_iter();
+        self.allowed_scopes = scopes.map(|scope| scope.as_ref().into()).collect();
+        self
     }
 
     /// Lets the token go over plain `http://` to a machine other than this one. Everybody on the way can read it.
@@ -71,6 +96,10 @@ impl Route {
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
+    }
+
+    pub(crate) fn allowed_scopes(&self) -> &[Box<str>] {
+        &self.allowed_scopes
     }
 }
 
@@ -173,6 +202,8 @@ pub(crate) struct Routes {
     /// For each fingerprint, the origins that have it. Its length is a power of two.
     buckets: Box<[Box<[u16]>]>,
     default_origin: Option<Origin>,
+    /// Where it stands among the origins.
+    default_listed: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -275,7 +306,12 @@ impl Routes {
                 bucket.push(index);
             }
         }
+        let default_listed = (0u16..)
+            .zip(&origins)
+            .find(|(_, listed)| default_origin.as_ref() == Some(&listed.origin))
+            .map(|(index, _)| index);
         Self {
+            default_listed,
             origins: origins.into(),
             buckets: buckets.into_iter().map(Vec::into_boxed_slice).collect(),
             default_origin,
@@ -308,7 +344,13 @@ impl Routes {
         authority: Option<&str>,
         path: impl FnOnce() -> &'a str,
     ) -> Option<u32> {
-        let listed = self.listed(scheme.https()?, authority?)?;
+        let listed = match authority {
+            Some(authority) => self.listed(scheme.https()?, authority)?,
+            None if scheme == Scheme::None => {
+                self.origins.get(usize::from(self.default_listed?))?
+            }
+            None => return None,
+        };
         match listed.whole {
             Some(route) => Some(route),
             None => listed.narrowed(path()),

@@ -16,10 +16,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    cache::{Rejection, Slot, Waiting},
+    cache::{Rejection, Slot, Waiting, Wish},
     error::{Error, TokenError},
     hand::{AtHand, Hand, Lane, Shared},
-    message::{Incoming, Outgoing},
+    message::{Draining, Incoming, Outgoing},
     recovery::Recovery,
     replay::{Replay, Twice},
     routes::Found,
@@ -88,7 +88,7 @@ impl<S, R, B> Service<http::Request<B>> for Auth<S, R>
 where
     S: Service<http::Request<B>> + Clone,
     S::Response: Incoming,
-    R: Replay,
+    R: Replay<http::Request<B>>,
     B: 'static,
 {
     type Response = S::Response;
@@ -111,7 +111,7 @@ impl<S, R> Service<reqwest::Request> for Auth<S, R>
 where
     S: Service<reqwest::Request> + Clone,
     S::Response: Incoming,
-    R: Replay,
+    R: Replay<reqwest::Request>,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
@@ -128,13 +128,14 @@ where
     }
 }
 
-impl<S, R: Replay> Auth<S, R> {
+impl<S, R> Auth<S, R> {
     /// Sends a request with the token it needs: at once if that is at hand, else when it is.
     #[inline(always)]
-    fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
+    pub(crate) fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
+        R: Replay<Req>,
     {
         let routes = &self.hand.shared().routes;
         let found = routes.find_plain(request.scheme(), request.authority(), || request.path());
@@ -154,7 +155,7 @@ impl<S, R: Replay> Auth<S, R> {
             return self.send_otherwise(request);
         };
         let sent = self.sent(route, generation, own);
-        let spare = self.replay.keep(&self.inner, || request.twin());
+        let spare = self.replay.keep(&self.inner, &mut request);
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
             take_back(&mut request);
@@ -170,6 +171,7 @@ impl<S, R: Replay> Auth<S, R> {
     where
         S: Service<Req> + Clone,
         Req: Outgoing,
+        R: Replay<Req>,
     {
         let found = self.hand.shared().routes.find(&request.target());
         // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
@@ -190,7 +192,7 @@ impl<S, R: Replay> Auth<S, R> {
         if let Some(token) = cache.without_waiting(&slot, now) {
             cache.count_hit(token.is_stale(now));
             let sent = self.sent(route, token.generation(), own);
-            let spare = self.replay.keep(&self.inner, || request.twin());
+            let spare = self.replay.keep(&self.inner, &mut request);
             token.apply(request.headers_mut());
             return ResponseFuture::sent(self.inner.call(request), sent, spare);
         }
@@ -255,7 +257,8 @@ impl Sent {
     /// Whether the response says nothing about the token, as nearly all do; then the token was accepted.
     #[inline]
     fn accepted_by<Res: Incoming>(&self, response: &Res) -> bool {
-        if verdict::concerns_the_token(response.status(), response.headers()) {
+        let concerned = verdict::concerns_the_token(response.status(), response.headers());
+        if concerned || self.lane.is_judged {
             return false;
         }
         self.accept();
@@ -268,7 +271,11 @@ impl Sent {
         if self.accepted_by(response) {
             return Verdict::Pass;
         }
-        let verdict = verdict::judge(response.status(), response.headers());
+        let (status, headers) = (response.status(), response.headers());
+        let own = self.lane.shared.judge.as_ref();
+        let verdict = own
+            .and_then(|judge| judge(status, headers))
+            .unwrap_or_else(|| verdict::judge(status, headers));
         if matches!(verdict, Verdict::Pass) {
             self.accept();
             return verdict;
@@ -278,6 +285,15 @@ impl Sent {
             .from()
             .is_some_and(|from| !self.lane.shared.routes.is_origin_of(self.route, &from));
         if foreign { Verdict::Pass } else { verdict }
+    }
+
+    /// Whether another token of the same source can have what is wanted.
+    fn can_meet(&self, verdict: &Verdict) -> bool {
+        match verdict {
+            Verdict::Rejected | Verdict::Claims(_) => true,
+            Verdict::Scope(scopes) => self.lane.shared.allows(self.route, scopes),
+            Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => false,
+        }
     }
 
     /// The token was not refused. If a refusal waits for that, it was a true one.
@@ -334,10 +350,10 @@ pin_project! {
     pub struct ResponseFuture<S, Req, R = Twice>
     where
         S: Service<Req>,
-        R: Replay,
+        R: Replay<Req>,
     {
         #[pin]
-        state: State<S::Future, R::Spare<S, Req>, Box<Detour<S, Req, S::Response, R>>>,
+        state: State<S::Future, R::Spare<S>, Box<Detour<S, Req, S::Response, R>>>,
     }
 }
 
@@ -381,7 +397,9 @@ struct Detour<S, Req, Res, R> {
 enum Step {
     /// The token is on its way.
     Fetch(Waiting),
-    /// It is here; the client is not ready yet.
+    /// It is here. The first answer is read to its end, so that its connection is free.
+    Drain(Draining, Token),
+    /// The client is not ready yet.
     Ready(Token),
 }
 
@@ -397,7 +415,7 @@ where
     S: Service<Req> + Clone,
     S::Response: Incoming,
     Req: Outgoing,
-    R: Replay,
+    R: Replay<Req>,
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
@@ -415,15 +433,15 @@ where
                     if sent.accepted_by(&response) {
                         return Poll::Ready(Ok(response));
                     }
-                    match sent.judge(&response) {
-                        Verdict::Pass => return Poll::Ready(Ok(response)),
-                        Verdict::Rejected => {}
-                        wanted => {
-                            sent.note(&mut response, Recovery::Wanted(wanted));
-                            return Poll::Ready(Ok(response));
-                        }
+                    let verdict = sent.judge(&response);
+                    if matches!(verdict, Verdict::Pass) {
+                        return Poll::Ready(Ok(response));
                     }
-                    match recover(response, sent, R::take(spare)) {
+                    if !sent.can_meet(&verdict) {
+                        sent.note(&mut response, Recovery::Wanted(verdict));
+                        return Poll::Ready(Ok(response));
+                    }
+                    match recover(response, sent, verdict, R::take(spare)) {
                         // The client's future goes here, and the permits that it may hold.
                         Ok(detour) => State::Detour { detour },
                         Err(response) => return Poll::Ready(Ok(response)),
@@ -436,6 +454,11 @@ where
                         if let Err(end) = detour.arrived(outcome) {
                             return Poll::Ready(end.map_err(Error::Token));
                         }
+                        continue;
+                    }
+                    Step::Drain(drained, token) => {
+                        ready!(drained.as_mut().poll(cx));
+                        detour.step = Step::Ready(token.clone());
                         continue;
                     }
                     Step::Ready(_) => {
@@ -481,12 +504,14 @@ where
 
 type DetourOf<S, Req, R> = Detour<S, Req, <S as Service<Req>>::Response, R>;
 type StateOf<S, Req, R> =
-    State<<S as Service<Req>>::Future, <R as Replay>::Spare<S, Req>, Box<DetourOf<S, Req, R>>>;
+    State<<S as Service<Req>>::Future, <R as Replay<Req>>::Spare<S>, Box<DetourOf<S, Req, R>>>;
 
-/// Takes the refused token out of service and sets out for another; or hands the refusal on, with the reason.
+/// Takes the refused token out of service, or notes what is wanted of the next, and sets out for that; or hands the refusal
+/// on, with the reason.
 fn recover<S, Req, R>(
     mut response: S::Response,
     sent: &Sent,
+    verdict: Verdict,
     kept: Option<(S, Req)>,
 ) -> Result<Box<DetourOf<S, Req, R>>, S::Response>
 where
@@ -497,25 +522,42 @@ where
     let Ok(slot) = sent.slot().cloned() else {
         return Err(response);
     };
-    let dropped = match cache.reject_generation(&slot, sent.generation) {
-        Rejection::Dropped => true,
+    let wish = match &verdict {
+        Verdict::Claims(claims) => Some(Wish::Claims(claims)),
+        Verdict::Scope(scopes) => Some(Wish::Scopes(scopes)),
+        _ => None,
+    };
+    let changed = match cache.reject_generation(&slot, sent.generation, wish) {
+        Rejection::Dropped | Rejection::Outdated => true,
         Rejection::Superseded => false,
         Rejection::Disbelieved { .. } => {
             sent.note(&mut response, Recovery::TooManyRefusals);
             return Err(response);
         }
+        // It has these scopes, as far as its provider was asked, and they don't do.
+        Rejection::Vain => {
+            sent.note(&mut response, Recovery::Wanted(verdict));
+            return Err(response);
+        }
     };
     // If there is none at hand, this sets out for one, so that whoever comes next waits less.
-    let at_hand = cache.without_waiting(&slot, cache.now());
+    let at_hand = match wish {
+        Some(Wish::Scopes(_)) => cache.wished_without_waiting(&slot),
+        _ => cache.without_waiting(&slot, cache.now()),
+    };
     let Some((service, request)) = kept else {
-        if dropped {
+        if changed {
             slot.vindicate_later(sent.generation);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
     };
+    let waiting = match wish {
+        Some(Wish::Scopes(_)) if at_hand.is_none() => cache.waiting_as_wished(slot),
+        _ => cache.waiting(slot, at_hand.as_ref()),
+    };
     let mut detour = Box::new(Detour {
-        step: Step::Fetch(cache.waiting(slot, at_hand.as_ref())),
+        step: Step::Fetch(waiting),
         service,
         request: Some(request),
         sent: sent.clone(),
@@ -544,8 +586,10 @@ impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
         let reason = match outcome {
             Ok(token) if refused.is_none() || token.differs_from(self.sent.generation) => {
                 // What is left of the first answer goes before the client is asked again: its connection is in it.
-                drop(refused);
-                self.step = Step::Ready(token);
+                self.step = match refused.and_then(Incoming::drain) {
+                    Some(draining) => Step::Drain(draining, token),
+                    None => Step::Ready(token),
+                };
                 return Ok(());
             }
             Ok(_) => Recovery::SameToken,
@@ -564,7 +608,7 @@ impl<S, Req, R> DetourOf<S, Req, R>
 where
     S: Service<Req> + Clone,
     Req: Outgoing,
-    R: Replay,
+    R: Replay<Req>,
 {
     /// Sees to another token if the one that is here has expired meanwhile.
     fn keep_fresh(&mut self) -> Result<(), TokenError> {
@@ -572,7 +616,7 @@ where
         let now = cache.now();
         match &self.step {
             Step::Ready(token) if token.times().end().has_come(now) => {}
-            Step::Ready(_) | Step::Fetch(_) => return Ok(()),
+            Step::Ready(_) | Step::Drain(..) | Step::Fetch(_) => return Ok(()),
         }
         let slot = self.sent.slot()?;
         self.step = match cache.without_waiting(slot, now) {
@@ -595,7 +639,7 @@ where
         sent.generation = token.generation();
         match &self.trip {
             Trip::First(replay) => {
-                let spare = replay.keep(&self.service, || request.twin());
+                let spare = replay.keep(&self.service, &mut request);
                 token.apply(request.headers_mut());
                 let future = self.service.call(request);
                 let with = Some((sent, spare));
@@ -626,10 +670,10 @@ impl<F, Spare, Detour> State<F, Spare, Detour> {
 impl<S, Req, R> ResponseFuture<S, Req, R>
 where
     S: Service<Req>,
-    R: Replay,
+    R: Replay<Req>,
 {
     #[inline]
-    fn sent(future: S::Future, sent: Sent, spare: R::Spare<S, Req>) -> Self {
+    fn sent(future: S::Future, sent: Sent, spare: R::Spare<S>) -> Self {
         let with = Some((sent, spare));
         let state = State::Sent { future, with };
         Self { state }
@@ -655,7 +699,7 @@ where
 impl<S, Req, R> fmt::Debug for ResponseFuture<S, Req, R>
 where
     S: Service<Req>,
-    R: Replay,
+    R: Replay<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResponseFuture(_)")

@@ -55,6 +55,7 @@ pub trait TokenSource: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
     spec: TokenSpec,
+    claims: Option<Arc<str>>,
     reason: Reason,
     attempt: u32,
 }
@@ -72,9 +73,25 @@ impl TokenRequest {
     pub fn new(spec: TokenSpec) -> Self {
         Self {
             spec,
+            claims: None,
             reason: Reason::Missing,
             attempt: 1,
         }
+    }
+
+    /// With the claims that a server wants of the token: a JSON object, OpenID's claims request.
+    ///
+    /// ```
+    /// use tower_bearer::{TokenSpec, source::TokenRequest};
+    ///
+    /// let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
+    /// let request = TokenRequest::new(TokenSpec::scopes(["read"])).with_claims(claims);
+    /// assert_eq!(request.claims(), Some(claims));
+    /// ```
+    #[must_use]
+    pub fn with_claims(mut self, claims: impl Into<Arc<str>>) -> Self {
+        self.claims = Some(claims.into());
+        self
     }
 
     pub(crate) fn because(mut self, reason: Reason) -> Self {
@@ -86,10 +103,16 @@ impl TokenRequest {
         self.attempt += 1;
     }
 
-    /// Which token.
+    /// Which token. The scopes that a server wants beside those of the cache's key are in it.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
+    }
+
+    /// The claims that a server wants of the token, if one does: they go into the request's parameter `claims`.
+    #[must_use]
+    pub fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
     }
 
     /// Why it is wanted.

@@ -246,6 +246,8 @@ pub enum Reason {
     Rejected,
     /// Somebody asked for a new one.
     Forced,
+    /// A server wanted one with further scopes.
+    Widened,
 }
 
 impl Reason {
@@ -258,6 +260,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Forced => "forced",
+            Self::Widened => "widened",
         }
     }
 }
@@ -362,7 +365,7 @@ impl Token {
         }
     }
 
-    /// What was asked for when it was fetched.
+    /// The spec that it was fetched for. What a server wanted beside it is not in it.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.0.spec

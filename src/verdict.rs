@@ -1,6 +1,6 @@
 //! What a response says about the token that was sent, by its status and headers alone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{
     Engine,
@@ -65,6 +65,9 @@ impl Verdict {
         }
     }
 }
+
+/// A user's own judge: its word counts, and where it has none, ours.
+pub(crate) type Judge = Arc<dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync>;
 
 /// Whether there is anything to judge. For nearly all responses there is not, and this is all that they cost.
 #[inline]

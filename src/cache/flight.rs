@@ -19,13 +19,12 @@ use super::{
     places::Place,
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
-    timer,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    source::TokenRequest,
     telemetry::{Telemetry, TokenEvent},
+    timer,
     token::{NewToken, Token},
 };
 
@@ -34,11 +33,18 @@ const DEATHS: u32 = 3;
 
 /// A token without waiting, if there is one; sees to it that a stale one is refreshed.
 pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-    if let Some(token) = slot.usable(now) {
-        return Some(token);
-    }
+    slot.usable(now)
+        .or_else(|| at_once(core, slot, now, Slot::ask))
+}
+
+/// The same, if the token was asked for with all that servers want by now.
+pub(super) fn wished_without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
+    at_once(core, slot, now, Slot::ask_as_wished)
+}
+
+fn at_once(core: &Core, slot: &Arc<Slot>, now: Moment, ask: Ask) -> Option<Token> {
     let works = &core.works;
-    match slot.ask(now, works.overdue(now), works.held(now)) {
+    match ask(slot, now, works.overdue(now), works.held(now)) {
         Answer::Have(token) => Some(token),
         Answer::HaveAndFetch(token, takeoff) => {
             launch(core, takeoff);
@@ -65,10 +71,19 @@ pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
 
 /// The same, counted as a miss and timed.
 pub(super) async fn wait_as_a_miss(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    counted(core, slot, Slot::ask).await
+}
+
+/// A token that was asked for with all that servers want by now; counted as a miss and timed.
+pub(super) async fn wait_as_wished(core: &Core, slot: &Arc<Slot>) -> Outcome {
+    counted(core, slot, Slot::ask_as_wished).await
+}
+
+async fn counted(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
     let start = Instant::now();
     count(&core.works.counters.misses);
     Telemetry::miss();
-    let outcome = wait(core, slot).await;
+    let outcome = wait_after(core, slot, ask).await;
     core.works.settings.telemetry.tell(&TokenEvent::Waited {
         spec: slot.spec(),
         elapsed: start.elapsed(),
@@ -244,8 +259,7 @@ async fn fetch(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> 
 }
 
 async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
-    let spec = takeoff.slot().spec().clone();
-    let mut request = TokenRequest::new(spec).because(takeoff.reason());
+    let mut request = takeoff.request();
     loop {
         // The lifetime counts from before the request is sent: nobody knows when the server made the token.
         let asked = works.now();

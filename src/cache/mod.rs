@@ -10,8 +10,8 @@
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
 //! | `stats` | counters, and what an operator sees |
 //! | `places` | how many fetches run at once |
-//! | `timer` | timers, where there are any |
 //! | `freshness` | fresh, stale or expired; pure |
+//! | `wishes` | what servers want of a token beyond its spec; pure |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
 mod backoff;
@@ -25,8 +25,8 @@ mod options;
 mod places;
 mod slot;
 mod stats;
-mod timer;
 mod token_cache;
+mod wishes;
 
 pub(crate) use slot::{Owed, Rejection, Slot};
 pub(crate) use stats::LocalHits;
@@ -35,3 +35,4 @@ pub use options::CacheBuilder;
 pub use stats::{Entry, State, Stats};
 pub use token_cache::TokenCache;
 pub(crate) use token_cache::Waiting;
+pub(crate) use wishes::Wish;

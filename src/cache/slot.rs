@@ -24,10 +24,12 @@ use tokio::sync::watch;
 use super::{
     backoff::{Budget, Hold},
     freshness::{self, Freshness},
+    wishes::{Standing, Wanted, Wish, Wishes},
 };
 use crate::{
     clock::Moment,
     error::TokenError,
+    source::TokenRequest,
     spec::TokenSpec,
     token::{NewToken, Origin, Reason, Stamp, Times, Token, TokenParts},
 };
@@ -76,6 +78,8 @@ struct Troubles {
     rejected: Option<Token>,
     /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
     refused: u64,
+    /// What servers want of the next token.
+    wishes: Wishes,
 }
 
 /// What somebody who wants a token is told.
@@ -92,13 +96,17 @@ pub(super) enum Answer {
     Held(TokenError),
 }
 
-/// What became of a token that was rejected.
+/// What became of a token that was rejected, or of which more was wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// It is out of service.
     Dropped,
-    /// It was out of service already.
+    /// It was out of service already, or another is due already.
     Superseded,
+    /// It stays in service until one with further scopes is there.
+    Outdated,
+    /// It was asked for with all that was wanted of it.
+    Vain,
     /// Too many rejections lately: it stays.
     Disbelieved {
         /// The first since one was believed.
@@ -119,6 +127,8 @@ impl Owed {
 
 /// What an operator is told of a slot.
 pub(super) struct Snapshot {
+    /// With the scopes that servers want.
+    pub(super) spec: TokenSpec,
     pub(super) token: Option<Token>,
     pub(super) last_error: Option<TokenError>,
     pub(super) held: bool,
@@ -229,6 +239,21 @@ impl Slot {
         self.fetch_or_wait(&mut self.desk(), now, overdue, source, Reason::Forced)
     }
 
+    /// A token that was asked for with all that servers want by now.
+    pub(super) fn ask_as_wished(
+        self: &Arc<Self>,
+        now: Moment,
+        overdue: Moment,
+        source: Option<TokenError>,
+    ) -> Answer {
+        let mut desk = self.desk();
+        if desk.wishes().is_some_and(Wishes::is_due) {
+            return self.fetch_or_wait(&mut desk, now, overdue, source, Reason::Widened);
+        }
+        drop(desk);
+        self.ask(now, overdue, source)
+    }
+
     fn fetch_or_wait(
         self: &Arc<Self>,
         desk: &mut Desk,
@@ -262,10 +287,13 @@ impl Slot {
         desk.last_flight += 1;
         desk.flight = Some(Box::new(landing.clone()));
         self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
+        let (wanted, version) = desk.wishes().map(Wishes::wanted).unwrap_or_default();
         let takeoff = Takeoff {
             slot: Arc::clone(self),
             sender: Some(sender),
             reason,
+            wanted,
+            version,
             number: desk.last_flight,
             pause: now + PAUSE_AFTER_DEATH,
         };
@@ -274,20 +302,53 @@ impl Slot {
 
     /// Takes exactly this token out of service.
     pub(crate) fn reject(&self, generation: u64, now: Moment) -> Rejection {
+        self.reject_with(&mut self.desk(), generation, now, None)
+    }
+
+    /// A server wants more of exactly this token. Claims take it out of service; scopes leave it there until a wider one is
+    /// in its place.
+    pub(crate) fn wish(&self, generation: u64, wish: Wish<'_>, now: Moment) -> Rejection {
         let mut desk = self.desk();
+        let scopes = match wish {
+            Wish::Claims(claims) => {
+                return self.reject_with(&mut desk, generation, now, Some(claims));
+            }
+            Wish::Scopes(scopes) => scopes,
+        };
+        let own = Wishes::default();
+        let wishes = desk.wishes().unwrap_or(&own);
+        match wishes.standing(&self.spec, scopes) {
+            Standing::New => {}
+            Standing::Served if self.generation() == generation => return Rejection::Vain,
+            Standing::Due | Standing::Served => return Rejection::Superseded,
+        }
+        let troubles = desk.troubles();
+        if let Err(disbelieved) = troubles.believe(generation, now) {
+            return disbelieved;
+        }
+        if !troubles.wishes.want_scopes(&self.spec, scopes) {
+            return Rejection::Vain;
+        }
+        Rejection::Outdated
+    }
+
+    fn reject_with(
+        &self,
+        desk: &mut Desk,
+        generation: u64,
+        now: Moment,
+        claims: Option<&str>,
+    ) -> Rejection {
         if generation == 0 || self.generation() != generation {
             return Rejection::Superseded;
         }
         let troubles = desk.troubles();
-        if !troubles.budget.take(now) {
-            let first = !std::mem::replace(&mut troubles.storm, true);
-            return Rejection::Disbelieved { first };
+        if let Err(disbelieved) = troubles.believe(generation, now) {
+            return disbelieved;
         }
-        troubles.storm = false;
-        if troubles.unsettled.len() >= usize::from(Budget::FULL) {
-            troubles.unsettled.pop_front();
+        if let Some(claims) = claims {
+            troubles.wishes.want_claims(claims);
         }
-        troubles.unsettled.push_back(generation);
         troubles.refused = generation;
         self.in_service.store(0, Ordering::Release);
         troubles.rejected = self.token.swap(None).map(Token::from_parts);
@@ -344,6 +405,9 @@ impl Slot {
         desk.last_flight += 1;
         desk.flight = None;
         desk.forget_failures();
+        if let Some(troubles) = &mut desk.troubles {
+            troubles.wishes = Wishes::default();
+        }
         self.quiet_until.store(0, Ordering::Relaxed);
         self.in_service.store(0, Ordering::Release);
         self.token.swap(None).is_some()
@@ -363,7 +427,9 @@ impl Slot {
 
     pub(super) fn snapshot(&self, now: Moment) -> Snapshot {
         let desk = self.desk();
+        let (wanted, _) = desk.wishes().map(Wishes::wanted).unwrap_or_default();
         Snapshot {
+            spec: wanted.spec.unwrap_or_else(|| self.spec.clone()),
             token: self.token(),
             last_error: desk.hold().map(|hold| hold.last_error().clone()),
             held: desk.held(now).is_some(),
@@ -429,16 +495,36 @@ impl Desk {
         self.hold()?.error(now)
     }
 
+    fn wishes(&self) -> Option<&Wishes> {
+        Some(&self.troubles.as_ref()?.wishes)
+    }
+
     fn rejected(&self) -> Option<&Token> {
         self.troubles.as_ref()?.rejected.as_ref()
     }
 
-    /// All but how often a token was rejected.
+    /// All but how often a token was rejected, and what servers want.
     fn forget_failures(&mut self) {
         if let Some(troubles) = &mut self.troubles {
             troubles.hold = None;
             troubles.rejected = None;
         }
+    }
+}
+
+impl Troubles {
+    /// Spends one of the budget on a server's word about this token, if any is left.
+    fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
+        if !self.budget.take(now) {
+            let first = !std::mem::replace(&mut self.storm, true);
+            return Err(Rejection::Disbelieved { first });
+        }
+        self.storm = false;
+        if self.unsettled.len() >= usize::from(Budget::FULL) {
+            self.unsettled.pop_front();
+        }
+        self.unsettled.push_back(generation);
+        Ok(())
     }
 }
 
@@ -451,6 +537,7 @@ impl Default for Troubles {
             refused: 0,
             unsettled: VecDeque::new(),
             rejected: None,
+            wishes: Wishes::default(),
         }
     }
 }
@@ -481,6 +568,9 @@ pub(super) struct Takeoff {
     /// None once it has landed.
     sender: Option<watch::Sender<Option<Outcome>>>,
     reason: Reason,
+    wanted: Wanted,
+    /// Which version of the slot's wishes that is.
+    version: u64,
     number: u64,
     pause: Moment,
 }
@@ -499,6 +589,16 @@ impl Takeoff {
 
     pub(super) fn reason(&self) -> Reason {
         self.reason
+    }
+
+    /// What to ask the source for.
+    pub(super) fn request(&self) -> TokenRequest {
+        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
+        let request = TokenRequest::new(spec.clone()).because(self.reason);
+        match &self.wanted.claims {
+            Some(claims) => request.with_claims(Arc::clone(claims)),
+            None => request,
+        }
     }
 
     /// Still alive, though not started yet: counts as dead at a later moment.
@@ -530,9 +630,20 @@ impl Takeoff {
             origin: Origin::Provider,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
-        if desk.last_flight == self.number {
+        let is_last = desk.last_flight == self.number;
+        let is_as_wished = desk.wishes().map_or(0, Wishes::version) == self.version;
+        if is_last {
             desk.flight = None;
+        }
+        if is_last && !is_as_wished {
+            // While it was fetched, a server wanted more. Whoever waited asks again.
+            desk.troubles().refused = fetched.generation;
+            slot.quiet_until.store(0, Ordering::Relaxed);
+        } else if is_last {
             desk.forget_failures();
+            if let Some(troubles) = &mut desk.troubles {
+                troubles.wishes.grant();
+            }
             slot.token.store(Some(token.clone().into_parts()));
             slot.in_service.store(fetched.generation, Ordering::Release);
             slot.quiet_until.store(0, Ordering::Relaxed);
@@ -556,6 +667,9 @@ impl Takeoff {
         let mut desk = slot.desk();
         if desk.last_flight == self.number {
             desk.flight = None;
+            if let Some(troubles) = &mut desk.troubles {
+                troubles.wishes.fail(self.version, &error);
+            }
             let mut quiet = quiet.monotonic;
             if let Some(hold) = hold(desk.hold()) {
                 quiet = quiet.max(hold.until().monotonic);

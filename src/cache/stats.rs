@@ -110,7 +110,7 @@ impl State {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
-    /// What is asked for.
+    /// What is asked for, with the scopes that servers wanted beside those of the key.
     pub spec: TokenSpec,
     /// How its token stands.
     pub state: State,
@@ -138,7 +138,7 @@ impl Entry {
             _ => State::Expired,
         };
         Self {
-            spec: slot.spec().clone(),
+            spec: seen.spec,
             state,
             expires_in: times.map(|times| times.expiry().left(now)),
             refresh_in: times.map(|times| times.refresh().left(now)),

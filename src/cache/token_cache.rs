@@ -8,6 +8,7 @@ use super::{
     options::CacheBuilder,
     slot::{Outcome, Owed, Rejection, Slot},
     stats::{Entry, LocalHits, Stats, count},
+    wishes::Wish,
 };
 use crate::{
     clock::Moment,
@@ -129,7 +130,7 @@ impl TokenCache {
         let Some(slot) = self.0.works.map.peek(token.spec()) else {
             return false;
         };
-        self.reject_generation(&slot, token.generation()) == Rejection::Dropped
+        self.reject_generation(&slot, token.generation(), None) == Rejection::Dropped
     }
 
     /// Forgets the spec's token, and the failures to get one. It answers whether there was a token.
@@ -288,16 +289,37 @@ impl TokenCache {
         Box::pin(async move { flight::wait_as_a_miss(&core, &slot).await })
     }
 
-    pub(crate) fn reject_generation(&self, slot: &Slot, generation: u64) -> Rejection {
+    /// Like [`without_waiting`](Self::without_waiting), for a token with all that servers want by now.
+    pub(crate) fn wished_without_waiting(&self, slot: &Arc<Slot>) -> Option<Token> {
+        flight::wished_without_waiting(&self.0, slot, self.now())
+    }
+
+    /// The wait for a token with all that servers want by now.
+    pub(crate) fn waiting_as_wished(&self, slot: Arc<Slot>) -> Waiting {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { flight::wait_as_wished(&core, &slot).await })
+    }
+
+    /// A server refuses exactly this token, and perhaps says what it wants instead.
+    pub(crate) fn reject_generation(
+        &self,
+        slot: &Slot,
+        generation: u64,
+        wish: Option<Wish<'_>>,
+    ) -> Rejection {
         let counters = &self.0.works.counters;
-        let rejection = slot.reject(generation, self.now());
+        let now = self.now();
+        let rejection = match wish {
+            None => slot.reject(generation, now),
+            Some(wish) => slot.wish(generation, wish, now),
+        };
         let spec = slot.spec();
         match rejection {
             Rejection::Dropped => {
                 count(&counters.rejections);
                 self.tell(&TokenEvent::Rejected { spec, generation });
             }
-            Rejection::Superseded => {}
+            Rejection::Superseded | Rejection::Outdated | Rejection::Vain => {}
             Rejection::Disbelieved { first } => {
                 count(&counters.storms);
                 let storm = TokenEvent::Storm {

@@ -1,7 +1,7 @@
-//! Which requests can be sent twice.
+//! A second request like the first, where that is cheap.
 //!
 //! A body that can be had twice cheaply is recognised by its type, so nothing is asked of the body's type: an unknown one
-//! is simply not sent twice. A request is copied before the token is put on it, and only if its body can be.
+//! is simply not sent twice.
 
 use std::any::Any;
 
@@ -9,64 +9,11 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{Empty, Full};
 
-/// How a layer goes about sending a request twice. [`Twice`] and [`Once`] are the ways there are.
-pub trait Replay: Clone {
-    /// What is kept of a request until its response is judged.
-    type Spare<S, Req>;
-
-    /// Keeps what is needed to send the request again; `twin` makes a second one like it, if it can be had.
-    fn keep<S: Clone, Req>(
-        &self,
-        service: &S,
-        twin: impl FnOnce() -> Option<Req>,
-    ) -> Self::Spare<S, Req>;
-
-    /// The service and the request to send, if they were kept.
-    fn take<S, Req>(spare: &mut Self::Spare<S, Req>) -> Option<(S, Req)>;
-}
-
-/// Requests are sent again after a 401, where their bodies can be had twice. The default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Twice;
-
-impl Replay for Twice {
-    type Spare<S, Req> = Option<(S, Req)>;
-
-    #[inline]
-    fn keep<S: Clone, Req>(
-        &self,
-        service: &S,
-        twin: impl FnOnce() -> Option<Req>,
-    ) -> Self::Spare<S, Req> {
-        let twin = twin()?;
-        Some((service.clone(), twin))
-    }
-
-    fn take<S, Req>(spare: &mut Self::Spare<S, Req>) -> Option<(S, Req)> {
-        spare.take()
-    }
-}
-
-/// No request is sent again; made by [`AuthLayer::without_replay`](crate::AuthLayer::without_replay).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Once;
-
-impl Replay for Once {
-    type Spare<S, Req> = ();
-
-    #[inline]
-    fn keep<S: Clone, Req>(&self, _: &S, _: impl FnOnce() -> Option<Req>) -> Self::Spare<S, Req> {}
-
-    fn take<S, Req>((): &mut Self::Spare<S, Req>) -> Option<(S, Req)> {
-        None
-    }
-}
-
 /// A second request like this one, if its body is of a type that can be had twice cheaply.
 #[inline]
-pub(crate) fn twin<B: 'static>(request: &Request<B>) -> Option<Request<B>> {
+pub(super) fn twin<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     // The comparisons are between constants: for each `B`, one branch is left of all these.
-    twin_as::<(), B>(request)
+    let known = twin_as::<(), B>(request)
         .or_else(|| twin_as::<Empty<Bytes>, B>(request))
         .or_else(|| twin_as::<Full<Bytes>, B>(request))
         .or_else(|| twin_as::<Bytes, B>(request))
@@ -74,13 +21,42 @@ pub(crate) fn twin<B: 'static>(request: &Request<B>) -> Option<Request<B>> {
         .or_else(|| twin_as::<&'static [u8], B>(request))
         .or_else(|| twin_as::<String, B>(request))
         .or_else(|| twin_as::<Full<&'static [u8]>, B>(request))
-        .or_else(|| twin_as::<Vec<u8>, B>(request))
+        .or_else(|| twin_as::<Vec<u8>, B>(request));
+    #[cfg(feature = "reqwest")]
+    let known = known.or_else(|| twin_of_reqwest(request));
+    known
 }
 
 #[inline]
-fn twin_as<Known: Clone + 'static, B: 'static>(request: &Request<B>) -> Option<Request<B>> {
+fn twin_as<Known: Clone + 'static, B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     let request: &dyn Any = request;
     let mut twin = Some(request.downcast_ref::<Request<Known>>()?.clone());
+    let same: &mut dyn Any = &mut twin;
+    same.downcast_mut::<Option<Request<B>>>()?.take()
+}
+
+/// A body of reqwest's can be had twice only inside one of its requests: it goes there for a moment.
+#[cfg(feature = "reqwest")]
+fn twin_of_reqwest<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
+    use std::{mem, sync::LazyLock};
+
+    static SOMEWHERE: LazyLock<Option<url::Url>> =
+        LazyLock::new(|| url::Url::parse("http://localhost").ok());
+
+    let request: &mut dyn Any = request;
+    let request = request.downcast_mut::<Request<reqwest::Body>>()?;
+    let mut carrier = reqwest::Request::new(http::Method::GET, SOMEWHERE.clone()?);
+    *carrier.body_mut() = Some(mem::take(request.body_mut()));
+    let twin = carrier.try_clone();
+    *request.body_mut() = carrier.body_mut().take().unwrap_or_default();
+    let body = twin?.body_mut().take().unwrap_or_default();
+    let mut twin = Request::new(body);
+    *twin.method_mut() = request.method().clone();
+    *twin.uri_mut() = request.uri().clone();
+    *twin.version_mut() = request.version();
+    *twin.headers_mut() = request.headers().clone();
+    *twin.extensions_mut() = request.extensions().clone();
+    let mut twin = Some(twin);
     let same: &mut dyn Any = &mut twin;
     same.downcast_mut::<Option<Request<B>>>()?.take()
 }
@@ -92,7 +68,7 @@ mod tests {
     use super::*;
 
     fn body_twice<B: 'static>(body: B) -> Option<B> {
-        twin(&Request::new(body)).map(Request::into_body)
+        twin(&mut Request::new(body)).map(Request::into_body)
     }
 
     #[test]
@@ -114,16 +90,27 @@ mod tests {
         assert!(body_twice(UnsyncBoxBody::new(Full::new(Bytes::new()))).is_none());
     }
 
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn a_body_of_reqwest_that_is_in_memory_can_be_had_twice_and_stays() {
+        let mut request = Request::new(reqwest::Body::from("abc"));
+        let twin = twin(&mut request).unwrap();
+        assert_eq!(request.body().as_bytes(), Some(&b"abc"[..]));
+        assert_eq!(twin.body().as_bytes(), Some(&b"abc"[..]));
+        let stream = reqwest::Body::wrap(Full::new(Bytes::from("abc")));
+        assert!(body_twice(stream).is_none());
+    }
+
     #[test]
     fn a_twin_is_the_same_request() {
-        let request = Request::put("https://api.example.com/items?a=b")
+        let mut request = Request::put("https://api.example.com/items?a=b")
             .version(http::Version::HTTP_2)
             .header("x", "1")
             .header("x", "2")
             .extension(7u8)
             .body("abc")
             .unwrap();
-        let twin = twin(&request).unwrap();
+        let twin = twin(&mut request).unwrap();
         assert_eq!(format!("{twin:?}"), format!("{request:?}"));
         assert_eq!(twin.extensions().get(), Some(&7u8));
     }

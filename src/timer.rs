@@ -11,13 +11,13 @@ use tokio::{
 };
 
 /// A timer, if there are any here.
-pub(super) fn after(duration: Duration) -> Option<Sleep> {
+pub(crate) fn after(duration: Duration) -> Option<Sleep> {
     Handle::try_current().ok()?;
     panic::catch_unwind(|| time::sleep(duration)).ok()
 }
 
 /// What the future yields, unless that takes longer; where there are no timers, it takes what it takes.
-pub(super) async fn within<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
     let Some(timer) = after(duration) else {
         return Some(future.await);
     };

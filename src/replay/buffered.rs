@@ -1,0 +1,175 @@
+//! [`Buffered`]: bodies that can't be had twice by themselves are kept while they are sent.
+
+use std::{fmt, marker::PhantomData};
+
+use bytes::Bytes;
+use http::{Request, request::Parts};
+use http_body::Body;
+
+use super::{
+    policy::Replay,
+    tee::{Held, Tee},
+};
+use crate::message::Outgoing;
+
+/// Requests are sent again after a refusal, with any body, up to a limit; made by
+/// [`AuthLayer::buffer`](crate::AuthLayer::buffer).
+pub struct Buffered<B, W> {
+    limit: usize,
+    wrap: W,
+    body: PhantomData<fn(B) -> B>,
+}
+
+/// What is kept of a request.
+pub struct Kept<S, Req, B, W> {
+    service: S,
+    request: KeptRequest<Req, B, W>,
+}
+
+enum KeptRequest<Req, B, W> {
+    Twin(Req),
+    /// All but its body, and the way to get that back.
+    Split(Req, Held<B>, W),
+}
+
+impl<B, W> Buffered<B, W> {
+    pub(crate) fn new(limit: usize, wrap: W) -> Self {
+        Self {
+            limit,
+            wrap,
+            body: PhantomData,
+        }
+    }
+}
+
+impl<B, W> Buffered<B, W>
+where
+    B: Body<Data = Bytes> + 'static,
+    W: Fn(Tee<B>) -> B,
+{
+    /// The body as it is sent now, and the way to get it back; the body itself if it is longer than the limit.
+    fn split(&self, body: B) -> Result<(B, Held<B>), B> {
+        if body.size_hint().lower() > self.limit as u64 {
+            return Err(body);
+        }
+        let (tee, held) = Tee::new(body, self.limit);
+        Ok(((self.wrap)(tee), held))
+    }
+}
+
+impl<B, W> Replay<Request<B>> for Buffered<B, W>
+where
+    B: Body<Data = Bytes> + Default + 'static,
+    W: Fn(Tee<B>) -> B + Clone,
+{
+    type Spare<S> = Option<Kept<S, Request<B>, B, W>>;
+
+    fn keep<S: Clone>(&self, service: &S, request: &mut Request<B>) -> Self::Spare<S> {
+        let kept = match request.twin() {
+            Some(twin) => KeptRequest::Twin(twin),
+            None => {
+                let body = std::mem::take(request.body_mut());
+                let (body, held) = match self.split(body) {
+                    Ok(split) => split,
+                    Err(body) => {
+                        *request.body_mut() = body;
+                        return None;
+                    }
+                };
+                *request.body_mut() = body;
+                let head = Request::from_parts(parts_of(request), B::default());
+                KeptRequest::Split(head, held, self.wrap.clone())
+            }
+        };
+        Some(Kept {
+            service: service.clone(),
+            request: kept,
+        })
+    }
+
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Request<B>)> {
+        let Kept { service, request } = spare.take()?;
+        let request = match request {
+            KeptRequest::Twin(twin) => twin,
+            KeptRequest::Split(mut head, held, wrap) => {
+                *head.body_mut() = wrap(held.take_back()?);
+                head
+            }
+        };
+        Some((service, request))
+    }
+}
+
+fn parts_of<B>(request: &Request<B>) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = request.method().clone();
+    parts.uri = request.uri().clone();
+    parts.version = request.version();
+    parts.headers = request.headers().clone();
+    parts.extensions = request.extensions().clone();
+    parts
+}
+
+#[cfg(feature = "reqwest")]
+impl<W> Replay<reqwest::Request> for Buffered<reqwest::Body, W>
+where
+    W: Fn(Tee<reqwest::Body>) -> reqwest::Body + Clone,
+{
+    type Spare<S> = Option<Kept<S, reqwest::Request, reqwest::Body, W>>;
+
+    fn keep<S: Clone>(&self, service: &S, request: &mut reqwest::Request) -> Self::Spare<S> {
+        let kept = match request.twin() {
+            Some(twin) => KeptRequest::Twin(twin),
+            None => {
+                let body = request.body_mut().take()?;
+                // Without a body, a request of reqwest's can be had twice.
+                let head = request.twin();
+                let (body, held) = match self.split(body) {
+                    Ok(split) => split,
+                    Err(body) => {
+                        *request.body_mut() = Some(body);
+                        return None;
+                    }
+                };
+                *request.body_mut() = Some(body);
+                KeptRequest::Split(head?, held, self.wrap.clone())
+            }
+        };
+        Some(Kept {
+            service: service.clone(),
+            request: kept,
+        })
+    }
+
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, reqwest::Request)> {
+        let Kept { service, request } = spare.take()?;
+        let request = match request {
+            KeptRequest::Twin(twin) => twin,
+            KeptRequest::Split(mut head, held, wrap) => {
+                *head.body_mut() = Some(wrap(held.take_back()?));
+                head
+            }
+        };
+        Some((service, request))
+    }
+}
+
+impl<B, W: Clone> Clone for Buffered<B, W> {
+    fn clone(&self) -> Self {
+        Self::new(self.limit, self.wrap.clone())
+    }
+}
+
+impl<B, W> fmt::Debug for Buffered<B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffered")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, Req, B, W> fmt::Debug for Kept<S, Req, B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept(_)")
+    }
+}

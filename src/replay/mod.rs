@@ -1,0 +1,19 @@
+//! Which requests are sent again after a refusal, and what is kept of them until then.
+//!
+//! A layer has one of these policies, chosen by [`AuthLayer`](crate::AuthLayer)'s methods, and told apart at compile time:
+//! what a policy doesn't do costs nothing.
+//!
+//! | policy | what is sent again | by |
+//! |---|---|---|
+//! | [`Twice`] | bodies in memory | the default |
+//! | [`Once`] | nothing | [`without_replay`](crate::AuthLayer::without_replay) |
+//! | [`Buffered`] | any body, up to a limit | [`buffer`](crate::AuthLayer::buffer) |
+//! | [`When`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
+
+mod buffered;
+mod policy;
+mod tee;
+
+pub use buffered::Buffered;
+pub use policy::{Once, Replay, Twice, When};
+pub use tee::Tee;

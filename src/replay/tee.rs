@@ -1,0 +1,285 @@
+//! A body that is sent and kept, so that it can be sent once more.
+//!
+//! The body itself stands behind a lock that its first sending and whoever keeps it share. The first sending takes frame
+//! after frame from it, and keeps a copy of each, up to the limit. To send again is to take the body away: what was kept goes
+//! first, and then the rest, which nobody has seen yet. So it does not matter how far the first sending came, nor whether
+//! the client has let go of it yet: from then on it gets an error, and never what would look like an end.
+//!
+//! Beyond the limit the first sending takes the body for itself, and what was kept is dropped.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A body that can be sent twice; what [`AuthLayer::buffer`](crate::AuthLayer::buffer) puts around the client's own.
+///
+/// Frames and trailers are handed on as they come. Its errors are those of the body inside, boxed.
+pub struct Tee<B>(Side<B>);
+
+enum Side<B> {
+    /// It is sent for the first time, and kept.
+    First(Arc<Mutex<Well<B>>>),
+    /// It is sent, and will not be sent again.
+    Alone(Pin<Box<B>>),
+    /// It is sent again: what was kept, and then the rest.
+    Again(Again<B>),
+}
+
+/// Where the first sending draws from.
+struct Well<B> {
+    /// None once it was taken away, or nobody can send it again.
+    body: Option<Pin<Box<B>>>,
+    limit: usize,
+    kept: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    /// Of the first sending, if it waits for the body.
+    waiting: Option<Waker>,
+}
+
+struct Again<B> {
+    kept: Bytes,
+    /// None: it had been read to its end.
+    rest: Option<Pin<Box<B>>>,
+    trailers: Option<HeaderMap>,
+}
+
+/// The other end of a tee: who has it can send again.
+pub(super) struct Held<B>(Arc<Mutex<Well<B>>>);
+
+impl<B> Tee<B> {
+    /// The body to send, and the way to send it again.
+    pub(super) fn new(body: B, limit: usize) -> (Self, Held<B>) {
+        let well = Arc::new(Mutex::new(Well {
+            body: Some(Box::pin(body)),
+            limit,
+            kept: Vec::new(),
+            trailers: None,
+            ended: false,
+            waiting: None,
+        }));
+        (Self(Side::First(Arc::clone(&well))), Held(well))
+    }
+}
+
+impl<B> Held<B> {
+    /// Takes the body away from its first sending; none if more came of it than the limit, or an error.
+    pub(super) fn take_back(&self) -> Option<Tee<B>> {
+        let mut well = lock(&self.0);
+        let body = well.body.take()?;
+        let again = Again {
+            kept: std::mem::take(&mut well.kept).into(),
+            rest: (!well.ended).then_some(body),
+            trailers: well.trailers.take(),
+        };
+        let waiting = well.waiting.take();
+        drop(well);
+        if let Some(first) = waiting {
+            first.wake();
+        }
+        Some(Tee(Side::Again(again)))
+    }
+}
+
+fn lock<B>(well: &Mutex<Well<B>>) -> MutexGuard<'_, Well<B>> {
+    // A body that panics half way has no body to send again: see `draw`.
+    well.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Drawn = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+impl<B> Well<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    /// The next frame for the first sending. The body is not put back if it failed, and not by a panic.
+    fn draw(&mut self, cx: &mut Context<'_>) -> Drawn {
+        let Some(mut body) = self.body.take() else {
+            return Poll::Ready(Some(Err(TakenAway.into())));
+        };
+        let frame = match body.as_mut().poll_frame(cx) {
+            Poll::Pending => {
+                self.body = Some(body);
+                self.wait(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.forget();
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Poll::Ready(frame) => frame.transpose().ok().flatten(),
+        };
+        self.body = Some(body);
+        self.ended |= frame.is_none();
+        Poll::Ready(frame.map(Ok))
+    }
+
+    /// Keeps a frame that is sent. It answers whether there was room.
+    fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
+        if let Some(data) = frame.data_ref() {
+            let needed = self.kept.len() + data.len();
+            if needed > self.limit {
+                return false;
+            }
+            if needed > self.kept.capacity() {
+                // Doubled, and never beyond the limit.
+                let room = needed.max(self.kept.capacity() * 2).min(self.limit);
+                self.kept.reserve_exact(room - self.kept.len());
+            }
+            self.kept.extend_from_slice(data);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+                name.as_str().len() + value.len()
+            };
+            let needed: usize = trailers.iter().map(length).sum();
+            if self.kept.len() + needed > self.limit {
+                return false;
+            }
+            self.trailers = Some(trailers.clone());
+        }
+        true
+    }
+}
+
+impl<B> Well<B> {
+    fn wait(&mut self, cx: &Context<'_>) {
+        let same = |waker: &Waker| waker.will_wake(cx.waker());
+        if !self.waiting.as_ref().is_some_and(same) {
+            self.waiting = Some(cx.waker().clone());
+        }
+    }
+
+    fn forget(&mut self) {
+        self.kept = Vec::new();
+        self.trailers = None;
+    }
+}
+
+impl<B> Body for Tee<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Drawn {
+        let well = match &mut self.0 {
+            Side::First(well) => well,
+            Side::Alone(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
+            Side::Again(again) => return again.poll_frame(cx),
+        };
+        // The answer is there and was handed on: nobody can send it again.
+        let unwatched = Arc::strong_count(well) == 1;
+        let mut drawing = lock(well);
+        let frame = ready!(drawing.draw(cx));
+        let Some(Ok(sent)) = &frame else {
+            return Poll::Ready(frame);
+        };
+        if unwatched || !drawing.keep(sent) {
+            drawing.forget();
+            let body = drawing.body.take();
+            drop(drawing);
+            if let Some(body) = body {
+                self.0 = Side::Alone(body);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Side::First(well) => {
+                let well = lock(well);
+                well.ended || well.body.as_ref().is_some_and(|body| body.is_end_stream())
+            }
+            Side::Alone(body) => body.is_end_stream(),
+            Side::Again(again) => {
+                let rest_ended = again.rest.as_ref().is_none_or(|rest| rest.is_end_stream());
+                again.kept.is_empty() && again.trailers.is_none() && rest_ended
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Side::First(well) => {
+                let well = lock(well);
+                let body = well.body.as_ref();
+                body.map_or_else(SizeHint::default, |body| body.size_hint())
+            }
+            Side::Alone(body) => body.size_hint(),
+            Side::Again(again) => again.size_hint(),
+        }
+    }
+}
+
+impl<B> Again<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Drawn {
+        if !self.kept.is_empty() {
+            let kept = std::mem::take(&mut self.kept);
+            return Poll::Ready(Some(Ok(Frame::data(kept))));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        match &mut self.rest {
+            Some(rest) => rest.as_mut().poll_frame(cx).map_err(Into::into),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let kept = self.kept.len() as u64;
+        let Some(rest) = &self.rest else {
+            return SizeHint::with_exact(kept);
+        };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(kept));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(kept));
+        }
+        hint
+    }
+}
+
+impl<B> fmt::Debug for Tee<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Side::First(_) => "Tee(first)",
+            Side::Alone(_) => "Tee(alone)",
+            Side::Again(_) => "Tee(again)",
+        })
+    }
+}
+
+/// What the first sending gets from then on.
+#[derive(Debug)]
+struct TakenAway;
+
+impl fmt::Display for TakenAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was answered before its body was sent to the end, and is sent again: the rest goes with that")
+    }
+}
+
+impl Error for TakenAway {}
+
+#[cfg(test)]
+mod tests;
