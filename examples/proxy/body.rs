@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use tower::BoxError;
 
 /// A body of whatever origin, piece by piece.
@@ -20,6 +20,13 @@ impl Payload {
         B::Error: Into<BoxError>,
     {
         Self(body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+/// None.
+impl Default for Payload {
+    fn default() -> Self {
+        Self::new(Empty::<Bytes>::new())
     }
 }
 

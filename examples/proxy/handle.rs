@@ -5,7 +5,10 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceExt};
-use tower_bearer::{Auth, AuthLayer, Error, TokenCache};
+use tower_bearer::{
+    Auth, AuthLayer, Error,
+    replay::{Buffered, Tee},
+};
 
 use crate::{
     answer::{no_token, problem, unreachable},
@@ -25,7 +28,7 @@ pub(crate) struct Proxy(Arc<Parts>);
 
 struct Parts {
     layer: AuthLayer,
-    auth: Auth<Client>,
+    auth: Auth<Client, Buffered<Payload, fn(Tee<Payload>) -> Payload>>,
     upstreams: Upstreams,
     allowed: Allowed,
     pages: Pages,
@@ -35,13 +38,16 @@ impl Proxy {
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
         let client = client(settings.upstreams.any_over_tls())
             .map_err(|error| format!("the platform's trust can't be read: {error}"))?;
-        let cache: TokenCache = settings.cache;
+        let layer = settings.layer;
+        // A body of up to that much is kept while it is sent, for the case of a 401.
+        let wrap: fn(Tee<Payload>) -> Payload = Payload::new;
+        let replaying = layer.clone().buffer(settings.replay_limit, wrap);
         Ok(Self(Arc::new(Parts {
-            auth: settings.layer.layer(client),
-            layer: settings.layer,
+            auth: replaying.layer(client),
+            layer,
             upstreams: settings.upstreams,
             allowed: Allowed::new(settings.routes),
-            pages: Pages::new(cache)?,
+            pages: Pages::new(settings.cache)?,
         })))
     }
 

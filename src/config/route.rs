@@ -101,7 +101,7 @@ impl RouteConfig {
     /// As [`Route::check`], by the key that is at fault.
     pub fn route(&self) -> Result<Route, ConfigError> {
         self.check()?;
-        let route = Route::new(&self.url, self.spec());
+        let route = Route::new(&self.url, self.spec()).with_allowed_scopes(&self.allow_scopes);
         if self.allow_http {
             let route = route.with_plain_http();
             return at("url", route.check()).map(|()| route);
