@@ -7,11 +7,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::BoxError;
 
 /// A body of whatever origin, piece by piece.
-pub(crate) struct Payload(UnsyncBoxBody<Bytes, BoxError>);
+#[derive(Default)]
+pub(crate) struct Payload(Option<UnsyncBoxBody<Bytes, BoxError>>);
 
 impl Payload {
     pub(crate) fn new<B>(body: B) -> Self
@@ -19,14 +20,11 @@ impl Payload {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(body.map_err(Into::into).boxed_unsync())
-    }
-}
-
-/// None.
-impl Default for Payload {
-    fn default() -> Self {
-        Self::new(Empty::<Bytes>::new())
+        // Most requests have none.
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(body.map_err(Into::into).boxed_unsync()))
     }
 }
 
@@ -38,14 +36,18 @@ impl Body for Payload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.0).poll_frame(context)
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.0.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        let hint = self.0.as_ref().map(Body::size_hint);
+        hint.unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }

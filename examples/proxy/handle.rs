@@ -1,9 +1,10 @@
 //! The way of a request, top to bottom.
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header::AUTHORIZATION};
 use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
     Auth, AuthLayer, Error,
@@ -69,7 +70,7 @@ impl Proxy {
             return self.0.pages.show(request.method(), page);
         }
         match self.outgoing(request) {
-            Ok(request) => self.pass(request).await,
+            Ok(request) => answered(self.send(request).await),
             Err(refusal) => *refusal,
         }
     }
@@ -120,23 +121,46 @@ impl Proxy {
         Ok(outgoing)
     }
 
-    /// Sends it with its token, and hands on what comes back.
-    async fn pass(&self, request: Request<Payload>) -> Response<Payload> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        match self.0.auth.clone().oneshot(request).await {
-            Ok(mut response) => {
-                strip_response(response.headers_mut());
-                // The caller's connection has a version of its own.
-                *response.version_mut() = Version::default();
-                response.map(Payload::new)
-            }
-            Err(Error::Token(error)) => no_token(&error),
-            Err(Error::Inner(error)) => {
-                tracing::warn!(host, %error, "the upstream can't be reached");
-                unreachable(&error)
-            }
+    /// Sends it with its token.
+    async fn send(
+        &self,
+        request: Request<Payload>,
+    ) -> Result<Response<Incoming>, Error<legacy::Error>> {
+        if request.headers().contains_key(AUTHORIZATION) {
+            // The layer would let it pass as it is, and count a hit for the token that it did not need.
+            let client = self.0.auth.inner().clone();
+            return client.oneshot(request).await.map_err(Error::Inner);
+        }
+        self.0.auth.clone().oneshot(request).await
+    }
+}
+
+/// What came back, as the caller gets it.
+fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
+    match outcome {
+        Ok(mut response) => {
+            strip_response(response.headers_mut());
+            // The caller's connection has a version of its own.
+            *response.version_mut() = Version::default();
+            response.map(Payload::new)
+        }
+        Err(Error::Token(error)) => no_token(&error),
+        Err(Error::Inner(error)) if is_the_callers(&error) => {
+            let detail = "the request's body broke off, or its chunks are none: send all of it";
+            problem(StatusCode::BAD_REQUEST, "bad_request", detail)
+        }
+        Err(Error::Inner(error)) => {
+            let answer = unreachable(&error);
+            tracing::warn!(%error, "an upstream can't be reached");
+            answer
         }
     }
+}
+
+/// Whether it was the caller's body that failed.
+fn is_the_callers(error: &legacy::Error) -> bool {
+    let beneath = error.source().and_then(|error| error.downcast_ref());
+    beneath.is_some_and(hyper::Error::is_user)
 }
 
 fn has_own_token(headers: &mut HeaderMap) -> bool {

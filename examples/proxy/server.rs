@@ -31,9 +31,7 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Serves until it is told to end, and then what it has.
 pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let (listen, grace) = (settings.listen, settings.grace);
-    if settings.upstreams.is_empty() {
-        warn!("there is no upstream: add [[proxy.upstream]]");
-    }
+    let idle = settings.upstreams.is_empty();
     // Before anybody is told that it serves: from then on, a signal must find its ear.
     let mut end =
         pin!(told_to_end().map_err(|error| format!("can't listen for signals: {error}"))?);
@@ -43,6 +41,9 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let proxy = Proxy::new(settings)?;
     announce(address);
+    if idle {
+        warn!("there is no upstream: add [[proxy.upstream]]");
+    }
 
     let server = builder();
     let connections = GracefulShutdown::new();

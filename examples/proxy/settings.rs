@@ -28,14 +28,14 @@ pub(crate) struct Settings {
 
 /// The one section that is not the library's.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 struct Own {
     #[serde(default)]
     proxy: Section,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 struct Section {
     listen: Option<String>,
     #[serde(default)]
@@ -47,7 +47,7 @@ struct Section {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 struct UpstreamSection {
     prefix: String,
     url: String,

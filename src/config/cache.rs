@@ -28,7 +28,7 @@ use crate::cache::CacheBuilder;
 /// # Ok::<_, toml::de::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct CacheConfig {
     /// How many specs it knows at most.
@@ -58,7 +58,7 @@ pub struct CacheConfig {
 /// # Ok::<_, toml::de::Error>(())
 /// ```
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct StoreConfig {
     /// Which store.

@@ -37,7 +37,7 @@ use crate::{routes::Route, spec::TokenSpec};
 /// # Ok::<_, toml::de::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct RouteConfig {
     /// An origin, and perhaps a path prefix.

@@ -46,7 +46,7 @@ use crate::{
 /// # Ok::<_, toml::de::Error>(())
 /// ```
 #[derive(Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct SourceConfig {
     /// Which source.
