@@ -77,10 +77,10 @@
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `config` | no | a cache and a layer from a configuration, by serde: see [`config`] |
+//! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
-//! Without any, the layer and the cache work with a [`source`] of your own, or with
-//! [`ClientCredentials`](credentials::ClientCredentials) over a [`Transport`](transport::Transport) of your own.
+//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
 //!
 //! # What an operator sees
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
@@ -109,9 +109,15 @@ pub mod credentials;
 pub mod docs;
 mod error;
 mod hand;
+mod identity;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
+#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;
@@ -119,6 +125,7 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -138,6 +145,7 @@ pub use secret::Secret;
 pub use service::{Auth, ResponseFuture};
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
+pub use subject::{Subject, TokenType};
 pub use token::{NewToken, Origin, Reason, Token};
 pub use verdict::Verdict;
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
+pub use crate::identity::Identity;
 use crate::{
     error::TokenError,
     spec::TokenSpec,
@@ -49,6 +50,25 @@ pub trait TokenSource: Send + Sync + 'static {
         &self,
         request: &TokenRequest,
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send;
+
+    /// Who this source is, for a store that others use too. Unless it is overridden there is no identity, and the source's
+    /// tokens stay in this process.
+    ///
+    /// It must name everything beside the spec that makes its tokens differ from another source's.
+    fn identity(&self) -> Identity {
+        Identity::unnamed()
+    }
+
+    /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
+    /// this error. If so, the cache asks again at once, and not when the wait after the failure is over.
+    ///
+    /// It is asked while the provider is left alone after [`InvalidClient`](crate::ErrorKind::InvalidClient) or
+    /// [`Network`](crate::ErrorKind::Network), at most once a second, and should not take long. A source around another
+    /// one asks that one.
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        let _ = since;
+        false
+    }
 }
 
 /// What a cache asks a source for.
@@ -145,12 +165,36 @@ where
     F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<NewToken, TokenError>> + Send,
 {
-    FromFn(fetch)
+    FromFn {
+        fetch,
+        identity: Identity::unnamed(),
+    }
 }
 
 /// A source made by [`from_fn`].
 #[derive(Clone)]
-pub struct FromFn<F>(F);
+pub struct FromFn<F> {
+    fetch: F,
+    identity: Identity,
+}
+
+impl<F> FromFn<F> {
+    /// Gives the source an identity, so that a store may share its tokens.
+    ///
+    /// ```
+    /// use tower_bearer::{NewToken, TokenSource, source::{self, Identity}};
+    ///
+    /// let source = source::from_fn(async |_| NewToken::bearer("abc"));
+    /// assert!(!source.identity().is_named());
+    /// let source = source.with_identity(Identity::new("vault").with("role", "orders"));
+    /// assert!(source.identity().is_named());
+    /// ```
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+}
 
 impl<F, Fut> TokenSource for FromFn<F>
 where
@@ -161,7 +205,11 @@ where
         &self,
         request: &TokenRequest,
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send {
-        (self.0)(request.clone())
+        (self.fetch)(request.clone())
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 }
 
@@ -194,6 +242,11 @@ pub trait TokenProvider: Send + Sync + 'static {
     /// # Errors
     /// There is none, and none can be had.
     fn token(&self, spec: &TokenSpec) -> impl Future<Output = Result<Token, TokenError>> + Send;
+
+    /// Who the tokens are from: a cache has its source's identity. Unless it is overridden there is none.
+    fn identity(&self) -> Identity {
+        Identity::unnamed()
+    }
 }
 
 /// A source behind a pointer: the boxed twin of [`TokenSource`], for the cache to keep.
@@ -204,10 +257,22 @@ pub(crate) type Fetching<'a> =
 
 pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
+
+    fn identity_of(&self) -> Identity;
+
+    fn has_another_credential(&self, since: &TokenError) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a> {
         Box::pin(self.fetch(request))
+    }
+
+    fn identity_of(&self) -> Identity {
+        self.identity()
+    }
+
+    fn has_another_credential(&self, since: &TokenError) -> bool {
+        self.credential_changed(since)
     }
 }

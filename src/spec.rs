@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::error::TokenError;
+use crate::{error::TokenError, subject::Subject};
 
 /// Which token a request needs.
 ///
@@ -38,6 +38,8 @@ pub struct TokenSpec(Arc<Inner>);
 struct Inner {
     hash: u64,
     key: Box<[u8]>,
+    /// The token itself; the key has its digest.
+    subject: Option<Subject>,
     fault: Option<TokenError>,
 }
 
@@ -49,6 +51,7 @@ enum Tag {
     Audience = 3,
     Tenant = 4,
     Extra = 5,
+    Subject = 6,
 }
 
 /// A record's tag, and its length in four bytes.
@@ -164,6 +167,29 @@ impl TokenSpec {
         draft.finish()
     }
 
+    /// Names on whose behalf the token is: the user who called, by the token that they came with.
+    ///
+    /// The token's digest is part of what makes two specs differ, so no user ever gets what another's token brought. The token
+    /// itself is carried along for the source, and never shown.
+    ///
+    /// ```
+    /// use tower_bearer::{Subject, TokenSpec};
+    ///
+    /// let of = |token| TokenSpec::scopes(["stock.read"]).with_subject(Subject::new(token));
+    /// assert_eq!(of("alice's token"), of("alice's token"));
+    /// assert_ne!(of("alice's token"), of("bob's token"));
+    /// assert!(!format!("{:?}", of("alice's token")).contains("alice"));
+    /// ```
+    #[must_use]
+    pub fn with_subject(self, subject: Subject) -> Self {
+        let record = subject.record();
+        let mut draft = Draft::of(&self);
+        draft.check(subject.fault());
+        draft.replace(Tag::Subject, &record);
+        draft.subject = Some(subject);
+        draft.finish()
+    }
+
     /// Whether this can be asked for at all.
     ///
     /// # Errors
@@ -197,6 +223,12 @@ impl TokenSpec {
         self.texts(Tag::Tenant).next()
     }
 
+    /// On whose behalf the token is, if it is on somebody's.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        self.0.subject.as_ref()
+    }
+
     /// The further parameters: name and value.
     pub fn each_extra(&self) -> impl Iterator<Item = (&str, &str)> {
         records(&self.0.key)
@@ -207,9 +239,15 @@ impl TokenSpec {
             })
     }
 
+    /// All that it asks for, in one run of bytes. No secret but the values of further parameters is in it.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.0.key
+    }
+
     /// Bytes of memory that one copy of this spec holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        size_of::<Inner>() + self.0.key.len()
+        let subject = self.0.subject.as_ref().map_or(0, Subject::weight);
+        size_of::<Inner>() + self.0.key.len() + subject
     }
 
     fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
@@ -222,18 +260,20 @@ impl TokenSpec {
 impl Default for TokenSpec {
     /// Asks for nothing by name: the provider's default scopes.
     fn default() -> Self {
-        static EMPTY: LazyLock<TokenSpec> = LazyLock::new(|| TokenSpec::seal(Vec::new(), None));
+        static EMPTY: LazyLock<TokenSpec> =
+            LazyLock::new(|| TokenSpec::seal(Vec::new(), None, None));
         EMPTY.clone()
     }
 }
 
 impl TokenSpec {
-    fn seal(key: Vec<u8>, fault: Option<TokenError>) -> Self {
+    fn seal(key: Vec<u8>, subject: Option<Subject>, fault: Option<TokenError>) -> Self {
         // Keyed anew for each process: tenants and scopes may come from strangers.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(Arc::new(Inner {
             hash: HASHER.hash_one(&key),
             key: key.into_boxed_slice(),
+            subject,
             fault,
         }))
     }
@@ -253,7 +293,7 @@ impl Hash for TokenSpec {
     }
 }
 
-/// Names everything but the values of further parameters, which may be secrets.
+/// Names everything but the subject's token and the values of further parameters, which may be secrets.
 impl fmt::Debug for TokenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenSpec");
@@ -267,6 +307,9 @@ impl fmt::Debug for TokenSpec {
         if let Some(tenant) = self.tenant() {
             out.field("tenant", &tenant);
         }
+        if let Some(subject) = self.subject() {
+            out.field("subject", subject);
+        }
         for (name, _) in self.each_extra() {
             out.field(name, &format_args!("redacted"));
         }
@@ -277,6 +320,7 @@ impl fmt::Debug for TokenSpec {
 /// A spec under construction: the records of the one it starts from, and those that are added.
 struct Draft<'a> {
     records: Vec<(u8, &'a [u8])>,
+    subject: Option<Subject>,
     fault: Option<TokenError>,
 }
 
@@ -284,6 +328,7 @@ impl<'a> Draft<'a> {
     fn of(spec: &'a TokenSpec) -> Self {
         Self {
             records: records(&spec.0.key).collect(),
+            subject: spec.0.subject.clone(),
             fault: spec.0.fault.clone(),
         }
     }
@@ -316,7 +361,7 @@ impl<'a> Draft<'a> {
             key.extend(length(record.len()));
             key.extend_from_slice(record);
         }
-        TokenSpec::seal(key, self.fault)
+        TokenSpec::seal(key, self.subject, self.fault)
     }
 }
 
@@ -393,6 +438,7 @@ pub(crate) fn fault_in_extra(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::TokenType;
 
     #[test]
     fn the_order_of_scopes_is_no_difference_and_their_case_is() {
@@ -414,6 +460,9 @@ mod tests {
             TokenSpec::default().with_extra("a", "").with_extra("b", ""),
             TokenSpec::scopes(["a", "b"]),
             TokenSpec::scopes(["ab"]),
+            TokenSpec::default().with_subject(Subject::new("a")),
+            TokenSpec::default().with_subject(Subject::new("b")),
+            TokenSpec::default().with_subject(Subject::new("a").with_type(TokenType::JWT)),
         ];
         for (i, one) in specs.iter().enumerate() {
             for (j, other) in specs.iter().enumerate() {
@@ -430,13 +479,17 @@ mod tests {
             .with_audience("first")
             .with_audience("second")
             .with_tenant("t.example")
-            .with_extra("n", "v");
+            .with_extra("n", "v")
+            .with_subject(Subject::new("first"))
+            .with_subject(Subject::new("second"))
+            .with_scopes(["s"]);
         assert_eq!(spec.each_scope().collect::<Vec<_>>(), ["s"]);
         let resources: Vec<_> = spec.each_resource().collect();
         assert_eq!(resources, ["https://r1", "https://r2"]);
         assert_eq!(spec.audience(), Some("second"));
         assert_eq!(spec.tenant(), Some("t.example"));
         assert_eq!(spec.each_extra().collect::<Vec<_>>(), [("n", "v")]);
+        assert_eq!(spec.subject().unwrap().expose(), "second");
         assert!(spec.check().is_ok());
     }
 
@@ -455,6 +508,14 @@ mod tests {
             (TokenSpec::default().with_tenant(".."), "tenant"),
             (TokenSpec::default().with_tenant(""), "tenant"),
             (TokenSpec::default().with_extra("scope", "x"), "scope"),
+            (
+                TokenSpec::default().with_subject(Subject::new("")),
+                "subject",
+            ),
+            (
+                TokenSpec::default().with_subject(Subject::new("a\nb")),
+                "subject",
+            ),
         ] {
             let error = spec.check().unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
@@ -462,8 +523,11 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_value_of_a_further_parameter() {
-        let spec = TokenSpec::scopes(["s"]).with_extra("password", "hunter2");
+    fn debug_shows_no_subject_and_no_value_of_a_further_parameter() {
+        let subject = Subject::new("hunter2");
+        let spec = TokenSpec::scopes(["s"])
+            .with_extra("password", "hunter2")
+            .with_subject(subject);
         let shown = format!("{spec:?}");
         assert!(
             shown.contains("password") && !shown.contains("hunter2"),

@@ -1,6 +1,6 @@
 //! What the manifest claims is so.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -65,4 +65,35 @@ fn every_feature_is_in_the_documentation() {
             "{feature}"
         );
     }
+}
+
+#[test]
+fn every_file_that_the_documentation_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    let mut folders = vec![root.join("src/docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    let mut named = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        // What stands between two backticks, and in no block of code.
+        for name in text.split('`').skip(1).step_by(2) {
+            let rooms = ["tests/", "src/", "benches/", "examples/"];
+            let is_path = rooms.iter().any(|room| name.starts_with(room));
+            if is_path && !name.contains([' ', '\n', '*']) {
+                named += 1;
+                assert!(root.join(name).exists(), "{name} in {}", page.display());
+            }
+        }
+    }
+    assert!(named > 10, "{named}");
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::TokenError,
-    source::{TokenProvider, TokenSource},
+    source::{Identity, TokenProvider, TokenSource},
     spec::TokenSpec,
     telemetry::TokenEvent,
     token::Token,
@@ -364,6 +364,10 @@ impl TokenCache {
 impl TokenProvider for TokenCache {
     async fn token(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         self.get(spec).await
+    }
+
+    fn identity(&self) -> Identity {
+        self.0.works.source.identity_of()
     }
 }
 

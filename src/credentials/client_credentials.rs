@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::{
     ClientAuth,
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
 };
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{TokenRequest, TokenSource},
+    source::{Identity, TokenRequest, TokenSource},
     token::NewToken,
     transport::Transport,
 };
@@ -70,40 +71,62 @@ impl ClientCredentials {
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self(TokenEndpoint::new(
-            transport,
-            token_url.as_ref(),
-            client_id.into(),
-            secret.into(),
-        ))
+        Self(TokenEndpoint::over(transport, token_url, client_id, secret))
     }
 
-    /// How the client proves itself: [`ClientAuth::Basic`] unless set.
+    /// Asks the provider of this issuer as this client: see [`TokenEndpoint::discover`].
+    ///
+    /// ```
+    /// use tower_bearer::credentials::ClientCredentials;
+    ///
+    /// let source = ClientCredentials::discover("https://login.example.com", "orders", "hunter2");
+    /// assert!(source.check().is_ok());
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn discover(
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self(TokenEndpoint::discover(issuer, client_id, secret))
+    }
+
+    /// Asks this endpoint.
     #[must_use]
-    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
-        self.0.set_auth(auth);
-        self
+    pub fn at(endpoint: TokenEndpoint) -> Self {
+        Self(endpoint)
+    }
+
+    /// How the client proves itself: [`ClientAuth::basic`] unless set.
+    #[must_use]
+    pub fn with_client_auth(self, auth: ClientAuth) -> Self {
+        Self(self.0.with_client_auth(auth))
     }
 
     /// A further parameter of each token request. One of the same name in a spec takes its place.
     #[must_use]
-    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.0.add_extra(name.into(), value.into());
-        self
+    pub fn with_extra(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(self.0.with_extra(name, value))
+    }
+
+    /// Tells the provider what the client can handle: see [`TokenEndpoint::with_client_capability`].
+    #[must_use]
+    pub fn with_client_capability(self, capability: impl Into<String>) -> Self {
+        Self(self.0.with_client_capability(capability))
     }
 
     /// Asks over this transport.
     #[must_use]
-    pub fn with_transport(mut self, transport: Transport) -> Self {
-        self.0.set_transport(transport);
-        self
+    pub fn with_transport(self, transport: Transport) -> Self {
+        Self(self.0.with_transport(transport))
     }
 
     /// Whether this can work at all, as far as that can be told without asking the provider.
     ///
     /// # Errors
     /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; a further parameter is one that the request sets by itself.
+    /// client id is empty; the client's authentication lacks a secret, a key that can sign, or a certificate; a further parameter is one that the request sets by itself.
     pub fn check(&self) -> Result<(), TokenError> {
         self.0.check()
     }
@@ -112,12 +135,17 @@ impl ClientCredentials {
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
-        let grant = Grant {
-            grant_type: "client_credentials",
-            params: &[],
-        };
+        let grant = Grant::new("client_credentials", &[]);
         // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
         new_token(&self.0.exchange(request, grant).await?)
+    }
+
+    fn identity(&self) -> Identity {
+        self.0.identity("client_credentials")
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.0.credential_changed(since)
     }
 }
 
@@ -204,7 +232,7 @@ mod tests {
         #[tokio::test]
         async fn basic_puts_the_encoded_secret_into_the_header() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::Basic).await;
+                let seen = sent(transport, ClientAuth::basic()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(head.starts_with("POST /token?v=2 HTTP/1.1\r\n"), "{head}");
                 // or%3Aders:a%20b%3Ac%25d%2Be%2Ff%C3%A9
@@ -224,7 +252,7 @@ mod tests {
         #[tokio::test]
         async fn post_puts_the_encoded_secret_into_the_form() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::Post).await;
+                let seen = sent(transport, ClientAuth::post()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
                 let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
@@ -235,7 +263,7 @@ mod tests {
         #[tokio::test]
         async fn a_public_client_sends_its_id_alone() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::None).await;
+                let seen = sent(transport, ClientAuth::none()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
                 assert_eq!(body, format!("{COMMON}&client_id=or%3Aders"));
@@ -267,7 +295,7 @@ mod tests {
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
         let source = ClientCredentials::over(transport, URL, "orders", secret)
-            .with_client_auth(ClientAuth::Post);
+            .with_client_auth(ClientAuth::post());
         fetch(&source, TokenSpec::default()).await.unwrap();
         fs::write(&path, "second\n").unwrap();
         fetch(&source, TokenSpec::default()).await.unwrap();
@@ -334,6 +362,25 @@ mod tests {
             error.description(),
             Some("no [redacted]= for [redacted] and [redacted]")
         );
+    }
+
+    #[test]
+    fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
+        let of = |url, id, secret: &str, value| {
+            let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
+            let source = ClientCredentials::over(transport, url, id, secret);
+            source.with_extra("a", value).identity()
+        };
+        let identity = of(URL, "orders", "hunter2", "x");
+        assert!(identity.is_named());
+        assert_eq!(identity, of(URL, "orders", "rotated", "x"));
+        assert_ne!(
+            identity,
+            of("https://login.example/{tenant}", "orders", "hunter2", "x")
+        );
+        assert_ne!(identity, of(URL, "stock", "hunter2", "x"));
+        assert_ne!(identity, of(URL, "orders", "hunter2", "y"));
+        assert!(!of("no url", "orders", "hunter2", "x").is_named());
     }
 
     #[test]

@@ -1,78 +1,233 @@
-//! One token request, from the spec to the answer: what all sources that ask a token endpoint share.
+//! [`TokenEndpoint`]: where and as whom to ask. All sources that ask a provider share it; how it is asked stands in
+//! `exchange`.
 
-use std::{
-    fmt,
-    time::{Instant, SystemTime},
-};
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request};
-use tracing::debug;
+use http::Uri;
 use zeroize::Zeroizing;
 
+use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::TokenRequest,
+    source::Identity,
     spec::{TokenSpec, fault_in_extra},
-    token::NewToken,
     transport::{Transport, require_tls},
-    wire::{
-        Answer, Client, ClientAuth, Form, Sent, TokenResponse, TokenUrl, token_request,
-        token_response,
-    },
+    wire::Address,
 };
 
-/// Where and as whom to ask.
+/// Where and as whom to ask for tokens: what every source that asks a provider is made with.
+///
+/// The provider is given by its [token URL](Self::new), or by its [issuer](Self::discover), whose metadata name the token
+/// URL. `{tenant}` in either stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+///
+/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+///
+/// ```
+/// use tower_bearer::{Secret, credentials::{ClientAuth, OnBehalfOf, TokenEndpoint}};
+///
+/// # #[cfg(feature = "reqwest")] {
+/// let endpoint = TokenEndpoint::discover("https://login.example.com/{tenant}/v2.0", "orders", "hunter2")
+///     .with_client_auth(ClientAuth::post());
+/// endpoint.check()?;
+/// let source = OnBehalfOf::new(endpoint);
+/// # let _ = source; }
+/// # Ok::<_, tower_bearer::TokenError>(())
+/// ```
 #[derive(Clone)]
-pub(crate) struct TokenEndpoint {
-    url: TokenUrl,
-    client_id: String,
-    secret: Secret,
-    auth: ClientAuth,
-    extra: Vec<(String, Zeroizing<String>)>,
-    transport: Transport,
+pub struct TokenEndpoint {
+    pub(super) place: Place,
+    pub(super) client: Option<String>,
+    pub(super) secret: Secret,
+    pub(super) auth: ClientAuth,
+    pub(super) extra: Vec<(String, Zeroizing<String>)>,
+    pub(super) capabilities: Vec<String>,
+    mtls_alias: bool,
+    pub(super) transport: Transport,
 }
 
-/// What to ask with.
-#[derive(Clone, Copy)]
-pub(crate) struct Grant<'a> {
-    pub(crate) grant_type: &'static str,
-    /// The grant's own parameters, such as the refresh token. Their values count as secrets.
-    pub(crate) params: &'a [(&'static str, &'a str)],
+#[derive(Clone)]
+pub(super) enum Place {
+    Known(Address),
+    Discovered(Arc<Discovery>),
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(transport: Transport, url: &str, client_id: String, secret: Secret) -> Self {
+    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn new(
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self::over(Transport::preferred(), token_url, client_id, secret)
+    }
+
+    /// Asks this token endpoint as this client, over this transport.
+    pub fn over(
+        transport: Transport,
+        token_url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        let place = Place::Known(Address::token_url(token_url.as_ref()));
+        Self::at(place, transport, Some(client_id.into()), secret.into())
+    }
+
+    /// Asks the provider of this issuer as this client, over reqwest, or over hyper if that alone is switched on.
+    ///
+    /// Where its token endpoint is stands in its metadata (RFC 8414, OpenID Connect Discovery). They are fetched before the
+    /// first token, and anew once a day; when that fails, what was known stays. Write the issuer letter by letter as the
+    /// provider does: it has to be the one that the metadata name.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn discover(
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        Self::discover_over(Transport::preferred(), issuer, client_id, secret)
+    }
+
+    /// The same over this transport.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tower_bearer::{
+    ///     TokenSource, TokenSpec,
+    ///     credentials::{ClientCredentials, TokenEndpoint},
+    ///     source::TokenRequest,
+    ///     transport::Transport,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+    /// // A provider that answers by itself.
+    /// let provider = Transport::from_fn(async |request| {
+    ///     let answer = match request.uri().path() {
+    ///         "/.well-known/oauth-authorization-server" => {
+    ///             r#"{"issuer":"https://login.example.com","token_endpoint":"https://login.example.com/t"}"#
+    ///         }
+    ///         "/t" => r#"{"access_token":"abc","expires_in":3600}"#,
+    ///         other => panic!("{other}"),
+    ///     };
+    ///     Ok(http::Response::new(Bytes::from(answer)))
+    /// });
+    /// let endpoint = TokenEndpoint::discover_over(provider, "https://login.example.com", "orders", "hunter2");
+    /// let source = ClientCredentials::at(endpoint);
+    /// source.fetch(&TokenRequest::new(TokenSpec::default())).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn discover_over(
+        transport: Transport,
+        issuer: impl AsRef<str>,
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+    ) -> Self {
+        let place = Place::Discovered(Arc::new(Discovery::new(issuer.as_ref())));
+        Self::at(place, transport, Some(client_id.into()), secret.into())
+    }
+
+    fn at(place: Place, transport: Transport, client: Option<String>, secret: Secret) -> Self {
         Self {
-            url: TokenUrl::new(url),
-            client_id,
+            place,
+            client,
             secret,
             auth: ClientAuth::default(),
             extra: Vec::new(),
+            capabilities: Vec::new(),
+            mtls_alias: false,
             transport,
         }
     }
 
-    pub(crate) fn set_auth(&mut self, auth: ClientAuth) {
+    /// The same without a client id and its proof, for providers that go by the grant alone: those of service accounts, and
+    /// those that exchange the tokens of a cluster or a cloud.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::TokenEndpoint;
+    ///
+    /// # #[cfg(feature = "reqwest")] {
+    /// let endpoint = TokenEndpoint::new("https://sts.example.com/token", "", "").without_client();
+    /// assert!(endpoint.check().is_ok());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without_client(mut self) -> Self {
+        self.client = None;
+        self
+    }
+
+    /// How the client proves itself: [`ClientAuth::basic`] unless set.
+    #[must_use]
+    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
         self.auth = auth;
+        self
     }
 
-    pub(crate) fn set_transport(&mut self, transport: Transport) {
+    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    #[must_use]
+    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.push((name.into(), Zeroizing::new(value.into())));
+        self
+    }
+
+    /// Tells the provider what the client can handle; `cp1` says that it handles claims challenges (continuous access
+    /// evaluation), which the layer does. Microsoft's providers then give out tokens that live longer and can be revoked at once.
+    #[must_use]
+    pub fn with_client_capability(mut self, capability: impl Into<String>) -> Self {
+        self.capabilities.push(capability.into());
+        self
+    }
+
+    /// Asks over this transport.
+    #[must_use]
+    pub fn with_transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
+        self
     }
 
-    pub(crate) fn add_extra(&mut self, name: String, value: String) {
-        self.extra.push((name, Zeroizing::new(value)));
+    /// Says that the transport shows a client certificate, beside another proof of the client; with
+    /// [`ClientAuth::mtls`] it goes without saying. Then a discovered provider is asked at the address that it has
+    /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
+    ///
+    /// ```
+    /// use tower_bearer::{credentials::{ClientAuth, TokenEndpoint}, transport::Transport};
+    ///
+    /// # fn with_a_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
+    /// let endpoint = TokenEndpoint::discover_over(with_a_certificate(), "https://login.example.com", "orders", "")
+    ///     .with_client_auth(ClientAuth::none())
+    ///     .with_mtls_alias();
+    /// # let _ = endpoint;
+    /// ```
+    #[must_use]
+    pub fn with_mtls_alias(mut self) -> Self {
+        self.mtls_alias = true;
+        self
     }
 
-    /// Whether this can be asked at all.
-    pub(crate) fn check(&self) -> Result<(), TokenError> {
-        self.url.check()?;
-        require_tls(&self.url.sample()?)?;
-        if self.client_id.is_empty() {
+    /// Whether this can be asked at all, as far as that can be told without asking the provider.
+    ///
+    /// # Errors
+    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
+    /// client id is empty; a further parameter is one that the request sets by itself.
+    pub fn check(&self) -> Result<(), TokenError> {
+        let address = self.address();
+        address.check()?;
+        require_tls(&address.sample()?)?;
+        if self.client.as_deref() == Some("") {
             return Err(TokenError::configuration(
-                "the client id is empty: give the one that the provider registered",
+                "the client id is empty: give the one that the provider registered, or say \
+                 TokenEndpoint::without_client",
+            ));
+        }
+        if self.client.is_some() {
+            self.auth.check(&self.secret)?;
+        }
+        if self.auth.is_mtls() && self.transport.lacks_identity() {
+            return Err(TokenError::configuration(
+                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                 with_client_identity_files",
             ));
         }
         match self.extra.iter().find_map(|(name, _)| fault_in_extra(name)) {
@@ -81,94 +236,56 @@ impl TokenEndpoint {
         }
     }
 
-    /// Makes one attempt: the secret is read, the request built and sent, the answer read.
-    pub(crate) async fn exchange(
-        &self,
-        request: &TokenRequest,
-        grant: Grant<'_>,
-    ) -> Result<TokenResponse, TokenError> {
-        let (request, sent) = self.prepare(request.spec(), grant)?;
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        let started = Instant::now();
-        let answer = self.transport.send(request).await;
-        let elapsed = started.elapsed();
-        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-        let result = answer.and_then(|answer| {
-            let answer = Answer {
-                status: answer.status(),
-                headers: answer.headers(),
-                body: answer.body(),
-                now: SystemTime::now(),
-            };
-            token_response(&answer, &sent)
-        });
-        debug!(
-            target: "tower_bearer::credentials",
-            host,
-            grant = grant.grant_type,
-            status,
-            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            error = result.as_ref().err().map(|error| error.kind().as_str()),
-            "token request",
-        );
-        result
+    /// Who asks this endpoint for tokens of this grant. The proof of the client is no part of it: it may be replaced.
+    pub(crate) fn identity(&self, grant: &str) -> Identity {
+        let Some(url) = self.address().text() else {
+            return Identity::unnamed();
+        };
+        let place = match &self.place {
+            Place::Known(_) => "token_url",
+            Place::Discovered(_) => "issuer",
+        };
+        let mut identity = Identity::new(grant).with(place, url);
+        if let Some(id) = &self.client {
+            identity = identity.with("client_id", id);
+        }
+        self.extra.iter().fold(identity, |identity, (name, value)| {
+            identity.with_digest(name, value)
+        })
     }
 
-    /// The request, and what must not come back in an error.
-    fn prepare(
-        &self,
-        spec: &TokenSpec,
-        grant: Grant<'_>,
-    ) -> Result<(Request<Bytes>, Sent), TokenError> {
+    fn address(&self) -> &Address {
+        match &self.place {
+            Place::Known(address) => address,
+            Place::Discovered(discovery) => discovery.issuer(),
+        }
+    }
+
+    /// Where this spec's token is asked for. It may have to be discovered first.
+    pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
-        let uri = self.url.uri(spec.tenant())?;
-        // Read anew for each attempt: a secret in a file may have been replaced.
-        let secret = self.secret.expose()?;
-        let client = Client {
-            id: &self.client_id,
-            secret: secret.as_str(),
-        };
-        let mut form = Form::new(grant.grant_type);
-        let mut headers = HeaderMap::new();
-        let mut sent = Sent::by(client);
-        for (name, value) in grant.params {
-            form.push(name, value);
-            sent.add(value);
-        }
-        form.push_scopes(spec.each_scope());
-        // RFC 8707 §2: "Multiple resource parameters MAY be used".
-        for resource in spec.each_resource() {
-            form.push("resource", resource);
-        }
-        if let Some(audience) = spec.audience() {
-            form.push("audience", audience);
-        }
-        for (name, value) in spec.each_extra() {
-            form.push(name, value);
-            sent.add_if_long(value);
-        }
-        for (name, value) in &self.extra {
-            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
-            if spec.each_extra().all(|(found, _)| found != name) {
-                form.push(name, value);
-                sent.add_if_long(value);
+        match &self.place {
+            Place::Known(address) => address.uri(spec.tenant()),
+            Place::Discovered(discovery) => {
+                let metadata = discovery.metadata(&self.transport, spec.tenant()).await?;
+                let alias = metadata.mtls_token_endpoint.as_ref();
+                let uri = alias.filter(|_| self.mtls_alias || self.auth.is_mtls());
+                Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
             }
         }
-        self.auth.apply(client, &mut form, &mut headers)?;
-        Ok((token_request(uri, &form, headers), sent))
     }
 }
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenEndpoint");
-        if let Ok(uri) = self.url.sample() {
+        if let Ok(uri) = self.address().sample() {
             // No query: what it holds is not known.
             out.field("host", &uri.host().unwrap_or_default())
                 .field("path", &uri.path());
         }
-        out.field("client_id", &self.client_id)
+        out.field("client_id", &self.client)
             .field("secret", &self.secret)
             .field("auth", &self.auth);
         for (name, _) in &self.extra {
@@ -176,19 +293,4 @@ impl fmt::Debug for TokenEndpoint {
         }
         out.field("transport", &self.transport).finish()
     }
-}
-
-/// The token of an answer, for a cache.
-pub(crate) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
-    let mut token = NewToken::bearer(&response.access_token)?;
-    if let Some(lifetime) = response.expires_in {
-        token = token.with_lifetime(lifetime);
-    }
-    if let Some(refresh_in) = response.refresh_in {
-        token = token.with_refresh_in(refresh_in);
-    }
-    if let Some(scope) = &response.scope {
-        token = token.with_granted_scopes(scope);
-    }
-    Ok(token)
 }

@@ -14,6 +14,7 @@ use super::server::{Server, Socket};
 use super::tls::Authority;
 use super::token_call::{TokenCall, TokenCounts};
 use super::token_service::{TOKEN, TokenService};
+use super::token_store::Asked;
 
 /// A running OAuth 2.0 authorization server on a port of its own. Clones share it; when the last one drops, its port and its
 /// connections close and its tasks end.
@@ -34,10 +35,14 @@ use super::token_service::{TOKEN, TokenService};
 /// ```
 ///
 /// # What it speaks
-/// - `POST /token`: `client_credentials`, by a client that authenticates with `client_secret_basic` or `client_secret_post`;
-///   `scope`, `resource` and `audience` are taken; errors are those of RFC 6749, section 5.2.
+/// - `POST /token`: by a client that authenticates with `client_secret_basic` or `client_secret_post`; `scope`, `resource` and
+///   `audience` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
+///   [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer` and `saml2-bearer` with assertions that the server
+///   [believes](Self::believe), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
+///   `password` of [users](AuthorizationServerBuilder::with_user).
 /// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
-/// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`.
+/// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`, also of issuers with a path, which is
+///   put before or behind as the standards have it. Each such issuer has its `/token` below its path.
 ///
 /// A token is good by Tokio's clock until its lifetime is over: to the nanosecond, while `expires_in` is in whole seconds,
 /// rounded down.
@@ -149,6 +154,113 @@ impl AuthorizationServer {
         self.shared_issuer().settings_mut().token_length = characters;
     }
 
+    /// Signs a user in who agrees to these scopes: an access token and a refresh token for this client.
+    ///
+    /// ```
+    /// use tower_bearer::testing::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::start().await?;
+    /// let (access, refresh) = server.sign_in("alice", "client", ["read"]);
+    /// assert!(server.is_valid(&access, Some("read")));
+    /// assert_eq!(server.subject_of(&access).as_deref(), Some("alice"));
+    /// # let _ = refresh;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sign_in<'a>(
+        &self,
+        user: &str,
+        client: &str,
+        scopes: impl IntoIterator<Item = &'a str>,
+    ) -> (String, String) {
+        self.shared_issuer().sign_in(Asked {
+            client: client.to_owned(),
+            scopes: scopes.into_iter().map(str::to_owned).collect(),
+            subject: Some(user.to_owned()),
+            ..Asked::default()
+        })
+    }
+
+    /// Believes this assertion from now on: it speaks for this subject.
+    pub fn believe(&self, assertion: impl Into<String>, subject: impl Into<String>) {
+        self.shared_issuer()
+            .settings_mut()
+            .assertions
+            .insert(assertion.into(), subject.into());
+    }
+
+    /// Whether users' grants (on behalf of a user, and by password) come with a refresh token; at first they don't.
+    pub fn give_refresh_tokens(&self, on: bool) {
+        self.shared_issuer().settings_mut().give_refresh_tokens = on;
+    }
+
+    /// Whether a refresh token is replaced when it is used, and a second use of it ends all its descendants; at first it is so.
+    pub fn rotate_refresh_tokens(&self, on: bool) {
+        self.shared_issuer().settings_mut().rotate = on;
+    }
+
+    /// How often refresh tokens were used so far, well or badly.
+    pub fn refresh_token_uses(&self) -> u64 {
+        self.shared_issuer().families().uses()
+    }
+
+    /// Makes every refresh token invalid that was issued so far.
+    pub fn revoke_refresh_tokens(&self) {
+        self.shared_issuer().families().revoke_all();
+    }
+
+    /// Whom a token of this server is for, if it is not for the client itself.
+    pub fn subject_of(&self, token: &str) -> Option<String> {
+        self.shared_issuer()
+            .tokens()
+            .find(token)?
+            .asked
+            .subject
+            .clone()
+    }
+
+    /// Who acts for a token's subject.
+    pub fn actor_of(&self, token: &str) -> Option<String> {
+        self.shared_issuer()
+            .tokens()
+            .find(token)?
+            .asked
+            .actor
+            .clone()
+    }
+
+    /// Which metadata there are from now on: RFC 8414's document, and that of OpenID Connect; both at first.
+    pub fn serve_metadata(&self, oauth: bool, openid: bool) {
+        self.shared_issuer().settings_mut().metadata = (oauth, openid);
+    }
+
+    /// Orders a fault for so many requests for metadata.
+    pub fn metadata_fault_times(&self, times: usize, fault: Fault) {
+        self.service().metadata_stage.faults.order(times, fault);
+    }
+
+    /// Orders a fault for every request for metadata that no other is ordered for.
+    pub fn metadata_fault_always(&self, fault: Fault) {
+        self.service().metadata_stage.faults.order_always(fault);
+    }
+
+    /// Takes back all orders for metadata.
+    pub fn clear_metadata_faults(&self) {
+        self.service().metadata_stage.faults.clear();
+    }
+
+    /// The requests for metadata so far.
+    pub fn metadata_requests(&self) -> u64 {
+        self.service().metadata_stage.requests()
+    }
+
+    /// Leaves the requests for metadata that arrive from now on waiting until the [`Hold`] is released.
+    pub fn hold_metadata(&self) -> Hold {
+        self.service().metadata_stage.gate.hold()
+    }
+
     /// Makes a token invalid.
     pub fn revoke(&self, token: &str) {
         self.shared_issuer().tokens_mut().revoke(token);
@@ -257,6 +369,12 @@ impl AuthorizationServerBuilder {
     /// Adds a client. With any, there is no `client` with the secret `secret`.
     pub fn with_client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.settings.clients.insert(id.into(), secret.into());
+        self
+    }
+
+    /// Adds a user with a password.
+    pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.settings.users.insert(name.into(), password.into());
         self
     }
 

@@ -2,20 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use rustls::crypto::SecureRandom;
 use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::client_auth::authenticate;
+use super::families::Families;
 use super::form::Form;
-use super::grants;
+use super::grants::{self, Granted, Known};
 use super::refusal::Refusal;
 use super::token_store::{Asked, TokenStore};
 
@@ -23,6 +26,7 @@ use super::token_store::{Asked, TokenStore};
 pub(super) struct Issuer {
     settings: RwLock<Settings>,
     tokens: RwLock<TokenStore>,
+    families: Mutex<Families>,
     random: &'static dyn SecureRandom,
 }
 
@@ -35,6 +39,12 @@ pub(super) struct Settings {
     pub(super) allowed_scopes: Option<Vec<String>>,
     pub(super) repeat: bool,
     pub(super) token_length: usize,
+    pub(super) users: HashMap<String, String>,
+    pub(super) assertions: HashMap<String, String>,
+    pub(super) give_refresh_tokens: bool,
+    pub(super) rotate: bool,
+    /// Which documents there are: RFC 8414's, and OpenID Connect's.
+    pub(super) metadata: (bool, bool),
 }
 
 impl Issuer {
@@ -42,15 +52,32 @@ impl Issuer {
         Self {
             settings: RwLock::new(settings),
             tokens: RwLock::default(),
+            families: Mutex::default(),
             random: default_provider().secure_random,
         }
     }
 
     /// The token endpoint's answer.
     pub(super) fn token(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
-        let client = self.authenticate(headers, form)?;
-        let asked = grants::asked(client, form)?;
+        let client = if grants::needs_no_client(form) && !headers.contains_key(AUTHORIZATION) {
+            String::new()
+        } else {
+            self.authenticate(headers, form)?
+        };
         let settings = self.settings();
+        // From the look at a refresh token to its replacement, so that one that is used twice at once is found out.
+        let mut families = self.families();
+        let granted = {
+            let mut known = Known {
+                users: &settings.users,
+                assertions: &settings.assertions,
+                tokens: &self.tokens(),
+                families: &mut families,
+                now: Instant::now(),
+            };
+            grants::asked(client, form, &mut known)?
+        };
+        let asked = granted.asked.clone();
         if let Some(allowed) = &settings.allowed_scopes
             && !asked.scopes.iter().all(|scope| allowed.contains(scope))
         {
@@ -61,7 +88,10 @@ impl Issuer {
 
         let mut answer = Map::new();
         answer.insert("access_token".into(), token.into());
-        answer.insert("token_type".into(), "Bearer".into());
+        answer.insert("token_type".into(), granted.token_type().into());
+        if let Some(issued) = &granted.issued_token_type {
+            answer.insert("issued_token_type".into(), issued.as_str().into());
+        }
         if let Some(lifetime) = lifetime {
             answer.insert("expires_in".into(), lifetime.as_secs().into());
         }
@@ -71,7 +101,54 @@ impl Issuer {
         if !scope.is_empty() {
             answer.insert("scope".into(), scope.into());
         }
+        if let Some(refresh_token) = self.refresh_token(granted, &settings, &mut families)? {
+            answer.insert("refresh_token".into(), refresh_token.into());
+        }
         Ok(answer.into())
+    }
+
+    /// The refresh token that goes with an answer, if one does.
+    fn refresh_token(
+        &self,
+        granted: Granted,
+        settings: &Settings,
+        families: &mut Families,
+    ) -> Result<Option<String>, Refusal> {
+        let token = match &granted.refreshed {
+            Some(old) if settings.rotate => {
+                let new = self.new_token(0)?;
+                families.rotate(old, new.clone());
+                new
+            }
+            None if granted.for_a_person && settings.give_refresh_tokens => {
+                let new = self.new_token(0)?;
+                families.begin(new.clone(), granted.asked);
+                new
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(token))
+    }
+
+    /// A token of each kind for a user who has just signed in, with this lifetime.
+    pub(super) fn sign_in(&self, asked: Asked) -> (String, String) {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let token = || {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let random = self.new_token(0);
+            random.unwrap_or_else(|_| format!("sign-in-{count}"))
+        };
+        let (access, refresh) = (token(), token());
+        let lifetime = self.settings().lifetime;
+        let expires = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        self.tokens_mut()
+            .add(access.clone(), asked.clone(), expires);
+        self.families().begin(refresh.clone(), asked);
+        (access, refresh)
+    }
+
+    pub(super) fn families(&self) -> MutexGuard<'_, Families> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// RFC 7662.
@@ -95,6 +172,13 @@ impl Issuer {
             .and_then(|left| SystemTime::now().checked_add(left));
         if let Some(Ok(expires)) = expires.map(|expires| expires.duration_since(UNIX_EPOCH)) {
             answer["exp"] = expires.as_secs().into();
+        }
+        if let Some(subject) = &asked.subject {
+            answer["sub"] = subject.as_str().into();
+        }
+        // RFC 8693, section 4.1.
+        if let Some(actor) = &asked.actor {
+            answer["act"] = json!({ "sub": actor });
         }
         if !asked.resources.is_empty() || !asked.audiences.is_empty() {
             answer["aud"] = [&asked.resources[..], &asked.audiences[..]].concat().into();
@@ -177,6 +261,19 @@ impl Issuer {
     }
 }
 
+impl Granted {
+    fn token_type(&self) -> &'static str {
+        match self.issued_token_type.as_deref() {
+            None => "Bearer",
+            Some(issued) if issued.ends_with(":access_token") || issued.ends_with(":jwt") => {
+                "Bearer"
+            }
+            // RFC 8693, section 2.2.1.
+            Some(_) => "N_A",
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -186,6 +283,11 @@ impl Default for Settings {
             allowed_scopes: None,
             repeat: false,
             token_length: 0,
+            users: HashMap::new(),
+            assertions: HashMap::new(),
+            give_refresh_tokens: false,
+            rotate: true,
+            metadata: (true, true),
         }
     }
 }
@@ -200,7 +302,10 @@ impl fmt::Debug for Settings {
             .field("allowed_scopes", &self.allowed_scopes)
             .field("repeat", &self.repeat)
             .field("token_length", &self.token_length)
-            .finish()
+            .field("users", &self.users.keys())
+            .field("give_refresh_tokens", &self.give_refresh_tokens)
+            .field("rotate", &self.rotate)
+            .finish_non_exhaustive()
     }
 }
 

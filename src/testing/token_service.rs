@@ -17,6 +17,7 @@ use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
 use super::json_answer::json_answer;
+use super::metadata::{Standard, asked_for};
 use super::recorder::Recorder;
 use super::refusal::Refusal;
 use super::server::{App, Connection};
@@ -28,6 +29,8 @@ pub(super) struct TokenService {
     pub(super) issuer: Arc<Issuer>,
     pub(super) origin: String,
     pub(super) stage: Stage,
+    /// The way of requests for metadata, which has faults of its own.
+    pub(super) metadata_stage: Stage,
     pub(super) calls: Recorder<TokenCall>,
     issued: AtomicU64,
     refused: AtomicU64,
@@ -40,6 +43,7 @@ impl TokenService {
             issuer,
             origin,
             stage: Stage::default(),
+            metadata_stage: Stage::default(),
             calls: Recorder::new(),
             issued: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -63,6 +67,7 @@ impl TokenService {
 
     pub(super) fn reset(&self) {
         self.stage.reset();
+        self.metadata_stage.reset();
         self.calls.clear();
         self.issued.store(0, Ordering::Relaxed);
         self.refused.store(0, Ordering::Relaxed);
@@ -112,13 +117,38 @@ impl TokenService {
         worded(answer)
     }
 
-    /// RFC 8414, and what OpenID Connect Discovery has in common with it.
-    fn metadata(&self) -> Value {
+    async fn document(
+        &self,
+        parts: &Parts,
+        standard: Standard,
+        issuer: &str,
+        connection: &Connection,
+    ) -> Response<AnswerBody> {
+        let fault = self.metadata_stage.arrive();
+        let (oauth, openid) = self.issuer.settings().metadata;
+        let there = match standard {
+            Standard::OAuth => oauth,
+            Standard::OpenId => openid,
+        };
+        let proper = async {
+            match parts.method {
+                _ if !there => status(StatusCode::NOT_FOUND),
+                Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata(issuer)),
+                _ => status(StatusCode::METHOD_NOT_ALLOWED),
+            }
+        };
+        self.metadata_stage
+            .perform(fault.as_deref(), connection, proper)
+            .await
+    }
+
+    /// RFC 8414, and what OpenID Connect Discovery has in common with it, of the issuer with this path.
+    fn metadata(&self, path: &str) -> Value {
         let origin = &self.origin;
         let methods = json!(["client_secret_basic", "client_secret_post"]);
         let mut metadata = json!({
-            "issuer": origin,
-            "token_endpoint": format!("{origin}{TOKEN}"),
+            "issuer": format!("{origin}{path}"),
+            "token_endpoint": format!("{origin}{path}{TOKEN}", path = path.trim_end_matches('/')),
             "token_endpoint_auth_methods_supported": methods,
             "introspection_endpoint": format!("{origin}{INTROSPECT}"),
             "introspection_endpoint_auth_methods_supported": methods,
@@ -146,18 +176,19 @@ impl App for TokenService {
         };
         let body = body.to_bytes();
         let (headers, form) = (&parts.headers, || Form::parse(&body));
-        match parts.uri.path() {
-            TOKEN => self.token(&parts, &form(), connection).await,
+        let path = parts.uri.path();
+        if let Some((standard, issuer)) = asked_for(path) {
+            return self.document(&parts, standard, issuer, connection).await;
+        }
+        match path {
+            // Each issuer with a path has one.
+            path if path.ends_with(TOKEN) => self.token(&parts, &form(), connection).await,
             INTROSPECT => {
                 worded(checked(&parts).and_then(|()| self.issuer.introspect(headers, &form())))
             }
             REVOKE => {
                 worded(checked(&parts).and_then(|()| self.issuer.revocation(headers, &form())))
             }
-            OPENID_METADATA | OAUTH_METADATA => match parts.method {
-                Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata()),
-                _ => status(StatusCode::METHOD_NOT_ALLOWED),
-            },
             _ => status(StatusCode::NOT_FOUND),
         }
     }
@@ -203,6 +234,4 @@ fn status(status: StatusCode) -> Response<AnswerBody> {
 pub(super) const TOKEN: &str = "/token";
 const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
-const OPENID_METADATA: &str = "/.well-known/openid-configuration";
-const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
 const MAX_FORM: usize = 1 << 20;

@@ -13,6 +13,10 @@ pub(super) struct Asked {
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
     pub(super) audiences: Vec<String>,
+    /// The user, or whoever else it is for, if it is not for the client.
+    pub(super) subject: Option<String>,
+    /// Who acts for the subject.
+    pub(super) actor: Option<String>,
 }
 
 #[derive(Clone, Debug)]

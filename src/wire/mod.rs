@@ -2,18 +2,33 @@
 //!
 //! | file | direction |
 //! |---|---|
-//! | `token_request` | the form and the address of a request to a token endpoint |
+//! | `address` | where a provider is, with its tenant |
+//! | `metadata` | what a provider says of itself |
+//! | `token_request` | the form of a request to a token endpoint |
 //! | `client_auth` | how the client proves itself in it |
+//! | `assertion` | what the client says of itself when it signs that |
+//! | `claims` | what a server wants of the token, and the client can handle |
 //! | `token_response` | what the endpoint answered |
 //! | `challenge` | what an API demands in `WWW-Authenticate` |
+//! | `json` | what stands around JSON |
 
+mod address;
+#[cfg(feature = "jwt")]
+mod assertion;
 mod challenge;
+mod claims;
 mod client_auth;
+mod json;
+mod metadata;
 mod token_request;
 mod token_response;
 
+pub(crate) use address::Address;
+#[cfg(feature = "jwt")]
+pub(crate) use assertion::client_claims;
 pub(crate) use challenge::{Challenge, challenges};
-pub(crate) use client_auth::Client;
-pub use client_auth::ClientAuth;
-pub(crate) use token_request::{Form, TokenUrl, token_request};
-pub(crate) use token_response::{Answer, Sent, TokenResponse, token_response};
+pub(crate) use claims::claims_parameter;
+pub(crate) use client_auth::Proof;
+pub(crate) use metadata::{Metadata, metadata, well_known};
+pub(crate) use token_request::{Form, document_request, token_request};
+pub(crate) use token_response::{Answer, Sent, TokenResponse, retry_after, token_response};

@@ -15,10 +15,16 @@ use http::{
     header::{CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER},
 };
 use serde_json::{Map, Number, Value};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::client_auth::{Client, percent_encode};
-use crate::error::{ErrorKind, TokenError};
+use super::{
+    client_auth::{Client, percent_encode},
+    json::trimmed,
+};
+use crate::{
+    error::{ErrorKind, TokenError},
+    secret::wipe,
+};
 
 /// Characters of a description.
 const MAX_DESCRIPTION: usize = 300;
@@ -46,11 +52,9 @@ pub(crate) struct TokenResponse {
     pub(crate) refresh_in: Option<Duration>,
     /// The scopes granted, divided by single blanks.
     pub(crate) scope: Option<String>,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no source that keeps one is here yet")
-    )]
     pub(crate) refresh_token: Option<Zeroizing<String>>,
+    /// What kind of token it is, where a token exchange says so (RFC 8693).
+    pub(crate) issued_token_type: Option<String>,
 }
 
 impl fmt::Debug for TokenResponse {
@@ -61,6 +65,7 @@ impl fmt::Debug for TokenResponse {
             .field("refresh_in", &self.refresh_in)
             .field("scope", &self.scope)
             .field("refresh_token", &format_args!("redacted"))
+            .field("issued_token_type", &self.issued_token_type)
             .finish()
     }
 }
@@ -85,7 +90,11 @@ pub(crate) fn token_response(
         expires_in: members.lifetime(answer)?,
         refresh_in: members.seconds("refresh_in")?.map(Duration::from_secs),
         scope: members.scope(),
-        refresh_token: members.take_text("refresh_token").map(Zeroizing::new),
+        refresh_token: members
+            .take_text("refresh_token")
+            .map(Zeroizing::new)
+            .filter(|token| !token.is_empty()),
+        issued_token_type: members.text("issued_token_type").map(str::to_owned),
     })
 }
 
@@ -94,13 +103,11 @@ pub(crate) fn token_response(
 pub(crate) struct Sent(Vec<Zeroizing<String>>);
 
 impl Sent {
-    pub(crate) fn by(client: Client<'_>) -> Self {
-        let mut sent = Self::default();
-        sent.add(client.secret);
+    pub(super) fn add_client(&mut self, client: Client<'_>) {
+        self.add(client.secret);
         let credentials = client.basic_credentials();
-        sent.0
+        self.0
             .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
-        sent
     }
 
     /// For what may be a secret, or a word that the provider's description needs.
@@ -153,15 +160,6 @@ impl Drop for Members {
     }
 }
 
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
 /// Why an answer has no members.
 enum Unread {
     Empty,
@@ -185,10 +183,7 @@ impl Unread {
 
 impl Members {
     fn read(body: &[u8], content_type: &str) -> Result<Self, Unread> {
-        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-        let body = body.trim_ascii();
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        let body = body.trim_ascii();
+        let body = trimmed(body);
         if body.is_empty() {
             return Err(Unread::Empty);
         }
@@ -255,6 +250,12 @@ impl Members {
             Some(kind) if kind.eq_ignore_ascii_case("dpop") => Err(malformed(
                 "the provider bound the token to a key (token_type DPoP), and no proof can be sent with it: register \
                  the client for bearer tokens",
+            )),
+            // RFC 8693 §2.2.1: "If the issued token is not an access token or usable as an access token, then the
+            // token_type value N_A is used to indicate that an OAuth 2.0 token_type identifier is not applicable".
+            Some(kind) if kind.eq_ignore_ascii_case("n_a") => Err(malformed(
+                "the provider issued a token that can't be sent as a bearer token (token_type N_A): ask for the \
+                 requested_token_type access_token",
             )),
             _ => Err(malformed(
                 "the provider's token is not of the type Bearer, so it can't be sent: register the client for bearer \
@@ -347,7 +348,11 @@ fn seconds_of_float(seconds: f64) -> Option<u64> {
 fn refusal(answer: &Answer<'_>, members: &Members, sent: &Sent) -> TokenError {
     let code = members.text("error").map(|code| word(code, sent));
     let code = code.as_deref().filter(|code| !code.is_empty());
-    let (kind, message) = blame(answer.status, code);
+    let (kind, message) = match code {
+        // Microsoft's word for: it would be granted, had somebody done something first.
+        Some("invalid_grant") if needs_a_person(members) => PERSON,
+        code => blame(answer.status, code),
+    };
     let mut error = TokenError::new(kind, message);
     if let Some(description) = description(answer.headers, members, sent) {
         error = error.with_description(description);
@@ -361,12 +366,42 @@ fn refusal(answer: &Answer<'_>, members: &Members, sent: &Sent) -> TokenError {
     error
 }
 
+/// What is said where a person has to do something.
+const PERSON: (ErrorKind, Cow<'static, str>) = (
+    ErrorKind::InteractionRequired,
+    Cow::Borrowed(
+        "a person has to sign in or consent first: run the sign-in again, with the error's claims if it has any",
+    ),
+);
+
+fn needs_a_person(members: &Members) -> bool {
+    let suberror = members.text("suberror");
+    suberror.is_some_and(|suberror| {
+        matches!(
+            suberror,
+            "basic_action" | "additional_action" | "message_only" | "consent_required"
+        )
+    })
+}
+
 /// Who is to blame, and what to do about it.
 fn blame(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str>) {
     // A gateway's 429 may carry any body.
     if status == StatusCode::TOO_MANY_REQUESTS {
         let message = "the provider asks for fewer requests (429): share one cache, and wait";
         return (ErrorKind::Throttled, message.into());
+    }
+    // OpenID Connect Core §3.1.2.6, RFC 9470 §5, and Auth0's word.
+    if let Some(
+        "interaction_required"
+        | "login_required"
+        | "consent_required"
+        | "account_selection_required"
+        | "unmet_authentication_requirements"
+        | "mfa_required",
+    ) = code
+    {
+        return PERSON;
     }
     if let Some((kind, message)) = code.and_then(blame_by_code) {
         return (kind, message.into());
@@ -405,7 +440,7 @@ fn blame(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str
     }
 }
 
-/// RFC 6749 §5.2, RFC 8707 §2, RFC 8693 §2.2.2, OpenID Connect Core §3.1.2.6.
+/// RFC 6749 §5.2, RFC 8707 §2, RFC 8693 §2.2.2.
 fn blame_by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     Some(match code {
         "invalid_client" => (
@@ -432,13 +467,6 @@ fn blame_by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
         "access_denied" => (
             ErrorKind::AccessDenied,
             "access was denied (access_denied): have the client or person admitted to the API",
-        ),
-        "interaction_required"
-        | "login_required"
-        | "consent_required"
-        | "account_selection_required" => (
-            ErrorKind::InteractionRequired,
-            "a person has to sign in or consent first: run the sign-in again, with the error's claims if it has any",
         ),
         "temporarily_unavailable" | "server_error" => (
             ErrorKind::Unavailable,
@@ -512,7 +540,7 @@ fn claims(members: &Members) -> Option<String> {
 }
 
 // RFC 9110 §10.2.3: Retry-After = HTTP-date / delay-seconds
-fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
     let text = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))

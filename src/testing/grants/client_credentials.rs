@@ -1,16 +1,13 @@
 //! A token for the client itself: RFC 6749, section 4.4.
 
-use super::super::form::Form;
-use super::super::refusal::Refusal;
 use super::super::token_store::Asked;
+use super::Granted;
 
 pub(super) const NAME: &str = "client_credentials";
 
-pub(super) fn asked(client: String, form: &Form) -> Result<Asked, Refusal> {
-    Ok(Asked {
-        client,
-        scopes: form.scopes()?,
-        resources: form.all("resource"),
-        audiences: form.all("audience"),
-    })
+pub(super) fn granted(asked: Asked) -> Granted {
+    Granted {
+        asked,
+        ..Granted::default()
+    }
 }

@@ -1,0 +1,100 @@
+//! A JWT as the grant (RFC 7523 §2.1): service accounts, and whoever else signs for themselves.
+
+use std::fmt;
+
+use super::{
+    assertion::{Assertion, AssertionRequest, Shared},
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
+};
+use crate::{
+    error::TokenError,
+    source::{Identity, TokenRequest, TokenSource},
+    token::NewToken,
+};
+
+pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// Tokens for whomever a JWT speaks for: a service account that signs its own, or a workload with the token of its platform.
+///
+/// It differs from [`OnBehalfOf`](super::OnBehalfOf), whose assertion is the token of the user who called, and from
+/// `client_assertion`, which proves who asks and not for whom.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_bearer::{
+///     Secret, TokenSource, TokenSpec,
+///     credentials::{JwtBearer, TokenEndpoint, assertion},
+///     source::TokenRequest,
+///     transport::Transport,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// # let provider = Transport::from_fn(async |request| {
+/// #     assert!(str::from_utf8(request.body()).unwrap().contains("assertion=signed+for+https%3A%2F%2Foauth2"));
+/// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
+/// # });
+/// let endpoint = TokenEndpoint::over(provider, "https://oauth2.example.com/token", "", "").without_client();
+/// let source = JwtBearer::new(endpoint, assertion::from_fn(async |request| {
+///     // Sign the claims here: the audience, and whatever else the provider wants.
+///     Ok(Secret::new(format!("signed for {}", request.audience())))
+/// }));
+/// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
+/// # let _ = token;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct JwtBearer {
+    endpoint: TokenEndpoint,
+    assertion: Shared,
+    identity: Option<Identity>,
+}
+
+impl JwtBearer {
+    /// Presents these assertions at this endpoint.
+    #[must_use]
+    pub fn new(endpoint: TokenEndpoint, assertion: impl Assertion) -> Self {
+        Self {
+            endpoint,
+            assertion: Shared::new(assertion),
+            identity: None,
+        }
+    }
+
+    /// Says who the tokens are for, in place of what the assertions say of themselves.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+}
+
+impl TokenSource for JwtBearer {
+    async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
+        let audience = self.endpoint.uri(request.spec()).await?.to_string();
+        let wanted = AssertionRequest::new(audience, request.spec().clone());
+        let assertion = self.assertion.make(&wanted).await?.expose()?;
+        // RFC 7523 §2.1: "The value of the "assertion" parameter MUST contain a single JWT."
+        let params = [("assertion", assertion.as_str())];
+        let grant = Grant::new(GRANT_TYPE, &params);
+        new_token(&self.endpoint.exchange(request, grant).await?)
+    }
+
+    fn identity(&self) -> Identity {
+        let whose = self.identity.clone();
+        let whose = whose.unwrap_or_else(|| self.assertion.identity());
+        self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
+    }
+}
+
+impl fmt::Debug for JwtBearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtBearer")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}

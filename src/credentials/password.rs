@@ -1,0 +1,97 @@
+//! The password grant (RFC 6749 §4.3), for where there is no other way.
+
+use std::fmt;
+
+use super::{
+    endpoint::TokenEndpoint,
+    exchange::{Grant, new_token},
+};
+use crate::{
+    error::TokenError,
+    secret::Secret,
+    source::{Identity, TokenRequest, TokenSource},
+    token::NewToken,
+};
+
+/// Tokens for a person's or a device's name and password.
+///
+/// # Why not
+/// RFC 9700 §2.4: "The resource owner password credentials grant MUST NOT be used." The program learns the password and may do
+/// with it whatever the person may; no second factor and no consent can be asked for; and providers switch the grant off
+/// one after the other. Take [`ClientCredentials`](super::ClientCredentials) for a program, and
+/// [`RefreshToken`](super::RefreshToken) for a person who has signed in elsewhere. This is for an old system that knows nothing
+/// else, and so behind the feature `password`.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_bearer::{
+///     Secret, TokenSource, TokenSpec,
+///     credentials::{Password, TokenEndpoint},
+///     source::TokenRequest,
+///     transport::Transport,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+/// # let provider = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#))));
+/// let endpoint = TokenEndpoint::over(provider, "https://old.example.com/token", "orders", "hunter2");
+/// let source = Password::new(endpoint, "robot", Secret::new("correct horse"));
+/// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
+/// # let _ = token;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Password {
+    endpoint: TokenEndpoint,
+    username: String,
+    password: Secret,
+}
+
+impl Password {
+    /// Signs in at this endpoint with this name and password.
+    #[must_use]
+    pub fn new(
+        endpoint: TokenEndpoint,
+        username: impl Into<String>,
+        password: impl Into<Secret>,
+    ) -> Self {
+        Self {
+            endpoint,
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+}
+
+impl TokenSource for Password {
+    async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
+        let password = self.password.expose()?;
+        // RFC 6749 §4.3.2: "username REQUIRED. […] password REQUIRED."
+        let params = [
+            ("username", self.username.as_str()),
+            ("password", password.as_str()),
+        ];
+        let grant = Grant::new("password", &params);
+        // A refresh token is dropped: the password gets the next token as well.
+        new_token(&self.endpoint.exchange(request, grant).await?)
+    }
+
+    fn identity(&self) -> Identity {
+        self.endpoint
+            .identity("password")
+            .with_digest("username", &self.username)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Password")
+            .field("endpoint", &self.endpoint)
+            .field("username", &format_args!("redacted"))
+            .field("password", &self.password)
+            .finish()
+    }
+}

@@ -1,0 +1,192 @@
+//! Who a source is: what must be the same for two processes to share its tokens.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::secret::Secret;
+
+/// What tells one source's tokens from another's in a store that several of them use.
+///
+/// It is a run of length-delimited, typed bytes: the provider, the client, the grant, and whatever else decides on whose
+/// behalf a token is issued. Secrets enter as digests (SHA-256). Two sources have the same identity if and only if every
+/// kind, name and value of theirs is the same, in the same order.
+///
+/// A source without an identity is [unnamed](Self::unnamed): its tokens are never shared.
+///
+/// ```
+/// use tower_bearer::{Secret, source::Identity};
+///
+/// let identity = Identity::new("vault")
+///     .with("address", "https://vault.internal")
+///     .with_secret("app_role", &Secret::new("hunter2"));
+/// assert!(identity.is_named());
+/// assert_eq!(format!("{identity:?}"), "Identity(vault, address, app_role)");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity(Option<Box<[u8]>>);
+
+/// The kinds of records.
+const KIND: u8 = 1;
+const TEXT: u8 = 2;
+const DIGEST: u8 = 3;
+
+impl Identity {
+    /// A source of this kind.
+    #[must_use]
+    pub fn new(kind: &str) -> Self {
+        Self(Some(Box::default())).and(KIND, kind, b"")
+    }
+
+    /// No identity: what can't be told from others is not shared with them.
+    ///
+    /// ```
+    /// use tower_bearer::source::Identity;
+    ///
+    /// assert!(!Identity::unnamed().with("client", "orders").is_named());
+    /// ```
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self(None)
+    }
+
+    /// Adds what may be seen.
+    #[must_use]
+    pub fn with(self, name: &str, value: &str) -> Self {
+        self.and(TEXT, name, value.as_bytes())
+    }
+
+    /// Adds the digest of a secret.
+    ///
+    /// A secret that can't be read leaves the source unnamed: better shared with nobody than with the wrong ones.
+    #[must_use]
+    pub fn with_secret(self, name: &str, secret: &Secret) -> Self {
+        match secret.expose() {
+            Ok(text) => self.with_digest(name, text.as_str()),
+            Err(_) => Self::unnamed(),
+        }
+    }
+
+    /// Adds the digest of what may be secret.
+    pub(crate) fn with_digest(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.and(DIGEST, name, &Sha256::digest(value))
+    }
+
+    /// Adds another's identity as a part of this one's. If that is unnamed, so is this.
+    ///
+    /// ```
+    /// use tower_bearer::source::Identity;
+    ///
+    /// let actor = Identity::new("vault");
+    /// assert!(Identity::new("exchange").with_part("actor", &actor).is_named());
+    /// assert!(!Identity::new("exchange").with_part("actor", &Identity::unnamed()).is_named());
+    /// ```
+    #[must_use]
+    pub fn with_part(self, name: &str, part: &Self) -> Self {
+        match &part.0 {
+            Some(bytes) => self.and(DIGEST, name, &Sha256::digest(bytes)),
+            None => Self::unnamed(),
+        }
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// All of it; nothing if there is none.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    fn and(self, record: u8, name: &str, value: &[u8]) -> Self {
+        let Some(bytes) = self.0 else {
+            return self;
+        };
+        let mut bytes = bytes.into_vec();
+        bytes.push(record);
+        for part in [name.as_bytes(), value] {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        Self(Some(bytes.into_boxed_slice()))
+    }
+
+    /// The names of the records, in order.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.as_bytes();
+        std::iter::from_fn(move || {
+            let (name, value) = split_part(rest.get(1..)?)?;
+            rest = split_part(value)?.1;
+            str::from_utf8(name).ok()
+        })
+    }
+}
+
+fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+}
+
+/// Names alone: a value may be a person's name, and a digest of a weak secret can be guessed.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_named() {
+            return f.write_str("Identity(unnamed)");
+        }
+        let names: Vec<_> = self.names().collect();
+        write!(f, "Identity({})", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_never_passes_for_another_field() {
+        let identities = [
+            Identity::unnamed(),
+            Identity::new(""),
+            Identity::new("a"),
+            Identity::new("a").with("b", ""),
+            Identity::new("a").with("", "b"),
+            Identity::new("ab"),
+            Identity::new("a").with("b", "c"),
+            Identity::new("a").with("bc", ""),
+            Identity::new("a").with("b", "c").with("d", "e"),
+            Identity::new("a").with("d", "e").with("b", "c"),
+            Identity::new("a").with_secret("b", &Secret::new("c")),
+            Identity::new("a").with_part("b", &Identity::new("c")),
+        ];
+        for (i, one) in identities.iter().enumerate() {
+            for (j, other) in identities.iter().enumerate() {
+                assert_eq!(one == other, i == j, "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_enters_as_its_digest() {
+        let identity = Identity::new("a").with_secret("b", &Secret::new("hunter2"));
+        let bytes = identity.as_bytes();
+        assert!(bytes.ends_with(&Sha256::digest("hunter2")));
+        assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+        assert_eq!(identity, Identity::new("a").with_digest("b", "hunter2"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_shared_with_nobody() {
+        let path = std::env::temp_dir().join(format!("tower-bearer-id-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let secret = Secret::from_file(&path).unwrap();
+        assert!(Identity::new("a").with_secret("b", &secret).is_named());
+        std::fs::remove_file(&path).unwrap();
+        let identity = Identity::new("a").with_secret("b", &secret);
+        assert!(!identity.is_named());
+        assert_eq!(identity.as_bytes(), b"");
+        assert_eq!(format!("{identity:?}"), "Identity(unnamed)");
+    }
+}

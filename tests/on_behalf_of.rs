@@ -1,0 +1,248 @@
+//! On behalf of users: each gets their own token, whatever happens in the cache, and work outlives the token that it began with.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use proptest::{prelude::*, sample::select};
+use tokio::{runtime::Runtime, task::JoinSet};
+use tower_bearer::{
+    ErrorKind, Subject, TokenCache, TokenSpec,
+    credentials::{OnBehalfOf, TokenEndpoint, TokenExchange},
+    testing::{AuthorizationServer, Fault},
+};
+
+const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const SCOPES: [&str; 2] = ["read", "write"];
+
+async fn login() -> AuthorizationServer {
+    AuthorizationServer::start().await.unwrap()
+}
+
+fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
+    TokenEndpoint::new(login.token_url(), "client", "secret")
+}
+
+fn sign_in(login: &AuthorizationServer, user: &str) -> String {
+    login.sign_in(user, "client", SCOPES).0
+}
+
+fn of(subject: &str, scope: &str) -> TokenSpec {
+    TokenSpec::scopes([scope]).with_subject(Subject::new(subject))
+}
+
+#[tokio::test]
+async fn the_users_token_and_what_it_is_for_are_sent() {
+    let login = login().await;
+    let alice = sign_in(&login, "alice");
+    let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
+    cache.get(&of(&alice, "read")).await.unwrap();
+    let call = login.requests().pop().unwrap();
+    for (name, value) in [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+        ("assertion", alice.as_str()),
+        ("requested_token_use", "on_behalf_of"),
+        ("scope", "read"),
+    ] {
+        assert_eq!(call.parameter(name), Some(value), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_users_at_once_gets_each_their_own() {
+    let login = login().await;
+    let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
+    let mut crowd = JoinSet::new();
+    for i in 0..50 {
+        let user = format!("user-{i}");
+        let spec = of(&sign_in(&login, &user), "read");
+        for _ in 0..4 {
+            let (cache, login, spec, user) =
+                (cache.clone(), login.clone(), spec.clone(), user.clone());
+            crowd.spawn(async move {
+                let token = cache.get(&spec).await.unwrap();
+                assert_eq!(login.subject_of(token.expose()), Some(user));
+            });
+        }
+    }
+    crowd.join_all().await;
+    assert_eq!(login.counts().issued, 50);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Get(&'static str, &'static str),
+    Refresh(&'static str, &'static str),
+    Reject(&'static str, &'static str),
+    /// The user comes with another token.
+    SignIn(&'static str),
+    EndSignIns,
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (users, scopes) = (|| select(&USERS[..]), || select(&SCOPES[..]));
+    prop_oneof![
+        6 => (users(), scopes()).prop_map(|(user, scope)| Step::Get(user, scope)),
+        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Refresh(user, scope)),
+        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Reject(user, scope)),
+        2 => users().prop_map(Step::SignIn),
+        1 => Just(Step::EndSignIns),
+        1 => Just(Step::Clear),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_events_gives_a_user_anothers_token(
+        steps in prop::collection::vec(step(), 1..40),
+        by_exchange in any::<bool>(),
+        with_refresh_tokens in any::<bool>(),
+    ) {
+        Runtime::new().unwrap().block_on(async {
+            let login = login().await;
+            login.give_refresh_tokens(with_refresh_tokens);
+            let cache = if by_exchange {
+                TokenCache::new(TokenExchange::new(endpoint(&login)))
+            } else {
+                TokenCache::new(OnBehalfOf::new(endpoint(&login)))
+            };
+            let mut came_with: HashMap<_, _> =
+                USERS.iter().map(|user| (*user, sign_in(&login, user))).collect();
+            for step in steps {
+                let (user, scope, token) = match step {
+                    Step::Get(user, scope) => {
+                        (user, scope, cache.get(&of(&came_with[user], scope)).await)
+                    }
+                    Step::Refresh(user, scope) => {
+                        (user, scope, cache.refresh(&of(&came_with[user], scope)).await)
+                    }
+                    Step::Reject(user, scope) => {
+                        if let Some(token) = cache.peek(&of(&came_with[user], scope)) {
+                            cache.reject(&token);
+                        }
+                        continue;
+                    }
+                    Step::SignIn(user) => {
+                        came_with.insert(user, sign_in(&login, user));
+                        continue;
+                    }
+                    Step::EndSignIns => {
+                        login.revoke_refresh_tokens();
+                        continue;
+                    }
+                    Step::Clear => {
+                        cache.clear();
+                        continue;
+                    }
+                };
+                let token = token.unwrap();
+                assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
+                assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn work_goes_on_after_the_users_token_has_expired() {
+    let login = login().await;
+    login.give_refresh_tokens(true);
+    login.set_lifetime(Some(Duration::from_secs(1)));
+    let alice = sign_in(&login, "alice");
+    login.set_lifetime(Some(Duration::from_secs(3600)));
+    let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
+    let spec = of(&alice, "read");
+    cache.get(&spec).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while login.is_valid(&alice, None) {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The server ends a family of which one was used twice, so each is used once.
+    for uses in 1..=5 {
+        let token = cache.refresh(&spec).await.unwrap();
+        assert_eq!(login.subject_of(token.expose()).as_deref(), Some("alice"));
+        assert_eq!(login.refresh_token_uses(), uses);
+    }
+    // What was not begun in time can't be begun: not for another scope, and not by another user.
+    let error = cache.get(&of(&alice, "write")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
+    assert_eq!(login.counts().refused, 1);
+}
+
+#[tokio::test]
+async fn without_refresh_tokens_nothing_outlives_the_users_token() {
+    let login = login().await;
+    login.give_refresh_tokens(true);
+    let alice = sign_in(&login, "alice");
+    let source = OnBehalfOf::new(endpoint(&login)).without_refresh_tokens();
+    let cache = TokenCache::new(source);
+    let spec = of(&alice, "read");
+    cache.get(&spec).await.unwrap();
+    login.revoke(&alice);
+    let error = cache.refresh(&spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
+    assert_eq!(login.refresh_token_uses(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_refresh_token_gives_way_to_the_users_own() {
+    let login = login().await;
+    login.give_refresh_tokens(true);
+    let alice = sign_in(&login, "alice");
+    let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
+    let spec = of(&alice, "read");
+    cache.get(&spec).await.unwrap();
+    login.revoke_refresh_tokens();
+    cache.refresh(&spec).await.unwrap();
+    assert_eq!(login.refresh_token_uses(), 1);
+    // It brought another, which is used from then on.
+    login.revoke(&alice);
+    cache.refresh(&spec).await.unwrap();
+    assert_eq!(login.refresh_token_uses(), 2);
+}
+
+#[tokio::test]
+async fn refresh_tokens_are_bounded() {
+    let login = login().await;
+    login.give_refresh_tokens(true);
+    let source = OnBehalfOf::new(endpoint(&login)).with_max_refresh_tokens(3);
+    let cache = TokenCache::new(source.clone());
+    for user in 0..20 {
+        let spec = of(&sign_in(&login, &user.to_string()), "read");
+        cache.get(&spec).await.unwrap();
+        cache.refresh(&spec).await.unwrap();
+    }
+    let shown = format!("{source:?}");
+    let (_, kept) = shown.split_once("refresh_tokens: ").unwrap();
+    let kept: usize = kept.trim_end_matches(" }").parse().unwrap();
+    assert!((1..=3).contains(&kept), "{shown}");
+}
+
+#[tokio::test]
+async fn what_the_user_must_do_reaches_the_caller() {
+    let login = login().await;
+    let alice = sign_in(&login, "alice");
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+    for (error, suberror) in [
+        ("interaction_required", ""),
+        ("invalid_grant", "consent_required"),
+        ("invalid_grant", "basic_action"),
+        ("mfa_required", ""),
+    ] {
+        let body = serde_json::json!({ "error": error, "suberror": suberror, "claims": claims });
+        login.fault(Fault::answer(
+            400,
+            Some("application/json"),
+            body.to_string(),
+        ));
+        let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
+        let error = cache.get(&of(&alice, "read")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InteractionRequired, "{error}");
+        assert_eq!(error.claims(), Some(claims));
+    }
+}

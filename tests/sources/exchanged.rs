@@ -1,0 +1,155 @@
+//! Token exchange: whose token comes of it, by whom, and what is never sent as a bearer token.
+
+use tower_bearer::{
+    ErrorKind, Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
+    credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
+    source::Identity,
+    testing::Fault,
+};
+
+use crate::{endpoint, fetch, login, silent};
+
+fn of(subject: &str) -> TokenSpec {
+    TokenSpec::scopes(["read"])
+        .with_audience("stock")
+        .with_subject(Subject::new(subject))
+}
+
+#[tokio::test]
+async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
+    let login = login().await;
+    let own = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let actor = assertion::from_provider(own, TokenSpec::default());
+    let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
+    // Both the client's and the actor's are known, so the whole is.
+    assert!(source.identity().is_named());
+    let cache = TokenCache::new(source);
+    for user in ["alice", "bob"] {
+        let (access, _) = login.sign_in(user, "client", ["read"]);
+        let token = cache.get(&of(&access)).await.unwrap();
+        assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
+        assert_eq!(login.actor_of(token.expose()).as_deref(), Some("client"));
+    }
+    assert_eq!(login.counts().of_grant("client_credentials"), 1);
+    let call = login.requests().pop().unwrap();
+    for (name, value) in [
+        ("subject_token_type", TokenType::ACCESS_TOKEN.as_str()),
+        ("actor_token_type", TokenType::ACCESS_TOKEN.as_str()),
+        ("audience", "stock"),
+        ("scope", "read"),
+    ] {
+        assert_eq!(call.parameter(name), Some(value), "{name}");
+    }
+    assert_eq!(call.parameter("requested_token_type"), None);
+}
+
+#[tokio::test]
+async fn a_clusters_token_is_exchanged_without_a_client() {
+    let login = login().await;
+    login.believe("the cluster's", "pod");
+    let endpoint = TokenEndpoint::new(login.token_url(), "", "").without_client();
+    let source = TokenExchange::new(endpoint)
+        .with_subject(Secret::new("the cluster's"), TokenType::JWT)
+        .with_requested_token_type(TokenType::ACCESS_TOKEN);
+    assert!(source.identity().is_named());
+    let cache = TokenCache::new(source);
+    let token = cache.get(&TokenSpec::default()).await.unwrap();
+    assert_eq!(login.subject_of(token.expose()).as_deref(), Some("pod"));
+    assert_eq!(login.actor_of(token.expose()), None);
+    let call = login.requests().pop().unwrap();
+    assert_eq!(
+        call.parameter("subject_token_type"),
+        Some(TokenType::JWT.as_str())
+    );
+    // Two subjects at once: which one was meant?
+    let error = cache.get(&of("alice's")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert_eq!(login.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_access_token_is_never_handed_out() {
+    let login = login().await;
+    let (access, _) = login.sign_in("alice", "client", ["read"]);
+    let source = TokenExchange::new(endpoint(&login));
+    // The server says N_A for what can't be sent as a bearer token.
+    let identity = source
+        .clone()
+        .with_requested_token_type(TokenType::ID_TOKEN);
+    let error = fetch(&identity, of(&access)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.to_string().contains("N_A"), "{error}");
+    // One that claims to be a bearer token of another type than was asked for.
+    for issued in [
+        TokenType::REFRESH_TOKEN,
+        TokenType::SAML2,
+        TokenType::new("urn:x"),
+    ] {
+        let body = format!(
+            r#"{{"access_token":"abc","token_type":"Bearer","issued_token_type":"{}"}}"#,
+            issued.as_str()
+        );
+        login.fault(Fault::answer(200, Some("application/json"), body));
+        let error = fetch(&source, of(&access)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        assert!(error.to_string().contains("issued_token_type"), "{error}");
+    }
+    // Some leave the type out.
+    login.fault(Fault::answer(200, None, r#"{"access_token":"abc"}"#));
+    fetch(&source, of(&access)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_could_never_be_sent_is_not_asked_for() {
+    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    for kind in [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2] {
+        let source = TokenExchange::new(endpoint.clone()).with_requested_token_type(kind);
+        let error = fetch(&source, of("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+    let error = fetch(&TokenExchange::new(endpoint), TokenSpec::default())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("no subject"), "{error}");
+}
+
+#[tokio::test]
+async fn a_subject_that_is_not_believed_is_refused_by_name() {
+    let login = login().await;
+    let source = TokenExchange::new(endpoint(&login));
+    let error = fetch(&source, of("nobody's")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.to_string().contains("not believed"), "{error}");
+    assert!(!error.to_string().contains("nobody's"), "{error}");
+}
+
+#[test]
+fn the_identity_has_subject_actor_and_type_in_it() {
+    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let plain = || TokenExchange::new(endpoint.clone());
+    let a = || Secret::new("a");
+    let identities = [
+        plain().identity(),
+        plain().with_subject(a(), TokenType::JWT).identity(),
+        plain().with_subject(a(), TokenType::ID_TOKEN).identity(),
+        plain()
+            .with_subject(Secret::new("b"), TokenType::JWT)
+            .identity(),
+        plain().with_actor(a(), TokenType::JWT).identity(),
+        plain().with_requested_token_type(TokenType::JWT).identity(),
+        plain().with_identity(Identity::new("x")).identity(),
+    ];
+    for (i, one) in identities.iter().enumerate() {
+        assert!(one.is_named());
+        for other in &identities[..i] {
+            assert_ne!(one, other);
+        }
+    }
+    let unknown = assertion::from_fn(async |_| Ok(Secret::new("a")));
+    assert!(
+        !plain()
+            .with_actor(unknown, TokenType::JWT)
+            .identity()
+            .is_named()
+    );
+}

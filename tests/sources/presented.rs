@@ -1,0 +1,223 @@
+//! What the sources present: assertions, passwords, fixed tokens, and the parameters that every request may have.
+
+use tower_bearer::{
+    ErrorKind, NewToken, Secret, Subject, TokenCache, TokenSource, TokenSpec,
+    credentials::{
+        ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
+        assertion,
+    },
+    source,
+};
+
+use crate::{endpoint, fetch, login, silent, token};
+
+fn spec() -> TokenSpec {
+    TokenSpec::scopes(["read"])
+}
+
+#[tokio::test]
+async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
+    let login = login().await;
+    let url = login.token_url();
+    login.believe(format!("1 for {url} and read"), "robot");
+    login.believe(format!("2 for {url} and read"), "robot");
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let assertion = assertion::from_fn(move |request| {
+        let count = 1 + count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let scopes: Vec<_> = request.spec().each_scope().collect();
+        let text = format!(
+            "{count} for {} and {}",
+            request.audience(),
+            scopes.join(" ")
+        );
+        std::future::ready(Ok(Secret::new(text)))
+    });
+    let endpoint = TokenEndpoint::new(url, "", "").without_client();
+    let cache = TokenCache::new(JwtBearer::new(endpoint, assertion));
+    for _ in 0..2 {
+        let token = cache.refresh(&spec()).await.unwrap();
+        assert_eq!(login.subject_of(token.expose()).as_deref(), Some("robot"));
+    }
+    let call = login.requests().pop().unwrap();
+    assert_eq!(call.parameter("client_id"), None);
+    assert!(!call.headers.contains_key("authorization"));
+    let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    assert_eq!(login.counts().of_grant(grant), 2);
+}
+
+#[tokio::test]
+async fn an_assertion_may_be_the_token_of_a_provider_or_a_file() {
+    let login = login().await;
+    login.believe("the cluster's", "pod");
+    let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
+    let provided = assertion::from_provider(cluster, TokenSpec::default());
+    let path = std::env::temp_dir().join(format!("tower-bearer-jwt-{}", std::process::id()));
+    std::fs::write(&path, "the cluster's\n").unwrap();
+    let read = Secret::from_file(&path).unwrap();
+    for source in [
+        JwtBearer::new(endpoint(&login), provided),
+        JwtBearer::new(endpoint(&login), read),
+    ] {
+        let token = token(source, &spec()).await;
+        assert_eq!(login.subject_of(&token).as_deref(), Some("pod"));
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn an_assertion_that_is_not_believed_is_an_invalid_grant() {
+    let login = login().await;
+    let source = JwtBearer::new(endpoint(&login), Secret::new("nobody's"));
+    let error = fetch(&source, spec()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
+}
+
+#[tokio::test]
+async fn saml_arrives_as_it_was_signed() {
+    let login = login().await;
+    // What base64 writes with plus, slash and padding.
+    let xml = "<saml:Assertion>\u{3ff}\u{7fe}~~?>é</saml:Assertion> ";
+    login.believe(xml, "alice");
+    let token = token(
+        Saml2Bearer::new(endpoint(&login), Secret::new(xml)),
+        &spec(),
+    )
+    .await;
+    assert_eq!(login.subject_of(&token).as_deref(), Some("alice"));
+    let call = login.requests().pop().unwrap();
+    let sent = call.parameter("assertion").unwrap();
+    assert!(!sent.contains(['+', '/', '=', '\n']), "{sent}");
+}
+
+#[cfg(feature = "password")]
+#[tokio::test]
+async fn a_password_signs_in() {
+    use tower_bearer::{credentials::Password, testing::AuthorizationServer};
+    let login = AuthorizationServer::builder()
+        .with_user("robot", "correct horse & more")
+        .start()
+        .await
+        .unwrap();
+    let source = |password: &str| Password::new(endpoint(&login), "robot", password);
+    let token = token(source("correct horse & more"), &spec()).await;
+    assert_eq!(login.subject_of(&token).as_deref(), Some("robot"));
+    let error = fetch(&source("wrong"), spec()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant);
+    assert_ne!(
+        source("a").identity(),
+        Password::new(endpoint(&login), "other", "a").identity()
+    );
+}
+
+#[tokio::test]
+async fn a_static_token_in_a_file_may_be_replaced() {
+    let path = std::env::temp_dir().join(format!("tower-bearer-pat-{}", std::process::id()));
+    std::fs::write(&path, "first\n").unwrap();
+    let cache = TokenCache::new(Static::new(Secret::from_file(&path).unwrap()));
+    assert_eq!(cache.get(&spec()).await.unwrap().expose(), "first");
+    std::fs::write(&path, "second\n").unwrap();
+    assert_eq!(cache.refresh(&spec()).await.unwrap().expose(), "second");
+    std::fs::remove_file(&path).unwrap();
+    let broken = Static::new("line\nbreak");
+    assert_eq!(
+        fetch(&broken, spec()).await.unwrap_err().kind(),
+        ErrorKind::Malformed
+    );
+}
+
+#[tokio::test]
+async fn resources_and_scopes_are_sent_letter_by_letter() {
+    let login = login().await;
+    // Microsoft: the resource's own slash, and the one before the scope.
+    let doubled = "https://stock.example//.default";
+    let spec = TokenSpec::scopes([doubled])
+        .with_resource("https://one.example/")
+        .with_resource("https://two.example")
+        .with_audience("stock");
+    token(ClientCredentials::at(endpoint(&login)), &spec).await;
+    let call = login.requests().pop().unwrap();
+    assert_eq!(call.parameter("scope"), Some(doubled));
+    assert_eq!(call.parameter("audience"), Some("stock"));
+    let resources: Vec<_> = call
+        .form
+        .iter()
+        .filter(|(name, _)| name == "resource")
+        .collect();
+    assert_eq!(resources.len(), 2);
+    assert_eq!(resources[0].1, "https://one.example/");
+    assert_eq!(resources[1].1, "https://two.example");
+}
+
+#[tokio::test]
+async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
+    let login = login().await;
+    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(600);
+    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    // Everything is a string there, and the end is absolute.
+    let answer = format!(r#"{{"token_type":"Bearer","expires_on":"{end}","access_token":"abc"}}"#);
+    login.fault(tower_bearer::testing::Fault::answer(
+        200,
+        Some("application/json"),
+        answer,
+    ));
+    let spec = TokenSpec::default().with_resource("https://graph.example/");
+    let cache = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let token = cache.get(&spec).await.unwrap();
+    let lifetime = token.lifetime().as_secs();
+    assert!((570..=600).contains(&lifetime), "{lifetime}");
+    let call = login.requests().pop().unwrap();
+    assert_eq!(call.parameter("resource"), Some("https://graph.example/"));
+    assert_eq!(call.parameter("scope"), None);
+}
+
+#[tokio::test]
+async fn a_subject_is_never_ignored() {
+    let endpoint = || TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let spec = spec().with_subject(Subject::new("alice's"));
+    for error in [
+        fetch(&ClientCredentials::at(endpoint()), spec.clone()).await,
+        fetch(&RefreshToken::new(endpoint(), "r"), spec.clone()).await,
+        fetch(&JwtBearer::new(endpoint(), Secret::new("a")), spec.clone()).await,
+        fetch(
+            &Saml2Bearer::new(endpoint(), Secret::new("a")),
+            spec.clone(),
+        )
+        .await,
+        fetch(&Static::new("t"), spec.clone()).await,
+    ]
+    .map(Result::unwrap_err)
+    {
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.to_string().contains("subject"), "{error}");
+    }
+    let error = fetch(&OnBehalfOf::new(endpoint()), TokenSpec::default())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("with_subject"), "{error}");
+}
+
+#[tokio::test]
+async fn no_parameter_of_the_grant_is_sent_twice() {
+    let endpoint = |name: &str| {
+        TokenEndpoint::over(silent(), "https://login.example/", "client", "secret")
+            .with_extra(name, "x")
+    };
+    for error in [
+        fetch(&RefreshToken::new(endpoint("refresh_token"), "r"), spec()).await,
+        fetch(
+            &JwtBearer::new(endpoint("assertion"), Secret::new("a")),
+            spec(),
+        )
+        .await,
+        fetch(
+            &JwtBearer::new(endpoint("x"), Secret::new("a")),
+            spec().with_extra("assertion", "b"),
+        )
+        .await,
+    ]
+    .map(Result::unwrap_err)
+    {
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.to_string().contains("set by the grant"), "{error}");
+    }
+}

@@ -1,0 +1,340 @@
+//! Refresh tokens: each is used once, none is lost, and the end of a family is loud.
+
+use std::{
+    fs,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tower_bearer::{
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
+    source::Identity, testing::AuthorizationServer,
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{SOON, endpoint, fetch, login};
+
+fn signed_in(login: &AuthorizationServer) -> RefreshToken {
+    let (_, refresh) = login.sign_in("alice", "client", ["read", "write"]);
+    RefreshToken::new(endpoint(login), refresh)
+}
+
+fn read() -> TokenSpec {
+    TokenSpec::scopes(["read"])
+}
+
+fn write() -> TokenSpec {
+    TokenSpec::scopes(["write"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_callers_use_each_refresh_token_once() {
+    let login = login().await;
+    let cache = TokenCache::new(signed_in(&login));
+    for round in 1..=5 {
+        let mut callers = JoinSet::new();
+        for _ in 0..100 {
+            let cache = cache.clone();
+            callers.spawn(async move { cache.get(&read()).await.unwrap() });
+        }
+        let tokens = callers.join_all().await;
+        let first = tokens[0].expose();
+        assert!(tokens.iter().all(|token| token.expose() == first));
+        assert!(login.is_valid(first, Some("read")));
+        assert_eq!(login.subject_of(first).as_deref(), Some("alice"));
+        assert_eq!(login.refresh_token_uses(), round);
+        assert!(cache.reject(&tokens[0]));
+    }
+    // The server ends a family of which any was used twice.
+    assert_eq!(login.counts().refused, 0);
+    let calls = login.requests();
+    let used: Vec<_> = calls
+        .iter()
+        .map(|call| call.parameter("refresh_token"))
+        .collect();
+    for (i, one) in used.iter().enumerate() {
+        assert!(!used[..i].contains(one));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_specs_that_share_one_refresh_token_take_turns() {
+    let login = login().await;
+    let source = signed_in(&login);
+    // Two caches too: clones of a source are one.
+    let caches = [TokenCache::new(source.clone()), TokenCache::new(source)];
+    for _ in 0..5 {
+        let mut callers = JoinSet::new();
+        for i in 0..100 {
+            let cache = caches[i / 50].clone();
+            let (spec, scope) = if i % 2 == 0 {
+                (read(), "read")
+            } else {
+                (write(), "write")
+            };
+            callers.spawn(async move { (cache.get(&spec).await.unwrap(), scope) });
+        }
+        for (token, scope) in callers.join_all().await {
+            assert!(login.is_valid(token.expose(), Some(scope)));
+            assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
+        }
+        for cache in &caches {
+            cache.clear();
+        }
+    }
+    assert_eq!(
+        (login.refresh_token_uses(), login.counts().refused),
+        (20, 0)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_without_a_new_one_keeps_the_old() {
+    let login = login().await;
+    login.rotate_refresh_tokens(false);
+    let source = signed_in(&login);
+    for uses in 1..=3 {
+        fetch(&source, read()).await.unwrap();
+        assert_eq!(login.refresh_token_uses(), uses);
+    }
+    let calls = login.requests();
+    let first = calls[0].parameter("refresh_token").unwrap();
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.parameter("refresh_token") == Some(first))
+    );
+}
+
+#[tokio::test]
+async fn each_new_one_is_told_before_the_access_token_is_handed_out() {
+    let login = login().await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let source = {
+        let told = told.clone();
+        signed_in(&login).on_rotation(move |token: Secret| {
+            told.lock()
+                .unwrap()
+                .push(token.expose().unwrap().as_str().to_owned());
+            std::future::ready(Ok(()))
+        })
+    };
+    for rotations in 1..=3 {
+        fetch(&source, read()).await.unwrap();
+        assert_eq!(told.lock().unwrap().len(), rotations);
+    }
+    // What was told last is what is used next.
+    fetch(&source, read()).await.unwrap();
+    let used = login.requests().pop().unwrap();
+    assert_eq!(
+        used.parameter("refresh_token"),
+        Some(told.lock().unwrap()[2].as_str())
+    );
+}
+
+#[tokio::test]
+async fn a_keeper_that_fails_costs_nobody_the_token_and_is_told_again() {
+    let login = login().await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let source = {
+        let told = told.clone();
+        signed_in(&login).on_rotation(move |token: Secret| {
+            let mut told = told.lock().unwrap();
+            told.push(token.expose().unwrap().as_str().to_owned());
+            let outcome = match told.len() {
+                1 => Err(TokenError::new(ErrorKind::Configuration, "disk full")),
+                _ => Ok(()),
+            };
+            std::future::ready(outcome)
+        })
+    };
+    fetch(&source, read()).await.unwrap();
+    // Refused, so there is no new one; but the last was not kept yet.
+    login.allow_scopes(Some(Vec::new()));
+    assert_eq!(
+        fetch(&source, read()).await.unwrap_err().kind(),
+        ErrorKind::InvalidScope
+    );
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0], told[1]);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_comes_after_the_deadline_is_kept() {
+    let login = login().await;
+    let told = Arc::new(Notify::new());
+    let source = {
+        let told = told.clone();
+        signed_in(&login).on_rotation(move |_| {
+            told.notify_one();
+            std::future::ready(Ok(()))
+        })
+    };
+    let cache = TokenCache::builder(source.clone())
+        .with_fetch_timeout(Duration::from_millis(200))
+        .build();
+    let hold = login.hold();
+    let error = cache.get(&read()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    // Nobody waits any more, and the exchange goes on.
+    drop(cache);
+    assert_eq!(login.counts().requests, 1);
+    hold.release();
+    timeout(SOON, told.notified()).await.unwrap();
+    fetch(&source, read()).await.unwrap();
+    assert_eq!((login.refresh_token_uses(), login.counts().refused), (2, 0));
+}
+
+#[tokio::test]
+async fn who_gives_up_in_the_queue_uses_nothing() {
+    let login = login().await;
+    let source = signed_in(&login);
+    let hold = login.hold();
+    let first = {
+        let source = source.clone();
+        tokio::spawn(async move { fetch(&source, read()).await.map(drop) })
+    };
+    login.wait_for_requests(1).await;
+    for _ in 0..3 {
+        let waiting = timeout(Duration::from_millis(20), fetch(&source, write()));
+        assert!(waiting.await.is_err());
+    }
+    hold.release();
+    first.await.unwrap().unwrap();
+    fetch(&source, write()).await.unwrap();
+    assert_eq!(login.refresh_token_uses(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
+    let login = login().await;
+    let source = signed_in(&login);
+    fetch(&source, read()).await.unwrap();
+    login.revoke_refresh_tokens();
+    let log = Log::default();
+    let listening = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_max_level(tracing::Level::ERROR)
+        .finish();
+    let error = {
+        let _guard = tracing::subscriber::set_default(listening);
+        fetch(&source, read()).await.unwrap_err()
+    };
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant);
+    assert!(!error.is_retryable());
+    assert!(error.to_string().contains("sign in again"), "{error}");
+    assert!(error.to_string().contains("revoked"), "{error}");
+    assert!(log.text().contains("ERROR"), "{}", log.text());
+    assert!(log.text().contains("signs in again"), "{}", log.text());
+    let asked = login.counts().requests;
+    for spec in [read(), write()] {
+        let again = fetch(&source, spec).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::InvalidGrant);
+    }
+    assert_eq!(login.counts().requests, asked);
+}
+
+#[tokio::test]
+async fn a_new_sign_in_in_the_file_begins_anew() {
+    let login = login().await;
+    let path = std::env::temp_dir().join(format!("tower-bearer-family-{}", std::process::id()));
+    let sign_in = || {
+        let (_, refresh) = login.sign_in("alice", "client", ["read"]);
+        fs::write(&path, refresh).unwrap();
+    };
+    sign_in();
+    let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap());
+    // The file stays as it is while its descendants are used.
+    for _ in 0..3 {
+        fetch(&source, read()).await.unwrap();
+    }
+    login.revoke_refresh_tokens();
+    assert_eq!(
+        fetch(&source, read()).await.unwrap_err().kind(),
+        ErrorKind::InvalidGrant
+    );
+    sign_in();
+    fetch(&source, read()).await.unwrap();
+    fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_ends_no_family() {
+    use tower_bearer::testing::Fault;
+    let login = login().await;
+    let source = signed_in(&login);
+    for (fault, kind) in [
+        (Fault::status(503), ErrorKind::Unavailable),
+        (Fault::drop_connection(), ErrorKind::Network),
+        (Fault::answer(401, None, ""), ErrorKind::InvalidClient),
+    ] {
+        login.fault(fault);
+        assert_eq!(fetch(&source, read()).await.unwrap_err().kind(), kind);
+    }
+    fetch(&source, read()).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
+    use bytes::Bytes;
+    use tower_bearer::{credentials::TokenEndpoint, transport::Transport};
+    let count = Arc::new(Mutex::new(0));
+    let transport = Transport::from_fn(move |_| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        let first = *count == 1;
+        drop(count);
+        assert!(!first, "the first one panics");
+        std::future::ready(Ok(http::Response::new(Bytes::from(
+            r#"{"access_token":"abc"}"#,
+        ))))
+    });
+    let endpoint = TokenEndpoint::over(transport, "https://login.example/", "client", "secret");
+    let source = RefreshToken::new(endpoint, "first");
+    let error = fetch(&source, read()).await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    fetch(&source, read()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_signed_in_is_known_by_the_first_token_or_by_name() {
+    let login = login().await;
+    let of = |token: &str| RefreshToken::new(endpoint(&login), token);
+    assert_eq!(of("a").identity(), of("a").identity());
+    assert_ne!(of("a").identity(), of("b").identity());
+    let named = |token, name| of(token).with_identity(Identity::new(name)).identity();
+    assert_eq!(named("a", "alice"), named("b", "alice"));
+    assert_ne!(named("a", "alice"), named("a", "bob"));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be seen of a source: no secret, and who it is.
+
+use tower_bearer::{
+    Secret, Subject, TokenSource, TokenSpec, TokenType,
+    credentials::{
+        ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
+        TokenExchange, assertion,
+    },
+    source::Identity,
+};
+
+use crate::silent;
+
+const SECRET: &str = "hunter2";
+
+fn endpoint() -> TokenEndpoint {
+    TokenEndpoint::over(
+        silent(),
+        "https://login.example/?key=hunter2",
+        "orders",
+        SECRET,
+    )
+    .with_extra("password", SECRET)
+}
+
+#[test]
+fn debug_shows_no_secret_of_any_source() {
+    let secret = || Secret::new(SECRET);
+    let provider = tower_bearer::TokenCache::new(Static::new(secret()));
+    let spec = TokenSpec::default().with_subject(Subject::new(SECRET));
+    let shown = [
+        format!("{:?}", endpoint()),
+        format!("{:?}", ClientCredentials::at(endpoint())),
+        format!("{:?}", RefreshToken::new(endpoint(), secret())),
+        format!("{:?}", JwtBearer::new(endpoint(), secret())),
+        format!("{:?}", Saml2Bearer::new(endpoint(), secret())),
+        format!("{:?}", OnBehalfOf::new(endpoint())),
+        format!(
+            "{:?}",
+            TokenExchange::new(endpoint()).with_actor(secret(), TokenType::JWT)
+        ),
+        format!("{:?}", Static::new(secret())),
+        format!("{:?}", assertion::from_provider(provider, spec.clone())),
+        format!("{spec:?} {:?}", spec.subject()),
+        #[cfg(feature = "password")]
+        format!(
+            "{:?}",
+            tower_bearer::credentials::Password::new(endpoint(), SECRET, secret())
+        ),
+    ];
+    for shown in &shown {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    assert!(shown[1].contains("orders") && shown[1].contains("login.example"));
+}
+
+#[test]
+fn each_source_of_one_endpoint_is_another() {
+    let secret = || Secret::new(SECRET);
+    let identities = [
+        ClientCredentials::at(endpoint()).identity(),
+        RefreshToken::new(endpoint(), secret()).identity(),
+        JwtBearer::new(endpoint(), secret()).identity(),
+        Saml2Bearer::new(endpoint(), secret()).identity(),
+        OnBehalfOf::new(endpoint()).identity(),
+        TokenExchange::new(endpoint()).identity(),
+        Static::new(secret()).identity(),
+        #[cfg(feature = "password")]
+        tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()).identity(),
+        ClientCredentials::at(endpoint().without_client()).identity(),
+        ClientCredentials::at(TokenEndpoint::discover_over(
+            silent(),
+            "https://login.example",
+            "orders",
+            "",
+        ))
+        .identity(),
+        JwtBearer::new(endpoint(), secret())
+            .with_identity(Identity::new("robot"))
+            .identity(),
+    ];
+    for (i, one) in identities.iter().enumerate() {
+        assert!(one.is_named(), "{i}");
+        for other in &identities[..i] {
+            assert_ne!(one, other, "{i}");
+        }
+    }
+}
