@@ -76,7 +76,9 @@ mod tests {
         let pairs = map
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-        pairs.collect()
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort();
+        pairs
     }
 
     #[test]
@@ -97,15 +99,14 @@ mod tests {
             ("cookie", "a"),
             ("cookie", "b"),
         ];
-        let kept = ["x-three: 3", "trailer: x-sum", "cookie: a", "cookie: b"];
+        let kept = ["cookie: a", "cookie: b", "trailer: x-sum", "x-three: 3"];
         assert_eq!(stripped(&pairs, Version::HTTP_11), kept);
     }
 
     #[test]
     fn http2_keeps_the_trailers_wish_and_one_cookie() {
         let pairs = [("te", "trailers"), ("cookie", "a"), ("cookie", "b")];
-        let mut kept = stripped(&pairs, Version::HTTP_2);
-        kept.sort();
+        let kept = stripped(&pairs, Version::HTTP_2);
         assert_eq!(kept, ["cookie: a; b", "te: trailers"]);
     }
 }

@@ -82,7 +82,7 @@ pub struct StoreConfig {
 /// assert_eq!(StoreType::Redis.as_str(), "redis");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "the name of a store")]
 #[non_exhaustive]
 pub enum StoreType {
     /// `redis`: a server that all processes of a fleet share.

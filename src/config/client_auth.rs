@@ -12,7 +12,10 @@ use serde::Deserialize;
 /// assert_eq!(ClientAuthName::default(), ClientAuthName::Basic);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(
+    rename_all = "snake_case",
+    expecting = "the name of a client authentication"
+)]
 #[non_exhaustive]
 pub enum ClientAuthName {
     /// Id and secret in a header.

@@ -47,6 +47,7 @@
 //! | `whole` | [`Config`]: all sections, and what is made of them |
 //! | `source`, `cache`, `route` | one section each |
 //! | `client_auth` | the names of the client authentications, and which keys each needs |
+//! | `proof` | what a client proves itself with, made of those keys |
 //! | `secret` | text, environment variable or file |
 //! | `units` | durations and sizes |
 //! | `env` | a configuration from environment variables |
@@ -58,6 +59,7 @@ mod client_auth;
 mod env;
 mod error;
 mod node;
+mod proof;
 mod route;
 mod secret;
 mod source;

@@ -7,9 +7,12 @@ use serde::Deserialize;
 use super::{client_auth::ClientAuthName, error::ConfigError, secret::SecretFrom, units::Span};
 use crate::{
     cache::{CacheBuilder, TokenCache},
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{
+        ClientAuth, ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange,
+    },
     secret::Secret,
     spec::fault_in_extra,
+    subject::TokenType,
     transport::Transport,
 };
 
@@ -24,7 +27,7 @@ use crate::{
 /// | `client_auth` | how to prove that: see [`ClientAuthName`]; `basic` unless set |
 /// | `client_secret` | for `basic`, `post` and `secret_jwt` |
 /// | `private_key`, `algorithm`, `key_id` | for `private_key_jwt`: PEM or JWK; the algorithm is guessed from the key |
-/// | `assertion` | for `assertion`: a JWT from elsewhere, read anew each time |
+/// | `assertion` | for `assertion`: a JWT from elsewhere, read anew each time; or what the source itself presents |
 /// | `certificate`, `private_key` | for `mtls`: PEM |
 /// | `ca` | further trust for the token endpoint: certificates in PEM |
 /// | `extra` | further parameters of the token request |
@@ -81,7 +84,8 @@ pub struct SourceConfig {
     pub fetch_timeout: Option<Span>,
 }
 
-/// Which source: one name for each file under [`credentials`](crate::credentials).
+/// Which source, by the name of its file under [`credentials`](crate::credentials). Those that need what no configuration holds (a
+/// user's token, a place for a refresh token) are made in code.
 ///
 /// ```
 /// use tower_bearer::config::SourceType;
@@ -89,24 +93,26 @@ pub struct SourceConfig {
 /// assert_eq!(SourceType::default(), SourceType::ClientCredentials);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "the name of a source")]
 #[non_exhaustive]
 pub enum SourceType {
     /// `client_credentials`: [`ClientCredentials`].
     #[default]
     ClientCredentials,
+    /// `jwt_bearer`: [`JwtBearer`], with the key `assertion`.
+    JwtBearer,
+    /// `saml2_bearer`: [`Saml2Bearer`], with the key `assertion`.
+    #[serde(rename = "saml2_bearer")]
+    Saml2Bearer,
+    /// `token_exchange`: [`TokenExchange`] of one JWT, which is the key `assertion`.
+    TokenExchange,
 }
 
 impl SourceConfig {
     /// A cache over the source, with its own options set.
     pub(super) fn builder(&self, transport: Transport) -> Result<CacheBuilder, ConfigError> {
         self.check_keys()?;
-        let transport = self.trusting(transport)?;
-        let builder = match self.source_type {
-            SourceType::ClientCredentials => {
-                TokenCache::builder(self.client_credentials(transport)?)
-            }
-        };
+        let builder = self.over(self.endpoint(transport)?)?;
         match self.fetch_timeout {
             None => Ok(builder),
             Some(Span(limit)) if limit.is_zero() => Err(ConfigError::new(
@@ -124,28 +130,66 @@ impl SourceConfig {
         addresses.any(|address| address.contains("{tenant}"))
     }
 
-    fn client_credentials(&self, transport: Transport) -> Result<ClientCredentials, ConfigError> {
-        let url = self.token_url()?;
-        let auth = match self.client_auth() {
-            ClientAuthName::Basic => ClientAuth::Basic,
-            ClientAuthName::Post => ClientAuth::Post,
-            ClientAuthName::None => ClientAuth::None,
-            other => {
-                return Err(ConfigError::new(
-                    "client_auth",
-                    format!(
-                        "{} is not to be had in this version: take basic, post or none",
-                        other.as_str()
-                    ),
-                ));
-            }
+    /// The source itself.
+    fn over(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
+        let assertion = || {
+            let missing = || {
+                ConfigError::new(
+                    "assertion",
+                    "it is missing, and the source presents it: add it",
+                )
+            };
+            read("assertion", self.assertion.as_ref().ok_or_else(missing)?)
         };
+        Ok(match self.source_type {
+            SourceType::ClientCredentials => TokenCache::builder(ClientCredentials::at(endpoint)),
+            SourceType::JwtBearer => TokenCache::builder(JwtBearer::new(endpoint, assertion()?)),
+            SourceType::Saml2Bearer => {
+                TokenCache::builder(Saml2Bearer::new(endpoint, assertion()?))
+            }
+            SourceType::TokenExchange => {
+                let exchange = TokenExchange::new(endpoint);
+                TokenCache::builder(exchange.with_subject(assertion()?, TokenType::JWT))
+            }
+        })
+    }
+
+    /// Where and as whom to ask.
+    fn endpoint(&self, transport: Transport) -> Result<TokenEndpoint, ConfigError> {
+        let (auth, transport) = self.prove(self.trusting(transport)?)?;
         let id = self.client_id.clone().unwrap_or_default();
         let secret = match &self.client_secret {
             Some(secret) => read("client_secret", secret)?,
-            None => Secret::new(""),
+            None => Secret::none(),
         };
-        let mut source = ClientCredentials::over(transport, url, id, secret).with_client_auth(auth);
+        let (place, endpoint) = match (&self.token_url, &self.issuer) {
+            (Some(url), None) => ("token_url", TokenEndpoint::over(transport, url, id, secret)),
+            (None, Some(issuer)) => (
+                "issuer",
+                TokenEndpoint::discover_over(transport, issuer, id, secret),
+            ),
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::new(
+                    "issuer",
+                    "it is given together with token_url, and only one of them can be asked: leave one of them out",
+                ));
+            }
+            (None, None) => {
+                return Err(ConfigError::new(
+                    "token_url",
+                    "it is missing: give the provider's token endpoint, or its issuer",
+                ));
+            }
+        };
+        // What is left to be wrong now is the address, and then the proof.
+        let at_place = |error| ConfigError::token(place, error);
+        let bare = endpoint.clone().with_client_auth(ClientAuth::none());
+        bare.check().map_err(at_place)?;
+        let mut endpoint = endpoint.with_client_auth(auth);
+        let proof = *self.client_auth().needs().last().unwrap_or(&place);
+        endpoint
+            .check()
+            .map_err(|error| ConfigError::token(proof, error))?;
         for (name, value) in &self.extra {
             let within = |error: ConfigError| error.within("extra");
             if let Some(fault) = fault_in_extra(name) {
@@ -154,38 +198,16 @@ impl SourceConfig {
             let secret = read(name, value).map_err(within)?;
             let value = secret.expose();
             let value = value.map_err(|error| within(ConfigError::token(name, error)))?;
-            source = source.with_extra(name, value.as_str());
+            endpoint = endpoint.with_extra(name, value.as_str());
         }
-        // All that is left to be wrong is the address.
-        source
-            .check()
-            .map_err(|error| ConfigError::token("token_url", error))?;
-        Ok(source)
+        Ok(endpoint)
     }
 
-    fn token_url(&self) -> Result<&str, ConfigError> {
-        match (&self.token_url, &self.issuer) {
-            (Some(url), None) => Ok(url),
-            (Some(_), Some(_)) => Err(ConfigError::new(
-                "issuer",
-                "it is given together with token_url, and only one of them can be asked: leave one of them out",
-            )),
-            (None, Some(_)) => Err(ConfigError::new(
-                "issuer",
-                "discovery is not to be had in this version: give token_url instead",
-            )),
-            (None, None) => Err(ConfigError::new(
-                "token_url",
-                "it is missing: give the provider's token endpoint, or its issuer",
-            )),
-        }
-    }
-
-    fn client_auth(&self) -> ClientAuthName {
+    pub(super) fn client_auth(&self) -> ClientAuthName {
         self.client_auth.unwrap_or_default()
     }
 
-    /// Whether the keys that are there are those that the client authentication needs and takes.
+    /// Whether the keys that are there are those that the source and the client authentication need and take.
     fn check_keys(&self) -> Result<(), ConfigError> {
         if self.client_id.as_deref().unwrap_or_default().is_empty() {
             return Err(ConfigError::new(
@@ -194,8 +216,17 @@ impl SourceConfig {
             ));
         }
         let auth = self.client_auth();
+        if auth == ClientAuthName::Assertion && self.source_type.presents_assertion() {
+            return Err(ConfigError::new(
+                "client_auth",
+                "the source presents the assertion itself, and there is only one: choose another client_auth",
+            ));
+        }
         let name = auth.as_str();
         for (key, given) in self.proofs() {
+            if key == "assertion" && self.source_type.presents_assertion() {
+                continue;
+            }
             let needed = auth.needs().contains(&key);
             if needed && !given {
                 return Err(ConfigError::new(
@@ -258,7 +289,14 @@ impl SourceConfig {
     }
 }
 
-fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
+impl SourceType {
+    /// Whether the key `assertion` is what the source asks with, and not the client's proof.
+    const fn presents_assertion(self) -> bool {
+        !matches!(self, Self::ClientCredentials)
+    }
+}
+
+pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
     secret
         .read()
         .map_err(|error| ConfigError::token(key, error))

@@ -10,6 +10,7 @@ mod headers;
 mod pages;
 mod paths;
 mod problems;
+mod proofs;
 mod support;
 mod tokens;
 mod versions;
