@@ -35,6 +35,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     // Before anybody is told that it serves: from then on, a signal must find its ear.
     let mut end =
         pin!(told_to_end().map_err(|error| format!("can't listen for signals: {error}"))?);
+    raise_limit();
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         format!("proxy.listen: can't listen on {listen}: {error}: choose another address")
     })?;
@@ -115,6 +116,21 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PATIENCE)
         .adaptive_window(true);
     server
+}
+
+/// Lets as many connections be open as the system would allow: each caller's and each upstream's is a file.
+fn raise_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        // Where it can't be, it stays as it was.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
 }
 
 fn announce(address: SocketAddr) {
