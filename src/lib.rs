@@ -75,6 +75,7 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `jwt` | no | assertions signed with a key or a secret: [`SigningKey`](credentials::SigningKey) |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `config` | no | a cache and a layer from a configuration, by serde: see [`config`] |
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
@@ -116,7 +117,12 @@ mod layer;
 mod loopback;
 mod mark;
 mod message;
-#[cfg(any(feature = "jwt", feature = "reqwest", feature = "hyper"))]
+#[cfg(any(
+    feature = "jwt",
+    feature = "reqwest",
+    feature = "hyper",
+    feature = "testing"
+))]
 mod pem;
 mod recovery;
 pub mod replay;

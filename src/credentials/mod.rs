@@ -19,6 +19,8 @@
 //!
 //! Each makes one attempt when it is asked and keeps no access token: put a [`TokenCache`](crate::TokenCache) in front.
 //!
+//! How the client proves itself is the same question for each: see [`ClientAuth`].
+//!
 //! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
 
 pub mod assertion;

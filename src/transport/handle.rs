@@ -143,7 +143,7 @@ impl Transport {
     }
 
     /// Shows this certificate to servers that ask for one (mutual TLS, RFC 8705): its own and those up to the authority, and its
-    /// private key, in PEM.
+    /// private key, in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
     ///
     /// # Errors
     /// There is no certificate or no key in it, or the client is your own.
