@@ -29,11 +29,14 @@ pub(crate) struct Proxy(Arc<Parts>);
 
 struct Parts {
     layer: AuthLayer,
-    auth: Auth<Client, Buffered<Payload, fn(Tee<Payload>) -> Payload>>,
+    auth: Auth<Client, Buffered<Payload, Wrap>>,
     upstreams: Upstreams,
     allowed: Allowed,
     pages: Pages,
 }
+
+/// Makes of what keeps a body that body again.
+type Wrap = fn(Tee<Payload>) -> Payload;
 
 impl Proxy {
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
@@ -41,8 +44,9 @@ impl Proxy {
             .map_err(|error| format!("the platform's trust can't be read: {error}"))?;
         let layer = settings.layer;
         // A body of up to that much is kept while it is sent, for the case of a 401.
-        let wrap: fn(Tee<Payload>) -> Payload = Payload::new;
-        let replaying = layer.clone().buffer(settings.replay_limit, wrap);
+        let replaying = layer
+            .clone()
+            .buffer(settings.replay_limit, Payload::new as Wrap);
         Ok(Self(Arc::new(Parts {
             auth: replaying.layer(client),
             layer,

@@ -19,6 +19,10 @@ pub(crate) type Refusal = (StatusCode, &'static str);
 const SCOPE: &str = "x-token-scope";
 const RESOURCE: &str = "x-token-resource";
 
+const NO_SCOPES: &str = "x-token-scope is given twice, or is no list of scopes with a blank between each two: correct it";
+const NO_RESOURCE: &str =
+    "x-token-resource is given twice, or is no absolute URI without a fragment: correct it";
+
 impl Wish {
     /// Takes the headers off the request. Whoever brings a token of their own wishes in vain, and does no wrong.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
@@ -26,23 +30,18 @@ impl Wish {
         let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
         let mut wish = Self::default();
         for name in ours {
+            let text = single(headers, &name);
             match name.as_str() {
-                SCOPE => match single(headers, &name).and_then(read_scopes) {
-                    Some(scopes) => wish.scopes = Some(scopes),
-                    None => {
-                        wish.fault = Some(
-                            "x-token-scope is given twice, or is no list of scopes with a blank between each two",
-                        )
-                    }
-                },
-                RESOURCE => match single(headers, &name).and_then(read_resource) {
-                    Some(resource) => wish.resource = Some(resource),
-                    None => {
-                        wish.fault = Some(
-                            "x-token-resource is given twice, or is no absolute URI without a fragment",
-                        )
-                    }
-                },
+                SCOPE => {
+                    wish.scopes = text.and_then(read_scopes);
+                    wish.fault = wish.fault.or(wish.scopes.is_none().then_some(NO_SCOPES));
+                }
+                RESOURCE => {
+                    wish.resource = text.and_then(read_resource);
+                    wish.fault = wish
+                        .fault
+                        .or(wish.resource.is_none().then_some(NO_RESOURCE));
+                }
                 _ => {}
             }
             headers.remove(name);

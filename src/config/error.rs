@@ -125,7 +125,7 @@ impl fmt::Display for ConfigError {
         }
         match &self.0.fault {
             Fault::Message(message) => f.write_str(message),
-            Fault::Token(error) => write!(f, "{}", error),
+            Fault::Token(error) => error.fmt(f),
             Fault::UnknownKey { key, known } if known.is_empty() => {
                 write!(f, "there is no key `{key}` here: leave it out")
             }

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     credentials::{ClientAuth, SigningKey},
-    error::TokenError,
     transport::Transport,
 };
 
@@ -80,7 +79,7 @@ impl SourceConfig {
 
     #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
     fn with_certificate(&self, transport: Transport) -> Result<Transport, ConfigError> {
-        let _ = transport;
+        drop(transport);
         Err(ConfigError::new(
             "certificate",
             "the token endpoint is asked by a client of the program's own: give the certificate to that client",
@@ -89,7 +88,7 @@ impl SourceConfig {
 }
 
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, TokenError> {
+fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, crate::error::TokenError> {
     secret.read()?.expose()
 }
 
