@@ -242,6 +242,21 @@ impl<R> AuthLayer<R> {
         self
     }
 
+    /// What all services of this layer share.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        let arrange = || {
+            let (cache, judge) = (self.cache.clone(), self.judge.clone());
+            let default_origin = self.default_origin.clone();
+            Arc::new(Shared::new(cache, &self.routes, default_origin, judge))
+        };
+        Arc::clone(self.shared.get_or_init(arrange))
+    }
+
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn replay(&self) -> &R {
+        &self.replay
+    }
+
     fn with_policy<P>(self, policy: impl FnOnce(R) -> P) -> AuthLayer<P> {
         AuthLayer {
             cache: self.cache,
@@ -288,19 +303,6 @@ impl<R> AuthLayer<R> {
             Found::Refused(error) => Err(error),
         }
     }
-
-    fn shared(&self) -> &Arc<Shared> {
-        self.shared.get_or_init(|| {
-            let cache = self.cache.clone();
-            let judge = self.judge.clone();
-            Arc::new(Shared::new(
-                cache,
-                &self.routes,
-                self.default_origin.clone(),
-                judge,
-            ))
-        })
-    }
 }
 
 impl<R: Clone> Clone for AuthLayer<R> {
@@ -330,6 +332,6 @@ impl<S, R: Clone> Layer<S> for AuthLayer<R> {
     type Service = Auth<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Auth::new(inner, Arc::clone(self.shared()), self.replay.clone())
+        Auth::new(inner, self.shared(), self.replay.clone())
     }
 }

@@ -46,8 +46,11 @@
 //! | client | requests | how |
 //! |---|---|---|
 //! | `reqwest::Client` | `reqwest::Request` | feature `reqwest`; wrap the client itself |
+//! | `reqwest::Client`, a token for each request | `http::Request<B>`, any `B` that reqwest takes | feature `reqwest`; wrap a [`clients::ReqwestClient`](crate::clients) |
+//! | `reqwest_middleware::ClientWithMiddleware` | its own builder's | feature `reqwest-middleware`; [`with(auth)`](crate::clients) |
 //! | `hyper_util::client::legacy::Client` | `http::Request<B>` | wrap it |
 //! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`default_origin`](AuthLayer::default_origin) |
+//! | a library that takes a Tower layer, as kube and octocrab do | its own | give it the layer; if its requests name a path alone, with [`default_origin`](AuthLayer::default_origin) |
 //! | any other Tower service | `http::Request<B>`, any `B` | wrap it |
 //!
 //! # Which requests can be sent twice
@@ -75,7 +78,11 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `reqwest-middleware` | no | [`AuthLayer`] as a middleware: see [`clients`] |
 //! | `jwt` | no | assertions signed with a key or a secret: [`SigningKey`](credentials::SigningKey) |
+//! | `store` | no | a second level behind the cache, of your own making, and the seal on what it keeps: see [`store`] |
+//! | `redis` | no | a store that all processes of a fleet share |
+//! | `file` | no | a store in one file, for programs that start often |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
 //! | `config` | no | a cache and a layer from a configuration, by serde: see [`config`] |
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
@@ -102,6 +109,9 @@
 )]
 
 mod cache;
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub mod clients;
 pub mod clock;
 #[cfg(feature = "config")]
 #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
@@ -131,6 +141,9 @@ mod secret;
 mod service;
 pub mod source;
 mod spec;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]

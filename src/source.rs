@@ -69,6 +69,16 @@ pub trait TokenSource: Send + Sync + 'static {
         let _ = since;
         false
     }
+
+    /// Whether two processes of a fleet must not fetch at the same time: each use of a rotating refresh token ends it, say.
+    ///
+    /// Behind a cache [with a store](crate::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
+    /// the fetch. Who doesn't get it within the fetch timeout and about a second, since others have it one after another, gets an
+    /// error that is retryable. While the store itself fails, everybody asks without: no store is ever the reason why there is
+    /// no token. Unless it is overridden, no.
+    fn wants_lease(&self) -> bool {
+        false
+    }
 }
 
 /// What a cache asks a source for.
@@ -261,6 +271,8 @@ pub(crate) trait DynSource: Send + Sync {
     fn identity_of(&self) -> Identity;
 
     fn has_another_credential(&self, since: &TokenError) -> bool;
+    #[cfg(feature = "store")]
+    fn wants_lease(&self) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
@@ -274,5 +286,10 @@ impl<S: TokenSource> DynSource for S {
 
     fn has_another_credential(&self, since: &TokenError) -> bool {
         self.credential_changed(since)
+    }
+
+    #[cfg(feature = "store")]
+    fn wants_lease(&self) -> bool {
+        TokenSource::wants_lease(self)
     }
 }

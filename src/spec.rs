@@ -239,7 +239,8 @@ impl TokenSpec {
             })
     }
 
-    /// All that it asks for, in one run of bytes. No secret but the values of further parameters is in it.
+    /// All that it asks for, in one run of bytes that is the same in every process. No secret but the values of further
+    /// parameters is in it.
     pub(crate) fn key(&self) -> &[u8] {
         &self.0.key
     }

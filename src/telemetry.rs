@@ -13,6 +13,10 @@
 //! | a token was rejected | DEBUG | `spec`, `generation` |
 //! | tokens are rejected again and again | WARN at first, then DEBUG | `spec`, `generation` |
 //! | a response refused the token | DEBUG | `spec`, `generation`, `recovery` |
+//! | a token was taken from the store | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
+//! | the store fails | WARN at first, then DEBUG | `work`, `kind`, `error` |
+//! | the store is back | INFO | `work`, `after` |
+//! | what the store keeps can't be opened | WARN at first, then DEBUG | `spec`, `why` |
 //!
 //! With the feature `metrics`, the same goes to the recorder of the `metrics` crate:
 //!
@@ -28,6 +32,10 @@
 //! | `tower_bearer_storms_total` | counter | |
 //! | `tower_bearer_replays_total` | counter | `outcome`: a [`Recovery`]'s name |
 //! | `tower_bearer_evictions_total` | counter | |
+//! | `tower_bearer_store_loads_total` | counter | `outcome`: `hit`, `miss`, `unreadable` |
+//! | `tower_bearer_store_load_seconds` | histogram | |
+//! | `tower_bearer_store_errors_total` | counter | `work`: `reading`, `writing`; `kind`: an error's kind |
+//! | `tower_bearer_store_outages_total` | counter | `work` |
 //! | `tower_bearer_entries`, `tower_bearer_bytes` | gauge | |
 //!
 //! A fetch whose task died without a word is counted in [`TokenCache::stats`](crate::TokenCache::stats) alone.
@@ -38,8 +46,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tracing::{Span, debug, debug_span, warn};
+use tracing::{Span, debug, debug_span, info, warn};
 
+#[cfg(feature = "store")]
+use crate::store::StoreError;
 use crate::{
     error::TokenError,
     recovery::Recovery,
@@ -146,6 +156,65 @@ pub enum TokenEvent<'a> {
         /// What was done.
         recovery: &'a Recovery,
     },
+    /// A token was taken from the store behind the cache, and is in service.
+    Loaded {
+        /// The token.
+        token: &'a Token,
+        /// How long that took, the wait for another process's fetch included.
+        elapsed: Duration,
+    },
+    /// The store did not do what it was asked. It is left alone for a while, and the cache does without.
+    #[cfg(feature = "store")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+    StoreFailed {
+        /// What it was asked for.
+        work: StoreWork,
+        /// Why not.
+        error: &'a StoreError,
+        /// Whether it worked until now.
+        first: bool,
+    },
+    /// The store works again.
+    StoreBack {
+        /// What it was asked for.
+        work: StoreWork,
+        /// How long it did not.
+        after: Duration,
+    },
+    /// What the store keeps for this can't be opened. It counts as nothing, and is replaced by what is fetched.
+    StoreUnreadable {
+        /// For what.
+        spec: &'a TokenSpec,
+        /// `version`, `key`, `damaged` or `malformed`.
+        why: &'static str,
+        /// Whether the last that was found could be opened.
+        first: bool,
+    },
+}
+
+/// What a store is used for. Each may fail by itself: one that is out of memory can still be read.
+///
+/// ```
+/// assert_eq!(tower_bearer::telemetry::StoreWork::Reading.as_str(), "reading");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreWork {
+    /// To look for a token.
+    Reading,
+    /// To put one there or take one out, or to have the right to fetch it.
+    Writing,
+}
+
+impl StoreWork {
+    /// Its name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Writing => "writing",
+        }
+    }
 }
 
 /// Tells everybody who wants to know.
@@ -178,6 +247,13 @@ impl Telemetry {
     pub(crate) fn miss() {
         #[cfg(feature = "metrics")]
         metrics::counter!("tower_bearer_misses_total").increment(1);
+    }
+
+    /// A flight found its token in the store, or did not.
+    #[cfg(feature = "store")]
+    pub(crate) fn store_load(_outcome: &'static str) {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_store_loads_total", "outcome" => _outcome).increment(1);
     }
 
     /// A request goes to the token endpoint.
@@ -262,6 +338,56 @@ fn log(event: &TokenEvent<'_>) {
             ?spec, generation, recovery = recovery.as_str(),
             "a response refused the token"
         ),
+        TokenEvent::Loaded { token, elapsed } => debug!(
+            target: "tower_bearer",
+            spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
+            lifetime = ?token.lifetime(), ?elapsed,
+            "a token was taken from the store"
+        ),
+        #[cfg(feature = "store")]
+        TokenEvent::StoreFailed {
+            work,
+            error,
+            first: true,
+        } => warn!(
+            target: "tower_bearer",
+            work = work.as_str(), kind = error.kind().as_str(), %error,
+            "the store fails: the cache does without, and tries again by itself"
+        ),
+        #[cfg(feature = "store")]
+        TokenEvent::StoreFailed {
+            work,
+            error,
+            first: false,
+        } => debug!(
+            target: "tower_bearer",
+            work = work.as_str(), kind = error.kind().as_str(), %error,
+            "the store still fails"
+        ),
+        TokenEvent::StoreBack { work, after } => info!(
+            target: "tower_bearer",
+            work = work.as_str(), ?after,
+            "the store is back"
+        ),
+        TokenEvent::StoreUnreadable {
+            spec,
+            why,
+            first: true,
+        } => warn!(
+            target: "tower_bearer",
+            ?spec, why,
+            "what the store keeps can't be opened, and is replaced: is it another program's, or sealed with a key that is not in \
+             the ring?"
+        ),
+        TokenEvent::StoreUnreadable {
+            spec,
+            why,
+            first: false,
+        } => debug!(
+            target: "tower_bearer",
+            ?spec, why,
+            "what the store keeps can't be opened, and is replaced"
+        ),
     }
 }
 
@@ -287,6 +413,22 @@ fn measure(event: &TokenEvent<'_>) {
         TokenEvent::Storm { .. } => counter!("tower_bearer_storms_total").increment(1),
         TokenEvent::Refused { recovery, .. } => {
             counter!("tower_bearer_replays_total", "outcome" => recovery.as_str()).increment(1);
+        }
+        TokenEvent::Loaded { elapsed, .. } => {
+            histogram!("tower_bearer_store_load_seconds").record(elapsed);
+        }
+        #[cfg(feature = "store")]
+        TokenEvent::StoreFailed { work, error, first } => {
+            let (work, kind) = (work.as_str(), error.kind().as_str());
+            counter!("tower_bearer_store_errors_total", "work" => work, "kind" => kind)
+                .increment(1);
+            if first {
+                counter!("tower_bearer_store_outages_total", "work" => work).increment(1);
+            }
+        }
+        TokenEvent::StoreBack { .. } => {}
+        TokenEvent::StoreUnreadable { .. } => {
+            counter!("tower_bearer_store_loads_total", "outcome" => "unreadable").increment(1);
         }
     }
 }

@@ -96,6 +96,24 @@ impl NewToken {
         self
     }
 
+    /// The token itself.
+    #[cfg(feature = "store")]
+    pub(crate) fn expose(&self) -> &str {
+        text_of(&self.header)
+    }
+
+    /// The headers that go with it.
+    #[cfg(feature = "store")]
+    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.further
+    }
+
+    /// The scopes that were granted, as the provider wrote them.
+    #[cfg(feature = "store")]
+    pub(crate) fn granted(&self) -> Option<&str> {
+        self.scopes.as_deref()
+    }
+
     /// Whether this is the very same token as that one.
     pub(crate) fn same_text(&self, token: &Token) -> bool {
         self.header == token.0.header
@@ -216,6 +234,8 @@ pub(crate) struct Stamp {
 pub enum Origin {
     /// From the cache's source.
     Provider,
+    /// From the store behind the cache: another process, or an earlier run, asked for it.
+    Store,
 }
 
 impl Origin {
@@ -224,6 +244,7 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Provider => "provider",
+            Self::Store => "store",
         }
     }
 }
@@ -345,10 +366,7 @@ impl Token {
     /// The token itself, in the clear.
     #[must_use]
     pub fn expose(&self) -> &str {
-        let bytes = self.0.header.as_bytes();
-        let text = bytes.strip_prefix(SCHEME.as_bytes());
-        text.and_then(|text| str::from_utf8(text).ok())
-            .unwrap_or_default()
+        text_of(&self.0.header)
     }
 
     /// The value for `Authorization`, marked sensitive.
@@ -428,6 +446,12 @@ impl fmt::Debug for Token {
             .field("spec", self.spec())
             .finish_non_exhaustive()
     }
+}
+
+fn text_of(header: &HeaderValue) -> &str {
+    let text = header.as_bytes().strip_prefix(SCHEME.as_bytes());
+    text.and_then(|text| str::from_utf8(text).ok())
+        .unwrap_or_default()
 }
 
 fn sensitive(bytes: Box<[u8]>) -> Result<HeaderValue, TokenError> {

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["secret", "clock"],
     &["subject", "jws"],
     &["identity", "spec", "wire"],
-    &["token", "verdict", "transport"],
+    &["token", "verdict", "transport", "store"],
     &["source", "recovery"],
     &["telemetry"],
     &["cache", "credentials", "routes"],

@@ -190,7 +190,7 @@ async fn token_requests_that_are_wrong_get_the_error_of_the_rfc() {
         (me.to_owned(), "invalid_request"),
         (format!("{me}&grant_type="), "invalid_request"),
         (
-            format!("{me}&grant_type=password"),
+            format!("{me}&grant_type=implicit"),
             "unsupported_grant_type",
         ),
         (
@@ -402,6 +402,44 @@ async fn api_wants_a_token_and_its_scope_where_it_says_so() {
         (counts.with_token, counts.without_token, counts.connections),
         (3, 2, 1)
     );
+}
+
+#[tokio::test]
+async fn api_wants_claims_once_it_was_told_to() {
+    let (server, api) = servers().await;
+    let client = Client::http2();
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
+    let old = client.token(&server, "").await;
+    assert_eq!(client.get(api.url(), Some(&old)).await.status, 200);
+    api.require_claims(Some(claims));
+    let refused = client.get(api.url(), Some(&old)).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(
+        refused.headers["www-authenticate"].to_str().unwrap(),
+        format!(
+            "Bearer error=\"insufficient_claims\", claims=\"{}\"",
+            STANDARD.encode(claims)
+        )
+    );
+    let new = client.token(&server, &form(&[("claims", claims)])).await;
+    assert_eq!(client.get(api.url(), Some(&new)).await.status, 200);
+    assert_eq!(server.requests()[1].parameter("claims"), Some(claims));
+    // A path without protection has none against this either, and no token is none.
+    assert_eq!(client.get(api.url_of("/open"), None).await.status, 200);
+    let bare = client.get(api.url(), None).await;
+    assert_eq!(bare.headers["www-authenticate"], "Bearer");
+    api.require_claims(None);
+    assert_eq!(client.get(api.url(), Some(&old)).await.status, 200);
+}
+
+#[tokio::test]
+async fn challenge_of_ones_own_is_sent_as_it_is() {
+    let (_server, api) = servers().await;
+    let challenge = "Bearer error=\"insufficient_scope\", scope=\"a\", DPoP";
+    api.fault(Fault::challenge(403, challenge));
+    let answer = Client::http1().get(api.url(), None).await;
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.headers["www-authenticate"], challenge);
 }
 
 #[tokio::test]

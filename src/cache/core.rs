@@ -15,12 +15,14 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(feature = "store")]
+use super::fleet::Fleet;
 use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
     places::Places,
-    slot::Owed,
+    slot::{Owed, Slot},
     stats::Counters,
 };
 use crate::{
@@ -39,7 +41,13 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(builder: CacheBuilder) -> Self {
-        let CacheBuilder { source, settings } = builder;
+        #[cfg(feature = "store")]
+        let fleet = builder
+            .vault
+            .map(|vault| Fleet::new(vault, builder.namespace));
+        let CacheBuilder {
+            source, settings, ..
+        } = builder;
         let owed = Owed::default();
         let works = Works {
             map: SlotMap::new(settings.max_entries, settings.max_bytes, owed.clone()),
@@ -52,6 +60,8 @@ impl Core {
             published: Default::default(),
             hold: Mutex::new(None),
             next_look: AtomicU64::new(0),
+            #[cfg(feature = "store")]
+            fleet,
         };
         Self {
             works: Arc::new(works),
@@ -77,6 +87,8 @@ pub(super) struct Works {
     hold: Mutex<Option<Hold>>,
     /// Not before then is the source asked whether its credential has changed.
     next_look: AtomicU64,
+    #[cfg(feature = "store")]
+    pub(super) fleet: Option<Fleet>,
 }
 
 impl Works {
@@ -136,6 +148,30 @@ impl Works {
         // It is the user's code, and not in a task of its own.
         let ask = AssertUnwindSafe(|| self.source.has_another_credential(error));
         catch_unwind(ask).unwrap_or(false)
+    }
+
+    /// The same, for somebody who wants a token: where there is a store, it may have one nevertheless.
+    pub(super) fn held_for_all(&self, now: Moment) -> Option<TokenError> {
+        if self.has_store() {
+            return None;
+        }
+        self.held(now)
+    }
+
+    /// Whether a second level stands behind this cache.
+    pub(super) fn has_store(&self) -> bool {
+        #[cfg(feature = "store")]
+        return self.fleet.is_some();
+        #[cfg(not(feature = "store"))]
+        return false;
+    }
+
+    /// What serves here is to be forgotten: it is not taken from the store again.
+    pub(super) fn disown(&self, _slot: &Slot) {
+        #[cfg(feature = "store")]
+        if let (Some(fleet), Some(token)) = (&self.fleet, _slot.token()) {
+            fleet.disown(&token);
+        }
     }
 
     /// Leaves the whole source alone for a while, and says until when.

@@ -12,6 +12,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
+#[cfg(feature = "store")]
+use super::fleet;
 use super::{
     backoff::{self, Hold},
     core::{Core, Works, chance, next_generation},
@@ -25,7 +27,7 @@ use crate::{
     error::{ErrorKind, TokenError},
     telemetry::{Telemetry, TokenEvent},
     timer,
-    token::{NewToken, Token},
+    token::{NewToken, Origin, Token},
 };
 
 /// How many flights may die under a waiter before it gives up.
@@ -44,7 +46,7 @@ pub(super) fn wished_without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment)
 
 fn at_once(core: &Core, slot: &Arc<Slot>, now: Moment, ask: Ask) -> Option<Token> {
     let works = &core.works;
-    match ask(slot, now, works.overdue(now), works.held(now)) {
+    match ask(slot, now, works.overdue(now), works.held_for_all(now)) {
         Answer::Have(token) => Some(token),
         Answer::HaveAndFetch(token, takeoff) => {
             launch(core, takeoff);
@@ -99,7 +101,7 @@ async fn wait_after(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
     let mut deaths = 0;
     loop {
         let now = works.now();
-        let landing = match ask(slot, now, works.overdue(now), works.held(now)) {
+        let landing = match ask(slot, now, works.overdue(now), works.held_for_all(now)) {
             Answer::Have(token) => return Ok(token),
             Answer::HaveAndFetch(token, takeoff) => {
                 launch(core, takeoff);
@@ -165,11 +167,16 @@ fn launch(core: &Core, takeoff: Takeoff) {
     }
     let mut alive = core.alive();
     let span = Telemetry::fetch_span(takeoff.slot().spec(), takeoff.reason());
-    count(&works.counters.fetches);
+    // Where there is a store, the flight may end there.
+    let asked = !works.has_store();
+    if asked {
+        count(&works.counters.fetches);
+    }
     // Made here and not in the task: if the runtime never polls it, its drop still wakes those who wait.
     let flight = Flight {
         works,
         takeoff: Some(takeoff),
+        asked,
     };
     let task = async move {
         tokio::select! {
@@ -185,6 +192,16 @@ fn launch(core: &Core, takeoff: Takeoff) {
 struct Flight {
     works: Arc<Works>,
     takeoff: Option<Takeoff>,
+    /// It counts as one to the provider.
+    asked: bool,
+}
+
+/// What a flight comes back with.
+pub(super) enum Brought {
+    Token(Fetched),
+    Failure(TokenError),
+    /// The provider is left alone, for this.
+    Held(TokenError),
 }
 
 impl Flight {
@@ -194,32 +211,34 @@ impl Flight {
         };
         let works = Arc::clone(&self.works);
         let _place = queue(&works, takeoff).await;
-        // While it queued, others may have learnt that the provider is to be left alone.
-        let now = works.now();
-        let held = works.held(now);
         let start = Instant::now();
-        let outcome = match &held {
-            Some(error) => Err(error.clone()),
-            None => fetch(&works, takeoff).await,
-        };
-        let Some(takeoff) = self.takeoff.take() else {
+        let brought = self.bring().await;
+        let (Some(brought), Some(takeoff)) = (brought, self.takeoff.take()) else {
             return;
         };
-        match (outcome, held) {
-            (Ok(fetched), _) => land(&works, takeoff, fetched, start.elapsed()),
-            (Err(error), None) => fail(&works, takeoff, error, start.elapsed()),
-            (Err(error), Some(_)) => {
-                count(&works.counters.fetch_failures);
-                let quiet = now + error.retry_after().unwrap_or_default();
-                takeoff.fail(error, quiet, |_| None);
-            }
+        match brought {
+            Brought::Token(fetched) => land(&works, takeoff, fetched, start.elapsed()),
+            Brought::Failure(error) => fail(&works, takeoff, error, start.elapsed()),
+            Brought::Held(error) => give_up(&works, takeoff, error),
         }
+    }
+
+    /// A token from the store if there is one behind the cache, else from the provider. Nothing if the flight stepped back.
+    async fn bring(&mut self) -> Option<Brought> {
+        let works = &*self.works;
+        #[cfg(feature = "store")]
+        if let Some(fleet) = &works.fleet {
+            // Boxed: who has no store need not carry it.
+            let brought = fleet::bring(works, fleet, &mut self.takeoff, &mut self.asked);
+            return Box::pin(brought).await;
+        }
+        Some(from_provider(works, self.takeoff.as_ref()?, &mut self.asked).await)
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if self.takeoff.is_some() {
+        if self.takeoff.is_some() && self.asked {
             count(&self.works.counters.fetch_failures);
         }
     }
@@ -243,6 +262,21 @@ async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
         }
         // The timer is for a place that nobody gives back.
         let _ = time::timeout(works.settings.fetch_timeout, returned).await;
+    }
+}
+
+/// A token from the provider, unless that is left alone.
+pub(super) async fn from_provider(works: &Works, takeoff: &Takeoff, asked: &mut bool) -> Brought {
+    if !std::mem::replace(asked, true) {
+        count(&works.counters.fetches);
+    }
+    // Since it took off, others may have learnt that the provider is to be left alone.
+    if let Some(error) = works.held(works.now()) {
+        return Brought::Held(error);
+    }
+    match fetch(works, takeoff).await {
+        Ok(fetched) => Brought::Token(fetched),
+        Err(error) => Brought::Failure(error),
     }
 }
 
@@ -298,17 +332,21 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
         token,
         times,
         generation: next_generation(),
+        origin: Origin::Provider,
     })
 }
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
-    works.release_source(works.now());
+    if fetched.origin == Origin::Provider {
+        works.release_source(works.now());
+    }
     takeoff.land(fetched, |slot, token| {
         works.map.weigh(slot);
-        works
-            .settings
-            .telemetry
-            .tell(&TokenEvent::Fetched { token, elapsed });
+        let event = match token.origin() {
+            Origin::Provider => TokenEvent::Fetched { token, elapsed },
+            Origin::Store => TokenEvent::Loaded { token, elapsed },
+        };
+        works.settings.telemetry.tell(&event);
         works
             .map
             .sweep_if_due(works.now(), works.settings.idle_time);
@@ -334,4 +372,16 @@ fn fail(works: &Works, takeoff: Takeoff, error: TokenError, elapsed: Duration) {
             Some(Hold::after(before, kept, now, chance()))
         });
     }
+}
+
+/// The provider was left alone.
+fn give_up(works: &Works, takeoff: Takeoff, error: TokenError) {
+    let now = works.now();
+    count(&works.counters.fetch_failures);
+    let quiet = now + error.retry_after().unwrap_or_default();
+    // Whoever asks is told so before it takes off; but where there is a store, each key looks there once.
+    let kept = works.has_store().then(|| error.clone());
+    takeoff.fail(error, quiet, |before| {
+        kept.map(|error| Hold::after(before, error, now, 0.0))
+    });
 }

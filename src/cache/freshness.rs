@@ -53,6 +53,30 @@ pub(crate) fn plan(
     Times::new(obtained, refresh, usable, lifetime)
 }
 
+/// The times of a token that another process got, as of `now`. The moments are of that process's wall clock, in nanoseconds,
+/// and its clock may be another than ours. `jitter` is from 0 to 1.
+///
+/// The token never lives past its expiry by our own clock, nor for longer than it was given, whatever our clock says. Its
+/// refresh point moves up to a fifth of the lead later: who fetched it is the first to see to the next.
+#[cfg(feature = "store")]
+pub(crate) fn resume(now: Moment, obtained: u64, refresh: u64, expiry: u64, jitter: f64) -> Times {
+    let lifetime = Duration::from_nanos(expiry.saturating_sub(obtained));
+    let left = Duration::from_nanos(expiry.saturating_sub(now.wall)).min(lifetime);
+    // On a machine that has run for less than the token's age, the monotonic deadlines come too late by the difference. The
+    // wall clock's don't.
+    let obtained_here = now.earlier_by(lifetime - left);
+    let usable = lifetime - LONGEST_MARGIN.min(lifetime / 10);
+    let refresh = Duration::from_nanos(refresh.saturating_sub(obtained)).min(usable);
+    let lead = lifetime - refresh;
+    let later = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
+    Times::new(
+        obtained_here,
+        (refresh + later).min(usable),
+        usable,
+        lifetime,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +142,70 @@ mod tests {
         );
         let none = plan(START, Duration::ZERO, None, 1.0);
         assert_eq!(judge(&none, START), Freshness::Expired);
+    }
+
+    /// The times of a token of an hour that is due after 55 minutes, by a clock that is off by so much, at this age of it.
+    #[cfg(feature = "store")]
+    fn resumed(age: u64, off: i64, jitter: f64) -> (Times, Moment) {
+        let second = 1_000_000_000;
+        let now = Moment {
+            monotonic: 50_000 * second,
+            wall: 1_000_000 * second,
+        };
+        let obtained = (now.wall - age * second).saturating_add_signed(off * second as i64);
+        let (refresh, expiry) = (obtained + 3_300 * second, obtained + 3_600 * second);
+        (resume(now, obtained, refresh, expiry, jitter), now)
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn a_token_of_another_process_keeps_its_times_on_both_clocks() {
+        let (times, now) = resumed(600, 0, 0.0);
+        assert_eq!(times.obtained(), now.earlier_by(Duration::from_secs(600)));
+        assert_eq!(times.refresh(), now + Duration::from_secs(2_700));
+        assert_eq!(times.end(), now + Duration::from_secs(2_990));
+        assert_eq!(times.expiry(), now + Duration::from_secs(3_000));
+        let (times, _) = resumed(600, 0, 1.0);
+        assert_eq!(times.refresh(), now + Duration::from_secs(2_760));
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn a_token_by_another_clock_ends_by_ours_and_lives_no_longer_than_it_was_given() {
+        let hour = Duration::from_secs(3_600);
+        for off in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
+            for age in [0, 600, 3_599, 3_601] {
+                let (times, now) = resumed(age, off, 0.5);
+                let left = times.expiry().left(now);
+                let by_our_clock = (3_600 - age as i64 + off).max(0) as u64;
+                assert_eq!(
+                    left,
+                    Duration::from_secs(by_our_clock).min(hour),
+                    "{age} {off}"
+                );
+                assert!(times.end().left(now) <= left && times.refresh().left(now) <= left);
+            }
+        }
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn times_that_make_no_sense_make_no_token() {
+        let now = Moment {
+            monotonic: 5,
+            wall: 1_000,
+        };
+        for (obtained, refresh, expiry) in [
+            (0, 0, 0),
+            (900, 800, 700),
+            (2_000, 0, 1_500),
+            (u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            let times = resume(now, obtained, refresh, expiry, 0.5);
+            assert_eq!(judge(&times, now), Freshness::Expired);
+        }
+        // For ever is for as long as there is a number for, and may be so.
+        let times = resume(now, 0, u64::MAX, u64::MAX, 1.0);
+        assert_eq!(judge(&times, now), Freshness::Fresh);
     }
 }

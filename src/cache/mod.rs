@@ -5,6 +5,7 @@
 //! | `token_cache` | [`TokenCache`], what users call |
 //! | `options` | [`CacheBuilder`] and every default |
 //! | `flight` | the task that fetches, and the wait for it |
+//! | `fleet` | the way of a flight over a store (feature `store`) |
 //! | `core` | what all clones of a cache share |
 //! | `map` | the bounded map from spec to slot |
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
@@ -12,17 +13,25 @@
 //! | `places` | how many fetches run at once |
 //! | `freshness` | fresh, stale or expired; pure |
 //! | `wishes` | what servers want of a token beyond its spec; pure |
+//! | `outage` | whether a store is worth asking |
+//! | `refused` | what is not taken from a store any more |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
 mod backoff;
 mod core;
+#[cfg(feature = "store")]
+mod fleet;
 mod flight;
 mod freshness;
 #[cfg(test)]
 pub(crate) mod locks;
 mod map;
 mod options;
+#[cfg(feature = "store")]
+mod outage;
 mod places;
+#[cfg(feature = "store")]
+mod refused;
 mod slot;
 mod stats;
 mod token_cache;

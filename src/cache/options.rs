@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "store")]
+use crate::store::{KeyRing, TokenStore, Vault};
 use crate::{
     clock::Clock,
     source::{SharedSource, TokenSource},
@@ -25,6 +27,10 @@ use crate::{
 pub struct CacheBuilder {
     pub(super) source: SharedSource,
     pub(super) settings: Settings,
+    #[cfg(feature = "store")]
+    pub(super) vault: Option<Vault>,
+    #[cfg(feature = "store")]
+    pub(super) namespace: Option<Box<str>>,
 }
 
 /// What a cache keeps of its options.
@@ -60,6 +66,10 @@ impl CacheBuilder {
         Self {
             source: Arc::new(source),
             settings: Settings::default(),
+            #[cfg(feature = "store")]
+            vault: None,
+            #[cfg(feature = "store")]
+            namespace: None,
         }
     }
 
@@ -108,6 +118,78 @@ impl CacheBuilder {
     /// Who is told what happens. Default: nobody but the log.
     pub fn with_events(mut self, events: impl TokenEvents) -> Self {
         self.settings.telemetry = Telemetry::with_hook(events);
+        self
+    }
+}
+
+#[cfg(feature = "store")]
+impl CacheBuilder {
+    /// A second level behind the cache, which outlives the process or is shared by many. Default: none.
+    ///
+    /// Where this cache has no token, it looks there before it asks the provider; and what it fetches, it puts there, sealed with
+    /// the first key of the ring. Of a fleet that shares a store, one process fetches and the others take what it got: the right
+    /// to fetch is a lease in the store. A hit costs what it costs without a store.
+    ///
+    /// | when | what happens |
+    /// |---|---|
+    /// | the process starts anew, or another has fetched already | the token comes from the store: [`Origin::Store`](crate::Origin::Store) |
+    /// | all start at once, and there is none | one fetches; the others look again every 20 to 250 ms |
+    /// | who fetches dies meanwhile | another takes its place when the lease ends, after two fifths of the fetch timeout (at most 15 s) |
+    /// | nothing has come after half of the fetch timeout | whoever waits asks the provider by itself |
+    /// | a token is due for refresh | one fetches; the others serve the old one, look again about every second, and take the new one |
+    /// | a server refuses a token | it leaves the store if it is still the one in there, and this process never takes it from there again |
+    /// | the store fails, hangs, or refuses to write | nobody notices but the operator: the cache does without, and tries again by itself; a refresh waits for it for half of the time that there is |
+    /// | what is in the store can't be opened | it counts as nothing, and is replaced |
+    ///
+    /// The store's answers are waited for 250 ms at most when it is read, 500 ms when it is written to; after a failure it is
+    /// left alone for 250 ms at first and 8 s at last, and then one flight tries it. That it failed is logged once, at `WARN`, and
+    /// that it is back, at `INFO`.
+    ///
+    /// A token from the store keeps its times. They are of the wall clock of whoever fetched it: where clocks differ, it
+    /// lives until its expiry by one's own clock, and no longer than it was given.
+    ///
+    /// Tokens are told apart by the source's [`identity`](crate::TokenSource::identity) and by all that is asked for. A source
+    /// without an identity, such as a closure, needs a [namespace](Self::with_store_namespace).
+    /// [`refresh`](crate::TokenCache::refresh) takes nothing that was there when it was called, and
+    /// [`remove`](crate::TokenCache::remove) makes this process take that token from the store no more.
+    ///
+    /// ```
+    /// use tower_bearer::{NewToken, Origin, Secret, TokenCache, TokenSpec, source};
+    /// use tower_bearer::store::{KeyRing, MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+    /// // Of all replicas the same: a `RedisStore`, say, and a key from wherever secrets come from.
+    /// let store = MemoryStore::new();
+    /// let ring = KeyRing::new(Secret::new("0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE="))?;
+    /// let replica = || {
+    ///     let source = source::from_fn(async |_| NewToken::bearer("abc"));
+    ///     TokenCache::builder(source)
+    ///         .with_store(store.clone(), ring.clone())
+    ///         .with_store_namespace("orders")
+    ///         .build()
+    /// };
+    ///
+    /// let spec = TokenSpec::scopes(["read"]);
+    /// assert_eq!(replica().get(&spec).await?.origin(), Origin::Provider);
+    /// let second = replica();
+    /// assert_eq!(second.get(&spec).await?.origin(), Origin::Store);
+    /// assert_eq!(second.stats().token_requests, 0);
+    /// # Ok(()) }
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+    pub fn with_store(mut self, store: impl TokenStore, ring: KeyRing) -> Self {
+        self.vault = Some(Vault::new(store, ring));
+        self
+    }
+
+    /// Keeps this cache's tokens apart from those of others in the same store. Default: none, which will do where the source
+    /// has an [identity](crate::TokenSource::identity).
+    ///
+    /// A source without an identity needs it: then it must be the same for all processes whose sources give the same tokens,
+    /// and for none else. Without, a fetch ends with an error that says so.
+    #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+    pub fn with_store_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into().into_boxed_str());
         self
     }
 }

@@ -152,6 +152,12 @@ impl Slot {
         &self.spec
     }
 
+    /// The last token that was rejected, until another has come.
+    #[cfg(feature = "store")]
+    pub(super) fn rejected(&self) -> Option<Token> {
+        self.desk().rejected().cloned()
+    }
+
     /// The generation in service, zero for none.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
@@ -580,6 +586,7 @@ pub(super) struct Fetched {
     pub(super) token: NewToken,
     pub(super) times: Times,
     pub(super) generation: u64,
+    pub(super) origin: Origin,
 }
 
 impl Takeoff {
@@ -599,6 +606,19 @@ impl Takeoff {
             Some(claims) => request.with_claims(Arc::clone(claims)),
             None => request,
         }
+    }
+
+    /// All that is asked for, as bytes that are the same in every process: what a store's name is made of.
+    #[cfg(feature = "store")]
+    pub(super) fn store_key(&self) -> Vec<u8> {
+        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
+        let mut key = spec.key().to_vec();
+        if let Some(claims) = &self.wanted.claims {
+            // No record of a spec begins with that.
+            key.push(u8::MAX);
+            key.extend_from_slice(claims.as_bytes());
+        }
+        key
     }
 
     /// Still alive, though not started yet: counts as dead at a later moment.
@@ -627,7 +647,7 @@ impl Takeoff {
             generation: fetched.generation,
             same_since,
             reason: self.reason,
-            origin: Origin::Provider,
+            origin: fetched.origin,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         let is_last = desk.last_flight == self.number;
@@ -680,6 +700,27 @@ impl Takeoff {
         drop(desk);
         drop(slot);
         self.tell(Err(error));
+    }
+
+    /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
+    /// in service needs nobody's attention.
+    pub(super) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
+        let slot = Arc::clone(&self.slot);
+        let mut desk = slot.desk();
+        // Whoever joins a flight does so under this lock; the desk's own landing is one of them.
+        let joined = desk.last_flight == self.number;
+        if let Some(sender) = &self.sender
+            && sender.receiver_count() > usize::from(joined)
+        {
+            drop(desk);
+            return Err(self);
+        }
+        self.sender = None;
+        if joined {
+            desk.flight = None;
+            slot.quiet_until.store(quiet.monotonic, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The last thing: by then, nobody but those who wait holds the slot on the flight's account.

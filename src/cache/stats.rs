@@ -58,6 +58,14 @@ pub struct Stats {
     pub replays: u64,
     /// Entries that gave way to others.
     pub evictions: u64,
+    /// Tokens taken from the store behind the cache. Without one, this and the following stay zero.
+    pub store_hits: u64,
+    /// Flights that found none there that would do, and went on to the provider.
+    pub store_misses: u64,
+    /// What the store was asked and did not do. While it is left alone for that, it is not asked.
+    pub store_errors: u64,
+    /// Values of the store that could not be opened: damaged, or sealed with a key that is not in the ring.
+    pub store_unreadable: u64,
 }
 
 /// How a spec's token stands.
@@ -163,6 +171,10 @@ pub(crate) struct Counters {
     pub(super) rejections: AtomicU64,
     pub(super) storms: AtomicU64,
     pub(super) replays: AtomicU64,
+    pub(super) store_hits: AtomicU64,
+    pub(super) store_misses: AtomicU64,
+    pub(super) store_errors: AtomicU64,
+    pub(super) store_unreadable: AtomicU64,
 }
 
 /// Adds one.

@@ -148,13 +148,21 @@ impl TokenCache {
     /// # Ok(()) }
     /// ```
     pub fn remove(&self, spec: &TokenSpec) -> bool {
-        self.0.works.map.remove(spec)
+        let works = &self.0.works;
+        if let Some(slot) = works.map.peek(spec) {
+            works.disown(&slot);
+        }
+        works.map.remove(spec)
     }
 
     /// Forgets every token, and every failure to get one.
     pub fn clear(&self) {
-        self.0.works.map.clear();
-        self.0.works.forget_hold();
+        let works = &self.0.works;
+        if works.has_store() {
+            works.map.slots().iter().for_each(|slot| works.disown(slot));
+        }
+        works.map.clear();
+        works.forget_hold();
     }
 
     /// Fetches what is missing, all at once, so that the first requests find their tokens. It counts as no hit and no miss.
@@ -210,6 +218,10 @@ impl TokenCache {
             storms: read(&counters.storms),
             replays: read(&counters.replays),
             evictions: works.map.evictions(),
+            store_hits: read(&counters.store_hits),
+            store_misses: read(&counters.store_misses),
+            store_errors: read(&counters.store_errors),
+            store_unreadable: read(&counters.store_unreadable),
         }
     }
 

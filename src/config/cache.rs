@@ -121,13 +121,7 @@ impl CacheConfig {
         }
         match &self.store {
             None => Ok(builder),
-            Some(store) => Err(ConfigError::new(
-                "store",
-                format!(
-                    "the store {} is not to be had in this version: leave it out",
-                    store.store_type.as_str()
-                ),
-            )),
+            Some(store) => store.apply(builder).map_err(|error| error.within("store")),
         }
     }
 }

@@ -49,6 +49,7 @@
 //! | `client_auth` | the names of the client authentications, and which keys each needs |
 //! | `proof` | what a client proves itself with, made of those keys |
 //! | `secret` | text, environment variable or file |
+//! | `store` | the second level, made of the keys of `[cache]` |
 //! | `units` | durations and sizes |
 //! | `env` | a configuration from environment variables |
 //! | `node` | what was read, before anything is made of it: so that no format's error can echo a value |
@@ -63,6 +64,7 @@ mod proof;
 mod route;
 mod secret;
 mod source;
+mod store;
 mod units;
 mod whole;
 

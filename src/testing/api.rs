@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::api_call::{ApiCall, ApiCounts};
 use super::api_service::ApiService;
 use super::authorization_server::AuthorizationServer;
+use super::claims::Demand;
 use super::fault::Fault;
 use super::gate::Hold;
 use super::protection::Protection;
@@ -34,6 +35,8 @@ use super::tls::Authority;
 /// - With a valid token, in the only `Authorization` header: 200, and the body of the request with its content type.
 /// - Without one: 401, and `WWW-Authenticate: Bearer`, with `error="invalid_token"` if there was any `Authorization` header.
 /// - With a valid token that lacks a scope: 403, and `error="insufficient_scope"` with the scopes that the path needs.
+/// - With a valid token that was not asked for with the claims it wants: 401, and `error="insufficient_claims"` with those
+///   claims. It wants none before [`require_claims`](Self::require_claims).
 /// - To a path that begins with `/open`: 200 and the body, token or not.
 ///
 /// It goes on judging tokens when the authorization server is gone.
@@ -118,6 +121,24 @@ impl Api {
         self.service()
             .always_unauthorized
             .store(on, Ordering::Relaxed);
+    }
+
+    /// From now on only tokens will do that were asked for with these claims, and perhaps further ones: a JSON object, OpenID's
+    /// claims request, in the token request's parameter `claims`. This is what continuous access evaluation does after an event.
+    /// `None` ends it. What is no JSON object is wanted of tokens all the same, and no token will do.
+    ///
+    /// ```
+    /// # use tower_bearer::testing::{Api, AuthorizationServer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let api = Api::start(&AuthorizationServer::start().await?).await?;
+    /// // A user was blocked, or changed the password: older tokens are of no use.
+    /// api.require_claims(Some(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require_claims(&self, claims: Option<&str>) {
+        self.service().demand(claims.map(Demand::new));
     }
 
     /// Orders a fault for the next request that no other is ordered for.

@@ -1,7 +1,7 @@
 //! The API over HTTP: reads, judges, echoes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::answer_body::AnswerBody;
 use super::api_call::{ApiCall, ApiCounts};
+use super::claims::Demand;
 use super::issuer::Issuer;
 use super::protection::{Judgement, Presented, Protection};
 use super::recorder::Recorder;
@@ -24,6 +25,8 @@ pub(super) struct ApiService {
     pub(super) stage: Stage,
     pub(super) calls: Recorder<ApiCall>,
     pub(super) always_unauthorized: AtomicBool,
+    /// What tokens must have been asked for with.
+    demand: RwLock<Option<Demand>>,
     issuer: Arc<Issuer>,
     protection: Protection,
     counters: Counters,
@@ -46,10 +49,15 @@ impl ApiService {
             stage: Stage::default(),
             calls: Recorder::new(),
             always_unauthorized: AtomicBool::new(false),
+            demand: RwLock::default(),
             issuer,
             protection,
             counters: Counters::default(),
         }
+    }
+
+    pub(super) fn demand(&self, demand: Option<Demand>) {
+        *self.demand.write().unwrap_or_else(PoisonError::into_inner) = demand;
     }
 
     pub(super) fn counts(&self) -> ApiCounts {
@@ -115,6 +123,10 @@ impl ApiService {
                 StatusCode::FORBIDDEN,
                 &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
             ),
+            Judgement::InsufficientClaims(claims) => challenge(
+                StatusCode::UNAUTHORIZED,
+                &format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\""),
+            ),
         }
     }
 
@@ -129,6 +141,10 @@ impl ApiService {
             parts.uri.path(),
             presented,
             &self.issuer.tokens(),
+            self.demand
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref(),
             Instant::now(),
         )
     }

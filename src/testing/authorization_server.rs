@@ -38,8 +38,8 @@ use super::token_store::Asked;
 ///
 /// # What it speaks
 /// - `POST /token`: by a client that authenticates with `client_secret_basic`, `client_secret_post`, `client_secret_jwt`,
-///   `private_key_jwt` or a certificate; `scope`, `resource` and
-///   `audience` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
+///   `private_key_jwt` or a certificate; `scope`, `resource`,
+///   `audience` and `claims` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
 ///   [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer` and `saml2-bearer` with assertions that the server
 ///   [believes](Self::believe), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
 ///   `password` of [users](AuthorizationServerBuilder::with_user).

@@ -114,6 +114,17 @@ impl Fault {
         Self::status(307).with_header("location", location)
     }
 
+    /// An answer with this status, and with this in `WWW-Authenticate`.
+    ///
+    /// ```
+    /// use tower_bearer::testing::Fault;
+    ///
+    /// let wider = Fault::challenge(403, r#"Bearer error="insufficient_scope", scope="write""#);
+    /// ```
+    pub fn challenge(status: u16, challenge: impl AsRef<[u8]>) -> Self {
+        Self::status(status).with_header("www-authenticate", challenge)
+    }
+
     /// What a gRPC server that fails a call at once sends: HTTP 200, `grpc-status` in the headers, no body.
     pub fn grpc_status(status: u32) -> Self {
         Self::status(200)

@@ -14,6 +14,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::claims;
 use super::client_auth::{Asker, Clients, authenticate};
 use super::families::Families;
 use super::form::Form;
@@ -69,6 +70,7 @@ impl Issuer {
         } else {
             self.authenticate(asker, form)?
         };
+        let claims = claims::asked(form)?;
         let settings = self.settings();
         // From the look at a refresh token to its replacement, so that one that is used twice at once is found out.
         let mut families = self.families();
@@ -82,7 +84,8 @@ impl Issuer {
             };
             grants::asked(client, form, &mut known)?
         };
-        let asked = granted.asked.clone();
+        let mut asked = granted.asked.clone();
+        asked.claims = claims;
         if let Some(allowed) = &settings.allowed_scopes
             && !asked.scopes.iter().all(|scope| allowed.contains(scope))
         {

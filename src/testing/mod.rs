@@ -66,6 +66,7 @@ mod api_call;
 mod api_service;
 mod assertion;
 mod authorization_server;
+mod claims;
 mod client_auth;
 mod client_certificate;
 mod families;
@@ -84,6 +85,8 @@ mod refusal;
 mod registered;
 mod server;
 mod stage;
+#[cfg(feature = "store")]
+mod store_suite;
 mod tls;
 mod token_call;
 mod token_service;
@@ -96,4 +99,7 @@ pub use client_auth::AuthMethod;
 pub use client_certificate::ClientCertificate;
 pub use fault::Fault;
 pub use gate::Hold;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use store_suite::store_suite;
 pub use token_call::{TokenCall, TokenCounts};

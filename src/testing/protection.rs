@@ -3,6 +3,7 @@
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::Instant;
 
+use super::claims::Demand;
 use super::token_store::TokenStore;
 
 /// Which paths need which token.
@@ -20,6 +21,8 @@ pub(super) enum Judgement {
     InvalidToken,
     /// All the scopes that the path needs.
     InsufficientScope(String),
+    /// The claims that every token has to satisfy, in base64.
+    InsufficientClaims(String),
 }
 
 /// What the `Authorization` headers hold.
@@ -37,6 +40,7 @@ impl Protection {
         path: &str,
         presented: &Presented<'_>,
         tokens: &TokenStore,
+        demand: Option<&Demand>,
         now: Instant,
     ) -> Judgement {
         if self.off || path.starts_with("/open") {
@@ -50,6 +54,11 @@ impl Protection {
         let Some(issued) = tokens.find_usable(token, now) else {
             return Judgement::InvalidToken;
         };
+        if let Some(demand) = demand
+            && !demand.is_met_by(issued.asked.claims.as_ref())
+        {
+            return Judgement::InsufficientClaims(demand.encoded().to_owned());
+        }
         let needed = || {
             let matching = self
                 .scopes
@@ -170,6 +179,6 @@ mod tests {
         } else {
             Presented::Bearer(token)
         };
-        protection.judge(path, &presented, &tokens, Instant::now())
+        protection.judge(path, &presented, &tokens, None, Instant::now())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// What a token was, or shall be, issued for.
@@ -13,6 +14,8 @@ pub(super) struct Asked {
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
     pub(super) audiences: Vec<String>,
+    /// What it shall satisfy, if a server wants that.
+    pub(super) claims: Option<Value>,
     /// The user, or whoever else it is for, if it is not for the client.
     pub(super) subject: Option<String>,
     /// Who acts for the subject.

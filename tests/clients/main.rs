@@ -3,6 +3,9 @@
 mod caller;
 mod crowds;
 mod grpc;
+#[cfg(feature = "reqwest-middleware")]
+mod middleware;
 mod recovery;
+mod reqwest_http;
 mod token_endpoint;
 mod token_faults;

@@ -41,6 +41,7 @@ enum Step {
     LandSame(usize),
     Fail(usize),
     Die(usize),
+    StepBack(usize),
     Reject,
     RejectLate,
     Vindicate(u64),
@@ -60,6 +61,7 @@ struct Program {
     same: u8,
     failures: u8,
     deaths: u8,
+    step_backs: u8,
     rejections: u8,
     late_rejections: u8,
     vindications: u8,
@@ -109,6 +111,7 @@ impl Program {
             Step::LandSame(_) => &mut self.same,
             Step::Fail(_) => &mut self.failures,
             Step::Die(_) => &mut self.deaths,
+            Step::StepBack(_) => &mut self.step_backs,
             Step::Reject => &mut self.rejections,
             Step::RejectLate => &mut self.late_rejections,
             Step::Vindicate(_) => &mut self.vindications,
@@ -163,6 +166,26 @@ fn time_ends_tokens_and_flights_and_back_offs_and_nobody_is_left_waiting() {
         passes: 3,
         pass: AGE,
         depth: 8,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 5_000, "{schedules}");
+}
+
+#[test]
+fn a_flight_steps_back_from_nobody_who_waits_and_leaves_the_slot_as_it_was() {
+    let schedules = Program {
+        asks: 3,
+        forced: 1,
+        cancels: 1,
+        landings: 2,
+        deaths: 1,
+        step_backs: 2,
+        rejections: 1,
+        removals: 1,
+        passes: 2,
+        pass: AGE,
+        depth: 7,
         ..Program::default()
     }
     .walk();
@@ -462,6 +485,7 @@ impl World {
             if flight.takeoff.is_some() {
                 steps.extend([Step::Land(number), Step::LandSame(number)]);
                 steps.extend([Step::Fail(number), Step::Die(number)]);
+                steps.push(Step::StepBack(number));
             }
         }
         for (number, waiter) in self.waiters.iter().enumerate() {
@@ -494,6 +518,7 @@ impl World {
             }
             Step::Fail(number) => self.fail(number),
             Step::Die(number) => self.die(number),
+            Step::StepBack(number) => self.step_back(number),
             Step::Reject => {
                 let generation = self.account.service.unwrap().generation;
                 self.reject(generation);
@@ -682,6 +707,26 @@ impl World {
         }
     }
 
+    /// Whoever waits for a flight keeps it in the air; a flight that nobody waits for leaves everything as it was.
+    fn step_back(&mut self, number: usize) {
+        let takeoff = self.flights[number].takeoff.take().unwrap();
+        let is_waited_for = self.waiters.iter().any(|waiter| waiter.flight == number);
+        let quiet = self.now + HOLD;
+        match takeoff.step_back(quiet) {
+            Err(takeoff) => {
+                assert!(is_waited_for, "nobody waits, and it can't step back");
+                self.flights[number].takeoff = Some(takeoff);
+            }
+            Ok(()) => {
+                assert!(!is_waited_for, "it stepped back from somebody who waits");
+                if self.account.latest == Some(number) {
+                    self.account.latest = None;
+                    self.account.paused_until = quiet;
+                }
+            }
+        }
+    }
+
     fn reject(&mut self, generation: u64) {
         let account = &mut self.account;
         while account.budget < 5 && account.refill.has_come(self.now) {
@@ -817,6 +862,7 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
         token: NewToken::bearer(&format!("text-{text}")).unwrap(),
         times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
+        origin: Origin::Provider,
     }
 }
 

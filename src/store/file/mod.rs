@@ -1,0 +1,13 @@
+//! A store in one file, for programs that start often, and for several of them at once.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `store` | [`FileStore`] |
+//! | `disk` | the file: read, locked, replaced |
+//! | `format` | what stands in it; pure |
+
+mod disk;
+mod format;
+mod store;
+
+pub use store::FileStore;

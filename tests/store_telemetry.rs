@@ -1,0 +1,231 @@
+//! What an operator sees of the store behind a cache.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use support::{Source, secs, spec, tenant};
+use tokio::time::sleep;
+use tower_bearer::{
+    Secret, TokenCache,
+    clock::Clock,
+    store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
+
+fn cache(source: &Source, store: &Faulty) -> TokenCache {
+    TokenCache::builder(source.clone())
+        .with_clock(Clock::tokio())
+        .with_store(store.clone(), KeyRing::new(Secret::new(KEY)).unwrap())
+        .with_store_namespace("tests")
+        .build()
+}
+
+/// Two replicas, an outage of some seconds, and a value that somebody else wrote.
+async fn a_life() -> TokenCache {
+    let (source, store) = (Source::new(), Faulty::default());
+    let cache = cache(&source, &store);
+    self::cache(&source, &store).get(spec()).await.unwrap();
+    cache.get(spec()).await.unwrap();
+
+    store.down.store(true, SeqCst);
+    for number in 0..5 {
+        cache.get(&tenant(number)).await.unwrap();
+        sleep(secs(1)).await;
+    }
+    store.down.store(false, SeqCst);
+    sleep(secs(9)).await;
+    cache.get(&tenant("after")).await.unwrap();
+
+    store.junk.store(true, SeqCst);
+    cache.get(&tenant("junk")).await.unwrap();
+    cache
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_between() {
+    let lines = Lines::default();
+    let log = lines.capture();
+    a_life().await;
+    drop(log);
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let of_level = |level: &str| -> Vec<&str> {
+        let lines = log.lines().filter(|line| line.contains(level));
+        lines.collect()
+    };
+    let [down, junk] = of_level(" WARN ")[..] else {
+        panic!("{log}");
+    };
+    assert!(down.contains("the store fails"), "{down}");
+    assert!(
+        down.contains("work=\"reading\" kind=\"unavailable\" error=no route"),
+        "{down}"
+    );
+    assert!(
+        junk.contains("what the store keeps can't be opened"),
+        "{junk}"
+    );
+    assert!(junk.contains("why=\"version\""), "{junk}");
+    let [back] = of_level(" INFO ")[..] else {
+        panic!("{log}");
+    };
+    assert!(
+        back.contains("the store is back work=\"reading\" after="),
+        "{back}"
+    );
+    assert_eq!(log.matches("a token was taken from the store").count(), 1);
+    assert!(log.matches("the store still fails").count() >= 2);
+    for secret in ["token-1", KEY] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metrics_count_what_the_store_did() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let cache = a_life().await;
+    drop(guard);
+    let sums: BTreeMap<String, u64> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter(|(key, ..)| key.key().name().contains("_store_"))
+        .map(|(key, _, _, value)| {
+            let labels = key.key().labels();
+            let labels: Vec<_> = labels
+                .map(|l| format!("{}={}", l.key(), l.value()))
+                .collect();
+            let value = match value {
+                DebugValue::Counter(count) => count,
+                DebugValue::Gauge(_) => panic!("no gauge is documented"),
+                DebugValue::Histogram(values) => values.len() as u64,
+            };
+            (
+                format!("{}{{{}}}", key.key().name(), labels.join(",")),
+                value,
+            )
+        })
+        .collect();
+    let stats = cache.stats();
+    let expected = [
+        // The first replica's, after the outage, and under the junk.
+        ("tower_bearer_store_loads_total{outcome=miss}", 3),
+        ("tower_bearer_store_loads_total{outcome=hit}", 1),
+        ("tower_bearer_store_loads_total{outcome=unreadable}", 2),
+        ("tower_bearer_store_load_seconds{}", 1),
+        (
+            "tower_bearer_store_errors_total{work=reading,kind=unavailable}",
+            stats.store_errors,
+        ),
+        ("tower_bearer_store_outages_total{work=reading}", 1),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(sums, BTreeMap::from(expected));
+    assert_eq!(
+        (stats.store_hits, stats.store_misses, stats.store_unreadable),
+        (1, 2, 2)
+    );
+    assert!((3..=5).contains(&stats.store_errors), "{stats:?}");
+}
+
+/// A store in memory that is down, or holds another's values, to order.
+#[derive(Clone, Default)]
+struct Faulty {
+    store: MemoryStore,
+    down: Arc<AtomicBool>,
+    junk: Arc<AtomicBool>,
+}
+
+impl Faulty {
+    fn check(&self) -> Result<(), StoreError> {
+        match self.down.load(SeqCst) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "no route")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl TokenStore for Faulty {
+    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        self.check()?;
+        if self.junk.load(SeqCst) {
+            return Ok(Some("another program's".into()));
+        }
+        self.store.get(name).await
+    }
+
+    async fn put(
+        &self,
+        name: &Name,
+        value: Bytes,
+        lifetime: Duration,
+        fence: Option<Fence>,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.store.put(name, value, lifetime, fence).await
+    }
+
+    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
+        self.check()?;
+        self.store.delete_if(name, value).await
+    }
+
+    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
+        self.check()?;
+        self.store.lease(name, lifetime).await
+    }
+
+    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.release(name, lease).await
+    }
+}
+
+/// Keeps the log's lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// A log of this thread alone, for as long as the guard lives.
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

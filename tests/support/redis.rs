@@ -1,0 +1,138 @@
+//! A Redis server of one's own, to stop and to kill.
+#![allow(dead_code, reason = "each program that includes it uses a part of it")]
+
+use std::{
+    env,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::{Client, Connection, FromRedisValue, RedisResult};
+use tower_bearer::store::RedisStore;
+
+/// It listens on the loopback interface, keeps nothing on disk, and goes with this.
+pub(crate) struct Redis {
+    program: PathBuf,
+    port: u16,
+    process: Child,
+}
+
+impl Redis {
+    /// One of our own, if there is a program for it: the one that the variable names, or what the path finds. Without, the
+    /// caller passes by with a message, unless all servers are said to be there.
+    pub(crate) fn start() -> Option<Self> {
+        let named = env::var_os("TOWER_BEARER_REDIS_SERVER").map(PathBuf::from);
+        let Some(program) = named.or_else(on_the_path) else {
+            assert!(
+                env::var_os("TOWER_BEARER_REAL").is_none(),
+                "there is no redis-server: run the tests by tests/run"
+            );
+            eprintln!("skipped: there is no redis-server");
+            return None;
+        };
+        // Another may take the port meanwhile: then the next.
+        let started = (0..10).find_map(|_| {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            Some((port, run(&program, port)?))
+        });
+        let (port, process) = started.expect("redis-server does not start");
+        Some(Self {
+            program,
+            port,
+            process,
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn store(&self) -> RedisStore {
+        RedisStore::new(&self.url()).unwrap()
+    }
+
+    /// `STOP`, from which on it says nothing, or `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let kill = Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// Ends it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// The same once more, where it was, with nothing in it.
+    pub(crate) fn start_again(&mut self) {
+        self.process = run(&self.program, self.port).expect("the port is taken");
+    }
+
+    /// What it answers to these words.
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        ask(&mut self.connection(), words).unwrap()
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        connect(self.port).unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn ask<T: FromRedisValue>(on: &mut Connection, words: &[&str]) -> RedisResult<T> {
+    let (command, rest) = words.split_first().unwrap();
+    redis::cmd(command).arg(rest).query(on)
+}
+
+fn connect(port: u16) -> RedisResult<Connection> {
+    let client = Client::open(format!("redis://127.0.0.1:{port}"))?;
+    client.get_connection_with_timeout(Duration::from_secs(5))
+}
+
+fn on_the_path() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let mut found = env::split_paths(&path).map(|folder| folder.join("redis-server"));
+    found.find(|program| program.is_file())
+}
+
+fn run(program: &PathBuf, port: u16) -> Option<Child> {
+    let mut process = Command::new(program)
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--maxmemory-policy", "noeviction"])
+        .current_dir(env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        // Who took the port before us would answer too.
+        if process.try_wait().unwrap().is_some() {
+            return None;
+        }
+        let mine = connect(port).and_then(|mut on| ask::<String>(&mut on, &["INFO", "server"]));
+        if mine.is_ok_and(|info| info.contains(&format!("process_id:{}\r", process.id()))) {
+            return Some(process);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    None
+}
