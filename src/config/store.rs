@@ -1,12 +1,14 @@
 //! The second level behind the cache, made of its keys.
 
+#[cfg(any(feature = "redis", feature = "file"))]
+use super::secret::SecretFrom;
 use super::{
     cache::{StoreConfig, StoreType},
     error::ConfigError,
 };
 use crate::cache::CacheBuilder;
 #[cfg(any(feature = "redis", feature = "file"))]
-use crate::store::KeyRing;
+use crate::{secret::Secret, store::KeyRing};
 
 impl StoreConfig {
     /// Puts the store behind the cache. Nothing is asked of it here.
@@ -51,16 +53,16 @@ impl StoreConfig {
     #[cfg(any(feature = "redis", feature = "file"))]
     fn ring(&self) -> Result<KeyRing, ConfigError> {
         let at = |error| ConfigError::token("key", error);
-        let key = self.key.as_ref().map(super::SecretFrom::read).transpose();
-        KeyRing::new(key.map_err(at)?.unwrap_or(crate::Secret::none())).map_err(at)
+        let key = self.key.as_ref().map(SecretFrom::read).transpose();
+        KeyRing::new(key.map_err(at)?.unwrap_or(Secret::none())).map_err(at)
     }
 
     #[cfg(feature = "redis")]
     fn redis(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         use crate::store::RedisStore;
         let at = |error| ConfigError::token("url", error);
-        let url = self.url.as_ref().map(super::SecretFrom::read).transpose();
-        let url = url.map_err(at)?.unwrap_or(crate::Secret::none());
+        let url = self.url.as_ref().map(SecretFrom::read).transpose();
+        let url = url.map_err(at)?.unwrap_or(Secret::none());
         let mut store = RedisStore::new(url.expose().map_err(at)?.as_str()).map_err(at)?;
         if let Some(prefix) = &self.prefix {
             let with_prefix = store.with_prefix(prefix.as_str());

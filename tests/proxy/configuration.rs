@@ -390,3 +390,92 @@ async fn further_parameters_and_all_of_a_route_reach_the_provider() {
         assert_eq!(call.parameter(name), Some(value), "{name}");
     }
 }
+
+#[tokio::test]
+async fn the_example_of_a_configuration_works() {
+    let text = include_str!("../../examples/proxy/config.toml");
+    let proxy = Proxy::start_with(text, &[("ORDERS_SECRET", "s3cret")]).await;
+    assert_eq!(proxy.get("/-/health").await.status, 200);
+    let message = refused(text).await;
+    assert!(
+        message.contains("source.client_secret: ") && message.contains("ORDERS_SECRET"),
+        "{message}"
+    );
+}
+
+const STORE_KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
+
+#[tokio::test]
+async fn a_store_in_a_file_outlives_the_proxy() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::start(&login).await.unwrap();
+    let folder = ConfigFile::new(STORE_KEY);
+    let rest = format!(
+        "[cache]\nstore = {{ type = 'file', path = '{}', key = {{ file = '{}' }} }}\n[[route]]\nurl = '{}'\n{}",
+        folder.beside("tokens.bin").display(),
+        folder.path().display(),
+        api.url(),
+        upstream("/a", &api.url())
+    );
+    for from in ["provider", "store"] {
+        let mut proxy = Proxy::start(&config(&login, &rest)).await;
+        assert_eq!(proxy.get("/a").await.status, 200);
+        assert_eq!(proxy.json("/-/tokens").await["tokens"][0]["from"], from);
+        proxy.signal("TERM").await;
+        assert_eq!(proxy.end().await.code(), Some(0));
+    }
+    assert_eq!(login.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_in_nobodys_way() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::start(&login).await.unwrap();
+    let rest = format!(
+        "[cache]\nstore = {{ type = 'redis', url = 'redis://127.0.0.1:1', prefix = 'a:', key = '{STORE_KEY}' }}\n[[route]]\nurl = '{}'\n{}",
+        api.url(),
+        upstream("/a", &api.url())
+    );
+    let proxy = Proxy::start(&config(&login, &rest)).await;
+    assert_eq!(proxy.get("/a").await.status, 200);
+}
+
+#[tokio::test]
+async fn each_fault_of_a_store_is_told_by_its_key() {
+    for (store, key, remedy) in [
+        ("type = 'file', path = 'x'", "cache.store.key", "missing"),
+        (
+            "type = 'file', path = 'x', key = 'hunter2'",
+            "cache.store.key",
+            "32",
+        ),
+        (
+            "type = 'file', key = 'hunter2'",
+            "cache.store.path",
+            "missing",
+        ),
+        (
+            "type = 'redis', key = 'hunter2'",
+            "cache.store.url",
+            "missing",
+        ),
+        (
+            "type = 'redis', url = 'redis://:hunter2@127.0.0.1:1', path = 'x', key = 'hunter2'",
+            "cache.store.path",
+            "leave it out",
+        ),
+        (
+            "type = 'redis', url = 'hunter2://:hunter2@127.0.0.1:1', key = 'hunter2'",
+            "cache.store.url",
+            "redis",
+        ),
+        (
+            "type = 'file', path = 'x', key = 'hunter2', prefix = 'x'",
+            "cache.store.prefix",
+            "leave it out",
+        ),
+    ] {
+        let text = format!("{SOURCE}client_secret = 'hunter2'\n[cache]\nstore = {{ {store} }}\n");
+        refuses(&text, key, remedy).await;
+    }
+}
