@@ -148,7 +148,8 @@ impl Hand {
     fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
-        let token = shared.cache.without_waiting(slot, now)?;
+        // What takes anybody's attention waits until it is known that the caller has no header of their own.
+        let token = slot.usable(now)?;
         if !token.further_headers().is_empty() {
             return None;
         }

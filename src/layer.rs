@@ -13,7 +13,7 @@ use crate::{
     error::TokenError,
     hand::Shared,
     replay::{Buffered, Once, Tee, Twice, When},
-    routes::{Origin, Route, Routes},
+    routes::{Found, Origin, Route, Routes, Scheme, Target},
     service::Auth,
     spec::TokenSpec,
     verdict::{Judge, Verdict},
@@ -289,6 +289,42 @@ impl<R> AuthLayer<R> {
             judge: self.judge,
             replay: policy(self.replay),
             shared: self.shared,
+        }
+    }
+}
+
+impl<R> AuthLayer<R> {
+    /// The route that a request to this address is on, and so where its token comes from; none if no route names it.
+    ///
+    /// The longest prefix wins, however the address is spelled. A service over the layer decides in the same way.
+    ///
+    /// # Errors
+    /// A request to there would be an error: its path has dot segments on an origin with a path prefix, or it names no
+    /// origin and there is no [`default_origin`](Self::default_origin).
+    ///
+    /// ```
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache).route("https://stock.internal/v2", TokenSpec::scopes(["stock"]))?;
+    ///
+    /// let route = auth.route_of(&"https://STOCK.internal:443/v2/items".parse()?)?;
+    /// assert_eq!(route.map(|route| route.spec()), Some(&TokenSpec::scopes(["stock"])));
+    /// assert!(auth.route_of(&"https://stock.internal/v1".parse()?)?.is_none());
+    /// assert!(auth.route_of(&"https://stock.internal/v2/../v1".parse()?).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn route_of(&self, uri: &http::Uri) -> Result<Option<&Route>, TokenError> {
+        let target = Target {
+            scheme: Scheme::read(uri.scheme_str()),
+            authority: uri.authority().map(http::uri::Authority::as_str),
+            path: uri.path(),
+        };
+        match self.shared().routes.find(&target) {
+            Found::Route(number) => Ok(usize::try_from(number)
+                .ok()
+                .and_then(|number| self.routes.get(number))),
+            Found::Unlisted => Ok(None),
+            Found::Refused(error) => Err(error),
         }
     }
 }

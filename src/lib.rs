@@ -84,6 +84,7 @@
 //! | `redis` | no | a store that all processes of a fleet share |
 //! | `file` | no | a store in one file, for programs that start often |
 //! | `metrics` | no | counters and histograms through the `metrics` facade: see [`telemetry`] |
+//! | `config` | no | a cache and a layer from a configuration, by serde: see [`config`] |
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
@@ -112,6 +113,9 @@ mod cache;
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub mod clients;
 pub mod clock;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 pub mod credentials;
 pub mod docs;
 mod error;

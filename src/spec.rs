@@ -97,12 +97,42 @@ impl TokenSpec {
         draft.finish()
     }
 
+    /// Asks for no scope by name, and for all else as before.
+    ///
+    /// ```
+    /// use tower_bearer::TokenSpec;
+    ///
+    /// let spec = TokenSpec::scopes(["read"]).with_tenant("acme");
+    /// assert_eq!(spec.without_scopes(), TokenSpec::default().with_tenant("acme"));
+    /// ```
+    #[must_use]
+    pub fn without_scopes(self) -> Self {
+        let mut draft = Draft::of(&self);
+        draft.remove(Tag::Scope);
+        draft.finish()
+    }
+
     /// Names a resource that the token is for (RFC 8707). May be given several times.
     #[must_use]
     pub fn with_resource(self, resource: impl AsRef<str>) -> Self {
         let mut draft = Draft::of(&self);
         draft.check(fault_in_resource(resource.as_ref()));
         draft.add(Tag::Resource, resource.as_ref().as_bytes());
+        draft.finish()
+    }
+
+    /// Names no resource, and asks for all else as before.
+    ///
+    /// ```
+    /// use tower_bearer::TokenSpec;
+    ///
+    /// let spec = TokenSpec::scopes(["read"]).with_resource("https://stock.example");
+    /// assert_eq!(spec.without_resources(), TokenSpec::scopes(["read"]));
+    /// ```
+    #[must_use]
+    pub fn without_resources(self) -> Self {
+        let mut draft = Draft::of(&self);
+        draft.remove(Tag::Resource);
         draft.finish()
     }
 
@@ -315,8 +345,12 @@ impl<'a> Draft<'a> {
     }
 
     fn replace(&mut self, tag: Tag, record: &'a [u8]) {
-        self.records.retain(|(found, _)| *found != tag as u8);
+        self.remove(tag);
         self.add(tag, record);
+    }
+
+    fn remove(&mut self, tag: Tag) {
+        self.records.retain(|(found, _)| *found != tag as u8);
     }
 
     fn finish(mut self) -> TokenSpec {

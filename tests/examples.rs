@@ -33,6 +33,27 @@ fn each_is_short_enough_to_read() {
     }
 }
 
+/// An example that is a small program has a folder; `tests/proxy` and its like see how it does.
+#[test]
+fn each_file_of_a_program_is_short_enough_to_read() {
+    let mut files = 0;
+    for folder in fs::read_dir(sources()).unwrap() {
+        let folder = folder.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            assert!(code.lines().count() < 250, "{}", path.display());
+            assert!(text.starts_with("//! "), "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files > 0);
+}
+
 /// What it prints, if it ends in time and well.
 fn run(name: &str) -> String {
     let path = built()

@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["replay"],
     &["service"],
     &["layer"],
-    &["clients"],
+    &["clients", "config"],
     &["testing", "docs", "fuzz"],
 ];
 

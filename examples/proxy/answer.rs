@@ -1,0 +1,98 @@
+//! What the proxy answers by itself: pages, and problems (RFC 9457).
+
+use std::error::Error;
+
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use serde_json::json;
+use tower_bearer::TokenError;
+
+use crate::body::Payload;
+
+/// A page of the proxy's own.
+pub(crate) fn page(content_type: &'static str, text: String) -> Response<Payload> {
+    let mut response = Response::new(Payload::new(Full::from(text)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A problem of this kind: what is wrong, and what to do about it.
+pub(crate) fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Payload> {
+    told(status, kind, detail, None)
+}
+
+/// There is no token to be had.
+pub(crate) fn no_token(error: &TokenError) -> Response<Payload> {
+    let seconds = error.retry_after().map(|after| {
+        let whole = after.as_secs();
+        whole + u64::from(after.subsec_nanos() > 0)
+    });
+    let kind = error.kind().as_str();
+    told(StatusCode::BAD_GATEWAY, kind, &with_causes(error), seconds)
+}
+
+/// The upstream can't be reached.
+pub(crate) fn unreachable(error: &dyn Error) -> Response<Payload> {
+    problem(StatusCode::BAD_GATEWAY, "upstream", &with_causes(error))
+}
+
+/// This page is only looked at.
+pub(crate) fn only_get() -> Response<Payload> {
+    let detail = "this page can only be looked at: use GET";
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn told(
+    status: StatusCode,
+    kind: &str,
+    detail: &str,
+    retry_after: Option<u64>,
+) -> Response<Payload> {
+    let mut members = json!({
+        "type": format!("urn:tower-bearer:{kind}"),
+        "title": title(status, kind),
+        "status": status.as_u16(),
+        "detail": detail,
+        "kind": kind,
+    });
+    if let (Some(seconds), Some(members)) = (retry_after, members.as_object_mut()) {
+        members.insert("retry_after".into(), seconds.into());
+    }
+    let mut response = page("application/problem+json", members.to_string());
+    *response.status_mut() = status;
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn title(status: StatusCode, kind: &str) -> &'static str {
+    match status {
+        StatusCode::BAD_GATEWAY if kind == "upstream" => "The upstream can't be reached",
+        StatusCode::BAD_GATEWAY => "There is no token for the request",
+        StatusCode::FORBIDDEN => "The proxy refuses the request",
+        StatusCode::BAD_REQUEST => "The request can't be passed on",
+        StatusCode::METHOD_NOT_ALLOWED => "The method is not for this",
+        _ => "There is nothing here",
+    }
+}
+
+/// An error and what is beneath it.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(beneath) = cause {
+        text.push_str(&format!(": {beneath}"));
+        cause = beneath.source();
+    }
+    text
+}

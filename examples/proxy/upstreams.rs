@@ -1,0 +1,191 @@
+//! Which upstream a request is for, and its address there.
+
+use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme, Uri};
+use tower_bearer::config::ConfigError;
+use url::Url;
+
+/// All upstreams, the longest prefix first.
+#[derive(Default)]
+pub(crate) struct Upstreams(Vec<Upstream>);
+
+/// Requests below a prefix go to a URL.
+pub(crate) struct Upstream {
+    /// Without a slash at its end: empty for all.
+    prefix: String,
+    scheme: Scheme,
+    authority: Authority,
+    /// What the rest of a path is put behind. Without a slash at its end.
+    base: String,
+}
+
+impl Upstreams {
+    pub(crate) fn add(&mut self, upstream: Upstream) -> Result<(), ConfigError> {
+        if self.0.iter().any(|other| other.prefix == upstream.prefix) {
+            return Err(ConfigError::new(
+                "prefix",
+                "another upstream has the same: leave one of them out",
+            ));
+        }
+        self.0.push(upstream);
+        self.0
+            .sort_by_key(|upstream| std::cmp::Reverse(upstream.prefix.len()));
+        Ok(())
+    }
+
+    /// The address that stands for this one; none if no prefix covers its path.
+    pub(crate) fn address(&self, uri: &Uri) -> Option<Result<Uri, InvalidUri>> {
+        let mut all = self.0.iter();
+        let (upstream, rest) =
+            all.find_map(|upstream| Some((upstream, upstream.rest(uri.path())?)))?;
+        Some(upstream.address(rest, uri.query()))
+    }
+
+    pub(crate) fn any_over_tls(&self) -> bool {
+        self.0
+            .iter()
+            .any(|upstream| upstream.scheme == Scheme::HTTPS)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Upstream {
+    pub(crate) fn new(prefix: &str, url: &str) -> Result<Self, ConfigError> {
+        let at_prefix = |message| Err(ConfigError::new("prefix", message));
+        if !prefix.starts_with('/') {
+            return at_prefix("it does not start with a slash: write it as /graph");
+        }
+        if prefix == "/-" || prefix.starts_with("/-/") {
+            return at_prefix("what is under /-/ is the proxy's own: choose another");
+        }
+        if prefix.contains(['?', '#']) || prefix.parse::<PathAndQuery>().is_err() {
+            return at_prefix(
+                "it is no path: leave out the query, the fragment and what can't stand in a path",
+            );
+        }
+        if prefix
+            .split('/')
+            .any(|segment| matches!(segment, "." | ".."))
+        {
+            return at_prefix(
+                "it has dot segments, which no request may have: write the path that is meant",
+            );
+        }
+        let at_url = |message| ConfigError::new("url", message);
+        let parsed =
+            Url::parse(url).map_err(|_| at_url("it is no URL: write it as https://host/path"))?;
+        let scheme = match parsed.scheme() {
+            "https" => Scheme::HTTPS,
+            "http" => Scheme::HTTP,
+            _ => {
+                return Err(at_url(
+                    "it is neither https nor http: write it as https://host/path",
+                ));
+            }
+        };
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(at_url(
+                "it has userinfo: leave out what stands before the @",
+            ));
+        }
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(at_url(
+                "it has a query or a fragment: leave out what stands from there on",
+            ));
+        }
+        let authority = parsed.authority().parse();
+        Ok(Self {
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            scheme,
+            authority: authority
+                .map_err(|_| at_url("it has no host: write it as https://host/path"))?,
+            base: parsed.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// What is left of the path behind the prefix. Whole segments only: `/graph` covers `/graph/me`, and not `/graphite`.
+    fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(&self.prefix)?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+
+    /// The rest behind the upstream's URL, byte for byte.
+    fn address(&self, rest: &str, query: Option<&str>) -> Result<Uri, InvalidUri> {
+        let path = match (&*self.base, rest) {
+            ("", "") => "/",
+            ("", rest) => rest,
+            (base, rest) => &format!("{base}{rest}"),
+        };
+        let path_and_query: PathAndQuery = match query {
+            Some(query) => format!("{path}?{query}").try_into()?,
+            None => path.try_into()?,
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        // All three are there, which is all that it takes.
+        Ok(Uri::from_parts(parts).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(upstreams: &[(&str, &str)], uri: &str) -> Option<String> {
+        let mut all = Upstreams::default();
+        for (prefix, url) in upstreams {
+            all.add(Upstream::new(prefix, url).unwrap()).unwrap();
+        }
+        let address = all.address(&uri.parse().unwrap())?;
+        Some(address.unwrap().to_string())
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_is_cut_off() {
+        let two = [("/a", "http://one"), ("/a/b", "https://two:444/base/")];
+        for (uri, expected) in [
+            ("/a/x?y=%20&z", Some("http://one/x?y=%20&z")),
+            ("/a", Some("http://one/")),
+            ("/a?q", Some("http://one/?q")),
+            ("/a/", Some("http://one/")),
+            ("/a//x", Some("http://one//x")),
+            ("/a/b/c", Some("https://two:444/base/c")),
+            ("/a/b", Some("https://two:444/base")),
+            ("/a/bc", Some("http://one/bc")),
+            ("/ab", None),
+            ("/", None),
+        ] {
+            assert_eq!(address(&two, uri).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_slash_alone_takes_all_that_no_other_does() {
+        let all = [("/", "http://one"), ("/a", "http://two")];
+        assert_eq!(address(&all, "/x/y?z").unwrap(), "http://one/x/y?z");
+        assert_eq!(address(&all, "//x").unwrap(), "http://one//x");
+        assert_eq!(address(&all, "/a/y").unwrap(), "http://two/y");
+    }
+
+    #[test]
+    fn bytes_stay_as_they_are() {
+        let one = [("/a", "http://one")];
+        for rest in [
+            "/%2F%7e%zz",
+            "/x;y=1,2",
+            "/caf\u{e9}",
+            "/../x",
+            "/%2e%2e/x",
+            "/?a=b?c=d&&",
+        ] {
+            assert_eq!(
+                address(&one, &format!("/a{rest}")).unwrap(),
+                format!("http://one{rest}")
+            );
+        }
+    }
+}

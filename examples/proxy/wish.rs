@@ -1,0 +1,166 @@
+//! Which token a request asks for, with `x-token-scope` and `x-token-resource`.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use tower_bearer::{Route, TokenSpec, config::RouteConfig};
+
+/// What a request wants instead of its route's scopes, or its resources.
+#[derive(Default)]
+pub(crate) struct Wish {
+    scopes: Option<Vec<String>>,
+    resource: Option<String>,
+    fault: Option<&'static str>,
+}
+
+/// Why a wish is not granted.
+pub(crate) type Refusal = (StatusCode, &'static str);
+
+const SCOPE: &str = "x-token-scope";
+const RESOURCE: &str = "x-token-resource";
+
+const NO_SCOPES: &str = "x-token-scope is given twice, or is no list of scopes with a blank between each two: correct it";
+const NO_RESOURCE: &str =
+    "x-token-resource is given twice, or is no absolute URI without a fragment: correct it";
+
+impl Wish {
+    /// Takes the headers off the request. Whoever brings a token of their own wishes in vain, and does no wrong.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let ours = |name: &&HeaderName| name.as_str().starts_with("x-token-");
+        let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+        let mut wish = Self::default();
+        for name in ours {
+            let text = single(headers, &name);
+            match name.as_str() {
+                SCOPE => {
+                    wish.scopes = text.and_then(read_scopes);
+                    wish.fault = wish.fault.or(wish.scopes.is_none().then_some(NO_SCOPES));
+                }
+                RESOURCE => {
+                    wish.resource = text.and_then(read_resource);
+                    wish.fault = wish
+                        .fault
+                        .or(wish.resource.is_none().then_some(NO_RESOURCE));
+                }
+                _ => {}
+            }
+            headers.remove(name);
+        }
+        wish
+    }
+
+    /// The request's own spec, if it wants one and may have it.
+    pub(crate) fn spec(
+        self,
+        route: Option<&Route>,
+        routes: &Allowed,
+    ) -> Result<Option<TokenSpec>, Refusal> {
+        if let Some(fault) = self.fault {
+            return Err((StatusCode::BAD_REQUEST, fault));
+        }
+        if self.scopes.is_none() && self.resource.is_none() {
+            return Ok(None);
+        }
+        let forbidden = |why| Err((StatusCode::FORBIDDEN, why));
+        let known = route.and_then(|route| Some((route, routes.of(route)?)));
+        let Some((route, allowed)) = known else {
+            return forbidden(
+                "the request asks for a token, and no route names its URL: add a route",
+            );
+        };
+        let mut spec = route.spec().clone();
+        if let Some(scopes) = self.scopes {
+            if !scopes.iter().all(|scope| allowed.allows_scope(scope)) {
+                return forbidden(
+                    "x-token-scope is beyond the route's scopes: add what is missing to its allow_scopes",
+                );
+            }
+            spec = spec.without_scopes().with_scopes(scopes);
+        }
+        if let Some(resource) = self.resource {
+            if !allowed.allows_resource(&resource) {
+                return forbidden(
+                    "x-token-resource is beyond the route's: add it to its allow_resources",
+                );
+            }
+            spec = spec.without_resources().with_resource(resource);
+        }
+        Ok(Some(spec))
+    }
+}
+
+/// What each route allows.
+pub(crate) struct Allowed(HashMap<String, RouteConfig>);
+
+impl Allowed {
+    pub(crate) fn new(routes: Vec<RouteConfig>) -> Self {
+        let routes = routes.into_iter().map(|route| {
+            // As the layer shows its own.
+            let shown = Route::new(&route.url, TokenSpec::default()).to_string();
+            (shown, route)
+        });
+        Self(routes.collect())
+    }
+
+    fn of(&self, route: &Route) -> Option<&RouteConfig> {
+        self.0.get(&route.to_string())
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    value.to_str().ok()
+}
+
+// RFC 6749 §3.3: scope = scope-token *( SP scope-token )
+fn read_scopes(text: &str) -> Option<Vec<String>> {
+    let scopes: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    TokenSpec::scopes(&scopes).check().ok()?;
+    Some(scopes)
+}
+
+// RFC 8707 §2: "an absolute URI, as specified by Section 4.3 of [RFC3986] … The URI MUST NOT include a fragment component."
+fn read_resource(text: &str) -> Option<String> {
+    let uri = |c: u8| c.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&c);
+    TokenSpec::default().with_resource(text).check().ok()?;
+    text.bytes().all(uri).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_those_of_the_rfc() {
+        assert_eq!(read_scopes("a b:c").unwrap(), ["a", "b:c"]);
+        for text in ["", "a  b", "a\"b", "a\\b", "a\tb"] {
+            assert!(read_scopes(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_is_an_absolute_uri_without_a_fragment() {
+        for text in [
+            "https://a.example",
+            "https://a.example/x?y=%20",
+            "urn:stock",
+        ] {
+            assert!(read_resource(text).is_some(), "{text:?}");
+        }
+        for text in [
+            "",
+            "/x",
+            "stock",
+            "https://a.example#",
+            "https://a.example/#x",
+            "https://a.example/x y",
+            "https://a.example/\"",
+            "https://",
+        ] {
+            assert!(read_resource(text).is_none(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A configuration from environment variables, for programs without a file.
+
+use std::{env, ffi::OsString};
+
+use serde::{Deserialize, de::value::StrDeserializer};
+
+use super::{
+    client_auth::ClientAuthName, error::ConfigError, route::RouteConfig, secret::SecretFrom,
+    source::SourceConfig, units::Span, whole::Config,
+};
+use crate::secret::Secret;
+
+impl Config {
+    /// The configuration in the usual environment variables. One that is empty counts as not set.
+    ///
+    /// | variable | what it holds |
+    /// |---|---|
+    /// | `OAUTH_TOKEN_URL`, or `OAUTH_ISSUER` | where to ask |
+    /// | `OAUTH_CLIENT_ID` | as whom |
+    /// | `OAUTH_CLIENT_SECRET`, or `OAUTH_CLIENT_SECRET_FILE` | the secret, or a file that is read anew for each use |
+    /// | `OAUTH_CLIENT_AUTH` | how to prove that: a [`ClientAuthName`]; `basic` unless set |
+    /// | `OAUTH_PRIVATE_KEY_FILE`, `OAUTH_CERTIFICATE_FILE` | the key and the certificate, where the client authentication wants them |
+    /// | `OAUTH_ASSERTION_FILE` | the JWT from elsewhere, where the client authentication wants one |
+    /// | `OAUTH_CA_FILE` | further trust for the token endpoint: certificates in PEM |
+    /// | `OAUTH_FETCH_TIMEOUT` | how long a fetch may take, such as `10s` |
+    /// | `OAUTH_URL` | the place that receives the tokens: the one route; without it, there is none |
+    /// | `OAUTH_SCOPES` | its scopes, with blanks between them |
+    /// | `OAUTH_RESOURCE`, `OAUTH_AUDIENCE`, `OAUTH_TENANT` | its resource, audience and tenant |
+    ///
+    /// # Errors
+    /// A variable holds what can't be read, or is of no use without another: the message names it.
+    ///
+    /// ```
+    /// use tower_bearer::config::Config;
+    ///
+    /// let config = Config::from_env()?;
+    /// match config.cache() {
+    ///     Ok(cache) => println!("asks as {:?}: {cache:?}", config.source.client_id),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # Ok::<_, tower_bearer::config::ConfigError>(())
+    /// ```
+    pub fn from_env() -> Result<Self, ConfigError> {
+        read(&|name| env::var_os(name))
+    }
+}
+
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
+    let text = |name: &str| text(lookup, name);
+    let file = |name: &str| Ok(text(name)?.map(|path| SecretFrom::File(path.into())));
+    let mut source = SourceConfig {
+        token_url: text("OAUTH_TOKEN_URL")?,
+        issuer: text("OAUTH_ISSUER")?,
+        client_id: text("OAUTH_CLIENT_ID")?,
+        client_secret: file("OAUTH_CLIENT_SECRET_FILE")?,
+        private_key: file("OAUTH_PRIVATE_KEY_FILE")?,
+        certificate: file("OAUTH_CERTIFICATE_FILE")?,
+        assertion: file("OAUTH_ASSERTION_FILE")?,
+        ca: file("OAUTH_CA_FILE")?,
+        ..SourceConfig::default()
+    };
+    if let Some(secret) = text("OAUTH_CLIENT_SECRET")? {
+        if source.client_secret.is_some() {
+            return Err(ConfigError::new(
+                "OAUTH_CLIENT_SECRET",
+                "it is set together with OAUTH_CLIENT_SECRET_FILE: unset one of them",
+            ));
+        }
+        source.client_secret = Some(SecretFrom::Literal(Secret::new(secret)));
+    }
+    if let Some(name) = text("OAUTH_CLIENT_AUTH")? {
+        let name: StrDeserializer<'_, ConfigError> = StrDeserializer::new(&name);
+        let auth = ClientAuthName::deserialize(name);
+        source.client_auth = Some(auth.map_err(|error| error.within("OAUTH_CLIENT_AUTH"))?);
+    }
+    if let Some(span) = text("OAUTH_FETCH_TIMEOUT")? {
+        let span: Result<Span, _> = span.parse();
+        let fault = |fault| ConfigError::new("OAUTH_FETCH_TIMEOUT", fault);
+        source.fetch_timeout = Some(span.map_err(fault)?);
+    }
+    let route = RouteConfig {
+        url: text("OAUTH_URL")?.unwrap_or_default(),
+        scopes: words(text("OAUTH_SCOPES")?),
+        resource: text("OAUTH_RESOURCE")?.into_iter().collect(),
+        audience: text("OAUTH_AUDIENCE")?,
+        tenant: text("OAUTH_TENANT")?,
+        ..RouteConfig::default()
+    };
+    let mut config = Config {
+        source,
+        ..Config::default()
+    };
+    if !route.url.is_empty() {
+        config.routes.push(route);
+        return Ok(config);
+    }
+    for (name, given) in [
+        ("OAUTH_SCOPES", !route.scopes.is_empty()),
+        ("OAUTH_RESOURCE", !route.resource.is_empty()),
+        ("OAUTH_AUDIENCE", route.audience.is_some()),
+        ("OAUTH_TENANT", route.tenant.is_some()),
+    ] {
+        if given {
+            return Err(ConfigError::new(
+                name,
+                "it says which token, and nothing says where it goes: set OAUTH_URL, or unset it",
+            ));
+        }
+    }
+    Ok(config)
+}
+
+fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, ConfigError> {
+    let Some(value) = lookup(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let text = value.into_string();
+    let text = text.map_err(|_| ConfigError::new(name, "it is not UTF-8: set it anew"))?;
+    Ok(Some(text))
+}
+
+fn words(text: Option<String>) -> Vec<String> {
+    let text = text.unwrap_or_default();
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_from(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        read(&|name| {
+            let (_, value) = pairs.iter().find(|(known, _)| *known == name)?;
+            Some((*value).into())
+        })
+    }
+
+    #[test]
+    fn every_variable_finds_its_key() {
+        let config = read_from(&[
+            ("OAUTH_TOKEN_URL", "https://login.example/{tenant}/token"),
+            ("OAUTH_ISSUER", ""),
+            ("OAUTH_CLIENT_ID", "orders"),
+            ("OAUTH_CLIENT_SECRET", "hunter2"),
+            ("OAUTH_CLIENT_AUTH", "post"),
+            ("OAUTH_FETCH_TIMEOUT", "3s"),
+            ("OAUTH_URL", "https://api.example"),
+            ("OAUTH_SCOPES", "read  write"),
+            ("OAUTH_RESOURCE", "https://api.example"),
+            ("OAUTH_AUDIENCE", "stock"),
+            ("OAUTH_TENANT", "acme"),
+        ])
+        .unwrap();
+        assert_eq!(config.source.client_id.as_deref(), Some("orders"));
+        assert_eq!(config.source.issuer, None);
+        assert_eq!(config.source.client_auth, Some(ClientAuthName::Post));
+        let [route] = &*config.routes else {
+            panic!("{config:?}")
+        };
+        assert_eq!(route.scopes, ["read", "write"]);
+        assert_eq!(route.spec().tenant(), Some("acme"));
+        assert_eq!(route.spec().audience(), Some("stock"));
+        let cache = config.cache_over(crate::transport::Transport::from_fn(async |_| {
+            panic!("nothing is asked")
+        }));
+        assert!(config.layer(&cache.unwrap()).is_ok());
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_does_not_fit_names_its_variable_and_no_value() {
+        for (pairs, name) in [
+            (&[("OAUTH_SCOPES", "x-hunter2")][..], "OAUTH_SCOPES"),
+            (&[("OAUTH_CLIENT_AUTH", "x-hunter2")], "OAUTH_CLIENT_AUTH"),
+            (
+                &[("OAUTH_FETCH_TIMEOUT", "x-hunter2")],
+                "OAUTH_FETCH_TIMEOUT",
+            ),
+            (
+                &[
+                    ("OAUTH_CLIENT_SECRET", "x-hunter2"),
+                    ("OAUTH_CLIENT_SECRET_FILE", "x"),
+                ],
+                "OAUTH_CLIENT_SECRET",
+            ),
+        ] {
+            let error = read_from(pairs).unwrap_err();
+            assert_eq!(error.key(), name);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! [`ConfigError`]: the key, the fault and the remedy; never the value.
+
+use std::{fmt, mem};
+
+use serde::de;
+
+use crate::error::TokenError;
+
+/// What is wrong with a configuration.
+///
+/// It names the key as it stands in the file, and says what is wrong and what to do about it. What a key holds is not
+/// shown: it may be a secret, or a secret in the wrong place.
+///
+/// A program that reads sections of its own reports their faults with it too:
+///
+/// ```
+/// use tower_bearer::config::ConfigError;
+///
+/// let error = ConfigError::new("proxy.listen", "it is no address: write it as 127.0.0.1:8080");
+/// assert_eq!(error.to_string(), "proxy.listen: it is no address: write it as 127.0.0.1:8080");
+/// assert_eq!(error.key(), "proxy.listen");
+/// ```
+#[derive(Clone)]
+pub struct ConfigError(Box<Repr>);
+
+#[derive(Clone)]
+struct Repr {
+    /// From the innermost out, while the error is on its way up.
+    steps: Vec<Step>,
+    fault: Fault,
+}
+
+#[derive(Clone)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+#[derive(Clone)]
+enum Fault {
+    Message(String),
+    UnknownKey {
+        key: String,
+        known: Vec<&'static str>,
+    },
+    Token(TokenError),
+}
+
+impl ConfigError {
+    /// A fault of what stands under this key: what is wrong and what to do. It must not hold a secret.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        let error = Self::of(Fault::Message(message.into()));
+        error.within(key)
+    }
+
+    /// The same error where its section is found: under `key`.
+    ///
+    /// ```
+    /// # use tower_bearer::config::ConfigError;
+    /// let error = ConfigError::new("url", "it is missing").within("upstream").within("proxy");
+    /// assert_eq!(error.key(), "proxy.upstream.url");
+    /// ```
+    #[must_use]
+    pub fn within(mut self, key: impl Into<String>) -> Self {
+        self.0.steps.push(Step::Key(key.into()));
+        self
+    }
+
+    /// The same error in one entry of a list, counted from zero.
+    ///
+    /// ```
+    /// # use tower_bearer::config::ConfigError;
+    /// let error = ConfigError::new("url", "it is missing").within_entry(1).within("route");
+    /// assert_eq!(error.key(), "route[1].url");
+    /// ```
+    #[must_use]
+    pub fn within_entry(mut self, index: usize) -> Self {
+        self.0.steps.push(Step::Index(index));
+        self
+    }
+
+    /// The key, as `route[1].url`; empty if it is the whole that is wrong.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut path = String::new();
+        for step in self.0.steps.iter().rev() {
+            match step {
+                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Key(key) if path.is_empty() => path.push_str(key),
+                Step::Key(key) => {
+                    path.push('.');
+                    path.push_str(key);
+                }
+            }
+        }
+        path
+    }
+
+    pub(super) fn token(key: &str, error: TokenError) -> Self {
+        Self::of(Fault::Token(error)).within(key)
+    }
+
+    /// Names further keys that would have been known where this one was not.
+    pub(super) fn also_known(mut self, more: &[&'static str]) -> Self {
+        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.steps) {
+            let own = mem::replace(known, more.to_vec());
+            known.extend(own);
+        }
+        self
+    }
+
+    fn of(fault: Fault) -> Self {
+        Self(Box::new(Repr {
+            steps: Vec::new(),
+            fault,
+        }))
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key();
+        if !key.is_empty() {
+            write!(f, "{key}: ")?;
+        }
+        match &self.0.fault {
+            Fault::Message(message) => f.write_str(message),
+            Fault::Token(error) => error.fmt(f),
+            Fault::UnknownKey { key, known } if known.is_empty() => {
+                write!(f, "there is no key `{key}` here: leave it out")
+            }
+            Fault::UnknownKey { key, known } => {
+                write!(
+                    f,
+                    "there is no key `{key}` here, only {}: correct it or leave it out",
+                    listed(known)
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigError({:?})", self.to_string())
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.fault {
+            Fault::Token(error) => error.source(),
+            Fault::Message(_) | Fault::UnknownKey { .. } => None,
+        }
+    }
+}
+
+impl From<ConfigError> for TokenError {
+    fn from(error: ConfigError) -> Self {
+        Self::configuration(error.to_string())
+    }
+}
+
+/// What serde finds wrong. A value is named by its type alone.
+impl de::Error for ConfigError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::of(Fault::Message(message.to_string()))
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match found {
+            de::Unexpected::Bool(_) => "true or false",
+            de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => {
+                "a number"
+            }
+            de::Unexpected::Char(_) | de::Unexpected::Str(_) => "text",
+            de::Unexpected::Option | de::Unexpected::Unit => "nothing",
+            de::Unexpected::Seq => "a list",
+            de::Unexpected::Map => "a table",
+            _ => "something else",
+        };
+        Self::custom(format_args!("it is {found}: write {expected} instead"))
+    }
+
+    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::custom(format_args!(
+            "it has a value that can't be used here: write {expected} instead"
+        ))
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::custom(format_args!(
+            "it is none of the names known here: write {}",
+            listed(expected)
+        ))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::of(Fault::UnknownKey {
+            key: field.to_owned(),
+            known: expected.to_vec(),
+        })
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(field, "it is missing: add it")
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(field, "it is given twice: leave one of them out")
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => format!("`{only}`"),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(|name| format!("`{name}`")).collect();
+            format!("{} or `{last}`", first.join(", "))
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a client proves itself with, made of the keys that are for that.
+
+use super::{
+    client_auth::ClientAuthName,
+    error::ConfigError,
+    secret::SecretFrom,
+    source::{SourceConfig, read},
+};
+use crate::{
+    credentials::{ClientAuth, SigningKey},
+    transport::Transport,
+};
+
+impl SourceConfig {
+    /// The client authentication, and the transport that can carry it. The keys that it needs are there.
+    pub(super) fn prove(
+        &self,
+        transport: Transport,
+    ) -> Result<(ClientAuth, Transport), ConfigError> {
+        let auth = match self.client_auth() {
+            ClientAuthName::Basic => ClientAuth::basic(),
+            ClientAuthName::Post => ClientAuth::post(),
+            ClientAuthName::None => ClientAuth::none(),
+            ClientAuthName::SecretJwt => ClientAuth::secret_jwt(),
+            ClientAuthName::PrivateKeyJwt => ClientAuth::private_key_jwt(self.signing_key()?),
+            ClientAuthName::Assertion => {
+                ClientAuth::assertion(read("assertion", given(&self.assertion, "assertion")?)?)
+            }
+            ClientAuthName::Mtls => {
+                return Ok((ClientAuth::mtls(), self.with_certificate(transport)?));
+            }
+        };
+        Ok((auth, transport))
+    }
+
+    fn signing_key(&self) -> Result<SigningKey, ConfigError> {
+        let key = match given(&self.private_key, "private_key")? {
+            // Read anew for each use, so that it may rotate.
+            SecretFrom::File(path) => SigningKey::from_file(path),
+            other => other.read().and_then(|text| {
+                let text = text.expose()?;
+                match text.as_str().trim_start().starts_with('{') {
+                    true => SigningKey::from_jwk(text.as_str()),
+                    false => SigningKey::from_pem(text.as_str()),
+                }
+            }),
+        };
+        let mut key = key.map_err(|error| ConfigError::token("private_key", error))?;
+        if let Some(name) = &self.algorithm {
+            let algorithm = name.parse();
+            let fault = |error| ConfigError::token("algorithm", error);
+            key = key.with_algorithm(algorithm.map_err(fault)?);
+        }
+        if let Some(id) = &self.key_id {
+            key = key.with_key_id(id);
+        }
+        Ok(key)
+    }
+
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    fn with_certificate(&self, transport: Transport) -> Result<Transport, ConfigError> {
+        let certificate = given(&self.certificate, "certificate")?;
+        let key = given(&self.private_key, "private_key")?;
+        let transport = match (certificate, key) {
+            // Read anew for each request, so that they may rotate.
+            (SecretFrom::File(certificate), SecretFrom::File(key)) => {
+                transport.with_client_identity_files(certificate, key)
+            }
+            _ => text(certificate).and_then(|certificate| {
+                let key = text(key)?;
+                transport.with_client_identity_pem(
+                    certificate.as_str().as_bytes(),
+                    key.as_str().as_bytes(),
+                )
+            }),
+        };
+        transport.map_err(|error| ConfigError::token("certificate", error))
+    }
+
+    #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
+    fn with_certificate(&self, transport: Transport) -> Result<Transport, ConfigError> {
+        drop(transport);
+        Err(ConfigError::new(
+            "certificate",
+            "the token endpoint is asked by a client of the program's own: give the certificate to that client",
+        ))
+    }
+}
+
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, crate::error::TokenError> {
+    secret.read()?.expose()
+}
+
+fn given<'a>(
+    secret: &'a Option<SecretFrom>,
+    key: &'static str,
+) -> Result<&'a SecretFrom, ConfigError> {
+    let missing = || ConfigError::new(key, "it is missing: add it");
+    secret.as_ref().ok_or_else(missing)
+}

@@ -1,0 +1,140 @@
+//! [`SecretFrom`]: where a secret stands.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+
+use crate::{error::TokenError, secret::Secret};
+
+/// Where a secret stands: in the configuration, in an environment variable, or in a file.
+///
+/// ```
+/// use tower_bearer::config::SecretFrom;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Mine {
+///     password: SecretFrom,
+/// }
+///
+/// let mine: Mine = toml::from_str(r#"password = "hunter2""#)?;
+/// assert_eq!(format!("{:?}", mine.password), "Literal(redacted)");
+/// assert_eq!(mine.password.read()?.expose()?.as_str(), "hunter2");
+///
+/// let mine: Mine = toml::from_str(r#"password = { env = "NO_SUCH_VARIABLE" }"#)?;
+/// assert!(mine.password.read().unwrap_err().to_string().contains("NO_SUCH_VARIABLE"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum SecretFrom {
+    /// Here: `"hunter2"`.
+    Literal(Secret),
+    /// In an environment variable, read at the start: `{ env = "ORDERS_SECRET" }`.
+    Env(String),
+    /// In a file, read anew for each use: `{ file = "/run/secrets/orders" }`. A line end at its end is not part of it.
+    File(PathBuf),
+}
+
+impl SecretFrom {
+    /// The secret.
+    ///
+    /// # Errors
+    /// There is none where it should be. The message names the variable or the file.
+    pub fn read(&self) -> Result<Secret, TokenError> {
+        match self {
+            Self::Literal(secret) => Ok(secret.clone()),
+            Self::Env(name) => Secret::from_env(name),
+            Self::File(path) => Secret::from_file(path),
+        }
+    }
+}
+
+impl fmt::Debug for SecretFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal(redacted)"),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+const WANTED: &str =
+    r#"it is text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
+
+/// Echoes nothing of what it reads, in any format.
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = SecretFrom;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"text in quotes, { env = "NAME" } or { file = "path" }"#)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SecretFrom, E> {
+        if text.is_empty() {
+            return Err(E::custom("it is empty: put the secret there"));
+        }
+        Ok(SecretFrom::Literal(Secret::new(text)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<SecretFrom, A::Error> {
+        let Some((key, place)) = entries.next_entry::<String, Place>()? else {
+            return Err(A::Error::custom(WANTED));
+        };
+        let found = match key.as_str() {
+            "env" => SecretFrom::Env(place.0),
+            "file" => SecretFrom::File(place.0.into()),
+            _ => return Err(A::Error::custom(WANTED)),
+        };
+        match entries.next_key::<String>()? {
+            None => Ok(found),
+            Some(_) => Err(A::Error::custom(WANTED)),
+        }
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<SecretFrom, E> {
+        Err(E::custom(WANTED))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<SecretFrom, E> {
+        Err(E::custom(WANTED))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<SecretFrom, E> {
+        Err(E::custom(WANTED))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<SecretFrom, E> {
+        Err(E::custom(WANTED))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<SecretFrom, A::Error> {
+        Err(A::Error::custom(WANTED))
+    }
+}
+
+/// The name of a variable or a file.
+struct Place(String);
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer).map_err(|_| D::Error::custom(WANTED))?;
+        if name.is_empty() {
+            return Err(D::Error::custom(
+                "it names nothing: write the name of the variable or the file",
+            ));
+        }
+        Ok(Self(name))
+    }
+}

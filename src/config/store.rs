@@ -1,0 +1,100 @@
+//! The second level behind the cache, made of its keys.
+
+#[cfg(any(feature = "redis", feature = "file"))]
+use super::secret::SecretFrom;
+use super::{
+    cache::{StoreConfig, StoreType},
+    error::ConfigError,
+};
+use crate::cache::CacheBuilder;
+#[cfg(any(feature = "redis", feature = "file"))]
+use crate::{secret::Secret, store::KeyRing};
+
+impl StoreConfig {
+    /// Puts the store behind the cache. Nothing is asked of it here.
+    pub(super) fn apply(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
+        self.check_keys()?;
+        match self.store_type {
+            StoreType::Redis => self.redis(builder),
+            StoreType::File => self.file(builder),
+        }
+    }
+
+    /// Whether the keys that are there are those of the store's type.
+    fn check_keys(&self) -> Result<(), ConfigError> {
+        let name = self.store_type.as_str();
+        let (redis, file) = (StoreType::Redis, StoreType::File);
+        for (key, given, user, needed) in [
+            ("url", self.url.is_some(), redis, true),
+            ("prefix", self.prefix.is_some(), redis, false),
+            ("path", self.path.is_some(), file, true),
+            ("key", self.key.is_some(), self.store_type, true),
+        ] {
+            if given && user != self.store_type {
+                return Err(ConfigError::new(
+                    key,
+                    format!(
+                        "the store {name} makes no use of it: leave it out, or set type to {}",
+                        user.as_str()
+                    ),
+                ));
+            }
+            if !given && needed && user == self.store_type {
+                return Err(ConfigError::new(
+                    key,
+                    format!("it is missing, and the store {name} needs it: add it"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What names and tokens are sealed with.
+    #[cfg(any(feature = "redis", feature = "file"))]
+    fn ring(&self) -> Result<KeyRing, ConfigError> {
+        let at = |error| ConfigError::token("key", error);
+        let key = self.key.as_ref().map(SecretFrom::read).transpose();
+        KeyRing::new(key.map_err(at)?.unwrap_or(Secret::none())).map_err(at)
+    }
+
+    #[cfg(feature = "redis")]
+    fn redis(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
+        use crate::store::RedisStore;
+        let at = |error| ConfigError::token("url", error);
+        let url = self.url.as_ref().map(SecretFrom::read).transpose();
+        let url = url.map_err(at)?.unwrap_or(Secret::none());
+        let mut store = RedisStore::new(url.expose().map_err(at)?.as_str()).map_err(at)?;
+        if let Some(prefix) = &self.prefix {
+            let with_prefix = store.with_prefix(prefix.as_str());
+            store = with_prefix.map_err(|error| ConfigError::token("prefix", error))?;
+        }
+        Ok(builder.with_store(store, self.ring()?))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis(&self, _: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
+        Err(without("redis"))
+    }
+
+    #[cfg(feature = "file")]
+    fn file(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
+        use crate::store::FileStore;
+        let path = self.path.clone().unwrap_or_default();
+        Ok(builder.with_store(FileStore::new(path), self.ring()?))
+    }
+
+    #[cfg(not(feature = "file"))]
+    fn file(&self, _: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
+        Err(without("file"))
+    }
+}
+
+#[cfg(not(all(feature = "redis", feature = "file")))]
+fn without(name: &str) -> ConfigError {
+    ConfigError::new(
+        "type",
+        format!(
+            "the program is built without the store {name}: leave it out, or build with the feature {name}"
+        ),
+    )
+}

@@ -1,0 +1,187 @@
+//! Durations as `"10s"` and sizes as `"64MiB"`.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+
+/// A duration: a whole number and `ms`, `s`, `m`, `h` or `d`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::config::Span;
+///
+/// assert_eq!("90s".parse::<Span>()?.0, Duration::from_secs(90));
+/// assert_eq!("5m".parse::<Span>()?.0, Duration::from_secs(300));
+/// assert_eq!("90".parse::<Span>(), Err(r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#));
+/// # Ok::<_, &str>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A size in bytes: a whole number alone, or one with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
+///
+/// ```
+/// use tower_bearer::config::Size;
+///
+/// assert_eq!("64KiB".parse::<Size>()?.0, 65_536);
+/// assert_eq!("65536".parse::<Size>()?.0, 65_536);
+/// assert!("64 kilos".parse::<Size>().is_err());
+/// # Ok::<_, &str>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const NO_SPAN: &str = r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#;
+const NO_SIZE: &str =
+    r#"it is no size: write it as a number of bytes, or as "64KiB", "64MiB" or "1GiB""#;
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, unit) = split(text).ok_or(NO_SPAN)?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(NO_SPAN),
+        };
+        let span = number.checked_mul(milliseconds).ok_or(NO_SPAN)?;
+        Ok(Self(Duration::from_millis(span)))
+    }
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, unit) = split(text).ok_or(NO_SIZE)?;
+        let bytes = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "kB" | "KB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            _ => return Err(NO_SIZE),
+        };
+        number.checked_mul(bytes).map(Self).ok_or(NO_SIZE)
+    }
+}
+
+/// A number and what stands behind it.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl Visitor<'_> for Reader {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a duration in quotes ("10s")"#)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl Visitor<'_> for Reader {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a number of bytes, or a size in quotes ("64MiB")"#)
+            }
+
+            fn visit_u64<E>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+                bytes.try_into().map(Size).map_err(|_| E::custom(NO_SIZE))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_a_duration_counts() {
+        for (text, milliseconds) in [
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("10 s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("0s", 0),
+        ] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.0.as_millis(), milliseconds, "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "10",
+            "-1s",
+            "1.5s",
+            "10 seconds",
+            "10S",
+            "99999999999999999d",
+            "s10",
+        ] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_unit_of_a_size_counts() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("7B", 7),
+            ("1KiB", 1024),
+            ("64MiB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("2GiB", 2 << 30),
+            ("1kB", 1000),
+            ("1MB", 1_000_000),
+            ("1GB", 1_000_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "1mib", "1TiB", "99999999999GiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

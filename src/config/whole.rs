@@ -1,0 +1,181 @@
+//! [`Config`]: all sections, and what is made of them.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
+
+use super::{
+    cache::CacheConfig,
+    error::ConfigError,
+    node::{Node, Table},
+    route::RouteConfig,
+    source::SourceConfig,
+};
+use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
+
+/// A configuration: where tokens come from, how they are kept, where they go; and what a program has beside.
+///
+/// `Own` is a struct of the program's own, with a field for each section that is not ours:
+///
+/// ```
+/// use serde::Deserialize;
+/// use tower_bearer::config::{Config, Span};
+///
+/// #[derive(Debug, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Mine {
+///     worker: Worker,
+/// }
+///
+/// #[derive(Debug, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Worker {
+///     pause: Span,
+/// }
+///
+/// let text = r#"
+///     [worker]
+///     pause = "5m"
+///
+///     [source]
+///     type = "client_credentials"
+///     token_url = "https://login.example.com/token"
+///     client_id = "orders"
+///     client_secret = "hunter2"
+/// "#;
+/// let config: Config<Mine> = toml::from_str(text)?;
+/// assert_eq!(config.own.worker.pause.0.as_secs(), 300);
+/// let cache = config.cache()?;
+/// # let _ = cache;
+///
+/// // Their faults are told in the same way.
+/// let error = toml::from_str::<Config<Mine>>(&text.replace("5m", "5 minutes")).unwrap_err();
+/// assert!(error.message().starts_with("worker.pause: "));
+/// let error = toml::from_str::<Config<Mine>>(&text.replace("worker", "wroker")).unwrap_err();
+/// assert!(error.message().contains("`source`, `cache`, `route` or `worker`"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config<Own = NothingElse> {
+    /// Where tokens come from: `[source]`.
+    pub source: SourceConfig,
+    /// How they are kept: `[cache]`.
+    pub cache: CacheConfig,
+    /// Where they go: `[[route]]`.
+    pub routes: Vec<RouteConfig>,
+    /// What the program has beside.
+    pub own: Own,
+}
+
+/// No sections but ours.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NothingElse {}
+
+impl<Own> Config<Own> {
+    /// The cache.
+    ///
+    /// Nothing is asked of the provider here.
+    ///
+    /// # Errors
+    /// It can't work: the message names the key, the fault and the remedy.
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn cache(&self) -> Result<TokenCache, ConfigError> {
+        self.cache_over(Transport::preferred())
+    }
+
+    /// The same over this transport.
+    ///
+    /// # Errors
+    /// As [`cache`](Self::cache).
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tower_bearer::{config::Config, transport::Transport};
+    ///
+    /// # let config: Config = toml::from_str("
+    /// #     [source]
+    /// #     type = 'client_credentials'
+    /// #     token_url = 'https://login.example.com/token'
+    /// #     client_id = 'orders'
+    /// #     client_auth = 'none'
+    /// # ")?;
+    /// let transport = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#))));
+    /// let cache = config.cache_over(transport)?;
+    /// # let _ = cache;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cache_over(&self, transport: Transport) -> Result<TokenCache, ConfigError> {
+        let builder = self.source.builder(transport);
+        let builder = builder.map_err(|error| error.within("source"))?;
+        let builder = self.cache.apply(builder);
+        let builder = builder.map_err(|error| error.within("cache"))?;
+        Ok(builder.build())
+    }
+
+    /// The layer, over this cache.
+    ///
+    /// # Errors
+    /// A route can't work: the message names the key, the fault and the remedy.
+    pub fn layer(&self, cache: &TokenCache) -> Result<AuthLayer, ConfigError> {
+        let mut layer = AuthLayer::new(cache.clone());
+        for (index, config) in self.routes.iter().enumerate() {
+            let at = |error: ConfigError| error.within_entry(index).within("route");
+            let route = config.route().map_err(at)?;
+            if self.source.wants_tenant() && config.tenant.is_none() {
+                let error = ConfigError::new(
+                    "tenant",
+                    "it is missing, and the provider's address has {tenant} in it: add it",
+                );
+                return Err(at(error));
+            }
+            layer = layer
+                .with_route(route)
+                .map_err(|error| at(ConfigError::token("url", error)))?;
+        }
+        Ok(layer)
+    }
+}
+
+impl<'de, Own: DeserializeOwned> Deserialize<'de> for Config<Own> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(deserializer)?;
+        Self::read(node).map_err(D::Error::custom)
+    }
+}
+
+impl<Own: DeserializeOwned> Config<Own> {
+    fn read(node: Node) -> Result<Self, ConfigError> {
+        let Node::Table(mut table) = node else {
+            return Err(ConfigError::custom(
+                "the configuration is no table: write it as sections",
+            ));
+        };
+        let ours = ["source", "cache", "route"];
+        let source = section(&mut table, "source")?.ok_or_else(|| {
+            ConfigError::new("source", "it is missing: say where tokens come from")
+        })?;
+        Ok(Self {
+            source,
+            cache: section(&mut table, "cache")?.unwrap_or_default(),
+            routes: section(&mut table, "route")?.unwrap_or_default(),
+            own: Own::deserialize(Node::Table(table)).map_err(|error| error.also_known(&ours))?,
+        })
+    }
+}
+
+/// Takes a section out of the table, if it is there.
+fn section<T: DeserializeOwned>(
+    table: &mut Table,
+    key: &'static str,
+) -> Result<Option<T>, ConfigError> {
+    let Some(place) = table.iter().position(|(name, _)| name == key) else {
+        return Ok(None);
+    };
+    let (_, node) = table.remove(place);
+    let section = T::deserialize(node);
+    section.map(Some).map_err(|error| error.within(key))
+}

@@ -1,0 +1,202 @@
+//! Configurations in other formats than the proxy's, and what they may say.
+
+use serde::Deserialize;
+use serde_json::json;
+use tower_bearer::{
+    TokenSpec,
+    config::{Config, Size, Span},
+};
+
+const SECRET: &str = "hunter2-and-more";
+
+fn whole() -> serde_json::Value {
+    json!({
+        "source": {
+            "type": "client_credentials",
+            "token_url": "https://login.example/token",
+            "client_id": "orders",
+            "client_secret": SECRET,
+            "extra": { "further": SECRET },
+            "fetch_timeout": "3s",
+        },
+        "cache": { "max_entries": 10, "max_bytes": 65536, "assumed_lifetime": null },
+        "route": [
+            { "url": "https://a.example", "scopes": ["b", "a"], "resource": "urn:one" },
+            { "url": "https://b.example/v2", "resource": ["urn:one", "urn:two"], "allow_scopes": ["*"] },
+        ],
+    })
+}
+
+#[test]
+fn json_says_the_same_as_toml() {
+    let config: Config = serde_json::from_value(whole()).unwrap();
+    assert_eq!(config.cache.max_bytes, Some(Size(65536)));
+    assert_eq!(config.cache.assumed_lifetime, None);
+    assert_eq!(
+        config
+            .source
+            .fetch_timeout
+            .map(|Span(limit)| limit.as_secs()),
+        Some(3)
+    );
+    let [first, second] = &*config.routes else {
+        panic!()
+    };
+    assert_eq!(
+        first.spec(),
+        TokenSpec::scopes(["a", "b"]).with_resource("urn:one")
+    );
+    assert_eq!(second.spec().each_resource().count(), 2);
+    assert!(second.allows_scope("any") && !first.allows_scope("any"));
+    assert!(first.allows_resource("urn:one") && !first.allows_resource("urn:two"));
+
+    let cache = config.cache().unwrap();
+    let layer = config.layer(&cache).unwrap();
+    let route = layer
+        .route_of(&"https://b.example/v2/x".parse().unwrap())
+        .unwrap();
+    assert_eq!(
+        route.map(ToString::to_string).as_deref(),
+        Some("https://b.example/v2")
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let config: Config = serde_json::from_value(whole()).unwrap();
+    let shown = format!("{config:?} {config:#?}");
+    assert!(
+        shown.contains("orders") && shown.contains("https://a.example"),
+        "{shown}"
+    );
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn no_error_of_any_format_echoes_a_value() {
+    for (pointer, value) in [
+        ("/source/client_secret", json!([SECRET])),
+        ("/source/client_secret", json!({ SECRET: SECRET })),
+        ("/source/client_secret", json!({ "env": [SECRET] })),
+        ("/source/client_auth", json!(SECRET)),
+        ("/source/type", json!(SECRET)),
+        ("/source/extra", json!(SECRET)),
+        ("/source/fetch_timeout", json!(SECRET)),
+        ("/cache/max_entries", json!(SECRET)),
+        ("/cache", json!([SECRET])),
+        ("/route", json!(SECRET)),
+        ("/route/0/scopes", json!({ "x": SECRET })),
+        ("/route/0", json!(SECRET)),
+        ("/source", json!(12345)),
+    ] {
+        let mut text = whole();
+        // Every value above is at a place that some document has.
+        match text.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => text["source"]["client_auth"] = value,
+        }
+        let json = serde_json::from_value::<Config>(text.clone())
+            .unwrap_err()
+            .to_string();
+        let toml = toml::from_str::<Config>(&as_toml(&text)).unwrap_err();
+        for message in [&*json, toml.message()] {
+            assert!(
+                !message.contains("hunter2") && !message.contains("12345"),
+                "{message}"
+            );
+            let key = pointer.trim_start_matches('/').split('/').next().unwrap();
+            assert!(message.starts_with(key), "{pointer}: {message}");
+        }
+    }
+}
+
+/// As one line for each top-level key, with inline tables.
+fn as_toml(value: &serde_json::Value) -> String {
+    fn inline(value: &serde_json::Value) -> String {
+        match value {
+            serde_json::Value::Object(table) => {
+                let table = table.iter().filter(|(_, value)| !value.is_null());
+                let pairs: Vec<_> = table
+                    .map(|(key, value)| format!("'{key}' = {}", inline(value)))
+                    .collect();
+                format!("{{ {} }}", pairs.join(", "))
+            }
+            serde_json::Value::Array(list) => {
+                let list: Vec<_> = list.iter().map(inline).collect();
+                format!("[{}]", list.join(", "))
+            }
+            other => other.to_string(),
+        }
+    }
+    let table = value.as_object().unwrap().iter();
+    table
+        .map(|(key, value)| format!("{key} = {}\n", inline(value)))
+        .collect()
+}
+
+#[test]
+fn a_key_that_is_given_twice_is_an_error() {
+    let text = format!(r#"{{ "source": {{ "client_id": "a", "client_id": "{SECRET}" }} }}"#);
+    let error = serde_json::from_str::<Config>(&text)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("client_id: it is given twice"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn the_programs_own_sections_are_told_of_alike() {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Own {
+        worker: Option<Worker>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Worker {
+        tasks: Vec<Task>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Task {
+        every: Span,
+    }
+
+    let read = |worker: serde_json::Value| {
+        let mut text = whole();
+        text["worker"] = worker;
+        serde_json::from_value::<Config<Own>>(text).map_err(|error| error.to_string())
+    };
+    let config = read(json!({ "tasks": [{ "every": "1m" }, { "every": "1h" }] })).unwrap();
+    let worker = config.own.worker.unwrap();
+    assert_eq!(worker.tasks[1].every.0.as_secs(), 3600);
+    for (section, expected) in [
+        (
+            json!({ "tasks": [{ "every": "1m" }, { "every": 60 }] }),
+            "worker.tasks[1].every: it is a number",
+        ),
+        (
+            json!({ "tasks": [{}] }),
+            "worker.tasks[0].every: it is missing",
+        ),
+        (
+            json!({ "task": [] }),
+            "worker: there is no key `task` here, only `tasks`",
+        ),
+    ] {
+        let error = read(section).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    // A program without sections of its own knows none.
+    let mut text = whole();
+    text["worker"] = json!({});
+    let error = serde_json::from_value::<Config>(text)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`worker`") && error.contains("`route`"),
+        "{error}"
+    );
+}

@@ -1,0 +1,267 @@
+//! Bodies: streamed both ways, long, slow, and broken off.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tower_bearer::testing::{AuthorizationServer, Fault};
+
+use crate::support::{Answer, LIMIT, Proxy, Stage, config, read_request, upstream};
+
+/// The proxy, and the connection that it makes to its upstream for this request.
+async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let login = AuthorizationServer::start().await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let proxy = Proxy::start(&config(&login, &upstream("/a", &url))).await;
+    let mut caller = TcpStream::connect(proxy.address).await.unwrap();
+    let request = request.replace("HOST", &proxy.address.to_string());
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let (server, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    (proxy, caller, server)
+}
+
+/// Reads until this stands at the end of what came.
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = String::new();
+    let mut buffer = [0; 4096];
+    while !read.ends_with(end) {
+        let count = timeout(LIMIT, stream.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(count > 0, "it ended: {read}");
+        read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    read
+}
+
+#[tokio::test]
+async fn twenty_megabytes_pass_both_ways() {
+    let stage = Stage::set().await;
+    let body: Vec<u8> = (0..20 << 20).map(|i: u32| (i % 251) as u8).collect();
+    let answer = stage.proxy.send("POST", "/api/x", &[], &body).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == body);
+}
+
+#[tokio::test]
+async fn a_request_streams_piece_by_piece() {
+    let head = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (_proxy, mut caller, mut server) = between(head).await;
+    for piece in ["one", "two"] {
+        caller
+            .write_all(format!("3\r\n{piece}\r\n").as_bytes())
+            .await
+            .unwrap();
+        // It is there before the next is sent.
+        read_until(&mut server, &format!("3\r\n{piece}\r\n")).await;
+    }
+    caller.write_all(b"0\r\n\r\n").await.unwrap();
+    read_until(&mut server, "0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_answer_streams_piece_by_piece() {
+    let (_proxy, mut caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    read_request(&mut server).await;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    server.write_all(head.as_bytes()).await.unwrap();
+    for piece in ["one", "two"] {
+        server
+            .write_all(format!("3\r\n{piece}\r\n").as_bytes())
+            .await
+            .unwrap();
+        read_until(&mut caller, &format!("3\r\n{piece}\r\n")).await;
+    }
+    server.write_all(b"0\r\n\r\n").await.unwrap();
+    read_until(&mut caller, "0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let request = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTE: trailers\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+        1\r\na\r\n0\r\nx-sum: 1\r\n\r\n";
+    let (_proxy, mut caller, mut server) = between(request).await;
+    let seen = read_until(&mut server, "0\r\nx-sum: 1\r\n\r\n").await;
+    assert!(
+        seen.to_ascii_lowercase().contains("\r\ntrailer: x-sum\r\n"),
+        "{seen}"
+    );
+    let answer = "HTTP/1.1 200 OK\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-end: 2\r\n\r\n";
+    server.write_all(answer.as_bytes()).await.unwrap();
+    let read = read_until(&mut caller, "0\r\nx-end: 2\r\n\r\n").await;
+    let answer = Answer::parse(read.as_bytes());
+    assert_eq!(
+        (answer.text(), answer.trailers),
+        ("b".into(), "x-end: 2".into())
+    );
+}
+
+#[tokio::test]
+async fn an_answer_of_unknown_length_ends_where_it_ends() {
+    let (_proxy, mut caller, mut server) =
+        between("GET /a/x HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n").await;
+    read_request(&mut server).await;
+    server
+        .write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        .await
+        .unwrap();
+    drop(server);
+    let mut read = Vec::new();
+    caller.read_to_end(&mut read).await.unwrap();
+    assert_eq!(Answer::parse(&read).text(), "all of it");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_seen_to_break_off() {
+    let (_proxy, mut caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    read_request(&mut server).await;
+    server
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        .await
+        .unwrap();
+    read_until(&mut caller, "half").await;
+    drop(server);
+    let mut rest = Vec::new();
+    let _ = caller.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_whose_chunks_are_none_is_the_callers_fault() {
+    let request = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (_proxy, mut caller, _server) = between(request).await;
+    caller.write_all(b"no chunk\r\n").await.unwrap();
+    let mut read = Vec::new();
+    let _ = caller.read_to_end(&mut read).await;
+    let answer = Answer::parse(&read);
+    assert_eq!(
+        (answer.status, &answer.problem()["kind"]),
+        (400, &"bad_request".into())
+    );
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_takes_the_request_along() {
+    let (_proxy, caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    read_request(&mut server).await;
+    drop(caller);
+    let mut rest = Vec::new();
+    timeout(LIMIT, server.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_who_asks_before_the_body_is_told_to_go_on() {
+    let stage = Stage::set().await;
+    let address = stage.proxy.address;
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/x HTTP/1.1\r\nHost: {address}\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+    );
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let interim = read_until(&mut caller, "\r\n\r\n").await;
+    assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+    caller.write_all(b"body").await.unwrap();
+    let mut read = Vec::new();
+    caller.read_to_end(&mut read).await.unwrap();
+    let answer = Answer::parse(&read);
+    assert_eq!((answer.status, answer.text()), (200, "body".into()));
+}
+
+#[tokio::test]
+async fn an_upstream_may_answer_before_it_has_read_the_body() {
+    let stage = Stage::set().await;
+    stage
+        .api
+        .fault(Fault::answer(413, Some("text/plain"), "too much").before_body());
+    let address = stage.proxy.address;
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/x HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000000\r\n\r\nonly this"
+    );
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let read = read_until(&mut caller, "too much").await;
+    assert_eq!(Answer::parse(read.as_bytes()).status, 413);
+}
+
+#[tokio::test]
+async fn a_body_whose_upstream_answers_401_at_once_is_replayed_when_it_is_whole() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    stage.login.revoke_all();
+    stage.api.fault(
+        Fault::status(401)
+            .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
+            .before_body(),
+    );
+    let answer = stage.proxy.send("POST", "/api/x", &[], b"the body").await;
+    assert_eq!((answer.status, answer.text()), (200, "the body".into()));
+}
+
+/// Resident memory of a process, in bytes.
+#[cfg(target_os = "linux")]
+fn memory(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+    let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_slow_reader_costs_no_memory() {
+    let (proxy, mut caller, mut server) =
+        between("GET /a/x HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n").await;
+    read_request(&mut server).await;
+    let before = memory(proxy.pid());
+    const LENGTH: usize = 64 << 20;
+    let writing = tokio::spawn(async move {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        server.write_all(head.as_bytes()).await.unwrap();
+        let piece = vec![b'x'; 1 << 16];
+        for _ in 0..LENGTH >> 16 {
+            server.write_all(&piece).await.unwrap();
+        }
+    });
+    read_until(&mut caller, "x").await;
+    // The writer gets stuck, since nobody reads.
+    assert!(
+        timeout(Duration::from_millis(500), async {
+            while !writing.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .is_err()
+    );
+    let grown = memory(proxy.pid()).saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown}");
+    let mut rest = Vec::new();
+    caller.read_to_end(&mut rest).await.unwrap();
+    writing.await.unwrap();
+    assert!(rest.len() > LENGTH - (1 << 16));
+}
+
+#[tokio::test]
+async fn four_hundred_idle_connections_are_in_nobodys_way() {
+    let stage = Stage::set().await;
+    let address = stage.proxy.address;
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    // And each still serves.
+    for stream in &mut idle {
+        let request = format!("GET /-/health HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_until(stream, "ok\n").await;
+    }
+}

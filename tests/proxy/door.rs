@@ -1,0 +1,115 @@
+//! It is no open door.
+
+use tower_bearer::testing::{Api, AuthorizationServer};
+
+use crate::support::{Answer, Proxy, Stage, config, upstream};
+
+async fn with_host(stage: &Stage, host: &str, path: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+    stage.proxy.send_raw(request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn another_host_is_403_on_its_own_pages_too() {
+    let stage = Stage::set().await;
+    let port = stage.proxy.address.port();
+    for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics", "/none"] {
+        for host in [
+            "Host: evil.example\r\n".into(),
+            format!("Host: evil.example:{port}\r\n"),
+            format!("Host: 127.0.0.1.evil.example:{port}\r\n"),
+            "Host: 127.0.0.1\r\n".into(),
+            "Host: localhost:1\r\n".into(),
+            format!("Host: user@127.0.0.1:{port}\r\n"),
+            format!("Host: 127.0.0.1:{port}\r\nHost: evil.example\r\n"),
+            String::new(),
+        ] {
+            let answer = with_host(&stage, &host, path).await;
+            assert_eq!(answer.status, 403, "{host} {path}");
+            assert_eq!(answer.problem()["kind"], "forbidden");
+        }
+    }
+    let absolute = format!("http://evil.example:{port}/api/x");
+    let own = format!("Host: 127.0.0.1:{port}\r\n");
+    assert_eq!(with_host(&stage, &own, &absolute).await.status, 403);
+    assert_eq!(stage.api.counts().requests, 0);
+    assert_eq!(stage.login.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn its_address_and_localhost_are_let_in() {
+    let stage = Stage::set().await;
+    let port = stage.proxy.address.port();
+    for host in [
+        format!("127.0.0.1:{port}"),
+        format!("localhost:{port}"),
+        format!("LOCALHOST:{port}"),
+    ] {
+        let answer = with_host(&stage, &format!("Host: {host}\r\n"), "/api/x").await;
+        assert_eq!(answer.status, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_browsers_page_is_403() {
+    let stage = Stage::set().await;
+    let own = format!("http://{}", stage.proxy.address);
+    for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics"] {
+        for (header, expected) in [
+            (("Origin", "https://evil.example"), 403),
+            (("Origin", "null"), 403),
+            (("Origin", &*own), 403),
+            (("Sec-Fetch-Site", "cross-site"), 403),
+            (("Sec-Fetch-Site", "same-site"), 403),
+            (("Sec-Fetch-Site", "none"), 200),
+            (("Sec-Fetch-Site", "same-origin"), 200),
+        ] {
+            let answer = stage.proxy.get_with(path, &[header]).await;
+            assert_eq!(answer.status, expected, "{header:?} {path}");
+        }
+    }
+    assert_eq!(stage.api.counts().requests, 2);
+}
+
+#[tokio::test]
+async fn dot_segments_on_a_route_with_a_path_prefix_are_400() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::unprotected(&login).await.unwrap();
+    let rest = format!(
+        "[[route]]\nurl = '{}'\n{}",
+        api.url_of("/v2"),
+        upstream("/a", &api.url())
+    );
+    let proxy = Proxy::start(&config(&login, &rest)).await;
+    for path in [
+        "/v2/../admin",
+        "/v2/./x",
+        "/v2/%2e%2e/admin",
+        "/v2/.%2E/admin",
+        "/v2/x/..",
+        "/v2/..%2fadmin",
+        "/v2/..\\admin",
+        "/../v2",
+    ] {
+        let answer = proxy.get(&format!("/a{path}")).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["kind"]),
+            (400, &"bad_request".into()),
+            "{path}"
+        );
+    }
+    assert_eq!((api.counts().requests, login.counts().requests), (0, 0));
+    for path in ["/v2/...", "/v2/x.y", "/v2/a?b=/../c"] {
+        assert_eq!(proxy.get(&format!("/a{path}")).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_open_to_others_takes_leave_and_its_own_name() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let rest = "[proxy]\nlisten = '0.0.0.0:0'\nallow_remote = true\n";
+    let mut proxy = Proxy::start(&config(&login, rest)).await;
+    assert!(proxy.address.ip().is_unspecified());
+    proxy.address.set_ip([127, 0, 0, 1].into());
+    assert_eq!(proxy.get("/-/health").await.status, 200);
+}

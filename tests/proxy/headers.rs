@@ -1,0 +1,189 @@
+//! What passes, and what does not.
+
+use tower_bearer::testing::{Api, AuthorizationServer, Fault};
+
+use crate::support::{Canned, Proxy, Stage, config, upstream};
+
+async fn before(answer: &str) -> (Canned, Proxy) {
+    let canned = Canned::start(answer).await;
+    let login = AuthorizationServer::start().await.unwrap();
+    let proxy = Proxy::start(&config(&login, &upstream("/a", &canned.url))).await;
+    (canned, proxy)
+}
+
+#[tokio::test]
+async fn hop_by_hop_headers_of_a_request_do_not_pass() {
+    let (mut canned, proxy) = before("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let headers = [
+        ("Connection", "keep-alive, X-Named"),
+        ("Connection", "x-named-too"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Connection", "keep-alive"),
+        ("TE", "trailers"),
+        ("Upgrade", "h2c"),
+        ("X-Named", "1"),
+        ("X-Named-Too", "1"),
+        ("X-Kept", "1"),
+        ("X-Kept", "2"),
+        ("User-Agent", "test"),
+        ("Accept-Encoding", "gzip"),
+        ("Expect", ""),
+    ];
+    assert_eq!(proxy.get_with("/a/x", &headers).await.status, 204);
+    let request = canned.request().await.to_ascii_lowercase();
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "upgrade",
+        "x-named",
+        "x-named-too",
+        "transfer-encoding",
+    ] {
+        assert!(
+            !request.contains(&format!("\r\n{name}:")),
+            "{name}: {request}"
+        );
+    }
+    for line in [
+        "x-kept: 1\r\n",
+        "x-kept: 2\r\n",
+        "user-agent: test\r\n",
+        "accept-encoding: gzip\r\n",
+    ] {
+        assert!(request.contains(line), "{line}: {request}");
+    }
+}
+
+#[tokio::test]
+async fn hop_by_hop_headers_go_before_the_token_is_added() {
+    let stage = Stage::set().await;
+    let headers = [("Connection", "authorization, content-type")];
+    assert_eq!(stage.proxy.get_with("/api/x", &headers).await.status, 200);
+    assert_eq!(stage.api.counts().with_token, 1);
+}
+
+#[tokio::test]
+async fn hop_by_hop_headers_of_an_answer_do_not_pass() {
+    let answer = "HTTP/1.1 200 Fine\r\nConnection: x-named, close\r\nX-Named: 1\r\nKeep-Alive: timeout=9\r\nProxy-Connection: close\r\n\
+        Upgrade: h2c\r\nX-Kept: 1\r\nX-Kept: 2\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Length: 2\r\n\r\nok";
+    let (_canned, proxy) = before(answer).await;
+    let answer = proxy.get("/a/x").await;
+    assert_eq!((answer.status, answer.text()), (200, "ok".into()));
+    for name in ["x-named", "keep-alive", "proxy-connection", "upgrade"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    assert_eq!(answer.all("x-kept"), ["1", "2"]);
+    assert_eq!(answer.all("set-cookie"), ["a=b", "c=d"]);
+}
+
+#[tokio::test]
+async fn the_host_is_the_upstreams() {
+    let (mut canned, proxy) = before("HTTP/1.1 204 No Content\r\n\r\n").await;
+    proxy.get("/a/x").await;
+    let request = canned.request().await.to_ascii_lowercase();
+    let host = canned.url.strip_prefix("http://").unwrap();
+    assert!(
+        request.contains(&format!("\r\nhost: {host}\r\n")),
+        "{request}"
+    );
+    assert_eq!(request.matches("host:").count(), 1, "{request}");
+}
+
+#[tokio::test]
+async fn redirects_pass_untouched() {
+    let stage = Stage::set().await;
+    for location in ["http://elsewhere.example/x?y", "/relative"] {
+        stage.api.fault(Fault::redirect(location));
+        let answer = stage.proxy.get("/api/x").await;
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (307, Some(location))
+        );
+    }
+    assert_eq!(stage.api.counts().requests, 2);
+}
+
+#[tokio::test]
+async fn content_codings_and_a_known_length_pass_untouched() {
+    let stage = Stage::set().await;
+    // No gzip at all, which nobody on the way may notice.
+    let fault =
+        Fault::answer(200, Some("text/plain"), "12345").with_header("content-encoding", "gzip");
+    stage.api.fault(fault);
+    let answer = stage.proxy.get("/api/x").await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(answer.header("content-length"), Some("5"));
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_eq!(answer.text(), "12345");
+
+    stage
+        .proxy
+        .send("POST", "/api/x", &[("Content-Encoding", "br")], b"1234567")
+        .await;
+    let seen = stage.api.requests().pop().unwrap();
+    assert_eq!(seen.headers["content-length"], "7");
+    assert_eq!(seen.headers["content-encoding"], "br");
+    assert!(!seen.headers.contains_key("transfer-encoding"));
+    assert_eq!(seen.body, "1234567");
+}
+
+#[tokio::test]
+async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+    let (_canned, proxy) =
+        before("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nETag: \"x\"\r\n\r\n").await;
+    let answer = proxy.send("HEAD", "/a/x", &[], b"").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), Some("1234"));
+    assert_eq!(answer.header("etag"), Some("\"x\""));
+    assert!(answer.body.is_empty());
+}
+
+#[tokio::test]
+async fn answers_without_bodies_pass_as_they_are() {
+    for head in ["204 No Content", "304 Not Modified"] {
+        let (_canned, proxy) = before(&format!("HTTP/1.1 {head}\r\nX-A: b\r\n\r\n")).await;
+        let answer = proxy.get("/a/x").await;
+        assert_eq!(answer.status.to_string(), head[..3]);
+        assert_eq!(answer.header("x-a"), Some("b"));
+        assert!(answer.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_oversized_head_is_refused_and_the_proxy_lives() {
+    let stage = Stage::set().await;
+    let large = "x".repeat(20 << 10);
+    assert_eq!(
+        stage
+            .proxy
+            .get_with("/api/x", &[("X-Large", &large)])
+            .await
+            .status,
+        200
+    );
+    let huge = "x".repeat(200 << 10);
+    assert_eq!(
+        stage
+            .proxy
+            .get_with("/api/x", &[("X-Huge", &huge)])
+            .await
+            .status,
+        431
+    );
+    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    assert_eq!(stage.api.counts().requests, 2);
+}
+
+#[tokio::test]
+async fn no_header_of_the_proxys_own_is_added_to_a_request() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::unprotected(&login).await.unwrap();
+    let proxy = Proxy::start(&config(&login, &upstream("/a", &api.url()))).await;
+    proxy.get_with("/a/x", &[("Accept", "*/*")]).await;
+    let headers = api.requests().pop().unwrap().headers;
+    let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "host"]);
+}

@@ -1,0 +1,17 @@
+//! The egress proxy as a process of its own, driven over real sockets: one test for each thing that it says of itself.
+
+#[allow(dead_code)]
+mod alone;
+mod bodies;
+mod configuration;
+mod door;
+mod ending;
+mod headers;
+mod pages;
+mod paths;
+mod problems;
+mod proofs;
+mod support;
+mod tokens;
+mod versions;
+mod wishes;

@@ -1,0 +1,126 @@
+//! Why there is no answer from the API.
+
+use tokio::net::TcpListener;
+use tower_bearer::testing::{AuthorizationServer, Fault};
+
+use crate::support::{Canned, Proxy, Stage, config, upstream};
+
+fn refusal(status: u16, error: &str) -> Fault {
+    Fault::answer(
+        status,
+        Some("application/json"),
+        format!(r#"{{"error":"{error}"}}"#),
+    )
+}
+
+#[tokio::test]
+async fn each_fault_of_the_provider_has_its_kind() {
+    for (fault, kind) in [
+        (refusal(400, "invalid_client"), "invalid_client"),
+        (Fault::status(401), "invalid_client"),
+        (refusal(400, "unauthorized_client"), "unauthorized_client"),
+        (refusal(400, "invalid_grant"), "invalid_grant"),
+        (refusal(400, "invalid_scope"), "invalid_scope"),
+        (refusal(400, "invalid_target"), "invalid_target"),
+        (refusal(400, "access_denied"), "access_denied"),
+        (refusal(400, "something_else"), "refused"),
+        (Fault::status(418), "refused"),
+        (refusal(400, "interaction_required"), "interaction_required"),
+        (Fault::status(429), "throttled"),
+        (Fault::status(503), "unavailable"),
+        (refusal(400, "temporarily_unavailable"), "unavailable"),
+        (refusal(400, "server_error"), "unavailable"),
+        (
+            Fault::answer(200, Some("application/json"), "no JSON"),
+            "malformed",
+        ),
+        (Fault::drop_connection(), "network"),
+    ] {
+        let stage = Stage::set().await;
+        stage.login.fault_always(fault);
+        let answer = stage.proxy.get("/api/x").await;
+        assert_eq!(answer.status, 502, "{kind}");
+        assert_eq!(answer.problem()["kind"], kind);
+        assert_eq!(stage.api.counts().requests, 0, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_says_nothing_is_a_timeout() {
+    let login = AuthorizationServer::start().await.unwrap();
+    login.fault_always(Fault::never());
+    let rest = format!(
+        "fetch_timeout = '200ms'\n[[route]]\nurl = 'http://127.0.0.1:9'\n{}",
+        upstream("/a", "http://127.0.0.1:9")
+    );
+    let proxy = Proxy::start(&config(&login, &rest)).await;
+    let answer = proxy.get("/a").await;
+    assert_eq!(
+        (answer.status, &answer.problem()["kind"]),
+        (502, &"timeout".into())
+    );
+}
+
+#[tokio::test]
+async fn how_long_to_wait_is_in_the_problem_and_in_a_header() {
+    let stage = Stage::set().await;
+    stage
+        .login
+        .fault_always(Fault::status(429).with_header("retry-after", "30"));
+    for _ in 0..2 {
+        let answer = stage.proxy.get("/api/x").await;
+        let seconds = answer.problem()["retry_after"].as_u64().unwrap();
+        // With up to a tenth more, so that a fleet does not come back in step.
+        assert!((29..=33).contains(&seconds), "{seconds}");
+        assert_eq!(answer.header("retry-after"), Some(&*seconds.to_string()));
+    }
+    assert_eq!(stage.login.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn where_no_wait_is_known_none_is_told() {
+    let stage = Stage::set().await;
+    stage.login.fault(refusal(400, "access_denied"));
+    let answer = stage.proxy.get("/api/x").await;
+    assert_eq!(answer.header("retry-after"), None);
+    assert_eq!(answer.problem().get("retry_after"), None);
+}
+
+#[tokio::test]
+async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
+    let login = AuthorizationServer::start().await.unwrap();
+    // A port that nobody listens on any more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    // One that hangs up, and one that speaks no HTTP.
+    let silent = Canned::start("").await;
+    let mute = Canned::start("mumble\r\n\r\n").await;
+    let rest = upstream("/nobody", &nobody)
+        + &upstream("/silent", &silent.url)
+        + &upstream("/mute", &mute.url);
+    let proxy = Proxy::start(&config(&login, &rest)).await;
+    for path in ["/nobody", "/silent", "/mute/x"] {
+        let answer = proxy.get(path).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["kind"]),
+            (502, &"upstream".into()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_502_of_the_upstream_is_the_upstreams() {
+    let stage = Stage::set().await;
+    stage.api.fault(Fault::answer(
+        502,
+        Some("text/html"),
+        "<h1>Bad Gateway</h1>",
+    ));
+    let answer = stage.proxy.get("/api/x").await;
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (502, Some("text/html"))
+    );
+}

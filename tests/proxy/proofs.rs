@@ -1,0 +1,206 @@
+//! How the client proves itself, and where it finds its provider.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+use tower_bearer::testing::{Api, AuthorizationServer, Fault, TokenCall};
+
+use crate::support::{ConfigFile, Proxy, config, upstream};
+
+const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
+
+/// The head of the assertion that was sent.
+fn head(call: &TokenCall) -> Value {
+    let kind = call.parameter("client_assertion_type");
+    assert_eq!(
+        kind,
+        Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+    );
+    let assertion = call.parameter("client_assertion").unwrap();
+    let head = assertion.split('.').next().unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap()
+}
+
+/// What this provider is asked with these lines in place of the secret's; its token is one that the API takes.
+async fn accepted(
+    login: &AuthorizationServer,
+    lines: &str,
+    variables: &[(&str, &str)],
+) -> TokenCall {
+    let api = Api::start(login).await.unwrap();
+    let rest = format!(
+        "[[route]]\nurl = '{}'\n{}",
+        api.url(),
+        upstream("/a", &api.url())
+    );
+    let text = config(login, &rest).replace("client_secret = 'secret'", lines);
+    let proxy = Proxy::start_with(&text, variables).await;
+    let answer = proxy.get("/a").await;
+    assert_eq!(answer.status, 200, "{lines}: {answer:?}");
+    login.requests().pop().unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_may_sign_instead_of_being_sent() {
+    let secret = "a secret of more than 32 bytes, as it must be";
+    let login = AuthorizationServer::builder()
+        .with_client("client", secret)
+        .start();
+    let lines = format!("client_secret = '{secret}'\nclient_auth = 'secret_jwt'");
+    let call = accepted(&login.await.unwrap(), &lines, &[]).await;
+    assert_eq!(head(&call)["alg"], "HS256");
+    assert!(!format!("{:?} {:?}", call.form, call.headers).contains(secret));
+}
+
+#[tokio::test]
+async fn a_private_key_signs_from_wherever_it_is() {
+    let read = |name: &str| std::fs::read_to_string(format!("{KEYS}/{name}")).unwrap();
+    let pem = read("p256.pkcs8.pem");
+    for (public, key, algorithm) in [
+        (
+            "p256",
+            format!("{{ file = '{KEYS}/p256.sec1.pem' }}"),
+            "ES256",
+        ),
+        (
+            "p384",
+            format!("{{ file = '{KEYS}/p384.pkcs8.pem' }}"),
+            "ES384",
+        ),
+        (
+            "rsa",
+            format!("{{ file = '{KEYS}/rsa.pkcs1.pem' }}"),
+            "RS256",
+        ),
+        (
+            "rsa",
+            format!("{{ file = '{KEYS}/rsa.pkcs8.pem' }}\nalgorithm = 'PS256'"),
+            "PS256",
+        ),
+        (
+            "ed25519",
+            format!("{{ file = '{KEYS}/ed25519.jwk.json' }}"),
+            "EdDSA",
+        ),
+        ("p256", "{ env = 'PROXY_KEY' }".to_owned(), "ES256"),
+        ("p256", format!("'''\n{pem}'''"), "ES256"),
+    ] {
+        let public = read(&format!("{public}.public.pem"));
+        let login = AuthorizationServer::builder()
+            .with_client_key("client", public)
+            .start();
+        let lines = format!("client_auth = 'private_key_jwt'\nkey_id = 'k1'\nprivate_key = {key}");
+        let call = accepted(&login.await.unwrap(), &lines, &[("PROXY_KEY", &pem)]).await;
+        let head = head(&call);
+        assert_eq!(
+            (&head["alg"], &head["kid"]),
+            (&algorithm.into(), &"k1".into()),
+            "{key}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_from_elsewhere_is_read_from_its_file() {
+    let login = AuthorizationServer::builder().with_client_assertion("client", "first.of.it");
+    let file = ConfigFile::new("first.of.it\n");
+    let path = file.path().display().to_string();
+    let lines = format!("client_auth = 'assertion'\nassertion = {{ file = '{path}' }}");
+    let call = accepted(&login.start().await.unwrap(), &lines, &[]).await;
+    assert_eq!(call.parameter("client_assertion"), Some("first.of.it"));
+}
+
+#[tokio::test]
+async fn a_certificate_proves_the_client_in_the_handshake() {
+    let login = AuthorizationServer::builder()
+        .with_mutual_tls()
+        .start()
+        .await
+        .unwrap();
+    let certificate = login.client_certificate("client").unwrap();
+    let folder = ConfigFile::new(&login.ca_pem().unwrap());
+    std::fs::write(folder.beside("client.pem"), certificate.certificate_pem()).unwrap();
+    std::fs::write(folder.beside("key.pem"), certificate.key_pem()).unwrap();
+    let at = |name: &str| format!("{{ file = '{}' }}", folder.beside(name).display());
+    let lines = format!(
+        "client_auth = 'mtls'\ncertificate = {}\nprivate_key = {}\nca = {}",
+        at("client.pem"),
+        at("key.pem"),
+        at("config.toml"),
+    );
+    let call = accepted(&login, &lines, &[]).await;
+    assert_eq!(call.parameter("client_id"), Some("client"));
+}
+
+#[tokio::test]
+async fn a_public_client_sends_its_id_alone() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let token = r#"{"access_token":"abc","token_type":"Bearer","expires_in":60}"#;
+    login.fault_always(Fault::answer(200, Some("application/json"), token));
+    let api = Api::unprotected(&login).await.unwrap();
+    let rest = format!(
+        "[[route]]\nurl = '{}'\n{}",
+        api.url(),
+        upstream("/a", &api.url())
+    );
+    let text = config(&login, &rest).replace("client_secret = 'secret'", "client_auth = 'none'");
+    let proxy = Proxy::start(&text).await;
+    assert_eq!(proxy.get("/a").await.status, 200);
+    assert_eq!(api.requests()[0].token.as_deref(), Some("abc"));
+    let call = login.requests().pop().unwrap();
+    assert_eq!(call.parameter("client_id"), Some("client"));
+    assert!(
+        call.parameter("client_secret").is_none() && !call.headers.contains_key("authorization")
+    );
+}
+
+#[tokio::test]
+async fn other_grants_present_the_assertion_themselves() {
+    for (name, parameter, grant) in [
+        (
+            "jwt_bearer",
+            "assertion",
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        ),
+        (
+            "token_exchange",
+            "subject_token",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ),
+    ] {
+        let login = AuthorizationServer::start().await.unwrap();
+        let token = r#"{"access_token":"abc","token_type":"Bearer","issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#;
+        login.fault_always(Fault::answer(200, Some("application/json"), token));
+        let api = Api::unprotected(&login).await.unwrap();
+        let rest = format!(
+            "assertion = 'a.b.c'\n[[route]]\nurl = '{}'\n{}",
+            api.url(),
+            upstream("/a", &api.url())
+        );
+        let text = config(&login, &rest).replace("client_credentials", name);
+        let proxy = Proxy::start(&text).await;
+        assert_eq!(proxy.get("/a").await.status, 200, "{name}");
+        let call = login.requests().pop().unwrap();
+        assert_eq!(
+            (call.parameter("grant_type"), call.parameter(parameter)),
+            (Some(grant), Some("a.b.c"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_issuers_token_endpoint_is_discovered() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::start(&login).await.unwrap();
+    let rest = format!(
+        "[[route]]\nurl = '{}'\n{}",
+        api.url(),
+        upstream("/a", &api.url())
+    );
+    let text = config(&login, &rest).replace(
+        &format!("token_url = '{}'", login.token_url()),
+        &format!("issuer = '{}'", login.issuer()),
+    );
+    let proxy = Proxy::start(&text).await;
+    assert_eq!(proxy.get("/a").await.status, 200);
+    assert!(login.metadata_requests() > 0);
+}

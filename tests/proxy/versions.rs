@@ -1,0 +1,97 @@
+//! HTTP/2 before the proxy, HTTP/2 and TLS behind it.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower_bearer::testing::{Api, AuthorizationServer};
+
+use crate::support::{ConfigFile, Proxy, Stage, config, upstream};
+
+#[tokio::test]
+async fn a_caller_may_speak_http2() {
+    let stage = Stage::set().await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let url = format!("http://{}/api/x?y", stage.proxy.address);
+    let request = Request::post(url)
+        .header("cookie", "a=b")
+        .header("cookie", "c=d")
+        .header("te", "trailers")
+        .body(Full::<Bytes>::from("over two"))
+        .unwrap();
+    let response = client.request(request).await.unwrap();
+    assert_eq!(
+        (response.status(), response.version()),
+        (StatusCode::OK, Version::HTTP_2)
+    );
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "over two");
+    let seen = stage.api.requests().pop().unwrap();
+    assert_eq!(
+        (seen.version, seen.uri),
+        (Version::HTTP_11, "/x?y".parse().unwrap())
+    );
+    assert_eq!(seen.headers["cookie"], "a=b; c=d");
+}
+
+#[tokio::test]
+async fn http2_callers_are_asked_who_they_are_too() {
+    let stage = Stage::set().await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    for (name, value) in [
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("host", "evil.example"),
+    ] {
+        let request = Request::get(format!("http://{}/api/x", stage.proxy.address))
+            .header(name, value)
+            .body(Full::<Bytes>::default())
+            .unwrap();
+        assert_eq!(
+            client.request(request).await.unwrap().status(),
+            403,
+            "{name}"
+        );
+    }
+    assert_eq!(stage.api.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn an_upstream_over_tls_is_called_by_http2_and_trusted_by_the_platform() {
+    let login = AuthorizationServer::builder()
+        .with_tls()
+        .start()
+        .await
+        .unwrap();
+    let api = Api::builder(&login).with_tls().start().await.unwrap();
+    let trust = ConfigFile::new(&api.ca_pem().unwrap());
+    let trust = trust.path().display().to_string();
+    let rest = format!(
+        "ca = {{ file = '{trust}' }}\n[[route]]\nurl = '{}'\n{}",
+        api.url(),
+        upstream("/api", &api.url())
+    );
+    let text = config(&login, &rest);
+
+    let trusting = Proxy::start_with(&text, &[("SSL_CERT_FILE", &trust)]).await;
+    let answer = trusting.send("PUT", "/api/x", &[], b"by TLS").await;
+    assert_eq!((answer.status, answer.text()), (200, "by TLS".into()));
+    let seen = api.requests().pop().unwrap();
+    assert_eq!(seen.version, Version::HTTP_2);
+    assert!(seen.token.is_some());
+    // HTTP/2 has no such thing.
+    assert!(!seen.headers.contains_key("host"));
+
+    // Trust for the token endpoint is none for the upstream.
+    let strict = Proxy::start(&text).await;
+    let answer = strict.get("/api/x").await;
+    assert_eq!(
+        (answer.status, &answer.problem()["kind"]),
+        (502, &"upstream".into())
+    );
+    assert_eq!(api.counts().requests, 1);
+}

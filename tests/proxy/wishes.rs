@@ -1,0 +1,170 @@
+//! `x-token-scope` and `x-token-resource`.
+
+use tower_bearer::testing::{Api, AuthorizationServer};
+
+use crate::support::{Proxy, Stage, config, upstream};
+
+const ROUTE: &str = "resource = 'https://stock.example'\naudience = 'stock'\nallow_scopes = ['write', 'admin']\nallow_resources = ['urn:other']";
+
+/// The answer's status, and the scopes, resources and audience that the provider was asked for.
+async fn asked(stage: &Stage, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
+    stage.login.reset_counts();
+    let answer = stage.proxy.get_with("/api/x", headers).await;
+    let form = stage
+        .login
+        .requests()
+        .pop()
+        .map(|call| call.form)
+        .unwrap_or_default();
+    let named = |name: &str| matches!(name, "scope" | "resource" | "audience");
+    let pairs = form.into_iter().filter(|(name, _)| named(name));
+    (answer.status, pairs.collect())
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    pairs.collect()
+}
+
+#[tokio::test]
+async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
+    let stage = Stage::with(ROUTE, "").await;
+    let (stock, audience) = (("resource", "https://stock.example"), ("audience", "stock"));
+    for (headers, expected) in [
+        (&[][..], [("scope", "read"), stock, audience]),
+        (
+            &[("x-token-scope", "write")],
+            [("scope", "write"), stock, audience],
+        ),
+        (
+            &[("X-Token-Scope", "write read")],
+            [("scope", "read write"), stock, audience],
+        ),
+        (
+            &[("x-token-resource", "urn:other")],
+            [("scope", "read"), ("resource", "urn:other"), audience],
+        ),
+        (
+            &[
+                ("x-token-resource", "urn:other"),
+                ("x-token-scope", "admin"),
+            ],
+            [("scope", "admin"), ("resource", "urn:other"), audience],
+        ),
+    ] {
+        assert_eq!(
+            asked(&stage, headers).await,
+            (200, pairs(&expected)),
+            "{headers:?}"
+        );
+        let seen = stage.api.requests().pop().unwrap();
+        assert!(
+            !seen
+                .headers
+                .keys()
+                .any(|name| name.as_str().starts_with("x-token-"))
+        );
+    }
+    // What is the route's own needs no leave; and is there already.
+    assert_eq!(
+        asked(&stage, &[("x-token-scope", "read")]).await,
+        (200, vec![])
+    );
+    assert_eq!(
+        asked(&stage, &[("x-token-resource", "https://stock.example")]).await,
+        (200, vec![])
+    );
+}
+
+#[tokio::test]
+async fn beyond_what_the_route_has_and_allows_is_403() {
+    let stage = Stage::with(ROUTE, "").await;
+    for headers in [
+        [("x-token-scope", "root")],
+        [("x-token-scope", "write root")],
+        [("x-token-scope", "WRITE")],
+        [("x-token-resource", "urn:else")],
+        [("x-token-resource", "https://stock.example/")],
+        [("x-token-scope", "*")],
+    ] {
+        let answer = stage.proxy.get_with("/api/x", &headers).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["kind"]),
+            (403, &"forbidden".into()),
+            "{headers:?}"
+        );
+    }
+    assert_eq!(
+        (stage.login.counts().requests, stage.api.counts().requests),
+        (0, 0)
+    );
+}
+
+#[tokio::test]
+async fn without_leave_only_the_routes_own_are_to_be_had() {
+    let stage = Stage::set().await;
+    assert_eq!(asked(&stage, &[("x-token-scope", "write")]).await.0, 403);
+    assert_eq!(asked(&stage, &[("x-token-resource", "urn:x")]).await.0, 403);
+    assert_eq!(asked(&stage, &[("x-token-scope", "read")]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_star_allows_any() {
+    let stage = Stage::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
+    let headers = [
+        ("x-token-scope", "what ever"),
+        ("x-token-resource", "https://any.example/x?y"),
+    ];
+    let expected = pairs(&[
+        ("scope", "ever what"),
+        ("resource", "https://any.example/x?y"),
+    ]);
+    assert_eq!(asked(&stage, &headers).await, (200, expected));
+}
+
+#[tokio::test]
+async fn on_a_url_that_no_route_names_they_get_403() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::unprotected(&login).await.unwrap();
+    let proxy = Proxy::start(&config(&login, &upstream("/a", &api.url()))).await;
+    for header in [("x-token-scope", "read"), ("x-token-resource", "urn:x")] {
+        let answer = proxy.get_with("/a/x", &[header]).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["kind"]),
+            (403, &"forbidden".into())
+        );
+    }
+    assert_eq!(api.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn twice_or_not_valid_is_400() {
+    let stage = Stage::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
+    for headers in [
+        &[("x-token-scope", "a"), ("x-token-scope", "a")][..],
+        &[("x-token-resource", "urn:a"), ("X-Token-Resource", "urn:a")],
+        &[("x-token-scope", "")],
+        &[("x-token-scope", "a\"b")],
+        &[("x-token-scope", "a\\b")],
+        &[("x-token-scope", "é")],
+        &[("x-token-resource", "")],
+        &[("x-token-resource", "/relative")],
+        &[("x-token-resource", "stock")],
+        &[("x-token-resource", "https://a.example/#f")],
+        &[("x-token-resource", "https://a.example#")],
+        &[("x-token-resource", "https://a.example https://b.example")],
+    ] {
+        let answer = stage.proxy.get_with("/api/x", headers).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["kind"]),
+            (400, &"bad_request".into()),
+            "{headers:?}"
+        );
+    }
+    assert_eq!(
+        (stage.login.counts().requests, stage.api.counts().requests),
+        (0, 0)
+    );
+}
