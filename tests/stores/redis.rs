@@ -118,24 +118,147 @@ async fn a_user_who_may_do_what_the_documentation_says_needs_no_more() {
     );
 }
 
+/// Two nodes that have half of the slots each.
+async fn cluster() -> Option<[Server; 2]> {
+    let start = || Server::start(&["--cluster-enabled", "yes"]);
+    let nodes = [start()?, start()?];
+    for (node, slots) in nodes.iter().zip([["0", "8191"], ["8192", "16383"]]) {
+        let () = node.ask(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
+    }
+    let port = nodes[1].port().to_string();
+    let () = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+    for node in &nodes {
+        let start = std::time::Instant::now();
+        loop {
+            let state: String = node.ask(&["CLUSTER", "INFO"]);
+            if state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:2") {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{state}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Some(nodes)
+}
+
 #[tokio::test]
-async fn the_keys_of_a_name_are_in_one_slot_of_a_cluster() {
-    let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else {
+async fn it_does_what_a_cache_relies_on_in_a_cluster_of_two() {
+    let Some(nodes) = cluster().await else { return };
+    let first = nodes[0].url();
+    let store = patient(RedisStore::cluster([&*first]).unwrap());
+    store_suite(async || store.clone()).await;
+
+    for i in 0..50 {
+        store
+            .put(&name(&format!("n{i}")), "v".into(), LONG, None)
+            .await
+            .unwrap();
+    }
+    for node in &nodes {
+        assert!(node.ask::<usize>(&["DBSIZE"]) > 5, "both nodes keep some");
+    }
+
+    // A node alone knows where the others are, and its store says what to do.
+    let alone = nodes[0].store();
+    let mut elsewhere = None;
+    for i in 0..50 {
+        elsewhere = elsewhere.or(alone.get(&name(&format!("n{i}"))).await.err());
+    }
+    let error = elsewhere.unwrap();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration);
+    assert!(error.to_string().contains("RedisStore::cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_lost_a_node_fails_in_time_and_is_found_again() {
+    let Some([first, mut second]) = cluster().await else {
+        return;
+    };
+    let store = patient(RedisStore::cluster([&*first.url(), &*second.url()]).unwrap());
+    let mut at_second = None;
+    for i in 0..50 {
+        let name = name(&format!("n{i}"));
+        let before: usize = second.ask(&["DBSIZE"]);
+        store.put(&name, "v".into(), LONG, None).await.unwrap();
+        if second.ask::<usize>(&["DBSIZE"]) > before {
+            at_second = Some(name);
+            break;
+        }
+    }
+    let name = at_second.unwrap();
+    second.kill();
+    let limit = Duration::from_millis(300);
+    let hasty = store.clone().with_read_timeout(limit);
+    let start = std::time::Instant::now();
+    let error = hasty.get(&name).await.unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            StoreErrorKind::Timeout | StoreErrorKind::Unavailable
+        ),
+        "{error}"
+    );
+    assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
+
+    second.start_again();
+    let start = std::time::Instant::now();
+    while let Err(error) = store.get(&name).await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_refuses_the_password_is_named_as_such() {
+    let Some(server) = Server::start(&["--cluster-enabled", "yes", "--requirepass", "pw"]) else {
+        return;
+    };
+    let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
+    let store = store.with_password(Secret::new("hunter2"));
+    let error = store.get(&name("a")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(error.to_string().contains("look at both"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
+    let rights = [
+        "--user",
+        "orders",
+        "on",
+        ">pw",
+        "resetkeys",
+        "~tower-bearer:*",
+    ];
+    let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
+    let cluster = ["+cluster|slots", "--cluster-enabled", "yes"];
+    let Some(server) = Server::start(&[&rights[..], &commands, &cluster].concat()) else {
         return;
     };
     let () = server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let store = server.store();
-    for _ in 0..1000 {
-        if store.get(&name("a")).await.is_ok() {
-            break;
-        }
+    let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
+    let store = store.with_user("orders").with_password(Secret::new("pw"));
+    let start = std::time::Instant::now();
+    // A cluster needs a moment until it takes its slots for complete.
+    while let Err(error) = store.get(&name("a")).await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     store_suite(async || store.clone()).await;
 }
 
+#[test]
+fn a_cluster_of_no_node_and_one_with_a_database_are_refused() {
+    let error = RedisStore::cluster([]).unwrap_err();
+    assert!(error.to_string().contains("name one or more"), "{error}");
+    let error = RedisStore::cluster(["redis://a", "redis://:hunter2@b/1"]).unwrap_err();
+    assert!(error.to_string().contains("none but 0"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
 #[tokio::test]
-async fn a_node_that_has_not_all_keys_is_named_as_such() {
+async fn a_node_whose_cluster_has_not_all_slots_is_not_ready() {
     let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else {
         return;
     };

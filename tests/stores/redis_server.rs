@@ -69,6 +69,10 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn store(&self) -> RedisStore {
         patient(RedisStore::new(&self.url()).unwrap())
     }
