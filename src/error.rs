@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+use crate::mark::Mark;
+
 /// Why there is no token.
 ///
 /// The message says what was wrong and what to do about it, and never holds a secret.
@@ -28,6 +30,7 @@ struct Repr {
     retryable: bool,
     retry_after: Option<Duration>,
     claims: Option<Box<str>>,
+    mark: Option<Mark>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -119,6 +122,7 @@ impl TokenError {
             retryable: kind.is_transient(),
             retry_after: None,
             claims: None,
+            mark: None,
             source: None,
         }))
     }
@@ -193,6 +197,16 @@ impl TokenError {
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.0.description.as_deref()
+    }
+
+    /// What the client proved itself with when this happened.
+    pub(crate) fn with_mark(mut self, mark: Mark) -> Self {
+        self.repr().mark = Some(mark);
+        self
+    }
+
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.0.mark
     }
 
     fn repr(&mut self) -> &mut Repr {

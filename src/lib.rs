@@ -60,6 +60,7 @@
 //! |---|---|---|
 //! | `reqwest` | yes | `reqwest::Request` through the layer; token endpoints over reqwest |
 //! | `hyper` | no | token endpoints over hyper-util and rustls |
+//! | `jwt` | no | assertions signed with a key or a secret: [`SigningKey`](credentials::SigningKey) |
 //! | `store` | no | a second level behind the cache, of your own making, and the seal on what it keeps: see [`store`] |
 //! | `redis` | no | a store that all processes of a fleet share |
 //! | `file` | no | a store in one file, for programs that start often |
@@ -96,9 +97,19 @@ mod error;
 pub mod fuzz;
 mod hand;
 mod identity;
+#[cfg(feature = "jwt")]
+mod jws;
 mod layer;
 mod loopback;
+mod mark;
 mod message;
+#[cfg(any(
+    feature = "jwt",
+    feature = "reqwest",
+    feature = "hyper",
+    feature = "testing"
+))]
+mod pem;
 mod recovery;
 pub mod replay;
 mod routes;

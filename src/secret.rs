@@ -1,12 +1,15 @@
 //! A value that must not be seen: redacted by construction, wiped when it is dropped.
 
 use std::{
-    env, fmt, fs,
+    env,
+    error::Error,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
@@ -14,7 +17,7 @@ use crate::error::TokenError;
 /// A secret that can be used and not shown.
 ///
 /// `Debug` and `Display` print a placeholder, and the memory is wiped when the last clone is dropped.
-/// A secret from a file is read anew for every use, so that it may rotate while the program runs.
+/// A secret from a file or a function is read anew for every use, so that it may rotate while the program runs.
 ///
 /// ```
 /// use tower_bearer::Secret;
@@ -29,9 +32,13 @@ pub struct Secret(Place);
 
 #[derive(Clone)]
 enum Place {
+    None,
     Memory(Arc<Zeroizing<String>>),
     File(Arc<Path>),
+    Function(Arc<Read>),
 }
+
+type Read = dyn Fn() -> Result<Exposed, TokenError> + Send + Sync;
 
 impl Secret {
     /// The secret itself.
@@ -87,14 +94,84 @@ impl Secret {
         Ok(secret)
     }
 
+    /// What a function says, asked anew for every use: a vault's client, an agent's socket, the environment as it is now.
+    ///
+    /// It is called where tokens are fetched, so it should not take long. An error of it that is no [`TokenError`] counts as
+    /// our configuration's, and must not show a secret.
+    ///
+    /// ```
+    /// use tower_bearer::Secret;
+    ///
+    /// let secret = Secret::from_fn(|| std::fs::read_to_string("/proc/self/comm"));
+    /// assert!(!secret.expose()?.as_str().is_empty());
+    ///
+    /// let missing = Secret::from_fn(|| std::env::var("NO_SUCH_VARIABLE"));
+    /// assert!(missing.expose().is_err());
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    pub fn from_fn<F, E>(read: F) -> Self
+    where
+        F: Fn() -> Result<String, E> + Send + Sync + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self(Place::Function(Arc::new(move || match read() {
+            Ok(text) if text.is_empty() => Err(TokenError::configuration(
+                "the function that reads the secret returns an empty one",
+            )),
+            Ok(text) => Ok(Exposed::new(Zeroizing::new(text))),
+            Err(error) => Err(unread(error.into())),
+        })))
+    }
+
+    /// No secret, for a client that proves itself without one.
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, credentials::{ClientAuth, ClientCredentials}, transport::Transport};
+    ///
+    /// # let transport = Transport::from_fn(async |_| Ok(http::Response::default()));
+    /// let source = ClientCredentials::over(transport, "https://login.example/token", "orders", Secret::none());
+    /// assert!(source.check().unwrap_err().to_string().contains("no secret"));
+    /// assert!(source.with_client_auth(ClientAuth::none()).check().is_ok());
+    /// ```
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Place::None)
+    }
+
     /// The secret in the clear. Keep it as short as you can: the copy is wiped when it is dropped.
     ///
     /// # Errors
-    /// The file that holds it can't be read.
+    /// The file that holds it can't be read, or its function fails, or there is none.
     pub fn expose(&self) -> Result<Exposed, TokenError> {
         match &self.0 {
+            Place::None => Err(no_secret()),
             Place::Memory(text) => Ok(Exposed(text.clone())),
-            Place::File(path) => read(path).map(|text| Exposed(Arc::new(text))),
+            Place::File(path) => read(path).map(Exposed::new),
+            Place::Function(read) => read(),
+        }
+    }
+
+    /// Whether there is one, wherever it is.
+    pub(crate) fn check(&self) -> Result<(), TokenError> {
+        match &self.0 {
+            Place::None => Err(no_secret()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn no_secret() -> TokenError {
+    TokenError::configuration(
+        "the client has no secret, and its authentication method needs one: give the secret, or choose another method \
+         with ClientAuth",
+    )
+}
+
+fn unread(error: Box<dyn Error + Send + Sync>) -> TokenError {
+    match error.downcast::<TokenError>() {
+        Ok(told) => *told,
+        Err(error) => {
+            TokenError::configuration("the function that reads the secret fails").with_source(error)
         }
     }
 }
@@ -148,6 +225,10 @@ impl From<&str> for Secret {
 pub struct Exposed(Arc<Zeroizing<String>>);
 
 impl Exposed {
+    pub(crate) fn new(text: Zeroizing<String>) -> Self {
+        Self(Arc::new(text))
+    }
+
     /// The secret itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -158,6 +239,16 @@ impl Exposed {
 impl fmt::Debug for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Exposed(redacted)")
+    }
+}
+
+/// Wipes every text in it.
+pub(crate) fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -174,5 +265,45 @@ struct Wiped<B: Zeroize>(Zeroizing<B>);
 impl<B: Zeroize + AsRef<[u8]>> AsRef<[u8]> for Wiped<B> {
     fn as_ref(&self) -> &[u8] {
         (*self.0).as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_function_is_asked_for_each_use() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let uses = AtomicU32::new(0);
+        let secret = Secret::from_fn(move || {
+            Ok::<_, TokenError>(format!("hunter{}", uses.fetch_add(1, Ordering::Relaxed)))
+        });
+        assert_eq!(secret.expose().unwrap().as_str(), "hunter0");
+        assert_eq!(secret.expose().unwrap().as_str(), "hunter1");
+        let shown = format!("{secret:?} {secret} {:?}", secret.expose());
+        assert_eq!(shown, "Secret(redacted) redacted Ok(Exposed(redacted))");
+    }
+
+    #[test]
+    fn what_a_function_fails_with_is_told_and_keeps_its_kind() {
+        let own = Secret::from_fn(|| {
+            Err::<String, _>(TokenError::new(ErrorKind::Network, "the vault is away"))
+        });
+        assert_eq!(own.expose().unwrap_err().kind(), ErrorKind::Network);
+        let other = Secret::from_fn(|| Err::<String, _>("the vault is away"));
+        let error = other.expose().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(format!("{error:?}").contains("the vault is away"));
+        let empty = Secret::from_fn(|| Ok::<_, TokenError>(String::new()));
+        assert!(empty.expose().unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn no_secret_is_told_with_the_remedy() {
+        let error = Secret::none().expose().unwrap_err();
+        assert!(error.to_string().contains("ClientAuth"), "{error}");
+        assert!(Secret::none().check().is_err() && Secret::new("a").check().is_ok());
     }
 }

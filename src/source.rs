@@ -68,6 +68,17 @@ pub trait TokenSource: Send + Sync + 'static {
     fn wants_lease(&self) -> bool {
         false
     }
+
+    /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
+    /// this error. If so, the cache asks again at once, and not when the wait after the failure is over.
+    ///
+    /// It is asked while the provider is left alone after [`InvalidClient`](crate::ErrorKind::InvalidClient) or
+    /// [`Network`](crate::ErrorKind::Network), at most once a second, and should not take long. A source around another
+    /// one asks that one.
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        let _ = since;
+        false
+    }
 }
 
 /// What a cache asks a source for.
@@ -238,6 +249,8 @@ pub(crate) trait DynSource: Send + Sync {
 
     #[cfg(feature = "store")]
     fn wants_lease(&self) -> bool;
+
+    fn has_another_credential(&self, since: &TokenError) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
@@ -252,5 +265,9 @@ impl<S: TokenSource> DynSource for S {
     #[cfg(feature = "store")]
     fn wants_lease(&self) -> bool {
         TokenSource::wants_lease(self)
+    }
+
+    fn has_another_credential(&self, since: &TokenError) -> bool {
+        self.credential_changed(since)
     }
 }

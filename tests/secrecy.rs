@@ -43,10 +43,10 @@ fn no_line_of_any_log_holds_a_secret() {
     forbidden.extend(runtime.block_on(async {
         let mut days = JoinSet::new();
         for transport in [Transport::reqwest(), Transport::hyper()] {
-            for auth in [ClientAuth::Basic, ClientAuth::Post] {
+            for auth in [ClientAuth::basic(), ClientAuth::post()] {
                 for tls in [false, true] {
-                    days.spawn(good_days(transport.clone(), auth, tls));
-                    days.spawn(bad_days(transport.clone(), auth, tls));
+                    days.spawn(good_days(transport.clone(), auth.clone(), tls));
+                    days.spawn(bad_days(transport.clone(), auth.clone(), tls));
                 }
             }
         }
@@ -93,7 +93,7 @@ async fn nothing_that_can_be_shown_holds_a_secret() {
     let secret = Secret::new(SECRET);
     let transport = Transport::reqwest();
     let source = ClientCredentials::over(transport.clone(), login.token_url(), ID, secret.clone())
-        .with_client_auth(ClientAuth::Post)
+        .with_client_auth(ClientAuth::post())
         .with_extra("assertion", SECRET);
     let new = source
         .fetch(&TokenRequest::new(TokenSpec::default()))

@@ -5,10 +5,12 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -23,7 +25,13 @@ use super::{
     slot::{Owed, Slot},
     stats::Counters,
 };
-use crate::{clock::Moment, error::TokenError, source::SharedSource};
+use crate::{
+    clock::Moment,
+    error::{ErrorKind, TokenError},
+    source::SharedSource,
+};
+
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 pub(super) struct Core {
     pub(super) works: Arc<Works>,
@@ -53,6 +61,7 @@ impl Core {
             hold: Mutex::new(None),
             #[cfg(feature = "store")]
             fleet,
+            next_look: AtomicU64::new(0),
         };
         Self {
             works: Arc::new(works),
@@ -78,6 +87,8 @@ pub(super) struct Works {
     hold: Mutex<Option<Hold>>,
     #[cfg(feature = "store")]
     pub(super) fleet: Option<Fleet>,
+    /// Not before then is the source asked whether its credential has changed.
+    next_look: AtomicU64,
 }
 
 impl Works {
@@ -107,8 +118,36 @@ impl Works {
 
     /// The error for which the whole source is left alone, if it is.
     pub(super) fn held(&self, now: Moment) -> Option<TokenError> {
-        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        hold.as_ref()?.error(now)
+        let error = {
+            let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+            hold.as_ref()?.error(now)?
+        };
+        if self.credential_changed(&error, now) {
+            self.forget_hold();
+            return None;
+        }
+        Some(error)
+    }
+
+    /// Whether the failure was that of a credential which has been replaced since. The source may have to read a file to
+    /// know, so it is asked once in a while only, and by nobody who has a token.
+    fn credential_changed(&self, error: &TokenError, now: Moment) -> bool {
+        // A certificate that is refused breaks the connection.
+        if !matches!(error.kind(), ErrorKind::InvalidClient | ErrorKind::Network) {
+            return false;
+        }
+        let due = self.next_look.load(Ordering::Relaxed);
+        let next = (now + LOOKS_APART).monotonic;
+        let mine = || {
+            self.next_look
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        if now.monotonic < due || mine().is_err() {
+            return false;
+        }
+        // It is the user's code, and not in a task of its own.
+        let ask = AssertUnwindSafe(|| self.source.has_another_credential(error));
+        catch_unwind(ask).unwrap_or(false)
     }
 
     /// The same, for somebody who wants a token: where there is a store, it may have one nevertheless.

@@ -31,6 +31,9 @@ use crate::{
     token::{NewToken, Origin, Token},
 };
 
+/// How often a store is looked into while the provider is left alone.
+const LOOKS_APART: Duration = Duration::from_secs(1);
+
 /// How many flights may die under a waiter before it gives up.
 const DEATHS: u32 = 3;
 
@@ -365,8 +368,10 @@ fn give_up(works: &Works, takeoff: Takeoff, error: TokenError) {
     let now = works.now();
     count(&works.counters.fetch_failures);
     let quiet = now + error.retry_after().unwrap_or_default();
-    // Whoever asks is told so before it takes off; but where there is a store, each key looks there once.
-    let kept = works.has_store().then(|| error.clone());
+    // Whoever asks is told so before it takes off; but where there is a store, each key looks there, once a second.
+    let kept = works
+        .has_store()
+        .then(|| error.clone().with_retry_after(LOOKS_APART));
     takeoff.fail(error, quiet, |before| {
         kept.map(|error| Hold::after(before, error, now, 0.0))
     });

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{
     ClientAuth,
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::TokenError,
@@ -97,7 +98,7 @@ impl ClientCredentials {
         Self(endpoint)
     }
 
-    /// How the client proves itself: [`ClientAuth::Basic`] unless set.
+    /// How the client proves itself: [`ClientAuth::basic`] unless set.
     #[must_use]
     pub fn with_client_auth(self, auth: ClientAuth) -> Self {
         Self(self.0.with_client_auth(auth))
@@ -119,7 +120,7 @@ impl ClientCredentials {
     ///
     /// # Errors
     /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; a further parameter is one that the request sets by itself.
+    /// client id is empty; the client's authentication lacks a secret, a key that can sign, or a certificate; a further parameter is one that the request sets by itself.
     pub fn check(&self) -> Result<(), TokenError> {
         self.0.check()
     }
@@ -135,6 +136,10 @@ impl TokenSource for ClientCredentials {
 
     fn identity(&self) -> Identity {
         self.0.identity("client_credentials")
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.0.credential_changed(since)
     }
 }
 
@@ -221,7 +226,7 @@ mod tests {
         #[tokio::test]
         async fn basic_puts_the_encoded_secret_into_the_header() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::Basic).await;
+                let seen = sent(transport, ClientAuth::basic()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(head.starts_with("POST /token?v=2 HTTP/1.1\r\n"), "{head}");
                 // or%3Aders:a%20b%3Ac%25d%2Be%2Ff%C3%A9
@@ -241,7 +246,7 @@ mod tests {
         #[tokio::test]
         async fn post_puts_the_encoded_secret_into_the_form() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::Post).await;
+                let seen = sent(transport, ClientAuth::post()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
                 let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
@@ -252,7 +257,7 @@ mod tests {
         #[tokio::test]
         async fn a_public_client_sends_its_id_alone() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::None).await;
+                let seen = sent(transport, ClientAuth::none()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
                 assert_eq!(body, format!("{COMMON}&client_id=or%3Aders"));
@@ -284,7 +289,7 @@ mod tests {
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
         let source = ClientCredentials::over(transport, URL, "orders", secret)
-            .with_client_auth(ClientAuth::Post);
+            .with_client_auth(ClientAuth::post());
         fetch(&source, TokenSpec::default()).await.unwrap();
         fs::write(&path, "second\n").unwrap();
         fetch(&source, TokenSpec::default()).await.unwrap();

@@ -19,14 +19,18 @@
 //!
 //! Each makes one attempt when it is asked and keeps no access token: put a [`TokenCache`](crate::TokenCache) in front.
 //!
+//! How the client proves itself is the same question for each: see [`ClientAuth`].
+//!
 //! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
 
 pub mod assertion;
+mod client_auth;
 mod client_credentials;
 mod discovery;
 mod endpoint;
 mod family;
 mod fixed;
+mod grant;
 mod jwt_bearer;
 mod on_behalf_of;
 #[cfg(feature = "password")]
@@ -35,7 +39,10 @@ mod refresh_token;
 mod saml2_bearer;
 mod token_exchange;
 
-pub use crate::wire::ClientAuth;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use crate::jws::{SigningAlgorithm, SigningKey};
+pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;
 pub use fixed::Static;

@@ -6,8 +6,9 @@ use quick_cache::sync::Cache;
 use tracing::debug;
 
 use super::{
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
     family::Family,
+    grant::Grant,
     jwt_bearer::GRANT_TYPE,
 };
 use crate::{
@@ -153,6 +154,10 @@ impl TokenSource for OnBehalfOf {
             return new_token(&response);
         }
         new_token(&self.asserted(request, subject).await?)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 
     fn identity(&self) -> Identity {

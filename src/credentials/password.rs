@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::endpoint::{Grant, TokenEndpoint, new_token};
+use super::{
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
+};
 use crate::{
     error::TokenError,
     secret::Secret,
@@ -70,6 +73,10 @@ impl TokenSource for Password {
         let grant = Grant::new("password", &params);
         // A refresh token is dropped: the password gets the next token as well.
         new_token(&self.endpoint.exchange(request, grant).await?)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 
     fn identity(&self) -> Identity {

@@ -112,6 +112,10 @@ impl TokenSource for RefreshToken {
         }
     }
 
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
+    }
+
     fn identity(&self) -> Identity {
         let endpoint = self.endpoint.identity("refresh_token");
         match &self.identity {

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::TokenError,
@@ -77,6 +78,10 @@ impl TokenSource for Saml2Bearer {
         let params = [("assertion", encoded.as_str())];
         let grant = Grant::new(GRANT_TYPE, &params);
         new_token(&self.endpoint.exchange(request, grant).await?)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 
     fn identity(&self) -> Identity {

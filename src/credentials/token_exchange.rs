@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -192,6 +193,10 @@ impl TokenSource for TokenExchange {
         let response = self.endpoint.exchange(request, grant).await?;
         self.check_issued(response.issued_token_type.as_deref())?;
         new_token(&response)
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.endpoint.credential_changed(since)
     }
 
     fn identity(&self) -> Identity {

@@ -212,7 +212,7 @@ impl ApiBuilder {
         } else {
             None
         };
-        let socket = Socket::bind(authority.as_ref().map(Authority::acceptor)).await?;
+        let socket = Socket::bind(authority.as_ref().map(Authority::acceptor).transpose()?).await?;
         let origin = socket.origin();
         let service = Arc::new(ApiService::new(
             self.server.shared_issuer().clone(),

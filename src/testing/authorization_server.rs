@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::client_certificate::ClientCertificate;
 use super::fault::Fault;
 use super::gate::Hold;
 use super::issuer::{Issuer, Settings};
+use super::public_key::PublicKey;
 use super::server::{Server, Socket};
 use super::tls::Authority;
 use super::token_call::{TokenCall, TokenCounts};
@@ -35,11 +37,12 @@ use super::token_store::Asked;
 /// ```
 ///
 /// # What it speaks
-/// - `POST /token`: by a client that authenticates with `client_secret_basic` or `client_secret_post`; `scope`, `resource` and
-///   `audience` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
-///   [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer` and `saml2-bearer` with assertions that the server
-///   [believes](Self::believe), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
-///   `password` of [users](AuthorizationServerBuilder::with_user).
+/// - `POST /token`: by a client that authenticates with `client_secret_basic`, `client_secret_post`, `client_secret_jwt`,
+///   `private_key_jwt` or a certificate; `scope`, `resource` and `audience` are taken; errors are those of RFC 6749, section 5.2.
+///   The grants: `client_credentials`; `refresh_token` of a [user who signed in](Self::sign_in), replaced at each use;
+///   `jwt-bearer` and `saml2-bearer` with assertions that the server [believes](Self::believe), and `jwt-bearer` on behalf of a
+///   user; `token-exchange` of tokens of its own and of such assertions; `password` of
+///   [users](AuthorizationServerBuilder::with_user).
 /// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
 /// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`, also of issuers with a path, which is
 ///   put before or behind as the standards have it. Each such issuer has its `/token` below its path.
@@ -74,6 +77,9 @@ pub struct AuthorizationServer {
 pub struct AuthorizationServerBuilder {
     settings: Settings,
     tls: bool,
+    asks_certificates: bool,
+    /// Clients and their public keys, not parsed yet.
+    keys: Vec<(String, String)>,
 }
 
 struct Running {
@@ -135,6 +141,39 @@ impl AuthorizationServer {
             .settings_mut()
             .clients
             .insert(id.into(), secret.into());
+    }
+
+    /// Changes the public key of a client that signs its assertions, or adds the client: see
+    /// [`with_client_key`](AuthorizationServerBuilder::with_client_key).
+    ///
+    /// # Errors
+    /// It is neither PEM nor a JWK.
+    pub fn set_client_key(&self, id: impl Into<String>, public_key: &str) -> io::Result<()> {
+        let key = PublicKey::parse(public_key)?;
+        let mut settings = self.shared_issuer().settings_mut();
+        settings.registered.entry(id.into()).or_default().keys = vec![key];
+        Ok(())
+    }
+
+    /// Changes the assertion that a client shows, or adds the client.
+    pub fn set_client_assertion(&self, id: impl Into<String>, assertion: impl Into<String>) {
+        let mut settings = self.shared_issuer().settings_mut();
+        let client = settings.registered.entry(id.into()).or_default();
+        client.assertion = Some(assertion.into());
+    }
+
+    /// Makes a certificate for a client, in place of an earlier one; or adds the client. The server asks for it if it was started
+    /// [`with_mutual_tls`](AuthorizationServerBuilder::with_mutual_tls).
+    ///
+    /// # Errors
+    /// The keys can't be made.
+    pub fn client_certificate(&self, id: impl Into<String>) -> io::Result<ClientCertificate> {
+        let id = id.into();
+        let certificate = self.authority()?.client(&id)?;
+        let mut settings = self.shared_issuer().settings_mut();
+        let client = settings.registered.entry(id).or_default();
+        client.certificate = Some(certificate.der.clone());
+        Ok(certificate)
     }
 
     /// The scopes that clients may have from now on; `None`, the default, is all. Others are refused with `invalid_scope`.
@@ -378,6 +417,33 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Adds a client that signs its assertions with a key (`private_key_jwt`). The public half is given, as PEM (`BEGIN PUBLIC
+    /// KEY`) or as a JWK; one that is neither is an error when the server starts. With any, there is no `client` with the secret
+    /// `secret`.
+    pub fn with_client_key(mut self, id: impl Into<String>, public_key: impl Into<String>) -> Self {
+        self.keys.push((id.into(), public_key.into()));
+        self
+    }
+
+    /// Adds a client that shows this assertion, which somebody else signed. It is compared as a whole. With any, there is no
+    /// `client` with the secret `secret`.
+    pub fn with_client_assertion(
+        mut self,
+        id: impl Into<String>,
+        assertion: impl Into<String>,
+    ) -> Self {
+        let client = self.settings.registered.entry(id.into()).or_default();
+        client.assertion = Some(assertion.into());
+        self
+    }
+
+    /// Speaks TLS as [`with_tls`](Self::with_tls) has it, and asks clients for a certificate. Those who show the one that
+    /// [`client_certificate`](AuthorizationServer::client_certificate) made for them need no secret.
+    pub fn with_mutual_tls(mut self) -> Self {
+        self.asks_certificates = true;
+        self.with_tls()
+    }
+
     /// How long tokens live; 1 hour by default.
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.lifetime = Some(lifetime);
@@ -396,7 +462,12 @@ impl AuthorizationServerBuilder {
     /// # Errors
     /// As [`AuthorizationServer::start`].
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
-        if self.settings.clients.is_empty() {
+        for (id, key) in self.keys {
+            let key = PublicKey::parse(&key)?;
+            let client = self.settings.registered.entry(id).or_default();
+            client.keys.push(key);
+        }
+        if self.settings.clients.is_empty() && self.settings.registered.is_empty() {
             self.settings
                 .clients
                 .insert("client".into(), "secret".into());
@@ -406,7 +477,12 @@ impl AuthorizationServerBuilder {
         } else {
             None
         };
-        let socket = Socket::bind(authority.as_ref().map(Authority::acceptor)).await?;
+        let acceptor = match &authority {
+            Some(authority) if self.asks_certificates => Some(authority.asking_acceptor()?),
+            Some(authority) => Some(authority.acceptor()?),
+            None => None,
+        };
+        let socket = Socket::bind(acceptor).await?;
         let issuer = Arc::new(Issuer::new(self.settings));
         let service = Arc::new(TokenService::new(issuer, socket.origin()));
         let server = socket.serve(service.clone());

@@ -1,13 +1,16 @@
-//! Who asks: `client_secret_basic` and `client_secret_post`.
+//! Who asks: by a secret in the header or the form, by an assertion, or by a certificate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap};
 
+use super::assertion::Assertion;
 use super::form::Form;
 use super::refusal::Refusal;
+use super::registered::Registered;
 
 /// How a client authenticated at the token endpoint, or tried to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,39 +20,86 @@ pub enum AuthMethod {
     Basic,
     /// `client_secret_post`: a `client_secret` in the form.
     Post,
-    /// Neither.
+    /// `client_secret_jwt`: a `client_assertion` that is signed with the secret.
+    SecretJwt,
+    /// `private_key_jwt`: a `client_assertion` of any other kind.
+    PrivateKeyJwt,
+    /// `tls_client_auth`: a certificate in the handshake, and nothing else.
+    Certificate,
+    /// None of these.
     None,
 }
 
+/// Where a request comes from and where it went.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) headers: &'a HeaderMap,
+    /// The client's certificate in DER, if it showed one.
+    pub(super) certificate: Option<&'a [u8]>,
+    /// The server's own address.
+    pub(super) origin: &'a str,
+    pub(super) path: &'a str,
+}
+
+/// Those who may ask.
+pub(super) struct Clients<'a> {
+    pub(super) secrets: &'a HashMap<String, String>,
+    pub(super) registered: &'a HashMap<String, Registered>,
+    /// The ids of the assertions so far.
+    pub(super) seen: &'a Mutex<HashSet<String>>,
+}
+
 impl AuthMethod {
-    pub(super) fn of(headers: &HeaderMap, form: &Form) -> Self {
-        if headers.contains_key(AUTHORIZATION) {
+    pub(super) fn of(asker: Asker<'_>, form: &Form) -> Self {
+        if asker.headers.contains_key(AUTHORIZATION) {
             return Self::Basic;
         }
-        match form.all("client_secret").is_empty() {
-            true => Self::None,
-            false => Self::Post,
+        if !form.all("client_secret").is_empty() {
+            return Self::Post;
+        }
+        if let Some(assertion) = form.all("client_assertion").first() {
+            let by_secret = Assertion::parse(assertion).is_some_and(|jwt| jwt.is_by_secret());
+            return match by_secret {
+                true => Self::SecretJwt,
+                false => Self::PrivateKeyJwt,
+            };
+        }
+        match asker.certificate {
+            Some(_) => Self::Certificate,
+            None => Self::None,
         }
     }
 }
 
-/// The client's id, if it is one of `clients` and knows its secret.
+/// The client's id, if it is a known one and proves it.
 pub(super) fn authenticate(
-    headers: &HeaderMap,
+    asker: Asker<'_>,
     form: &Form,
-    clients: &HashMap<String, String>,
+    clients: &Clients<'_>,
 ) -> Result<String, Refusal> {
+    let headers = asker.headers;
     let tried_header = headers.contains_key(AUTHORIZATION);
     let refused = Refusal::invalid_client(tried_header);
     let named = form.one("client_id")?;
     let posted = form.one("client_secret")?;
-    let (id, secret) = if tried_header {
-        // RFC 6749, section 2.3: "The client MUST NOT use more than one authentication method in each request."
-        if posted.is_some() || headers.get_all(AUTHORIZATION).iter().count() > 1 {
-            return Err(Refusal::invalid_request(
-                "more than one client authentication",
-            ));
+    let assertion = form.one("client_assertion")?;
+    // RFC 6749, section 2.3: "The client MUST NOT use more than one authentication method in each request."
+    let ways = [tried_header, posted.is_some(), assertion.is_some()];
+    if ways.into_iter().filter(|way| *way).count() > 1
+        || headers.get_all(AUTHORIZATION).iter().count() > 1
+    {
+        return Err(Refusal::invalid_request(
+            "more than one client authentication",
+        ));
+    }
+    if let Some(assertion) = assertion {
+        let kind = form.one("client_assertion_type")?;
+        if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
+            return Err(Refusal::invalid_request("an unknown type of assertion"));
         }
+        return by_assertion(asker, named, assertion, clients).ok_or(refused);
+    }
+    let (id, secret) = if tried_header {
         let (id, secret) = basic(headers).ok_or(refused)?;
         if named.is_some_and(|named| named != id) {
             return Err(Refusal::invalid_request(
@@ -57,16 +107,53 @@ pub(super) fn authenticate(
             ));
         }
         (id, secret)
+    } else if let Some(secret) = posted {
+        (named.ok_or(refused)?.to_owned(), secret.to_owned())
     } else {
-        (
-            named.ok_or(refused)?.to_owned(),
-            posted.ok_or(refused)?.to_owned(),
-        )
+        return by_certificate(asker, named, clients).ok_or(refused);
     };
-    match clients.get(&id) {
+    match clients.secrets.get(&id) {
         Some(known) if *known == secret => Ok(id),
         _ => Err(refused),
     }
+}
+
+fn by_assertion(
+    asker: Asker<'_>,
+    named: Option<&str>,
+    text: &str,
+    clients: &Clients<'_>,
+) -> Option<String> {
+    // What somebody else signed is known as a whole.
+    let whole = |id: &str| clients.registered.get(id)?.assertion.as_deref();
+    if let Some(id) = named.filter(|id| whole(id) == Some(text)) {
+        return Some(id.to_owned());
+    }
+    let assertion = Assertion::parse(text)?;
+    let id = assertion.client()?;
+    // RFC 7521, section 4.2: "If present, the value of the "client_id" parameter MUST identify the same client as is identified
+    // by the client assertion."
+    if named.is_some_and(|named| named != id) {
+        return None;
+    }
+    let keys = clients.registered.get(id).map(|known| &known.keys[..]);
+    if !assertion.is_signed_by(clients.secrets.get(id), keys.unwrap_or_default()) {
+        return None;
+    }
+    let audiences = [
+        asker.origin.to_owned(),
+        format!("{}{}", asker.origin, asker.path),
+    ];
+    let mut seen = clients.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    assertion
+        .holds(&audiences, &mut seen)
+        .then(|| id.to_owned())
+}
+
+/// RFC 8705, section 2: the certificate must be the one that is registered for the client.
+fn by_certificate(asker: Asker<'_>, named: Option<&str>, clients: &Clients<'_>) -> Option<String> {
+    let known = clients.registered.get(named?)?.certificate.as_deref()?;
+    (asker.certificate? == known).then_some(named?.to_owned())
 }
 
 /// RFC 6749, section 2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding algorithm
@@ -132,7 +219,7 @@ mod tests {
     #[test]
     fn form_may_name_the_client_again_but_not_authenticate_it_again() {
         let headers = basic_header("us%3Aer:a+b%3Ac%25d%2Be%2F%C3%A9");
-        let ask = |form: &str| authenticate(&headers, &Form::parse(form.as_bytes()), &clients());
+        let ask = |form: &str| try_with(&headers, form);
         assert!(ask("client_id=us:er").is_ok());
         assert!(
             matches!(ask("client_id=other"), Err(refusal) if refusal != Refusal::invalid_client(true))
@@ -144,24 +231,31 @@ mod tests {
 
     #[test]
     fn client_without_a_secret_is_refused_without_a_challenge() {
-        let refused = authenticate(
-            &HeaderMap::new(),
-            &Form::parse(b"client_id=us:er"),
-            &clients(),
-        );
+        let refused = try_with(&HeaderMap::new(), "client_id=us:er");
         assert_eq!(refused, Err(Refusal::invalid_client(false)));
     }
 
     fn try_basic(credentials: &str) -> Result<String, Refusal> {
-        authenticate(&basic_header(credentials), &Form::default(), &clients())
+        try_with(&basic_header(credentials), "")
+    }
+
+    fn try_with(headers: &HeaderMap, form: &str) -> Result<String, Refusal> {
+        let asker = Asker {
+            headers,
+            certificate: None,
+            origin: "http://127.0.0.1",
+            path: "/token",
+        };
+        let clients = Clients {
+            secrets: &HashMap::from([("us:er".to_owned(), SECRET.to_owned())]),
+            registered: &HashMap::new(),
+            seen: &Mutex::default(),
+        };
+        authenticate(asker, &Form::parse(form.as_bytes()), &clients)
     }
 
     fn basic_header(credentials: &str) -> HeaderMap {
         let value = format!("basic {}", STANDARD.encode(credentials));
         HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
-    }
-
-    fn clients() -> HashMap<String, String> {
-        HashMap::from([("us:er".to_owned(), SECRET.to_owned())])
     }
 }

@@ -1,6 +1,6 @@
 //! The mind of the authorization server: its clients, its tokens, its settings. No HTTP beyond the answers it words.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -8,18 +8,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls::crypto::SecureRandom;
 use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::client_auth::authenticate;
+use super::client_auth::{Asker, Clients, authenticate};
 use super::families::Families;
 use super::form::Form;
 use super::grants::{self, Granted, Known};
 use super::refusal::Refusal;
+use super::registered::Registered;
 use super::token_store::{Asked, TokenStore};
 
 #[derive(Debug)]
@@ -28,12 +28,15 @@ pub(super) struct Issuer {
     tokens: RwLock<TokenStore>,
     families: Mutex<Families>,
     random: &'static dyn SecureRandom,
+    /// The ids of the clients' assertions.
+    assertions: Mutex<HashSet<String>>,
 }
 
 /// What a test may change at any time.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) clients: HashMap<String, String>,
+    pub(super) registered: HashMap<String, Registered>,
     pub(super) lifetime: Option<Duration>,
     pub(super) refresh_in: Option<Duration>,
     pub(super) allowed_scopes: Option<Vec<String>>,
@@ -54,15 +57,17 @@ impl Issuer {
             tokens: RwLock::default(),
             families: Mutex::default(),
             random: default_provider().secure_random,
+            assertions: Mutex::default(),
         }
     }
 
     /// The token endpoint's answer.
-    pub(super) fn token(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
-        let client = if grants::needs_no_client(form) && !headers.contains_key(AUTHORIZATION) {
+    pub(super) fn token(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
+        let client = if grants::needs_no_client(form) && !asker.headers.contains_key(AUTHORIZATION)
+        {
             String::new()
         } else {
-            self.authenticate(headers, form)?
+            self.authenticate(asker, form)?
         };
         let settings = self.settings();
         // From the look at a refresh token to its replacement, so that one that is used twice at once is found out.
@@ -152,8 +157,8 @@ impl Issuer {
     }
 
     /// RFC 7662.
-    pub(super) fn introspect(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
-        self.authenticate(headers, form)?;
+    pub(super) fn introspect(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
+        self.authenticate(asker, form)?;
         let token = form.required("token")?;
         let now = Instant::now();
         let tokens = self.tokens();
@@ -188,8 +193,8 @@ impl Issuer {
 
     /// RFC 7009, section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
     /// successfully or if the client submitted an invalid token."
-    pub(super) fn revocation(&self, headers: &HeaderMap, form: &Form) -> Result<Value, Refusal> {
-        let client = self.authenticate(headers, form)?;
+    pub(super) fn revocation(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
+        let client = self.authenticate(asker, form)?;
         let token = form.required("token")?;
         let foreign = self
             .tokens()
@@ -222,8 +227,14 @@ impl Issuer {
         self.tokens.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<String, Refusal> {
-        authenticate(headers, form, &self.settings().clients)
+    fn authenticate(&self, asker: Asker<'_>, form: &Form) -> Result<String, Refusal> {
+        let settings = self.settings();
+        let clients = Clients {
+            secrets: &settings.clients,
+            registered: &settings.registered,
+            seen: &self.assertions,
+        };
+        authenticate(asker, form, &clients)
     }
 
     /// A token, and what is left of its life.
@@ -278,6 +289,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             clients: HashMap::new(),
+            registered: HashMap::new(),
             lifetime: Some(Duration::from_secs(3600)),
             refresh_in: None,
             allowed_scopes: None,
@@ -297,6 +309,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("clients", &self.clients.keys())
+            .field("registered", &self.registered)
             .field("lifetime", &self.lifetime)
             .field("refresh_in", &self.refresh_in)
             .field("allowed_scopes", &self.allowed_scopes)
@@ -407,6 +420,12 @@ mod tests {
 
     fn ask(issuer: &Issuer, more: &str) -> Result<Value, Refusal> {
         let form = format!("grant_type=client_credentials&client_id=me&client_secret=hidden{more}");
-        issuer.token(&HeaderMap::new(), &Form::parse(form.as_bytes()))
+        let asker = Asker {
+            headers: &http::HeaderMap::new(),
+            certificate: None,
+            origin: "",
+            path: "",
+        };
+        issuer.token(asker, &Form::parse(form.as_bytes()))
     }
 }

@@ -39,6 +39,8 @@ pub(super) trait App: Send + Sync + 'static {
 pub(super) struct Connection {
     id: u64,
     closing: Arc<watch::Sender<bool>>,
+    /// The client's own, in DER.
+    certificate: Option<Arc<[u8]>>,
 }
 
 /// A port that is bound, and that nobody serves yet.
@@ -58,6 +60,11 @@ impl Connection {
     /// Connections are counted from 1 in the order in which they were accepted.
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The certificate that the client showed, in DER.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// Closes the socket, whatever is under way on it.
@@ -128,18 +135,20 @@ async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>
     // A socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(TokioIo::new(stream), app, id).await,
+        None => serve(TokioIo::new(stream), app, id, None).await,
         Some(tls) => {
             // A client that doesn't trust the certificate ends here.
             let Ok(stream) = tls.accept(stream).await else {
                 return;
             };
-            serve(TokioIo::new(stream), app, id).await;
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let certificate = chain.first().map(|der| Arc::from(der.as_ref()));
+            serve(TokioIo::new(stream), app, id, certificate).await;
         }
     }
 }
 
-async fn serve<I>(io: I, app: Arc<impl App>, id: u64)
+async fn serve<I>(io: I, app: Arc<impl App>, id: u64, certificate: Option<Arc<[u8]>>)
 where
     I: Read + Write + Unpin + 'static,
 {
@@ -147,6 +156,7 @@ where
     let connection = Connection {
         id,
         closing: Arc::new(closing),
+        certificate,
     };
     let _on_exit = CloseOnDrop(connection.clone());
     let http = http(closed.clone());

@@ -1,4 +1,4 @@
-//! A throwaway certificate authority, and the one server certificate that it signs.
+//! A throwaway certificate authority, and the certificates of server and clients that it signs.
 
 use std::fmt;
 use std::io;
@@ -8,16 +8,24 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// Trust for servers on this machine. Its key is gone once the certificate is signed.
+use super::client_certificate::ClientCertificate;
+
+/// Trust for servers on this machine, and for their clients.
 #[derive(Clone)]
 pub(super) struct Authority {
     ca_pem: Arc<str>,
-    acceptor: TlsAcceptor,
+    issuer: Arc<Issuer<'static, KeyPair>>,
+    /// The server's certificate and key.
+    chain: CertificateDer<'static>,
+    key: Arc<PrivateKeyDer<'static>>,
 }
 
 impl Authority {
@@ -33,17 +41,24 @@ impl Authority {
             .signed_by(&key, &issuer)
             .map_err(io::Error::other)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .map_err(io::Error::other)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
             ca_pem: ca_pem.into(),
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            issuer: Arc::new(issuer),
+            chain: certificate.der().clone(),
+            key: Arc::new(key),
+        })
+    }
+
+    /// A certificate for a client.
+    pub(super) fn client(&self, id: &str) -> io::Result<ClientCertificate> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = client_params(id)?
+            .signed_by(&key, &self.issuer)
+            .map_err(io::Error::other)?;
+        Ok(ClientCertificate {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            der: certificate.der().to_vec(),
         })
     }
 
@@ -51,8 +66,34 @@ impl Authority {
         self.ca_pem.to_string()
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.acceptor.clone()
+    /// Speaks TLS with clients that need no certificate.
+    pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
+        self.accepting(WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// Asks clients for a certificate, and speaks with those that have none, too.
+    pub(super) fn asking_acceptor(&self) -> io::Result<TlsAcceptor> {
+        let mut roots = RootCertStore::empty();
+        let ca =
+            CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).map_err(io::Error::other)?;
+        roots.add(ca).map_err(io::Error::other)?;
+        let provider = Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(io::Error::other)?;
+        self.accepting(verifier)
+    }
+
+    fn accepting(&self, verifier: Arc<dyn ClientCertVerifier>) -> io::Result<TlsAcceptor> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![self.chain.clone()], self.key.clone_key())
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
@@ -81,6 +122,15 @@ fn leaf_params() -> io::Result<CertificateParams> {
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
+fn client_params(id: &str) -> io::Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, id);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     Ok(params)
 }
 

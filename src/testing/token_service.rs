@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::answer_body::AnswerBody;
-use super::client_auth::AuthMethod;
+use super::client_auth::{Asker, AuthMethod};
 use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
@@ -86,7 +86,7 @@ impl TokenService {
     ) -> Response<AnswerBody> {
         let entry = self.calls.add(|| TokenCall {
             form: form.clone().into_pairs(),
-            auth: AuthMethod::of(&parts.headers, form),
+            auth: AuthMethod::of(self.asker(parts, connection), form),
             headers: parts.headers.clone(),
             version: parts.version,
             connection: connection.id(),
@@ -97,7 +97,8 @@ impl TokenService {
             *grants.entry(grant.to_owned()).or_default() += 1;
         }
         let fault = self.stage.arrive();
-        let proper = async { self.issue(parts, form) };
+        let asker = self.asker(parts, connection);
+        let proper = async { self.issue(parts, asker, form) };
         let response = self
             .stage
             .perform(fault.as_deref(), connection, proper)
@@ -107,8 +108,17 @@ impl TokenService {
         response
     }
 
-    fn issue(&self, parts: &Parts, form: &Form) -> Response<AnswerBody> {
-        let answer = checked(parts).and_then(|()| self.issuer.token(&parts.headers, form));
+    fn asker<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> Asker<'a> {
+        Asker {
+            headers: &parts.headers,
+            certificate: connection.certificate(),
+            origin: &self.origin,
+            path: parts.uri.path(),
+        }
+    }
+
+    fn issue(&self, parts: &Parts, asker: Asker<'_>, form: &Form) -> Response<AnswerBody> {
+        let answer = checked(parts).and_then(|()| self.issuer.token(asker, form));
         let counter = match answer {
             Ok(_) => &self.issued,
             Err(_) => &self.refused,
@@ -145,11 +155,18 @@ impl TokenService {
     /// RFC 8414, and what OpenID Connect Discovery has in common with it, of the issuer with this path.
     fn metadata(&self, path: &str) -> Value {
         let origin = &self.origin;
-        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        let methods = json!([
+            "client_secret_basic",
+            "client_secret_post",
+            "client_secret_jwt",
+            "private_key_jwt",
+            "tls_client_auth",
+        ]);
         let mut metadata = json!({
             "issuer": format!("{origin}{path}"),
             "token_endpoint": format!("{origin}{path}{TOKEN}", path = path.trim_end_matches('/')),
             "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_signing_alg_values_supported": SIGNATURES,
             "introspection_endpoint": format!("{origin}{INTROSPECT}"),
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint": format!("{origin}{REVOKE}"),
@@ -175,7 +192,7 @@ impl App for TokenService {
             return Refusal::invalid_request("the body is too long, or broke off").into_response();
         };
         let body = body.to_bytes();
-        let (headers, form) = (&parts.headers, || Form::parse(&body));
+        let (asker, form) = (self.asker(&parts, connection), || Form::parse(&body));
         let path = parts.uri.path();
         if let Some((standard, issuer)) = asked_for(path) {
             return self.document(&parts, standard, issuer, connection).await;
@@ -184,11 +201,9 @@ impl App for TokenService {
             // Each issuer with a path has one.
             path if path.ends_with(TOKEN) => self.token(&parts, &form(), connection).await,
             INTROSPECT => {
-                worded(checked(&parts).and_then(|()| self.issuer.introspect(headers, &form())))
+                worded(checked(&parts).and_then(|()| self.issuer.introspect(asker, &form())))
             }
-            REVOKE => {
-                worded(checked(&parts).and_then(|()| self.issuer.revocation(headers, &form())))
-            }
+            REVOKE => worded(checked(&parts).and_then(|()| self.issuer.revocation(asker, &form()))),
             _ => status(StatusCode::NOT_FOUND),
         }
     }
@@ -234,4 +249,7 @@ fn status(status: StatusCode) -> Response<AnswerBody> {
 pub(super) const TOKEN: &str = "/token";
 const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
+const SIGNATURES: [&str; 10] = [
+    "HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];
 const MAX_FORM: usize = 1 << 20;

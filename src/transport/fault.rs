@@ -54,7 +54,8 @@ pub(super) fn no_client(error: impl Into<BoxError>) -> TokenError {
     let error = error.into();
     let cause = innermost(&*error).to_string();
     TokenError::configuration(format!(
-        "the token endpoint's client can't be built: {cause}: check the platform's and your own root certificates"
+        "the token endpoint's client can't be built: {cause}: check the platform's and your own root certificates, \
+         and that the client's certificate and key belong together"
     ))
     .with_source(error)
 }

@@ -5,8 +5,6 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-use super::options::{Options, no_certificate};
 #[cfg(feature = "hyper")]
 use super::over_hyper::Hyper;
 #[cfg(feature = "reqwest")]
@@ -15,7 +13,12 @@ use super::{
     body,
     own::{DynTransport, FromFn, TokenTransport},
 };
-use crate::{error::TokenError, loopback::is_loopback};
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+use super::{
+    identity::Identity,
+    options::{Options, no_certificate},
+};
+use crate::{error::TokenError, loopback::is_loopback, mark::Mark};
 
 /// How token endpoints are asked. A clone shares the client and its connections.
 ///
@@ -139,6 +142,53 @@ impl Transport {
         Ok(self.changed(|options| options.roots.push(pem.into())))
     }
 
+    /// Shows this certificate to servers that ask for one (mutual TLS, RFC 8705): its own and those up to the authority, and its
+    /// private key, in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
+    ///
+    /// # Errors
+    /// There is no certificate or no key in it, or the client is your own.
+    ///
+    /// ```
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// # let certificate = include_bytes!("../../tests/vectors/keys/p256.certificate.pem");
+    /// # let key = include_bytes!("../../tests/vectors/keys/p256.pkcs8.pem");
+    /// let transport = Transport::reqwest().with_client_identity_pem(certificate, key)?;
+    /// # let _ = transport;
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn with_client_identity_pem(
+        self,
+        certificates: &[u8],
+        key: &[u8],
+    ) -> Result<Self, TokenError> {
+        self.with_identity(Identity::in_memory(certificates, key)?)
+    }
+
+    /// The same from files, read anew for each request: when they have been replaced, connections are made anew. Both may be one
+    /// file.
+    ///
+    /// # Errors
+    /// The files can't be read now, there is no certificate or no key in them, or the client is your own.
+    ///
+    /// ```
+    /// use tower_bearer::transport::Transport;
+    ///
+    /// let error = Transport::reqwest().with_client_identity_files("/no/cert.pem", "/no/key.pem").unwrap_err();
+    /// assert!(error.to_string().contains("/no/cert.pem"));
+    /// ```
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+    pub fn with_client_identity_files(
+        self,
+        certificates: impl Into<std::path::PathBuf>,
+        key: impl Into<std::path::PathBuf>,
+    ) -> Result<Self, TokenError> {
+        self.with_identity(Identity::in_files(certificates.into(), key.into())?)
+    }
+
     /// How long connecting may take, TLS and all: 5 seconds unless set. It means nothing to a client of your own.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
@@ -171,6 +221,45 @@ impl Transport {
                 Ok(response)
             }
         }
+    }
+
+    /// The mark of the client's certificate and key as they are now. That of a client of your own is not known.
+    pub(crate) fn identity_mark(&self) -> Result<Option<Mark>, TokenError> {
+        #[cfg(any(feature = "reqwest", feature = "hyper"))]
+        if let Some(options) = self.options() {
+            return Ok(options.load_identity()?.map(|pair| pair.mark));
+        }
+        Ok(None)
+    }
+
+    /// Whether it is known to have no certificate to show.
+    pub(crate) fn lacks_identity(&self) -> bool {
+        #[cfg(any(feature = "reqwest", feature = "hyper"))]
+        if let Some(options) = self.options() {
+            return options.identity.is_none();
+        }
+        false
+    }
+
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    fn options(&self) -> Option<&Options> {
+        match &self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(client) => Some(client.options()),
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(client) => Some(client.options()),
+            Kind::Own(_) => None,
+        }
+    }
+
+    #[cfg(any(feature = "reqwest", feature = "hyper"))]
+    fn with_identity(self, identity: Identity) -> Result<Self, TokenError> {
+        if matches!(self.0, Kind::Own(_)) {
+            return Err(TokenError::configuration(
+                "the transport is a client of your own: give the client's certificate to that client",
+            ));
+        }
+        Ok(self.changed(|options| options.identity = Some(identity)))
     }
 
     /// The same with other options, and so with a client of its own.

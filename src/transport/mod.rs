@@ -21,6 +21,8 @@ mod body;
 mod fault;
 mod handle;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod identity;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod options;
 #[cfg(feature = "hyper")]
 mod over_hyper;
@@ -31,6 +33,8 @@ mod own;
 mod per_flavor;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 pub(crate) mod responder;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod rotating;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 mod tests;
 

@@ -1,7 +1,8 @@
 //! What can be set on the clients that come with the crate.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use super::identity::{Identity, Pair};
 use crate::error::TokenError;
 
 #[derive(Clone)]
@@ -9,6 +10,14 @@ pub(super) struct Options {
     /// PEM, each with at least one certificate.
     pub(super) roots: Vec<Box<[u8]>>,
     pub(super) connect_timeout: Duration,
+    pub(super) identity: Option<Identity>,
+}
+
+impl Options {
+    /// Certificate and key as they are now, if the client has any.
+    pub(super) fn load_identity(&self) -> Result<Option<Arc<Pair>>, TokenError> {
+        self.identity.as_ref().map(Identity::load).transpose()
+    }
 }
 
 impl Default for Options {
@@ -16,6 +25,7 @@ impl Default for Options {
         Self {
             roots: Vec::new(),
             connect_timeout: Duration::from_secs(5),
+            identity: None,
         }
     }
 }

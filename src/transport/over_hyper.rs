@@ -23,7 +23,7 @@ use hyper_util::{
 use rustls::{
     ClientConfig,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
 use tower_service::Service;
@@ -31,8 +31,10 @@ use tower_service::Service;
 use super::{
     body::Collector,
     fault::{BoxError, Stage, no_answer, no_client},
+    identity::Pair,
     options::{Options, no_certificate},
     per_flavor::PerFlavor,
+    rotating::Rotating,
 };
 use crate::error::TokenError;
 
@@ -42,7 +44,7 @@ type Plain = Client<Timed<HttpConnector>, Full<Bytes>>;
 /// Two clients, each built when it is needed first.
 pub(super) struct Hyper {
     options: Options,
-    secure: PerFlavor<Result<Secure, TokenError>>,
+    secure: Rotating<Secure>,
     /// For this machine: it needs no trust.
     plain: PerFlavor<Plain>,
 }
@@ -51,7 +53,7 @@ impl Hyper {
     pub(super) const fn new(options: Options) -> Self {
         Self {
             options,
-            secure: PerFlavor::new(),
+            secure: Rotating::new(),
             plain: PerFlavor::new(),
         }
     }
@@ -70,11 +72,15 @@ impl Hyper {
                 .get_or_build(|idle| self.build(HttpConnector::new(), idle));
             return ask(client, request).await;
         }
-        let client = self.secure.get_or_build(|idle| self.build_secure(idle));
-        ask(client.as_ref().map_err(Clone::clone)?, request).await
+        let identity = self.options.load_identity()?;
+        let mark = identity.as_ref().map(|pair| pair.mark);
+        let client = self
+            .secure
+            .get_or_build(mark, |idle| self.build_secure(idle, identity.as_deref()))?;
+        ask(&client, request).await
     }
 
-    fn build_secure(&self, idle: usize) -> Result<Secure, TokenError> {
+    fn build_secure(&self, idle: usize, identity: Option<&Pair>) -> Result<Secure, TokenError> {
         let mut roots = Vec::new();
         for pem in &self.options.roots {
             roots.extend(certificates(pem)?);
@@ -88,8 +94,16 @@ impl Hyper {
             .map_err(no_client)?
             .dangerous()
             // The platform's own verifier; rustls calls every verifier but its own dangerous.
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match identity {
+            Some(pair) => {
+                let key = PrivateKeyDer::from_pem_slice(pair.pem.as_bytes()).map_err(no_client)?;
+                config
+                    .with_client_auth_cert(certificates(pair.pem.as_bytes())?, key)
+                    .map_err(no_client)?
+            }
+            None => config.with_no_client_auth(),
+        };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()

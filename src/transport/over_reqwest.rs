@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, uri::Scheme};
-use reqwest::{Certificate, Client, ClientBuilder, redirect::Policy};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, redirect::Policy};
 
 use super::{
     body::Collector,
     fault::{Stage, no_answer, no_client},
+    identity::Pair,
     options::{Options, no_certificate},
     per_flavor::PerFlavor,
+    rotating::Rotating,
 };
 use crate::error::TokenError;
 
 /// Two clients, each built when it is needed first.
 pub(super) struct Reqwest {
     options: Options,
-    secure: PerFlavor<Result<Client, TokenError>>,
+    secure: Rotating<Client>,
     /// For this machine: it needs no trust, and must not take plain secrets to a proxy.
     plain: PerFlavor<Result<Client, TokenError>>,
 }
@@ -26,7 +28,7 @@ impl Reqwest {
     pub(super) const fn new(options: Options) -> Self {
         Self {
             options,
-            secure: PerFlavor::new(),
+            secure: Rotating::new(),
             plain: PerFlavor::new(),
         }
     }
@@ -41,11 +43,14 @@ impl Reqwest {
     ) -> Result<Response<Bytes>, TokenError> {
         let uri = request.uri().clone();
         let client = if uri.scheme() == Some(&Scheme::HTTP) {
-            self.plain.get_or_build(|idle| self.build_plain(idle))
+            let client = self.plain.get_or_build(|idle| self.build_plain(idle));
+            client.clone()?
         } else {
-            self.secure.get_or_build(|idle| self.build_secure(idle))
+            let identity = self.options.load_identity()?;
+            let mark = identity.as_ref().map(|pair| pair.mark);
+            self.secure
+                .get_or_build(mark, |idle| self.build_secure(idle, identity.as_deref()))?
         };
-        let client = client.as_ref().map_err(Clone::clone)?;
         let request = request.try_into().map_err(|error: reqwest::Error| {
             TokenError::configuration("the token URL can't be sent: write it as https://host/path")
                 .with_source(error.without_url())
@@ -75,16 +80,17 @@ impl Reqwest {
         Ok(answer)
     }
 
-    fn build_secure(&self, idle: usize) -> Result<Client, TokenError> {
+    fn build_secure(&self, idle: usize, identity: Option<&Pair>) -> Result<Client, TokenError> {
         let mut roots = Vec::new();
         for pem in &self.options.roots {
             roots.extend(certificates(pem)?);
         }
-        self.builder(idle)
-            .tls_certs_merge(roots)
-            .https_only(true)
-            .build()
-            .map_err(no_client)
+        let mut builder = self.builder(idle).tls_certs_merge(roots).https_only(true);
+        if let Some(pair) = identity {
+            let identity = Identity::from_pem(pair.pem.as_bytes()).map_err(no_client)?;
+            builder = builder.identity(identity);
+        }
+        builder.build().map_err(no_client)
     }
 
     fn build_plain(&self, idle: usize) -> Result<Client, TokenError> {

@@ -32,3 +32,15 @@ impl<T> PerFlavor<T> {
         }
     }
 }
+
+impl<T, E> PerFlavor<Result<T, E>> {
+    /// The client for the present runtime, if it was needed before and could be built.
+    pub(super) fn built(&self) -> Option<&T> {
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        let client = match flavor {
+            Ok(RuntimeFlavor::MultiThread) => self.keeping.get(),
+            _ => self.keeping_none.get(),
+        };
+        client?.as_ref().ok()
+    }
+}

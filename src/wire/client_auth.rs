@@ -1,59 +1,84 @@
-//! How a client proves itself to a token endpoint: in a header, in the form, or not at all.
+//! What a client shows for itself in a token request: in a header, in the form, or nothing but its id.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::token_request::Form;
-use crate::{error::TokenError, secret::wiped};
+use super::{token_request::Form, token_response::Sent};
+use crate::{
+    error::TokenError,
+    secret::{Exposed, wiped},
+};
 
-/// How a client proves itself to the provider.
-///
-/// ```
-/// use tower_bearer::credentials::ClientAuth;
-///
-/// assert_eq!(ClientAuth::default(), ClientAuth::Basic);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClientAuth {
-    /// Client id and secret in the header `Authorization: Basic` (`client_secret_basic`). Every provider that gives
-    /// out secrets has to understand it (RFC 6749 §2.3.1), so it is the default.
-    #[default]
-    Basic,
-    /// Client id and secret as parameters of the form (`client_secret_post`).
-    Post,
-    /// The client id alone: a public client, which has no secret.
-    None,
+/// What a client shows for itself in one attempt.
+pub(crate) enum Proof {
+    /// `client_secret_basic`: id and secret in the header `Authorization: Basic`.
+    Basic(Exposed),
+    /// `client_secret_post`: id and secret as parameters of the form.
+    Post(Exposed),
+    /// A JWT that says who it is from.
+    Assertion(Exposed),
+    /// The id alone: the client is public, or its certificate says the rest.
+    Id,
 }
 
-/// Who asks: what a [`ClientAuth`] works on.
-#[derive(Clone, Copy)]
-pub(crate) struct Client<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) secret: &'a str,
-}
-
-impl ClientAuth {
-    /// Puts the proof where it belongs.
+impl Proof {
+    /// Puts it where it belongs.
     pub(crate) fn apply<'a>(
-        self,
-        client: Client<'a>,
+        &'a self,
+        id: &'a str,
         form: &mut Form<'a>,
         headers: &mut HeaderMap,
     ) -> Result<(), TokenError> {
         match self {
-            Self::Basic => {
-                headers.insert(AUTHORIZATION, client.basic()?);
+            Self::Basic(secret) => {
+                let secret = secret.as_str();
+                headers.insert(AUTHORIZATION, Client { id, secret }.basic()?);
+                return Ok(());
             }
-            Self::Post => {
-                form.push("client_id", client.id);
-                form.push("client_secret", client.secret);
+            Self::Post(secret) => {
+                form.push("client_id", id);
+                form.push("client_secret", secret.as_str());
             }
-            Self::None => form.push("client_id", client.id),
+            Self::Assertion(assertion) => {
+                // RFC 7521 §4.2: "The "client_id" is unnecessary for client assertion authentication because the client
+                // is identified by the subject within the assertion. If present, the value of the "client_id" parameter
+                // MUST identify the same client". Microsoft Entra ID does want it.
+                form.push("client_id", id);
+                form.push("client_assertion_type", JWT_BEARER);
+                form.push("client_assertion", assertion.as_str());
+            }
+            // RFC 8705 §2: "For all requests to the authorization server utilizing mutual-TLS client authentication, the
+            // client MUST include the "client_id" parameter".
+            Self::Id => form.push("client_id", id),
         }
         Ok(())
     }
+
+    /// What must not come back in an error.
+    pub(crate) fn sent(&self, id: &str) -> Sent {
+        let mut sent = Sent::default();
+        match self {
+            Self::Basic(secret) | Self::Post(secret) => sent.add_client(Client {
+                id,
+                secret: secret.as_str(),
+            }),
+            Self::Assertion(assertion) => sent.add(assertion.as_str()),
+            Self::Id => {}
+        }
+        sent
+    }
+}
+
+/// RFC 7523 §2.2: "The value of the "client_assertion_type" is
+/// "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"."
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// A client that shows its secret.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) id: &'a str,
+    pub(super) secret: &'a str,
 }
 
 impl Client<'_> {

@@ -15,13 +15,16 @@ use http::{
     header::{CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER},
 };
 use serde_json::{Map, Number, Value};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
     client_auth::{Client, percent_encode},
     json::trimmed,
 };
-use crate::error::{ErrorKind, TokenError};
+use crate::{
+    error::{ErrorKind, TokenError},
+    secret::wipe,
+};
 
 /// Characters of a description.
 const MAX_DESCRIPTION: usize = 300;
@@ -100,13 +103,11 @@ pub(crate) fn token_response(
 pub(crate) struct Sent(Vec<Zeroizing<String>>);
 
 impl Sent {
-    pub(crate) fn by(client: Client<'_>) -> Self {
-        let mut sent = Self::default();
-        sent.add(client.secret);
+    pub(super) fn add_client(&mut self, client: Client<'_>) {
+        self.add(client.secret);
         let credentials = client.basic_credentials();
-        sent.0
+        self.0
             .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
-        sent
     }
 
     /// For what may be a secret, or a word that the provider's description needs.
@@ -156,15 +157,6 @@ struct Members(Map<String, Value>);
 impl Drop for Members {
     fn drop(&mut self) {
         self.0.values_mut().for_each(wipe);
-    }
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

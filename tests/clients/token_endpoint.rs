@@ -32,8 +32,8 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
                 None => transport,
             };
             for (auth, method) in [
-                (ClientAuth::Basic, AuthMethod::Basic),
-                (ClientAuth::Post, AuthMethod::Post),
+                (ClientAuth::basic(), AuthMethod::Basic),
+                (ClientAuth::post(), AuthMethod::Post),
             ] {
                 login.reset_counts();
                 let url = login.token_url();
@@ -82,7 +82,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
 async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
     let login = AuthorizationServer::start().await.unwrap();
     for transport in transports() {
-        for auth in [ClientAuth::Basic, ClientAuth::Post] {
+        for auth in [ClientAuth::basic(), ClientAuth::post()] {
             login.reset_counts();
             let url = login.token_url();
             let source = ClientCredentials::over(transport.clone(), url, "client", "wrong");

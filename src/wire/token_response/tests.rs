@@ -460,7 +460,8 @@ fn secrets_that_were_sent_never_come_back() {
         id: "orders",
         secret: "s3cret of +mine",
     };
-    let mut sent = Sent::by(client);
+    let mut sent = Sent::default();
+    sent.add_client(client);
     sent.add("refresh-token");
     for echo in [
         "s3cret of +mine",

@@ -1,0 +1,274 @@
+//! [`SigningKey`]: where a private key is, and what a header says of it.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    algorithm::SigningAlgorithm, compact::signed, jwk::Jwk, key_file::KeyFile, key_pair::KeyPair,
+};
+use crate::{error::TokenError, mark::Mark, pem};
+
+/// A private key that signs assertions: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
+///
+/// It is read from PEM (PKCS#8; PKCS#1 for RSA; SEC1 for the curves) or from a private JWK. A clone shares it. It can't be
+/// shown, and is wiped when the last clone is dropped.
+///
+/// ```
+/// use tower_bearer::credentials::{ClientAuth, SigningAlgorithm, SigningKey};
+///
+/// # let pem = include_str!("../../tests/vectors/keys/rsa.pkcs8.pem");
+/// # let certificate = include_str!("../../tests/vectors/keys/rsa.certificate.pem");
+/// let key = SigningKey::from_pem(pem)?
+///     .with_algorithm(SigningAlgorithm::PS256)
+///     .with_certificate_pem(certificate)?;
+/// assert_eq!(format!("{key:?}"), "SigningKey(redacted)");
+///
+/// let auth = ClientAuth::private_key_jwt(key);
+/// # let _ = auth;
+/// # Ok::<_, tower_bearer::TokenError>(())
+/// ```
+#[derive(Clone)]
+pub struct SigningKey {
+    place: Place,
+    algorithm: Option<SigningAlgorithm>,
+    key_id: Option<Arc<str>>,
+    thumbprint: Option<Arc<str>>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Memory(Arc<Material>),
+    File(Arc<KeyFile>),
+}
+
+impl SigningKey {
+    /// From PEM. Of several sections, the first key counts; if a certificate of that key is among them, headers name it
+    /// as by [`with_certificate_pem`](Self::with_certificate_pem).
+    ///
+    /// # Errors
+    /// There is no key in it, or one with a password, or one of a kind that can't sign here.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::SigningKey;
+    ///
+    /// let error = SigningKey::from_pem("-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----").unwrap_err();
+    /// assert!(error.to_string().contains("no private key"));
+    /// ```
+    pub fn from_pem(pem: impl AsRef<str>) -> Result<Self, TokenError> {
+        Material::from_pem(pem.as_ref()).map(Self::in_memory)
+    }
+
+    /// From a private JWK, whose `kid`, `alg` and `x5t#S256` count unless something else is set here.
+    ///
+    /// # Errors
+    /// It is no JWK, the public half alone, or of a kind that can't sign here.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::SigningKey;
+    ///
+    /// let public = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    /// let error = SigningKey::from_jwk(public).unwrap_err();
+    /// assert!(error.to_string().contains("public half"));
+    /// ```
+    pub fn from_jwk(jwk: impl AsRef<str>) -> Result<Self, TokenError> {
+        Material::from_jwk(jwk.as_ref()).map(Self::in_memory)
+    }
+
+    /// From a file with PEM or a JWK in it, read anew for every use, so that it may rotate while the program runs.
+    ///
+    /// # Errors
+    /// The file can't be read now, or holds no key that can sign here.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::SigningKey;
+    ///
+    /// let error = SigningKey::from_file("/no/such/key.pem").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/key.pem"));
+    /// ```
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
+        let file = KeyFile::new(path.as_ref());
+        file.read()?;
+        Ok(Self::at(Place::File(Arc::new(file))))
+    }
+
+    /// Signs in this way. Left out, it is RS256, ES256, ES384 or EdDSA, by the kind of the key.
+    ///
+    /// One that the key can't do is an error where the key is used, since a key in a file may change.
+    #[must_use]
+    pub fn with_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
+        self.algorithm = Some(algorithm);
+        self
+    }
+
+    /// Names the key in the header (`kid`), for a server that knows several keys of the client.
+    #[must_use]
+    pub fn with_key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.key_id = Some(key_id.into().into());
+        self
+    }
+
+    /// Names the key's certificate in the header (`x5t#S256`), as Microsoft Entra ID wants it.
+    ///
+    /// A key in a file that rotates brings its certificate along in the same file instead.
+    ///
+    /// # Errors
+    /// There is no certificate in it, or that of another key.
+    pub fn with_certificate_pem(mut self, pem: impl AsRef<str>) -> Result<Self, TokenError> {
+        let key = self.material()?;
+        let certificate = certificates(pem.as_ref()).next().ok_or_else(|| {
+            TokenError::configuration("there is no certificate in it: give the key's own in PEM")
+        })?;
+        if !key.pair.is_certified_by(&certificate) {
+            return Err(TokenError::configuration(
+                "the certificate is that of another key: give the signing key's own, as the first",
+            ));
+        }
+        self.thumbprint = Some(thumbprint(&certificate).into());
+        Ok(self)
+    }
+
+    /// Whether it can sign, as far as that can be told now.
+    pub(crate) fn check(&self) -> Result<(), TokenError> {
+        let key = self.material()?;
+        key.pair.check(self.algorithm_for(&key))
+    }
+
+    /// Changes when another key is in the file.
+    pub(crate) fn mark(&self) -> Result<Mark, TokenError> {
+        Ok(self.material()?.mark)
+    }
+
+    /// The claims, signed, in the compact form.
+    pub(crate) fn sign(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> Result<Zeroizing<String>, TokenError> {
+        let key = self.material()?;
+        let algorithm = self.algorithm_for(&key);
+        let mut header = Map::new();
+        header.insert("alg".into(), algorithm.as_str().into());
+        header.insert("typ".into(), "JWT".into());
+        if let Some(key_id) = self.key_id.as_deref().or(key.key_id.as_deref()) {
+            header.insert("kid".into(), key_id.into());
+        }
+        if let Some(thumbprint) = self.thumbprint.as_deref().or(key.thumbprint.as_deref()) {
+            header.insert("x5t#S256".into(), thumbprint.into());
+        }
+        signed(header, claims, |message| key.pair.sign(algorithm, message))
+    }
+
+    fn algorithm_for(&self, key: &Material) -> SigningAlgorithm {
+        self.algorithm
+            .or(key.algorithm)
+            .unwrap_or_else(|| key.pair.usual_algorithm())
+    }
+
+    fn material(&self) -> Result<Arc<Material>, TokenError> {
+        match &self.place {
+            Place::Memory(material) => Ok(material.clone()),
+            Place::File(file) => file.read(),
+        }
+    }
+
+    fn in_memory(material: Material) -> Self {
+        Self::at(Place::Memory(Arc::new(material)))
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            algorithm: None,
+            key_id: None,
+            thumbprint: None,
+        }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Memory(_) => f.write_str("SigningKey(redacted)"),
+            Place::File(file) => write!(f, "SigningKey({})", file.path().display()),
+        }
+    }
+}
+
+/// A key, and what was said of it where it was found.
+pub(super) struct Material {
+    pair: KeyPair,
+    key_id: Option<String>,
+    algorithm: Option<SigningAlgorithm>,
+    thumbprint: Option<String>,
+    pub(super) mark: Mark,
+}
+
+impl Material {
+    /// PEM or a JWK, by what it begins with.
+    pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
+        if text.trim_start().starts_with('{') {
+            return Self::from_jwk(text);
+        }
+        Self::from_pem(text)
+    }
+
+    fn from_jwk(text: &str) -> Result<Self, TokenError> {
+        let jwk = Jwk::parse(text)?;
+        Ok(Self {
+            pair: jwk.key,
+            key_id: jwk.key_id,
+            algorithm: jwk.algorithm,
+            thumbprint: jwk.thumbprint,
+            mark: Mark::of(text.as_bytes()),
+        })
+    }
+
+    fn from_pem(text: &str) -> Result<Self, TokenError> {
+        let mut sections = pem::sections(text);
+        // "EC PARAMETERS" may stand before a key, and certificates on either side.
+        let key = sections.find(|section| section.label.ends_with("PRIVATE KEY"));
+        let Some(key) = key else {
+            return Err(TokenError::configuration(
+                "there is no private key in the PEM: give the section that begins with BEGIN PRIVATE KEY",
+            ));
+        };
+        let Some(der) = key.der.filter(|_| key.label != "ENCRYPTED PRIVATE KEY") else {
+            return Err(TokenError::configuration(
+                "the private key has a password, or is no base64: take the password off (openssl pkey does it), and \
+                 guard the file instead",
+            ));
+        };
+        let pair = KeyPair::from_der(&der).ok_or_else(|| {
+            TokenError::configuration(
+                "the private key is of a kind that can't sign here: take RSA of 2048 bits or more, P-256, P-384 or \
+                 Ed25519",
+            )
+        })?;
+        let own = certificates(text).find(|certificate| pair.is_certified_by(certificate));
+        Ok(Self {
+            thumbprint: own.map(|certificate| thumbprint(&certificate)),
+            pair,
+            key_id: None,
+            algorithm: None,
+            mark: Mark::of(text.as_bytes()),
+        })
+    }
+}
+
+fn certificates(text: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
+    pem::sections(text)
+        .filter(|section| section.label == "CERTIFICATE")
+        .filter_map(|section| section.der)
+}
+
+/// RFC 7515 §4.1.8: "a base64url-encoded SHA-256 thumbprint (a.k.a. digest) of the DER encoding of the X.509
+/// certificate".
+fn thumbprint(certificate: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Who asks, by a signed assertion: RFC 7523, section 3.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use super::public_key::PublicKey;
+
+/// A JWT, taken apart; nothing of it is verified yet.
+pub(super) struct Assertion<'a> {
+    signed: &'a str,
+    signature: Vec<u8>,
+    algorithm: String,
+    claims: Value,
+}
+
+impl<'a> Assertion<'a> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (signed, signature) = text.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        let header: Value = serde_json::from_slice(&decode(header)?).ok()?;
+        Some(Self {
+            signed,
+            signature: decode(signature)?,
+            algorithm: header.get("alg")?.as_str()?.to_owned(),
+            claims: serde_json::from_slice(&decode(claims)?).ok()?,
+        })
+    }
+
+    /// Whether it is signed with a secret, and not with a key.
+    pub(super) fn is_by_secret(&self) -> bool {
+        self.algorithm.starts_with("HS")
+    }
+
+    /// The client that it speaks for.
+    pub(super) fn client(&self) -> Option<&str> {
+        let subject = self.text("sub")?;
+        (self.text("iss") == Some(subject)).then_some(subject)
+    }
+
+    /// Whether the claims hold for one of these audiences, now, and for the first time.
+    pub(super) fn holds(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        let expires = self.claims.get("exp").and_then(Value::as_u64);
+        let in_time = expires.is_some_and(|exp| exp > now && exp <= now + LONGEST.as_secs());
+        let named = match self.claims.get("aud") {
+            Some(Value::String(one)) => audiences.contains(one),
+            Some(Value::Array(several)) => several
+                .iter()
+                .filter_map(Value::as_str)
+                .any(|one| audiences.iter().any(|audience| audience == one)),
+            _ => false,
+        };
+        // The last question, since it leaves a trace.
+        in_time
+            && named
+            && self
+                .text("jti")
+                .is_some_and(|id| seen.insert(id.to_owned()))
+    }
+
+    pub(super) fn is_signed_by(&self, secret: Option<&String>, keys: &[PublicKey]) -> bool {
+        let (algorithm, message) = (self.algorithm.as_str(), self.signed.as_bytes());
+        if algorithm == "HS256" {
+            return secret.is_some_and(|secret| {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+                hmac::verify(&key, message, &self.signature).is_ok()
+            });
+        }
+        keys.iter()
+            .any(|key| key.verifies(algorithm, message, &self.signature))
+    }
+
+    fn text(&self, claim: &str) -> Option<&str> {
+        self.claims.get(claim)?.as_str()
+    }
+}
+
+/// RFC 7523, section 3: "the authorization server may reject JWTs with an "exp" claim value that is unreasonably far in the
+/// future".
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn line(header: &Value, claims: &Value, secret: &str) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let signature = hmac::sign(&key, signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Seconds from now.
+    fn time(offset: i64) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        i64::try_from(now.as_secs()).unwrap() + offset
+    }
+
+    fn good() -> Value {
+        json!({"iss": "me", "sub": "me", "aud": ["x", "here"], "exp": time(60), "jti": "1"})
+    }
+
+    fn holds(claims: &Value) -> bool {
+        let line = line(&json!({"alg": "HS256"}), claims, SECRET);
+        let assertion = Assertion::parse(&line).unwrap();
+        assertion.client().is_some() && assertion.holds(&["here".into()], &mut HashSet::new())
+    }
+
+    #[test]
+    fn each_claim_must_be_there_and_right() {
+        assert!(holds(&good()));
+        for (name, wrong) in [
+            ("iss", json!("you")),
+            ("sub", json!("you")),
+            ("aud", json!("there")),
+            ("exp", json!(time(-1))),
+            ("exp", json!(time(3600))),
+            ("exp", json!("soon")),
+            ("jti", json!(1)),
+        ] {
+            let mut claims = good();
+            claims[name] = wrong;
+            assert!(!holds(&claims), "{claims}");
+            claims.as_object_mut().unwrap().remove(name);
+            assert!(!holds(&claims), "{claims}");
+        }
+    }
+
+    #[test]
+    fn an_id_counts_once() {
+        let line = line(&json!({"alg": "HS256"}), &good(), SECRET);
+        let assertion = Assertion::parse(&line).unwrap();
+        let mut seen = HashSet::new();
+        assert!(assertion.holds(&["here".into()], &mut seen));
+        assert!(!assertion.holds(&["here".into()], &mut seen));
+    }
+
+    #[test]
+    fn the_header_cannot_choose_what_counts_as_signed() {
+        let public = include_str!("../../tests/vectors/keys/rsa.public.pem");
+        let keys = [PublicKey::parse(public).unwrap()];
+        let secret = SECRET.to_owned();
+        let good_line = line(&json!({"alg": "HS256"}), &good(), SECRET);
+        let good_one = Assertion::parse(&good_line).unwrap();
+        assert!(good_one.is_signed_by(Some(&secret), &[]) && good_one.is_by_secret());
+        for (algorithm, key) in [
+            ("HS256", public),
+            ("none", ""),
+            ("RS256", SECRET),
+            ("HS256", ""),
+        ] {
+            let line = line(&json!({"alg": algorithm}), &good(), key);
+            let assertion = Assertion::parse(&line).unwrap();
+            assert!(!assertion.is_signed_by(Some(&secret), &keys), "{algorithm}");
+            assert!(!assertion.is_signed_by(None, &keys), "{algorithm}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The client's own certificate and key, for TLS that wants both sides to have one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use crate::{error::TokenError, mark::Mark, pem};
+
+/// Where certificate and key are.
+#[derive(Clone)]
+pub(super) enum Identity {
+    Memory(Arc<Pair>),
+    Files {
+        certificates: Arc<Path>,
+        key: Arc<Path>,
+    },
+}
+
+/// Certificates and key in PEM, and nothing else.
+pub(super) struct Pair {
+    /// The client's own first, then those up to the authority; and then the key.
+    pub(super) pem: Zeroizing<String>,
+    pub(super) mark: Mark,
+}
+
+impl Identity {
+    pub(super) fn in_memory(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
+        Pair::new(certificates, key).map(|pair| Self::Memory(Arc::new(pair)))
+    }
+
+    pub(super) fn in_files(certificates: PathBuf, key: PathBuf) -> Result<Self, TokenError> {
+        let identity = Self::Files {
+            certificates: certificates.into(),
+            key: key.into(),
+        };
+        identity.load()?;
+        Ok(identity)
+    }
+
+    /// What is there now.
+    pub(super) fn load(&self) -> Result<Arc<Pair>, TokenError> {
+        match self {
+            Self::Memory(pair) => Ok(pair.clone()),
+            Self::Files { certificates, key } => {
+                let (certificates, key) = (read(certificates)?, read(key)?);
+                Pair::new(&certificates, &key).map(Arc::new)
+            }
+        }
+    }
+}
+
+impl Pair {
+    fn new(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
+        let certificates = str::from_utf8(certificates).unwrap_or_default();
+        let key = str::from_utf8(key).unwrap_or_default();
+        // Taken out of their files one by one: both may be in one, with parameters and notes around them.
+        let certificates: Vec<_> = pem::sections(certificates)
+            .filter(|section| section.label == "CERTIFICATE" && section.der.is_some())
+            .collect();
+        if certificates.is_empty() {
+            return Err(TokenError::configuration(
+                "there is no certificate for the client in it: give its own, and those up to the authority, in PEM",
+            ));
+        }
+        let key = pem::sections(key).find(|section| {
+            let known = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+            known.contains(&section.label) && section.der.is_some()
+        });
+        let Some(key) = key else {
+            return Err(TokenError::configuration(
+                "there is no private key for the client's certificate in it: give it in PEM, without a password",
+            ));
+        };
+        let all = || {
+            certificates
+                .iter()
+                .chain([&key])
+                .map(|section| section.text)
+        };
+        // Room for all at once, so that nothing is left behind in memory that grew.
+        let room = all().map(|text| text.len() + 1).sum();
+        let mut pem = Zeroizing::new(String::with_capacity(room));
+        for text in all() {
+            pem.push_str(text);
+            pem.push('\n');
+        }
+        let mark = Mark::of(pem.as_bytes());
+        Ok(Self { pem, mark })
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| {
+        let message = format!(
+            "can't read the client's certificate or key in {}",
+            path.display()
+        );
+        TokenError::configuration(message).with_source(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &[u8] = include_bytes!("../../tests/vectors/keys/p256.certificate.pem");
+    const KEY: &[u8] = include_bytes!("../../tests/vectors/keys/p256.sec1.pem");
+    const LOCKED: &[u8] = include_bytes!("../../tests/vectors/keys/refused.sec1-encrypted.pem");
+
+    #[test]
+    fn both_are_found_in_one_text_without_what_stands_around_them() {
+        let both = [KEY, CERTIFICATE].concat();
+        let (apart, together) = (Pair::new(CERTIFICATE, KEY), Pair::new(&both, &both));
+        let (apart, together) = (apart.unwrap(), together.unwrap());
+        assert_eq!(apart.pem, together.pem);
+        assert!(apart.mark == together.mark);
+        assert!(apart.pem.starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(!apart.pem.contains("PARAMETERS"));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_and_nothing_is_shown() {
+        for (certificates, key, part) in [
+            (KEY, KEY, "no certificate"),
+            (&b"hunter2"[..], KEY, "no certificate"),
+            (b"\xff", KEY, "no certificate"),
+            (CERTIFICATE, CERTIFICATE, "no private key"),
+            (CERTIFICATE, LOCKED, "without a password"),
+        ] {
+            let error = Pair::new(certificates, key).err().unwrap();
+            let shown = format!("{error} {error:?}");
+            assert!(
+                shown.contains(part) && !shown.contains("hunter2"),
+                "{shown}"
+            );
+        }
+        let error = Identity::in_files("/no/such/cert.pem".into(), "/no/such/key.pem".into());
+        let error = error.err().unwrap();
+        assert!(error.to_string().contains("/no/such/cert.pem"), "{error}");
+    }
+}

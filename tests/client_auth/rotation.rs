@@ -1,0 +1,322 @@
+//! Secrets, keys and assertions that become others while the program runs.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use tokio::time::{self, Instant};
+use tower_bearer::{
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    clock::Clock,
+    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    source::TokenRequest,
+    testing::AuthorizationServer,
+    transport::Transport,
+};
+
+use super::{TempFile, transports, vector};
+
+const URL: &str = "https://login.example/token";
+
+/// A secret that a test changes, and counts the reads of.
+#[derive(Clone)]
+struct Vault(Arc<(Mutex<String>, AtomicU32)>);
+
+impl Vault {
+    fn new(secret: &str) -> Self {
+        Self(Arc::new((Mutex::new(secret.into()), AtomicU32::new(0))))
+    }
+
+    fn set(&self, secret: &str) {
+        *self.0.0.lock().unwrap() = secret.into();
+    }
+
+    fn reads(&self) -> u32 {
+        self.0.1.swap(0, Ordering::Relaxed)
+    }
+
+    fn secret(&self) -> Secret {
+        let vault = self.clone();
+        Secret::from_fn(move || {
+            vault.0.1.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, TokenError>(vault.0.0.lock().unwrap().clone())
+        })
+    }
+}
+
+/// Answers as a provider that takes one secret alone, and counts.
+#[derive(Clone)]
+struct Provider(Arc<(Mutex<String>, AtomicU32)>);
+
+impl Provider {
+    fn taking(secret: &str) -> Self {
+        Self(Arc::new((Mutex::new(secret.into()), AtomicU32::new(0))))
+    }
+
+    fn requests(&self) -> u32 {
+        self.0.1.swap(0, Ordering::Relaxed)
+    }
+
+    /// Does this whenever a request has arrived.
+    fn transport(&self, on_arrival: impl Fn() + Send + Sync + 'static) -> Transport {
+        let provider = self.clone();
+        Transport::from_fn(move |request: http::Request<Bytes>| {
+            provider.0.1.fetch_add(1, Ordering::Relaxed);
+            on_arrival();
+            let secret = provider.0.0.lock().unwrap();
+            let good = request.body().ends_with(format!("={secret}").as_bytes());
+            let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
+            if !good {
+                *answer.status_mut() = StatusCode::UNAUTHORIZED;
+                *answer.body_mut() = r#"{"error":"invalid_client"}"#.into();
+            }
+            std::future::ready(Ok(answer))
+        })
+    }
+}
+
+fn source(transport: Transport, secret: Secret) -> ClientCredentials {
+    ClientCredentials::over(transport, URL, "orders", secret).with_client_auth(ClientAuth::post())
+}
+
+#[tokio::test]
+async fn a_secret_that_was_replaced_while_it_was_refused_is_tried_at_once() {
+    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
+    let rotating = vault.clone();
+    let transport = provider.transport(move || rotating.set("new"));
+    let source = source(transport, vault.secret());
+    source
+        .fetch(&TokenRequest::new(TokenSpec::default()))
+        .await
+        .unwrap();
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_secret_that_stays_what_it_was_is_tried_once() {
+    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
+    let source = source(provider.transport(|| {}), vault.secret());
+    let request = TokenRequest::new(TokenSpec::default());
+    let error = source.fetch(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidClient);
+    assert_eq!(provider.requests(), 1);
+    assert!(!source.credential_changed(&error));
+    vault.set("new");
+    assert!(source.credential_changed(&error));
+    // An error of somebody else says nothing about this source.
+    assert!(!source.credential_changed(&TokenError::new(ErrorKind::InvalidClient, "no")));
+}
+
+#[tokio::test]
+async fn a_secret_that_changes_at_every_look_is_tried_twice_and_no_more() {
+    let provider = Provider::taking("never");
+    let number = AtomicU32::new(0);
+    let secret = Secret::from_fn(move || {
+        Ok::<_, TokenError>(number.fetch_add(1, Ordering::Relaxed).to_string())
+    });
+    let source = source(provider.transport(|| {}), secret);
+    let request = TokenRequest::new(TokenSpec::default());
+    assert!(source.fetch(&request).await.is_err());
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_source_that_can_no_longer_read_its_secret_tells_the_refusal() {
+    let file = TempFile::new("old");
+    let provider = Provider::taking("new");
+    let path = file.path().to_owned();
+    let transport = provider.transport(move || std::fs::remove_file(&path).unwrap());
+    let source = source(transport, Secret::from_file(file.path()).unwrap());
+    let request = TokenRequest::new(TokenSpec::default());
+    let error = source.fetch(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidClient);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
+    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
+    let source = source(provider.transport(|| {}), vault.secret());
+    let cache = TokenCache::builder(source)
+        .with_clock(Clock::tokio())
+        .build();
+    let specs = ["a", "b"].map(|scope| TokenSpec::scopes([scope]));
+    // Refused until the wait is as long as it gets.
+    for _ in 0..8 {
+        let error = cache.get(&specs[0]).await.unwrap_err();
+        time::advance(error.retry_after().unwrap_or(Duration::from_secs(60))).await;
+    }
+    let error = cache.get(&specs[0]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidClient);
+    let error = cache.get(&specs[0]).await.unwrap_err();
+    assert!(
+        error.retry_after().unwrap() > Duration::from_secs(20),
+        "{error:?}"
+    );
+
+    time::advance(Duration::from_secs(1)).await;
+    vault.reads();
+    provider.requests();
+    // A hundred requests in a second, and then another: one look each.
+    for _ in 0..2 {
+        for _ in 0..100 {
+            assert!(cache.get(&specs[1]).await.is_err());
+        }
+        assert_eq!((vault.reads(), provider.requests()), (1, 0));
+        time::advance(Duration::from_secs(1)).await;
+    }
+    vault.set("new");
+    cache.get(&specs[1]).await.unwrap();
+    cache.get(&specs[0]).await.unwrap();
+    assert_eq!(provider.requests(), 2);
+
+    // And a hit looks at nothing.
+    vault.reads();
+    for _ in 0..100 {
+        cache.get(&specs[0]).await.unwrap();
+    }
+    assert_eq!(vault.reads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_for_something_else_lasts_whatever_becomes_of_the_secret() {
+    let vault = Vault::new("old");
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let transport = Transport::from_fn(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut answer = Response::new(Bytes::new());
+        *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        std::future::ready(Ok(answer))
+    });
+    let cache = TokenCache::builder(source(transport, vault.secret()))
+        .with_clock(Clock::tokio())
+        .build();
+    assert!(cache.get(&TokenSpec::default()).await.is_err());
+    vault.set("new");
+    vault.reads();
+    assert!(cache.get(&TokenSpec::default()).await.is_err());
+    assert_eq!((asked.load(Ordering::Relaxed), vault.reads()), (1, 0));
+}
+
+/// Panics when it is asked about its credential.
+struct Fragile;
+
+impl TokenSource for Fragile {
+    async fn fetch(&self, _: &TokenRequest) -> Result<tower_bearer::NewToken, TokenError> {
+        Err(TokenError::new(ErrorKind::InvalidClient, "no"))
+    }
+
+    fn credential_changed(&self, _: &TokenError) -> bool {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_panics_when_asked_has_not_changed() {
+    let cache = TokenCache::new(Fragile);
+    for _ in 0..3 {
+        let error = cache.get(&TokenSpec::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidClient);
+    }
+}
+
+#[tokio::test]
+async fn a_key_and_an_assertion_in_files_may_become_others() {
+    let login = AuthorizationServer::builder()
+        .with_client_key("orders", vector("p256.public.pem"))
+        .with_client_assertion("federated", "first.of.two")
+        .start()
+        .await
+        .unwrap();
+    for transport in transports() {
+        let (key, assertion) = (
+            TempFile::new(&vector("p256.sec1.pem")),
+            TempFile::new("first.of.two"),
+        );
+        login
+            .set_client_key("orders", &vector("p256.public.pem"))
+            .unwrap();
+        login.set_client_assertion("federated", "first.of.two");
+        let signing = ClientAuth::private_key_jwt(SigningKey::from_file(key.path()).unwrap());
+        let federated = ClientAuth::assertion(Secret::from_file(assertion.path()).unwrap());
+        let caches = [("orders", signing), ("federated", federated)].map(|(id, auth)| {
+            let source =
+                ClientCredentials::over(transport.clone(), login.token_url(), id, Secret::none());
+            TokenCache::new(source.with_client_auth(auth))
+        });
+        let spec = TokenSpec::default();
+        for cache in &caches {
+            cache.get(&spec).await.unwrap();
+        }
+        login
+            .set_client_key("orders", &vector("rsa.public.pem"))
+            .unwrap();
+        login.set_client_assertion("federated", "second.of.two");
+        for cache in &caches {
+            assert!(cache.refresh(&spec).await.is_err());
+        }
+        key.write(&vector("rsa.jwk.json"));
+        assertion.write("second.of.two");
+        for cache in &caches {
+            // The hold was not looked at before: it ends at once.
+            cache.refresh(&spec).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_the_secret_rotates() {
+    let [first, second] = transports().map(|transport| tokio::spawn(rotations(transport)));
+    first.await.unwrap();
+    second.await.unwrap();
+}
+
+/// A hundred requests a second for eight, while every two seconds another secret is the good one. Our file learns of it
+/// half a second later, and meanwhile somebody sees to it that the old one is refused.
+async fn rotations(transport: Transport) {
+    let login = AuthorizationServer::builder()
+        .with_client("orders", "secret-0")
+        .with_lifetime(Duration::from_secs(6))
+        .start()
+        .await
+        .unwrap();
+    // Due early, so that a refresh that is refused can be made up for while the token is still good.
+    login.set_refresh_in(Some(Duration::from_secs(2)));
+    let file = TempFile::new("secret-0");
+    let secret = Secret::from_file(file.path()).unwrap();
+    let source = ClientCredentials::over(transport, login.token_url(), "orders", secret);
+    let cache = TokenCache::new(source);
+    let scopes = ["a", "b", "c", "d"].map(|scope| TokenSpec::scopes([scope]));
+
+    let start = Instant::now();
+    let mut ticks = time::interval(Duration::from_millis(10));
+    let (mut known, mut written, mut requests) = (0, 0, 0);
+    while start.elapsed() < Duration::from_secs(8) {
+        ticks.tick().await;
+        let now = start.elapsed();
+        let number = now.as_millis() / 2000;
+        if number > known {
+            login.set_client_secret("orders", format!("secret-{number}"));
+            let refused = cache.refresh(&TokenSpec::scopes(["e"])).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
+            known = number;
+        }
+        if known > written && now.as_millis() % 2000 > 500 {
+            file.write(&format!("secret-{known}"));
+            written = known;
+        }
+        let token = cache.get(&scopes[requests % scopes.len()]).await;
+        assert!(token.is_ok(), "after {now:?}: {token:?}");
+        requests += 1;
+    }
+    let counts = login.counts();
+    assert!(requests > 400 && written == 3, "{requests} {written}");
+    // Each of four tokens was replaced at least twice.
+    assert!(counts.issued >= 12 && counts.refused >= 3, "{counts:?}");
+}

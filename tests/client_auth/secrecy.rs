@@ -1,0 +1,85 @@
+//! No secret, key or assertion in anything that can be shown.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use proptest::prelude::*;
+use tower_bearer::{
+    Secret, TokenCache, TokenSource, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    source::TokenRequest,
+    transport::Transport,
+};
+
+use super::vector;
+
+/// What is shown of a source, its cache and its errors, when the provider echoes the whole request, plain and decoded.
+fn shown(secret: &str, auth: &ClientAuth) -> String {
+    let transport = Transport::from_fn(|request: http::Request<Bytes>| {
+        let raw = String::from_utf8_lossy(request.body()).into_owned();
+        let pairs: Vec<_> = form_urlencoded::parse(request.body())
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let header = request.headers().get("authorization").cloned();
+        let header = header.map(|value| value.to_str().unwrap().to_owned());
+        let told = format!(
+            "{} | {} | {raw}",
+            pairs.join(" "),
+            header.unwrap_or_default()
+        );
+        let body = serde_json::json!({"error": "invalid_client", "error_description": told});
+        let mut answer = Response::new(Bytes::from(body.to_string()));
+        *answer.status_mut() = StatusCode::UNAUTHORIZED;
+        std::future::ready(Ok(answer))
+    });
+    let source =
+        ClientCredentials::over(transport, "https://login.example/token", "orders", secret)
+            .with_client_auth(auth.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let request = TokenRequest::new(TokenSpec::default());
+        let error = source.fetch(&request).await.unwrap_err();
+        let cache = TokenCache::new(source.clone());
+        let held = cache.get(&TokenSpec::default()).await.unwrap_err();
+        let entries = cache.entries();
+        format!("{error} {error:?} {held} {held:?} {source:?} {cache:?} {entries:?} {auth:?}")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_secret_comes_back_in_what_is_shown(secret in "[ -~é]{32,60}", form in 0..3) {
+        let auth = [ClientAuth::basic(), ClientAuth::post(), ClientAuth::secret_jwt()];
+        let shown = shown(&secret, &auth[form as usize]);
+        prop_assert!(!shown.contains(secret.trim()), "{}", shown);
+    }
+
+    #[test]
+    fn no_assertion_comes_back_in_what_is_shown(assertion in "[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}") {
+        let given = Secret::new(assertion.clone());
+        for auth in [
+            ClientAuth::assertion(given.clone()),
+            ClientAuth::assertion_from(move || std::future::ready(Ok(given.clone()))),
+        ] {
+            let shown = shown("unused", &auth);
+            prop_assert!(!shown.contains(&assertion), "{}", shown);
+        }
+    }
+}
+
+#[test]
+fn no_signed_assertion_comes_back_in_what_is_shown() {
+    for name in ["rsa.pkcs8.pem", "p256.sec1.pem", "ed25519.pkcs8.pem"] {
+        let key = SigningKey::from_pem(vector(name)).unwrap();
+        let shown = shown("unused", &ClientAuth::private_key_jwt(key));
+        // A JWT begins with the header's brace.
+        assert!(
+            shown.contains("client_assertion") && !shown.contains("eyJ"),
+            "{shown}"
+        );
+    }
+}
