@@ -64,6 +64,7 @@ const SHORT: Extent = Extent {
 const PROVIDER_TAKES: Duration = Duration::from_millis(30);
 /// Between two requests of a replica.
 const PACE: Duration = Duration::from_millis(20);
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// A lease is two fifths of it, so that a leader's death leaves time for another before the token ends.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -125,7 +126,11 @@ fn replica(provider: &Arc<Provider>, store: Option<&str>) {
         let mut builder = TokenCache::builder(source).with_fetch_timeout(FETCH_TIMEOUT);
         if let Some(url) = store {
             let ring = KeyRing::new(Secret::new(KEY)).unwrap();
-            builder = builder.with_store(RedisStore::new(url).unwrap(), ring);
+            // A hundred replicas on one machine may have to wait for its processors.
+            let store = RedisStore::new(url)
+                .unwrap()
+                .with_read_timeout(READ_TIMEOUT);
+            builder = builder.with_store(store, ring);
         }
         let cache = builder.build();
         runtime.block_on(async {

@@ -77,6 +77,57 @@ impl AuthLayer {
             shared: OnceLock::new(),
         }
     }
+
+    /// Requests whose bodies can't be had twice by themselves can be sent again too: what is sent of such a body is kept, up to
+    /// `limit` bytes. `wrap` makes the client's own body type of the [`Tee`] that does it.
+    ///
+    /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
+    /// body, and an answer that comes before that end is judged like any other. The body type has a default, which is the
+    /// empty body.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    ///
+    /// type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+    ///
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache).buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+    /// # let _ = auth;
+    /// ```
+    ///
+    /// With tonic it is `.buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.buffer(64 << 10, reqwest::Body::wrap)`.
+    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
+    where
+        W: Fn(Tee<B>) -> B,
+    {
+        self.with_policy(|Twice| Buffered::new(limit, wrap))
+    }
+}
+
+impl<F> AuthLayer<When<Twice, F>> {
+    /// Like [`AuthLayer::buffer`], for the requests that the test agrees to.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
+    ///
+    /// type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+    ///
+    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    /// let auth = AuthLayer::new(cache)
+    ///     .with_replay_when(|method, _| method.is_idempotent())
+    ///     .buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+    /// # let _ = auth;
+    /// ```
+    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<When<Buffered<B, W>, F>>
+    where
+        W: Fn(Tee<B>) -> B,
+    {
+        self.with_policy(|when| when.over(Buffered::new(limit, wrap)))
+    }
 }
 
 impl<R> AuthLayer<R> {
@@ -169,33 +220,6 @@ impl<R> AuthLayer<R> {
     /// ```
     pub fn without_replay(self) -> AuthLayer<Once> {
         self.with_policy(|_| Once)
-    }
-
-    /// Requests whose bodies can't be had twice by themselves can be sent again too: what is sent of such a body is kept, up to
-    /// `limit` bytes. `wrap` makes the client's own body type of the [`Tee`] that does it.
-    ///
-    /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
-    /// body, and an answer that comes before that end is judged like any other. The body type has a default, which is the
-    /// empty body.
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-    /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
-    ///
-    /// type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-    ///
-    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
-    /// let auth = AuthLayer::new(cache).buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
-    /// # let _ = auth;
-    /// ```
-    ///
-    /// With tonic it is `.buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.buffer(64 << 10, reqwest::Body::wrap)`.
-    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
-    where
-        W: Fn(Tee<B>) -> B,
-    {
-        self.with_policy(|_| Buffered::new(limit, wrap))
     }
 
     /// A request is sent again only if this agrees, by its method and headers. Without, all may be: a 401 says that the

@@ -119,6 +119,9 @@ pub mod config;
 pub mod credentials;
 pub mod docs;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod hand;
 mod identity;
 #[cfg(feature = "jwt")]

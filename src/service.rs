@@ -353,7 +353,7 @@ pin_project! {
         R: Replay<Req>,
     {
         #[pin]
-        state: State<S::Future, R::Spare<S>, Box<Detour<S, Req, S::Response, R>>>,
+        state: State<S::Future, R::Spare<S>, Box<Detour<S, Req, S::Response, R, R::Rest>>>,
     }
 }
 
@@ -386,12 +386,12 @@ pin_project! {
 }
 
 /// A request that can't be sent before there is a token.
-struct Detour<S, Req, Res, R> {
+struct Detour<S, Req, Res, R, Rest> {
     step: Step,
     service: S,
     request: Option<Req>,
     sent: Sent,
-    trip: Trip<Res, R>,
+    trip: Trip<Res, R, Rest>,
 }
 
 enum Step {
@@ -403,11 +403,12 @@ enum Step {
     Ready(Token),
 }
 
-enum Trip<Res, R> {
+enum Trip<Res, R, Rest> {
     /// The request was not sent yet.
     First(R),
-    /// It was refused; the first answer is kept for as long as there may be no second one.
-    Again(Option<Res>),
+    /// It was refused; the first answer is kept for as long as there may be no second one, and so is what the second sending
+    /// takes away from the first.
+    Again(Option<(Res, Rest)>),
 }
 
 impl<S, Req, R> Future for ResponseFuture<S, Req, R>
@@ -502,7 +503,8 @@ where
     }
 }
 
-type DetourOf<S, Req, R> = Detour<S, Req, <S as Service<Req>>::Response, R>;
+type DetourOf<S, Req, R> =
+    Detour<S, Req, <S as Service<Req>>::Response, R, <R as Replay<Req>>::Rest>;
 type StateOf<S, Req, R> =
     State<<S as Service<Req>>::Future, <R as Replay<Req>>::Spare<S>, Box<DetourOf<S, Req, R>>>;
 
@@ -512,11 +514,12 @@ fn recover<S, Req, R>(
     mut response: S::Response,
     sent: &Sent,
     verdict: Verdict,
-    kept: Option<(S, Req)>,
+    kept: Option<(S, Req, R::Rest)>,
 ) -> Result<Box<DetourOf<S, Req, R>>, S::Response>
 where
     S: Service<Req>,
     S::Response: Incoming,
+    R: Replay<Req>,
 {
     let cache = &sent.lane.shared.cache;
     let Ok(slot) = sent.slot().cloned() else {
@@ -545,7 +548,7 @@ where
         Some(Wish::Scopes(_)) => cache.wished_without_waiting(&slot),
         _ => cache.without_waiting(&slot, cache.now()),
     };
-    let Some((service, request)) = kept else {
+    let Some((service, request, rest)) = kept else {
         if changed {
             slot.vindicate_later(sent.generation);
         }
@@ -561,7 +564,7 @@ where
         service,
         request: Some(request),
         sent: sent.clone(),
-        trip: Trip::Again(Some(response)),
+        trip: Trip::Again(Some((response, rest))),
     });
     let Some(token) = at_hand else {
         return Ok(detour);
@@ -573,7 +576,7 @@ where
     }
 }
 
-impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
+impl<S, Req, Res: Incoming, R: Replay<Req>> Detour<S, Req, Res, R, R::Rest> {
     /// The wait for the token is over. An error is the end of the way, with what the caller gets.
     fn arrived(
         &mut self,
@@ -583,21 +586,24 @@ impl<S, Req, Res: Incoming, R> Detour<S, Req, Res, R> {
             Trip::First(_) => None,
             Trip::Again(refused) => refused.take(),
         };
+        let Some((mut response, rest)) = refused else {
+            self.step = Step::Ready(outcome.map_err(Err)?);
+            return Ok(());
+        };
         let reason = match outcome {
-            Ok(token) if refused.is_none() || token.differs_from(self.sent.generation) => {
+            Ok(token) if token.differs_from(self.sent.generation) => {
+                if let Some(request) = &mut self.request {
+                    R::complete(request, rest);
+                }
                 // What is left of the first answer goes before the client is asked again: its connection is in it.
-                self.step = match refused.and_then(Incoming::drain) {
+                self.step = match response.drain() {
                     Some(draining) => Step::Drain(draining, token),
                     None => Step::Ready(token),
                 };
                 return Ok(());
             }
             Ok(_) => Recovery::SameToken,
-            Err(error) if refused.is_none() => return Err(Err(error)),
             Err(error) => Recovery::NoToken(error),
-        };
-        let Some(mut response) = refused else {
-            return Err(Err(spent()));
         };
         self.sent.note(&mut response, reason);
         Err(Ok(response))

@@ -38,6 +38,8 @@ const OTHER_KEY: &str = "QmfdFM4UlZXi2qBJ6gZLCWpq4S1Nd4B0jLl6X0KdQRc=";
 /// The cache's own bounds of a store's answers.
 const READ: Duration = millis(250);
 const WRITE: Duration = millis(500);
+/// What a process that starts gives a store that is slow to begin.
+const BEGINNING: Duration = millis(500);
 
 fn ring(key: &str) -> KeyRing {
     KeyRing::new(Secret::new(key)).unwrap()
@@ -60,7 +62,8 @@ fn replicas(n: usize, source: &Source, store: &Unwell) -> Vec<TokenCache> {
 
 async fn all_get(replicas: &[TokenCache]) -> Vec<Token> {
     let mut callers = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in replicas {
+        let cache = cache.clone();
         callers.spawn(async move { cache.get(spec()).await.unwrap() });
     }
     callers.join_all().await
@@ -147,6 +150,35 @@ async fn a_second_start_takes_the_first_ones_token_with_its_times_and_all() {
     assert!(restarted.peek(spec()).is_none());
 }
 
+/// As a command-line tool does: each run has a runtime, a cache and a store of its own, and ends right after it has its token.
+#[cfg(feature = "file")]
+#[test]
+fn a_program_that_starts_often_keeps_its_token_in_a_file() {
+    use tower_bearer::store::FileStore;
+
+    let folder = std::env::temp_dir().join(format!("tower-bearer-fleet-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = Source::new();
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let cache = TokenCache::builder(source.clone())
+            .with_store(FileStore::new(folder.join("tokens")), ring(KEY))
+            .with_store_namespace("tests")
+            .build();
+        let token = runtime.block_on(cache.get(spec())).unwrap();
+        (token.expose().to_owned(), token.origin())
+    };
+    assert_eq!(run(), ("token-1".to_owned(), Origin::Provider));
+    for _ in 0..5 {
+        assert_eq!(run(), ("token-1".to_owned(), Origin::Store));
+    }
+    assert_eq!(source.fetches(), 1);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hit_asks_nothing_of_the_store() {
     let (source, store) = (Source::new(), Unwell::new());
@@ -191,7 +223,8 @@ async fn a_leader_that_dies_is_followed_when_its_lease_ends() {
     let others = replicas(100, &source, &store);
     let begun = Instant::now();
     let mut waiting = JoinSet::new();
-    for cache in others.iter().cloned() {
+    for cache in &others {
+        let cache = cache.clone();
         waiting.spawn(async move { cache.get(spec()).await.unwrap() });
     }
     settle().await;
@@ -420,7 +453,8 @@ async fn of_a_source_that_wants_the_lease_there_are_never_two_fetches_at_a_time(
     let source = source.taking(secs(4));
     source.then(Answer::fail(ErrorKind::AccessDenied));
     let mut forced = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in &replicas {
+        let cache = cache.clone();
         forced.spawn(async move { cache.refresh(spec()).await.is_ok() });
     }
     let refreshed = forced.join_all().await;
@@ -496,7 +530,8 @@ async fn a_revoked_token_at_all_replicas_at_once_costs_one_token_request() {
     let replicas = replicas(50, &source, &store);
     let old = all_get(&replicas).await;
     let mut callers = JoinSet::new();
-    for cache in replicas.iter().cloned() {
+    for cache in &replicas {
+        let cache = cache.clone();
         let token = cache.peek(spec()).unwrap();
         callers.spawn(async move {
             assert!(cache.reject(&token));
@@ -736,9 +771,53 @@ async fn a_store_that_is_down_from_the_start_is_not_missed() {
     store.refuse_reads(Some(StoreErrorKind::Unavailable));
     store.refuse_writes(Some(StoreErrorKind::Unavailable));
     let replicas = replicas(10, &source, &store);
+    let begun = Instant::now();
     all_get(&replicas).await;
+    // Whoever says no is not slow.
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(source.fetches(), 10);
     requests(&replicas[0], 100, Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_to_begin_is_tried_again_by_a_process_that_starts() {
+    let (source, store) = (Source::new(), Unwell::new());
+    replica(&source, &store).get(spec()).await.unwrap();
+    store.refuse_reads(Some(StoreErrorKind::Timeout));
+    let cache = replica(&source, &store);
+    let mut get = task::spawn(cache.get(spec()));
+    assert_pending!(get.poll());
+    sleep(millis(100)).await;
+    store.refuse_reads(None);
+    assert_eq!(get.await.unwrap().origin(), Origin::Store);
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_replica_outlasts_a_store_that_fails_for_a_moment_and_not_for_long() {
+    for (moment, expected) in [(millis(300), Origin::Store), (secs(60), Origin::Provider)] {
+        let (source, store) = (Source::new().gated(), Unwell::new());
+        let [leader, other] = [replica(&source, &store), replica(&source, &store)];
+        let mut leads = task::spawn(leader.get(spec()));
+        assert_pending!(leads.poll());
+        settle().await;
+        let mut waits = task::spawn(other.get(spec()));
+        assert_pending!(waits.poll());
+        sleep(millis(100)).await;
+        store.refuse_reads(Some(StoreErrorKind::Timeout));
+        store.refuse_writes(Some(StoreErrorKind::Timeout));
+        sleep(moment.min(secs(2))).await;
+        assert_eq!(
+            source.fetches(),
+            if expected == Origin::Store { 1 } else { 2 }
+        );
+        store.refuse_reads(None);
+        store.refuse_writes(None);
+        sleep(millis(500)).await;
+        source.open();
+        source.open();
+        assert_eq!(waits.await.unwrap().origin(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -746,7 +825,8 @@ async fn a_store_that_hangs_holds_one_request_once_in_a_while_and_not_for_long()
     let (source, store) = (Source::new(), Unwell::new());
     let cache = replica(&source, &store);
     store.hang(true, true);
-    requests(&cache, 1, READ).await;
+    requests(&cache, 1, BEGINNING).await;
+    sleep(millis(20)).await;
     // The next ones don't even notice.
     requests(&cache, 100, Duration::ZERO).await;
     for _ in 0..60 {
@@ -802,8 +882,11 @@ async fn a_store_that_panics_is_one_that_fails() {
     let (source, store) = (Source::new(), Unwell::new());
     store.panic();
     let cache = replica(&source, &store);
+    requests(&cache, 1, Duration::ZERO).await;
     requests(&cache, 100, Duration::ZERO).await;
-    assert_eq!((source.fetches(), cache.stats().store_errors), (100, 1));
+    assert_eq!(source.fetches(), 101);
+    let errors = cache.stats().store_errors;
+    assert!((1..10).contains(&errors), "{errors}");
 }
 
 #[tokio::test(start_paused = true)]

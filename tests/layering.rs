@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["service"],
     &["layer"],
     &["clients", "config"],
-    &["testing", "docs"],
+    &["testing", "docs", "fuzz"],
 ];
 
 #[test]

@@ -161,9 +161,10 @@ impl Works {
     /// Whether a second level stands behind this cache.
     pub(super) fn has_store(&self) -> bool {
         #[cfg(feature = "store")]
-        return self.fleet.is_some();
+        let has_store = self.fleet.is_some();
         #[cfg(not(feature = "store"))]
-        return false;
+        let has_store = false;
+        has_store
     }
 
     /// What serves here is to be forgotten: it is not taken from the store again.

@@ -44,6 +44,10 @@ use crate::{
 const READ: Duration = Duration::from_millis(250);
 /// What a write, a lease or a deletion may take at most.
 const WRITE: Duration = Duration::from_millis(500);
+/// How long a process that starts tries a store that is slow to begin.
+const BEGINNING: Duration = Duration::from_millis(500);
+/// How long a store may fail before who waits for another process's fetch does without.
+const HOPE: Duration = Duration::from_secs(1);
 const LONGEST_LEASE: Duration = Duration::from_secs(15);
 /// Between two looks for what another process fetches: doubled from the first to the second, each shortened by up to a half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -139,11 +143,11 @@ async fn try_to_bring(
     patient: bool,
     asked: &mut bool,
 ) -> Option<Brought> {
-    let mut visit = match Visit::new(works, fleet, takeoff) {
+    let mut visit = match Visit::new(works, fleet, takeoff, patient) {
         Ok(visit) => visit,
         Err(error) => return Some(Brought::Failure(error)),
     };
-    let turn = match visit.arrive(patient).await {
+    let turn = match visit.arrive().await {
         Arrival::Found(found) => {
             count(&works.counters.store_hits);
             Telemetry::store_load("hit");
@@ -172,11 +176,13 @@ struct Visit<'a> {
     fleet: &'a Fleet,
     slot: &'a Slot,
     reason: Reason,
+    /// Somebody waits for the token.
+    patient: bool,
     place: Place,
     terms: Terms,
     /// What was there at the first look, if only what comes after that will do.
     before: Option<TokenDigest>,
-    /// The store could be read so far.
+    /// The store could be read.
     looked: bool,
 }
 
@@ -197,7 +203,12 @@ enum Look {
 }
 
 impl<'a> Visit<'a> {
-    fn new(works: &'a Works, fleet: &'a Fleet, takeoff: &'a Takeoff) -> Result<Self, TokenError> {
+    fn new(
+        works: &'a Works,
+        fleet: &'a Fleet,
+        takeoff: &'a Takeoff,
+        patient: bool,
+    ) -> Result<Self, TokenError> {
         let slot = takeoff.slot();
         if let Some(rejected) = slot.rejected() {
             fleet.disown(&rejected);
@@ -207,6 +218,7 @@ impl<'a> Visit<'a> {
             fleet,
             slot,
             reason: takeoff.reason(),
+            patient,
             place: place(works, fleet, takeoff)?,
             terms: Terms::of(works),
             before: None,
@@ -215,43 +227,63 @@ impl<'a> Visit<'a> {
     }
 
     /// A token from the store, or the turn to ask the provider.
-    async fn arrive(&mut self, patient: bool) -> Arrival {
+    async fn arrive(&mut self) -> Arrival {
         match self.first_look().await {
             Look::Found(found) => return Arrival::Found(found),
-            Look::Down => return self.without_store(patient),
+            Look::Down => return self.without_store(),
             Look::Nothing => {}
         }
+        match self.lease().await {
+            Some(Some(held)) => self.look_again(held).await,
+            Some(None) if self.patient => self.wait_for_another().await,
+            Some(None) => Arrival::Elsewhere,
+            None => self.without_store(),
+        }
+    }
+
+    /// Another process has the lease: its token, or its turn when it gives the lease back or dies.
+    async fn wait_for_another(&mut self) -> Arrival {
         let end = Instant::now() + self.terms.wait;
+        let mut last_good = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.lease().await {
-                Some(Some(held)) => return self.look_again(held).await,
-                Some(None) if !patient => return Arrival::Elsewhere,
-                Some(None) if Instant::now() < end => {}
-                Some(None) if !self.terms.alone => return Arrival::TooLate,
-                Some(None) => return Arrival::Turn(None),
-                None => return self.without_store(patient),
-            }
             let left = end.saturating_duration_since(Instant::now());
             time::sleep(pause.mul_f64(1.0 - chance() / 2.0).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match self.look().await {
-                Look::Found(found) => return Arrival::Found(found),
-                Look::Down => return self.without_store(patient),
-                Look::Nothing => {}
+            let look = self.look().await;
+            if let Look::Found(found) = look {
+                return Arrival::Found(found);
+            }
+            let lease = self.lease().await;
+            if let Some(Some(held)) = lease {
+                return self.look_again(held).await;
+            }
+            let now = Instant::now();
+            if lease.is_some() && !matches!(look, Look::Down) {
+                last_good = now;
+            }
+            // A fetch is under way, so it is worth while to wait for a store that fails for a moment.
+            if last_good + HOPE <= now {
+                return self.without_store();
+            }
+            if now >= end && self.terms.alone {
+                return Arrival::Turn(None);
+            }
+            if now >= end {
+                return Arrival::TooLate;
             }
         }
     }
 
     /// The store fails. A refresh may hope that it is soon well again, and must not: half of the time for it goes to each.
     /// So what is short costs no provider a request from each of a fleet.
-    fn without_store(&self, patient: bool) -> Arrival {
+    fn without_store(&self) -> Arrival {
         let may_hope = |token: Token| {
             let times = token.times();
             let window = times.end().left(times.refresh());
             times.end().left(self.works.now()) > window / 2
         };
-        if !patient && self.slot.token().is_some_and(may_hope) {
+        if !self.patient && self.slot.token().is_some_and(may_hope) {
             return Arrival::Elsewhere;
         }
         Arrival::Turn(None)
@@ -289,7 +321,7 @@ impl<'a> Visit<'a> {
         let digest = TokenDigest::of(&record.text);
         if self.fleet.refused.contains(&digest) {
             let forget = self.fleet.vault.forget(&self.place, &digest);
-            self.run(StoreWork::Writing, forget).await;
+            self.write(forget).await;
             return Look::Nothing;
         }
         if self.before == Some(digest) {
@@ -300,15 +332,31 @@ impl<'a> Visit<'a> {
 
     /// What is there; nothing if the store can't be read.
     async fn load(&mut self) -> Option<Loaded> {
-        let load = self.fleet.vault.load(&self.place, None);
-        let loaded = self.run(StoreWork::Reading, load).await;
-        self.looked = loaded.is_some();
+        let end = Instant::now() + BEGINNING;
+        let mut loaded = self.try_to_load(READ).await;
+        // A process's first read may have to wait for a connection, or for a processor: a fleet that starts must not go by its
+        // store for that. So until it has worked once, it is tried for a little longer.
+        while loaded.is_none()
+            && self.patient
+            && self.fleet.reading.is_beginning(self.works.now(), BEGINNING)
+            && Instant::now() + FIRST_PAUSE * 2 < end
+        {
+            time::sleep(FIRST_PAUSE).await;
+            let left = end.saturating_duration_since(Instant::now());
+            loaded = self.try_to_load(READ.min(left)).await;
+        }
+        self.looked |= loaded.is_some();
         match &loaded {
             Some(Loaded::Found(_)) => self.fleet.unreadable.store(false, Ordering::Relaxed),
             Some(Loaded::Unreadable(why)) => self.tell_unreadable(why.as_str()),
             Some(Loaded::Missing) | None => {}
         }
         loaded
+    }
+
+    async fn try_to_load(&self, limit: Duration) -> Option<Loaded> {
+        let load = self.fleet.vault.load(&self.place, None);
+        self.run_within(limit, StoreWork::Reading, load).await
     }
 
     /// The record as a token of ours, if it is better than what is in service.
@@ -353,7 +401,7 @@ impl<'a> Visit<'a> {
     /// The right to fetch, if it is free; nothing if the store can't be asked for it.
     async fn lease(&self) -> Option<Option<Held>> {
         let lease = self.fleet.vault.lease(&self.place, self.terms.lease);
-        self.run(StoreWork::Writing, lease).await
+        self.write(lease).await
     }
 
     /// For the others, and for our next start.
@@ -367,27 +415,34 @@ impl<'a> Visit<'a> {
         let record = record(&fetched.token, &fetched.times);
         let lifetime = fetched.times.expiry().left(self.works.now());
         let save = self.fleet.vault.save(&self.place, &record, lifetime, held);
-        self.run(StoreWork::Writing, save).await;
+        self.write(save).await;
     }
 
     async fn give_back(&self, held: Option<Held>) {
         if let Some(held) = held {
             let release = self.fleet.vault.release(held);
-            self.run(StoreWork::Writing, release).await;
+            self.write(release).await;
         }
     }
 
-    /// Does this with the store, unless it is down, and within a bound. Nothing if that fails.
-    async fn run<T>(
+    /// Writes to the store. Nothing if that fails.
+    async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        self.run_within(WRITE, StoreWork::Writing, operation).await
+    }
+
+    /// Does this with the store, unless it is down, and within this bound. Nothing if that fails.
+    async fn run_within<T>(
         &self,
+        bound: Duration,
         work: StoreWork,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Option<T> {
-        let (outage, bound) = match work {
-            StoreWork::Reading => (&self.fleet.reading, READ),
-            StoreWork::Writing => (&self.fleet.writing, WRITE),
+        let outage = match work {
+            StoreWork::Reading => &self.fleet.reading,
+            StoreWork::Writing => &self.fleet.writing,
         };
-        if !outage.may_ask(self.works.now()) {
+        let asked = self.works.now();
+        if !outage.may_ask(asked) {
             return None;
         }
         let bound = bound.min(self.works.settings.fetch_timeout);
@@ -409,7 +464,8 @@ impl<'a> Visit<'a> {
             }
             Err(error) => {
                 count(&self.works.counters.store_errors);
-                let first = outage.failed(now, chance());
+                let slow = error.kind() == StoreErrorKind::Timeout;
+                let first = outage.failed(asked, slow, now, chance());
                 telemetry.tell(&TokenEvent::StoreFailed {
                     work,
                     error: &error,

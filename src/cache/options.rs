@@ -142,7 +142,8 @@ impl CacheBuilder {
     /// | what is in the store can't be opened | it counts as nothing, and is replaced |
     ///
     /// The store's answers are waited for 250 ms at most when it is read, 500 ms when it is written to; after a failure it is
-    /// left alone for 250 ms at first and 8 s at last, and then one flight tries it. That it failed is logged once, at `WARN`, and
+    /// left alone for 250 ms at first and 8 s at last, and then one flight tries it. A process that starts tries a store that is slow to
+    /// answer for half a second. That it failed is logged once, at `WARN`, and
     /// that it is back, at `INFO`.
     ///
     /// A token from the store keeps its times. They are of the wall clock of whoever fetched it: where clocks differ, it

@@ -687,11 +687,12 @@ impl Takeoff {
         let mut desk = slot.desk();
         if desk.last_flight == self.number {
             desk.flight = None;
-            if let Some(troubles) = &mut desk.troubles {
-                troubles.wishes.fail(self.version, &error);
-            }
+            let troubles = desk.troubles.as_deref_mut();
+            let wish_refused =
+                troubles.is_some_and(|troubles| troubles.wishes.fail(self.version, &error));
             let mut quiet = quiet.monotonic;
-            if let Some(hold) = hold(desk.hold()) {
+            // The provider has not been asked yet for the token without what a server wanted of it.
+            if !wish_refused && let Some(hold) = hold(desk.hold()) {
                 quiet = quiet.max(hold.until().monotonic);
                 desk.troubles().hold = Some(hold);
             }
@@ -704,6 +705,7 @@ impl Takeoff {
 
     /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
     /// in service needs nobody's attention.
+    #[cfg(any(test, feature = "store"))]
     pub(super) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
         let slot = Arc::clone(&self.slot);
         let mut desk = slot.desk();

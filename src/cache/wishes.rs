@@ -86,11 +86,12 @@ impl Wishes {
         }
     }
 
-    /// Adds scopes, unless they are too many.
+    /// Adds scopes, unless they are too many, or none that can be asked for.
     pub(super) fn want_scopes(&mut self, own: &TokenSpec, scopes: &[String]) -> bool {
         let asked = self.wanted.spec.as_ref().unwrap_or(own);
         let wider = asked.clone().with_scopes(scopes);
-        if wider.each_scope().count() > own.each_scope().count() + MOST_SCOPES {
+        let most = own.each_scope().count() + MOST_SCOPES;
+        if wider.check().is_err() || wider.each_scope().count() > most {
             return false;
         }
         self.wanted.spec = Some(wider);
@@ -106,13 +107,16 @@ impl Wishes {
         }
     }
 
-    /// A request with what was wanted at that version has failed: if the provider refused it, that is wanted no more.
-    pub(super) fn fail(&mut self, version: u64, error: &TokenError) {
-        if self.is_due() && self.version == version && blames_the_wish(error.kind()) {
+    /// A request with what was wanted at that version has failed: if the provider refused it, that is wanted no more. It
+    /// answers whether that is so.
+    pub(super) fn fail(&mut self, version: u64, error: &TokenError) -> bool {
+        let refused = self.is_due() && self.version == version && blames_the_wish(error.kind());
+        if refused {
             self.wanted = self.granted.clone();
             self.version += 1;
             self.granted_version = self.version;
         }
+        refused
     }
 }
 
@@ -167,12 +171,12 @@ mod tests {
         wishes.want_claims("{}");
         let (_, version) = wishes.wanted();
         let network = TokenError::new(ErrorKind::Network, "the cable is cut");
-        wishes.fail(version, &network);
+        assert!(!wishes.fail(version, &network));
         assert_eq!(asked(&wishes), "read root write");
         let refused = TokenError::new(ErrorKind::InvalidScope, "no");
-        wishes.fail(version - 1, &refused);
+        assert!(!wishes.fail(version - 1, &refused));
         assert_eq!(asked(&wishes), "read root write");
-        wishes.fail(version, &refused);
+        assert!(wishes.fail(version, &refused));
         assert_eq!(asked(&wishes), "read write");
         assert!(!wishes.is_due() && wishes.wanted().0.claims.is_none());
         assert!(wishes.version() > version);
@@ -185,6 +189,16 @@ mod tests {
         let (_, version) = wishes.wanted();
         wishes.want_claims("{}");
         assert_eq!(wishes.version(), version);
+    }
+
+    #[test]
+    fn no_server_adds_what_is_no_scope() {
+        let own = TokenSpec::scopes(["read"]);
+        let mut wishes = Wishes::default();
+        for bad in ["", "a b", "caf\u{e9}", "a\"b"] {
+            assert!(!wishes.want_scopes(&own, &scopes(&[bad])), "{bad:?}");
+        }
+        assert!(!wishes.is_due());
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl<R> Middleware for AuthLayer<R>
 where
     R: Replay<Request> + Send + Sync + 'static,
     R::Spare<()>: Send,
+    R::Rest: Send,
 {
     async fn handle(
         &self,
@@ -123,16 +124,21 @@ impl Outgoing for Asked {
 impl<R: Replay<Request>> Replay<Asked> for AskedAgain<R> {
     /// The service stands beside what the policy keeps, which then is the same for any lifetime of a chain.
     type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
+    type Rest = R::Rest;
 
     fn keep<S: Clone>(&self, service: &S, request: &mut Asked) -> Self::Spare<S> {
         let spare = self.0.keep(&(), &mut request.request);
         Some((service.clone(), spare, request.spec.clone()))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Asked)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Asked, R::Rest)> {
         let (service, mut spare, spec) = spare.take()?;
-        let ((), request) = R::take(&mut spare)?;
-        Some((service, Asked { request, spec }))
+        let ((), request, rest) = R::take(&mut spare)?;
+        Some((service, Asked { request, spec }, rest))
+    }
+
+    fn complete(asked: &mut Asked, rest: R::Rest) {
+        R::complete(&mut asked.request, rest);
     }
 }
 

@@ -8,6 +8,7 @@ use std::{any::Any, pin::Pin, time::Duration};
 use bytes::Buf;
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::timer;
 
@@ -15,8 +16,10 @@ use crate::timer;
 const MOST_BYTES: u64 = 64 << 10;
 /// Nor is a longer wait.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// The connection's own task has to see the end before the connection is free: it is let through so many times.
+/// The connection's own task has to see the end before the connection is free: it is let through so many times,
 const TURNS: usize = 8;
+/// and on other threads has as long as this.
+const TICK: Duration = Duration::from_millis(1);
 
 /// The reading to the end of what is left of an answer.
 pub(crate) type Draining = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -35,8 +38,20 @@ pub(super) async fn drain<B: Body + Unpin>(body: B) {
         }
     };
     timer::within(PATIENCE, whole).await;
+    let_through().await;
+}
+
+/// Lets the connection's own task see the end: nobody tells when it has. On one thread it runs before this does again. On others
+/// it runs beside this, perhaps later: a tick of the timer is long enough for that, and short beside the token's fetch.
+async fn let_through() {
     for _ in 0..TURNS {
         tokio::task::yield_now().await;
+    }
+    let runtime = Handle::try_current();
+    if runtime.is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
+        && let Some(tick) = timer::after(TICK)
+    {
+        tick.await;
     }
 }
 

@@ -29,7 +29,29 @@ pub struct Kept<S, Req, B, W> {
 enum KeptRequest<Req, B, W> {
     Twin(Req),
     /// All but its body, and the way to get that back.
-    Split(Req, Held<B>, W),
+    Split(Req, Withheld<B, W>),
+}
+
+/// A body whose first sending is paused, if it is that far, until it is known whether there is a second one.
+pub struct Withheld<B, W> {
+    held: Held<B>,
+    wrap: W,
+}
+
+impl<B, W: Fn(Tee<B>) -> B> Withheld<B, W> {
+    /// The body, taken away from its first sending.
+    fn take_back(&self) -> Option<B> {
+        self.held.take_back().map(&self.wrap)
+    }
+}
+
+impl<Req, B, W> KeptRequest<Req, B, W> {
+    fn take(self) -> Option<(Req, Option<Withheld<B, W>>)> {
+        match self {
+            Self::Twin(twin) => Some((twin, None)),
+            Self::Split(head, mut body) => body.held.pause().then_some((head, Some(body))),
+        }
+    }
 }
 
 impl<B, W> Buffered<B, W> {
@@ -45,15 +67,16 @@ impl<B, W> Buffered<B, W> {
 impl<B, W> Buffered<B, W>
 where
     B: Body<Data = Bytes> + 'static,
-    W: Fn(Tee<B>) -> B,
+    W: Fn(Tee<B>) -> B + Clone,
 {
     /// The body as it is sent now, and the way to get it back; the body itself if it is longer than the limit.
-    fn split(&self, body: B) -> Result<(B, Held<B>), B> {
+    fn split(&self, body: B) -> Result<(B, Withheld<B, W>), B> {
         if body.size_hint().lower() > self.limit as u64 {
             return Err(body);
         }
         let (tee, held) = Tee::new(body, self.limit);
-        Ok(((self.wrap)(tee), held))
+        let wrap = self.wrap.clone();
+        Ok(((self.wrap)(tee), Withheld { held, wrap }))
     }
 }
 
@@ -63,6 +86,7 @@ where
     W: Fn(Tee<B>) -> B + Clone,
 {
     type Spare<S> = Option<Kept<S, Request<B>, B, W>>;
+    type Rest = Option<Withheld<B, W>>;
 
     fn keep<S: Clone>(&self, service: &S, request: &mut Request<B>) -> Self::Spare<S> {
         let kept = match request.twin() {
@@ -78,7 +102,7 @@ where
                 };
                 *request.body_mut() = body;
                 let head = Request::from_parts(parts_of(request), B::default());
-                KeptRequest::Split(head, held, self.wrap.clone())
+                KeptRequest::Split(head, held)
             }
         };
         Some(Kept {
@@ -87,16 +111,16 @@ where
         })
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Request<B>)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Request<B>, Self::Rest)> {
         let Kept { service, request } = spare.take()?;
-        let request = match request {
-            KeptRequest::Twin(twin) => twin,
-            KeptRequest::Split(mut head, held, wrap) => {
-                *head.body_mut() = wrap(held.take_back()?);
-                head
-            }
-        };
-        Some((service, request))
+        let (request, rest) = request.take()?;
+        Some((service, request, rest))
+    }
+
+    fn complete(request: &mut Request<B>, rest: Self::Rest) {
+        if let Some(body) = rest.and_then(|rest| rest.take_back()) {
+            *request.body_mut() = body;
+        }
     }
 }
 
@@ -116,6 +140,7 @@ where
     W: Fn(Tee<reqwest::Body>) -> reqwest::Body + Clone,
 {
     type Spare<S> = Option<Kept<S, reqwest::Request, reqwest::Body, W>>;
+    type Rest = Option<Withheld<reqwest::Body, W>>;
 
     fn keep<S: Clone>(&self, service: &S, request: &mut reqwest::Request) -> Self::Spare<S> {
         let kept = match request.twin() {
@@ -132,7 +157,7 @@ where
                     }
                 };
                 *request.body_mut() = Some(body);
-                KeptRequest::Split(head?, held, self.wrap.clone())
+                KeptRequest::Split(head?, held)
             }
         };
         Some(Kept {
@@ -141,16 +166,16 @@ where
         })
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, reqwest::Request)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, reqwest::Request, Self::Rest)> {
         let Kept { service, request } = spare.take()?;
-        let request = match request {
-            KeptRequest::Twin(twin) => twin,
-            KeptRequest::Split(mut head, held, wrap) => {
-                *head.body_mut() = Some(wrap(held.take_back()?));
-                head
-            }
-        };
-        Some((service, request))
+        let (request, rest) = request.take()?;
+        Some((service, request, rest))
+    }
+
+    fn complete(request: &mut reqwest::Request, rest: Self::Rest) {
+        if let Some(rest) = rest {
+            *request.body_mut() = rest.take_back();
+        }
     }
 }
 
@@ -165,6 +190,12 @@ impl<B, W> fmt::Debug for Buffered<B, W> {
         f.debug_struct("Buffered")
             .field("limit", &self.limit)
             .finish_non_exhaustive()
+    }
+}
+
+impl<B, W> fmt::Debug for Withheld<B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Withheld(_)")
     }
 }
 

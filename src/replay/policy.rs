@@ -10,12 +10,17 @@ use crate::message::Outgoing;
 pub trait Replay<Req>: Clone {
     /// What is kept of a request until its response is judged.
     type Spare<S>;
+    /// What a kept request still lacks while it waits for its token.
+    type Rest;
 
     /// Keeps what is needed to send the request again, if that can be.
     fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S>;
 
-    /// The service and the request to send, if they were kept.
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req)>;
+    /// The service and the request to send, if they were kept. Nothing is taken away from the first sending yet.
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, Self::Rest)>;
+
+    /// Makes the request whole: it is sent again for certain.
+    fn complete(request: &mut Req, rest: Self::Rest);
 }
 
 /// Requests are sent again after a refusal, where their bodies can be had twice. The default.
@@ -24,6 +29,7 @@ pub struct Twice;
 
 impl<Req: Outgoing> Replay<Req> for Twice {
     type Spare<S> = Option<(S, Req)>;
+    type Rest = ();
 
     #[inline]
     fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S> {
@@ -31,9 +37,12 @@ impl<Req: Outgoing> Replay<Req> for Twice {
         Some((service.clone(), twin))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req)> {
-        spare.take()
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, ())> {
+        let (service, request) = spare.take()?;
+        Some((service, request, ()))
     }
+
+    fn complete(_: &mut Req, (): ()) {}
 }
 
 /// No request is sent again; made by [`AuthLayer::without_replay`](crate::AuthLayer::without_replay).
@@ -42,13 +51,16 @@ pub struct Once;
 
 impl<Req> Replay<Req> for Once {
     type Spare<S> = ();
+    type Rest = ();
 
     #[inline]
     fn keep<S: Clone>(&self, _: &S, _: &mut Req) -> Self::Spare<S> {}
 
-    fn take<S>((): &mut Self::Spare<S>) -> Option<(S, Req)> {
+    fn take<S>((): &mut Self::Spare<S>) -> Option<(S, Req, ())> {
         None
     }
+
+    fn complete(_: &mut Req, (): ()) {}
 }
 
 /// Requests are sent again as another policy says, if the user's own test agrees; made by
@@ -63,6 +75,11 @@ impl<R, F> When<R, F> {
     pub(crate) fn new(policy: R, test: F) -> Self {
         Self { policy, test }
     }
+
+    /// The same test over another policy.
+    pub(crate) fn over<P>(self, policy: P) -> When<P, F> {
+        When::new(policy, self.test)
+    }
 }
 
 impl<Req, R, F> Replay<Req> for When<R, F>
@@ -72,6 +89,7 @@ where
     F: Fn(&Method, &HeaderMap) -> bool + Clone,
 {
     type Spare<S> = Option<R::Spare<S>>;
+    type Rest = R::Rest;
 
     #[inline]
     fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S> {
@@ -79,8 +97,12 @@ where
         agreed.then(|| self.policy.keep(service, request))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, R::Rest)> {
         R::take(spare.as_mut()?)
+    }
+
+    fn complete(request: &mut Req, rest: R::Rest) {
+        R::complete(request, rest);
     }
 }
 

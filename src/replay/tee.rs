@@ -5,6 +5,9 @@
 //! first, and then the rest, which nobody has seen yet. So it does not matter how far the first sending came, nor whether
 //! the client has let go of it yet: from then on it gets an error, and never what would look like an end.
 //!
+//! Between the refusal and the next token nobody knows yet which it will be. Until then the first sending is paused: what is
+//! kept stays whole, and if there is no other token, it goes on, and the first answer reaches the caller whole.
+//!
 //! Beyond the limit the first sending takes the body for itself, and what was kept is dropped.
 
 use std::{
@@ -43,6 +46,8 @@ struct Well<B> {
     kept: Vec<u8>,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// Whether the first sending waits until it is known whether there is a second one.
+    paused: bool,
     /// Of the first sending, if it waits for the body.
     waiting: Option<Waker>,
 }
@@ -55,7 +60,11 @@ struct Again<B> {
 }
 
 /// The other end of a tee: who has it can send again.
-pub(super) struct Held<B>(Arc<Mutex<Well<B>>>);
+pub(super) struct Held<B> {
+    well: Arc<Mutex<Well<B>>>,
+    /// Whether this has paused the first sending.
+    paused: bool,
+}
 
 impl<B> Tee<B> {
     /// The body to send, and the way to send it again.
@@ -66,28 +75,56 @@ impl<B> Tee<B> {
             kept: Vec::new(),
             trailers: None,
             ended: false,
+            paused: false,
             waiting: None,
         }));
-        (Self(Side::First(Arc::clone(&well))), Held(well))
+        let held = Held {
+            well: Arc::clone(&well),
+            paused: false,
+        };
+        (Self(Side::First(well)), held)
     }
 }
 
 impl<B> Held<B> {
-    /// Takes the body away from its first sending; none if more came of it than the limit, or an error.
+    /// Pauses the first sending, for as long as this is there; false if it can't be repeated: more came of the body than the
+    /// limit, or an error.
+    pub(super) fn pause(&mut self) -> bool {
+        let mut well = lock(&self.well);
+        well.paused = well.body.is_some();
+        self.paused = well.paused;
+        self.paused
+    }
+
+    /// Takes the body away from its first sending; none if that can't be repeated.
     pub(super) fn take_back(&self) -> Option<Tee<B>> {
-        let mut well = lock(&self.0);
+        let mut well = lock(&self.well);
         let body = well.body.take()?;
         let again = Again {
             kept: std::mem::take(&mut well.kept).into(),
             rest: (!well.ended).then_some(body),
             trailers: well.trailers.take(),
         };
-        let waiting = well.waiting.take();
-        drop(well);
-        if let Some(first) = waiting {
-            first.wake();
-        }
+        go_on(well);
         Some(Tee(Side::Again(again)))
+    }
+}
+
+impl<B> Drop for Held<B> {
+    fn drop(&mut self) {
+        if self.paused {
+            go_on(lock(&self.well));
+        }
+    }
+}
+
+/// Ends the pause of the first sending, if there is one.
+fn go_on<B>(mut well: MutexGuard<'_, Well<B>>) {
+    well.paused = false;
+    let waiting = well.waiting.take();
+    drop(well);
+    if let Some(first) = waiting {
+        first.wake();
     }
 }
 
@@ -105,6 +142,10 @@ where
 {
     /// The next frame for the first sending. The body is not put back if it failed, and not by a panic.
     fn draw(&mut self, cx: &mut Context<'_>) -> Drawn {
+        if self.paused {
+            self.wait(cx);
+            return Poll::Pending;
+        }
         let Some(mut body) = self.body.take() else {
             return Poll::Ready(Some(Err(TakenAway.into())));
         };

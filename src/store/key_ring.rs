@@ -169,3 +169,73 @@ fn decode(text: &str, into: &mut [u8]) -> Result<usize, base64::DecodeSliceError
     };
     GeneralPurpose::new(alphabet, LENIENT).decode_slice(text, into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDARD: &str = "+/F2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
+
+    fn id(key: &str) -> KeyId {
+        let ring = KeyRing::new(Secret::new(key)).unwrap();
+        ring.first().unwrap().id().unwrap()
+    }
+
+    #[test]
+    fn a_key_may_be_of_either_alphabet_and_padded_or_not() {
+        let url_safe = STANDARD.replace('+', "-").replace('/', "_");
+        for text in [STANDARD, &url_safe, &STANDARD[..43], &url_safe[..43]] {
+            assert_eq!(id(text), id(STANDARD));
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_and_not_shown() {
+        let long = format!("{STANDARD}AAAA");
+        let zeros = "A".repeat(43);
+        for text in [
+            "",
+            "hunter2",
+            &STANDARD[1..],
+            &STANDARD[..42],
+            &long,
+            &zeros,
+        ] {
+            let error = KeyRing::new(Secret::new(text)).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("openssl rand -base64 32"), "{shown}");
+            assert!(text.is_empty() || !shown.contains(text), "{shown}");
+            let ring = KeyRing::new(Secret::new(STANDARD)).unwrap();
+            assert!(ring.with_older(Secret::new(text)).is_err());
+        }
+    }
+
+    #[test]
+    fn no_key_is_in_the_debug_of_a_ring() {
+        let ring = KeyRing::new(Secret::new(STANDARD)).unwrap();
+        assert_eq!(format!("{ring:?}"), "KeyRing { keys: 1, .. }");
+    }
+
+    #[test]
+    fn what_is_derived_for_one_purpose_is_another_for_the_next() {
+        let key = KeyRing::new(Secret::new(STANDARD))
+            .unwrap()
+            .first()
+            .unwrap();
+        let derive = |salt: &[u8], info: &[u8]| {
+            let mut out = KeyId::default();
+            key.derive(salt, info, IdLength, |okm| okm.fill(&mut out))
+                .unwrap();
+            out
+        };
+        let all = [
+            derive(b"", b"a"),
+            derive(b"", b"b"),
+            derive(b"a", b""),
+            derive(b"b", b""),
+        ];
+        let different: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), 4);
+        assert_eq!(derive(b"", b"tower-bearer store v1: id"), key.id().unwrap());
+    }
+}

@@ -1,9 +1,51 @@
 //! A second level behind the cache, which outlives the process or is shared by a fleet.
 //!
-//! A [`TokenStore`] keeps opaque bytes under opaque names. What it keeps was sealed before it got there, with a key of the
-//! [`KeyRing`]: whoever reads the store learns neither a token nor what there are tokens for, and whoever writes to it
-//! can neither make up a token nor put one in another's place.
+//! A cache that has no token for a spec asks its store before it asks the provider. So a program that starts goes on with the token of
+//! its last run, and of the many processes of a fleet one fetches and the others read.
 //!
+//! | store | for | |
+//! |---|---|---|
+//! | [`FileStore`] | a program that starts often, or several at once on a machine | feature `file` |
+//! | [`RedisStore`] | a fleet | feature `redis` |
+//! | [`MemoryStore`] | tests | |
+//! | your own [`TokenStore`] | whatever else there is; `testing::store_suite` tries it | |
+//!
+//! # What a store may know
+//! Nothing. It keeps opaque bytes under opaque names. A name is an HMAC of the whole key of a token: the source's identity and the spec. The bytes
+//! are the token with its times, scopes and headers, sealed by AES-256-GCM with a key of the [`KeyRing`] and, as
+//! authenticated data, that same whole key. So whoever reads the store learns no token and not what there are tokens for;
+//! whoever writes to it can't make one up, nor put one in another's place. He can bring back an older one, which its expiry, sealed with it, ends, and he can
+//! delete: then it is fetched. There is no store without a key.
+//!
+//! # What a store must do
+//! Little, and that exactly: [`TokenStore`] has a value that ends, a deletion by comparison, and a lease with a fence. It need not be reliable. What it
+//! has lost is fetched anew; what it can't answer in time is a miss.
+//!
+//! - **Deletion by comparison**: a late 401 for an old token must not cost the fleet its new one.
+//! - **The lease** keeps a fleet from asking the provider all at once. It is no more than a courtesy: where it fails, one fetch is made twice.
+//! - **The fence** keeps what must not go wrong right: who slept over the end of his lease can't overwrite what came after.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_bearer::store::{MemoryStore, Name, TokenStore};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower_bearer::store::StoreError> {
+//! let (store, name) = (MemoryStore::new(), Name::new("a")?);
+//! let (short, long) = (Duration::from_secs(5), Duration::from_secs(3600));
+//!
+//! let late = store.lease(&name, short).await?.expect("nobody has it");
+//! assert!(store.lease(&name, short).await?.is_none());
+//! tokio::time::sleep(short).await;
+//! let next = store.lease(&name, short).await?.expect("it was over");
+//!
+//! assert!(store.put(&name, "new".into(), long, Some(next.fence())).await?);
+//! assert!(!store.put(&name, "old".into(), long, Some(late.fence())).await?);
+//! assert!(!store.delete_if(&name, &"old".into()).await?);
+//! assert_eq!(store.get(&name).await?.as_deref(), Some(&b"new"[..]));
+//! # Ok(()) }
+//! ```
+//!
+//! # The files
 //! | file | what it holds |
 //! |---|---|
 //! | `token_store` | [`TokenStore`], what a store does |
@@ -11,10 +53,17 @@
 //! | `key_ring` | [`KeyRing`], the keys |
 //! | `record` | a token as it is written |
 //! | `seal` | a record, sealed and opened |
-//! | `shelf` | what a store does, without I/O |
-//! | `memory` | [`MemoryStore`] |
-//! | `holder` | what a lease's holder is known by |
 //! | `vault` | a store and its keys: what the cache uses |
+//! | `shelf` | what a store does, without I/O; pure |
+//! | `memory`, `file`, `redis` | the stores |
+//! | `circuit` | when not to ask a store; pure |
+//! | `holder` | what a lease's holder is known by |
+
+// Links to stores whose features are off.
+#![cfg_attr(
+    not(all(feature = "redis", feature = "file")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(feature = "redis")]
 mod circuit;
@@ -22,21 +71,16 @@ mod error;
 #[cfg(feature = "file")]
 mod file;
 mod holder;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod key_ring;
 mod lease;
 mod memory;
 mod name;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod seal;
 mod shelf;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod token_store;
-#[allow(dead_code, reason = "the cache's side of it")]
 mod vault;
 
 #[cfg(feature = "redis")]
@@ -52,7 +96,5 @@ pub use memory::MemoryStore;
 pub use name::Name;
 pub use token_store::TokenStore;
 
-#[allow(unused_imports, reason = "the cache's side of it")]
-pub(crate) use self::{record::Record, seal::Unreadable};
-#[allow(unused_imports, reason = "the cache's side of it")]
+pub(crate) use record::Record;
 pub(crate) use vault::{Held, Loaded, Place, TokenDigest, Vault};

@@ -103,3 +103,169 @@ fn ids(head: &[u8]) -> Option<(KeyId, Salt)> {
 fn only_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{secret::Secret, store::KeyRing};
+
+    const FIRST: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
+    const SECOND: &str = "QmfdFM4UlZXi2qBJ6gZLCWpq4S1Nd4B0jLl6X0KdQRc=";
+
+    fn key(text: &str) -> Key {
+        KeyRing::new(Secret::new(text)).unwrap().first().unwrap()
+    }
+
+    fn record(text: &str) -> Record {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        Record::new(text, at(1_000), at(3_000), at(4_600))
+    }
+
+    fn full() -> Record {
+        Record {
+            scopes: Some("read write".into()),
+            further: vec![(
+                HeaderName::from_static("x-goog-user-project"),
+                HeaderValue::from_static("billed:1"),
+            )],
+            claims: Some("{\"access_token\":{}}".into()),
+            refresh_token: Some(Zeroizing::new("next".to_owned())),
+            ..record("token")
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_whole() {
+        for record in [record("token"), record(""), full()] {
+            let sealed = seal(&record, b"place", &key(FIRST)).unwrap();
+            assert_eq!(open(&sealed, b"place", &[key(FIRST)]), Ok(record));
+        }
+    }
+
+    #[test]
+    fn a_header_that_comes_out_is_still_sensitive() {
+        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
+        let record = open(&sealed, b"place", &[key(FIRST)]).unwrap();
+        assert!(record.further[0].1.is_sensitive());
+    }
+
+    #[test]
+    fn any_bit_that_is_changed_makes_it_unreadable() {
+        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let opened = open(&changed, b"place", &[key(FIRST), key(SECOND)]);
+            let why = match bit / 8 {
+                0 => Unreadable::Version,
+                1..=8 => Unreadable::Key,
+                _ => Unreadable::Damaged,
+            };
+            assert_eq!(opened, Err(why), "{bit}");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_is_unreadable() {
+        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
+        for length in 0..sealed.len() {
+            assert!(
+                open(&sealed[..length], b"place", &[key(FIRST)]).is_err(),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_for_one_place_is_nothing_in_another() {
+        let sealed = seal(&record("token"), b"place", &key(FIRST)).unwrap();
+        for other in [&b"place2"[..], b"plac", b"", b"Place"] {
+            let opened = open(&sealed, other, &[key(FIRST)]);
+            assert_eq!(opened, Err(Unreadable::Damaged));
+        }
+    }
+
+    #[test]
+    fn any_key_of_a_ring_opens_and_another_does_not() {
+        let sealed = seal(&record("token"), b"place", &key(SECOND)).unwrap();
+        assert!(open(&sealed, b"place", &[key(FIRST), key(SECOND)]).is_ok());
+        assert_eq!(open(&sealed, b"place", &[key(FIRST)]), Err(Unreadable::Key));
+        assert_eq!(open(&sealed, b"place", &[]), Err(Unreadable::Key));
+    }
+
+    #[test]
+    fn the_same_record_is_never_sealed_to_the_same_bytes() {
+        let seal = || seal(&record("token"), b"place", &key(FIRST)).unwrap();
+        let all: std::collections::HashSet<_> = (0..1000).map(|_| seal()[9..].to_vec()).collect();
+        assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn no_word_of_a_record_is_in_the_sealed_bytes_or_in_its_debug() {
+        let sealed = seal(&full(), b"place-of-orders", &key(FIRST)).unwrap();
+        let shown = format!("{:?}", full());
+        for word in [
+            "token", "read", "write", "project", "billed", "access", "next", "place", "orders",
+        ] {
+            assert!(
+                !sealed
+                    .windows(word.len())
+                    .any(|window| window == word.as_bytes()),
+                "{word}"
+            );
+        }
+        for word in ["\"token", "billed", "access_token", "next"] {
+            assert!(!shown.contains(word), "{word} in {shown}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_this_version_does_not_know_makes_a_record_unreadable() {
+        let mut bytes = record("token").to_bytes().to_vec();
+        assert!(Record::from_bytes(&bytes).is_some());
+        bytes.extend([99, 0, 0, 0, 0]);
+        assert_eq!(Record::from_bytes(&bytes), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_miss_and_no_panic(value: Vec<u8>, place: Vec<u8>) {
+            prop_assert!(open(&value, &place, &[key(FIRST), key(SECOND)]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_behind_a_true_beginning_are_a_miss_and_no_panic(rest: Vec<u8>) {
+            let id = key(FIRST).id().unwrap();
+            let value = [&[VERSION][..], &id, &[7; 32], &rest].concat();
+            prop_assert_eq!(open(&value, b"place", &[key(FIRST)]), Err(Unreadable::Damaged));
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_none_and_no_panic(bytes: Vec<u8>) {
+            if let Some(record) = Record::from_bytes(&bytes) {
+                prop_assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+            }
+        }
+
+        #[test]
+        fn any_token_and_scopes_come_out_as_they_went_in(
+            text: String, scopes: Option<String>, claims: Option<String>, next: Option<String>,
+            times: (u64, u64, u64), place: Vec<u8>,
+        ) {
+            let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
+            let record = Record {
+                scopes: scopes.map(String::into_boxed_str),
+                claims: claims.map(String::into_boxed_str),
+                refresh_token: next.map(Zeroizing::new),
+                ..Record::new(text, at(times.0), at(times.1), at(times.2))
+            };
+            let sealed = seal(&record, &place, &key(FIRST)).unwrap();
+            prop_assert_eq!(open(&sealed, &place, &[key(FIRST)]), Ok(record));
+        }
+    }
+}

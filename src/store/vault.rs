@@ -196,3 +196,6 @@ fn no_key(error: TokenError) -> StoreError {
 fn no_crypto(error: Unspecified) -> StoreError {
     StoreError::new(StoreErrorKind::Broken, "the cryptography library failed").with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! What every store must do: facts to try any implementation of [`TokenStore`] with.
 
+// A suite says by a panic what is wrong.
+#![allow(clippy::panic)]
+
 use std::{
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
@@ -364,8 +367,8 @@ async fn crowds<S: TokenStore>(run: &Run, handles: &[Arc<S>]) {
     assert_eq!(leases, 1, "of 100 tasks one gets the lease");
 
     let mut deleters = JoinSet::new();
-    for store in handles.iter().cloned() {
-        let name = name.clone();
+    for store in handles {
+        let (store, name) = (Arc::clone(store), name.clone());
         deleters.spawn(async move {
             let value = ok(store.get(&name).await);
             let Some(value) = value else { return 0 };

@@ -36,6 +36,9 @@ pub(crate) fn well_known(issuer: &str) -> Vec<String> {
     let Ok(mut url) = Url::parse(issuer) else {
         return Vec::new();
     };
+    if !url.has_host() {
+        return Vec::new();
+    }
     // RFC 8414 §3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be removed before
     // inserting "/.well-known/" and the well-known URI suffix between the host component and the path component."
     let path = url.path().trim_end_matches('/').to_owned();
@@ -173,7 +176,9 @@ mod tests {
         ];
         assert_eq!(well_known("http://localhost:8080"), places);
         assert_eq!(well_known("http://localhost:8080/"), places);
-        assert!(well_known("no url").is_empty());
+        for nowhere in ["no url", "mailto:a", "x:-/y{z"] {
+            assert!(well_known(nowhere).is_empty(), "{nowhere}");
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Wrapped {
             let client = reqwest::Client::builder().tls_certs_only(ca).build();
             return Self::Reqwest(layer.layer(client.unwrap()));
         }
-        let connector = connector(ca_pem);
+        let connector = connector(ca_pem, true);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.http2_only(kind == Kind::Http2);
         Self::Hyper {
@@ -155,7 +155,8 @@ impl Wrapped {
     }
 }
 
-fn connector(ca_pem: Option<&str>) -> HttpsConnector<HttpConnector> {
+/// Plain or TLS, as the URL says; without `http2`, HTTP/1.1 alone.
+pub(crate) fn connector(ca_pem: Option<&str>, http2: bool) -> HttpsConnector<HttpConnector> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = ca_pem {
         let ca = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -166,11 +167,13 @@ fn connector(ca_pem: Option<&str>) -> HttpsConnector<HttpConnector> {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    HttpsConnectorBuilder::new()
+    let builder = HttpsConnectorBuilder::new()
         .with_tls_config(config)
-        .https_or_http()
-        .enable_all_versions()
-        .build()
+        .https_or_http();
+    match http2 {
+        true => builder.enable_all_versions().build(),
+        false => builder.enable_http1().build(),
+    }
 }
 
 async fn by_reqwest(client: Auth<reqwest::Client>, url: &str, body: reqwest::Body) -> Sent {

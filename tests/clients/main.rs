@@ -3,6 +3,7 @@
 mod caller;
 mod crowds;
 mod grpc;
+mod matrix;
 #[cfg(feature = "reqwest-middleware")]
 mod middleware;
 mod recovery;

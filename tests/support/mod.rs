@@ -184,6 +184,11 @@ impl Source {
         lock(&self.0.next).push_back(answer);
     }
 
+    /// Takes back the answers of fetches that nobody has asked for yet.
+    pub(crate) fn forget_answers(&self) {
+        lock(&self.0.next).clear();
+    }
+
     /// Lets one gated fetch through.
     pub(crate) fn open(&self) {
         self.0.gate.add_permits(1);

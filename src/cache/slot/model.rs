@@ -41,7 +41,7 @@ enum Step {
     LandSame(usize),
     Fail(usize),
     Die(usize),
-    StepBack(usize),
+    Retreat(usize),
     Reject,
     RejectLate,
     Vindicate(u64),
@@ -111,7 +111,7 @@ impl Program {
             Step::LandSame(_) => &mut self.same,
             Step::Fail(_) => &mut self.failures,
             Step::Die(_) => &mut self.deaths,
-            Step::StepBack(_) => &mut self.step_backs,
+            Step::Retreat(_) => &mut self.step_backs,
             Step::Reject => &mut self.rejections,
             Step::RejectLate => &mut self.late_rejections,
             Step::Vindicate(_) => &mut self.vindications,
@@ -485,7 +485,7 @@ impl World {
             if flight.takeoff.is_some() {
                 steps.extend([Step::Land(number), Step::LandSame(number)]);
                 steps.extend([Step::Fail(number), Step::Die(number)]);
-                steps.push(Step::StepBack(number));
+                steps.push(Step::Retreat(number));
             }
         }
         for (number, waiter) in self.waiters.iter().enumerate() {
@@ -518,7 +518,7 @@ impl World {
             }
             Step::Fail(number) => self.fail(number),
             Step::Die(number) => self.die(number),
-            Step::StepBack(number) => self.step_back(number),
+            Step::Retreat(number) => self.step_back(number),
             Step::Reject => {
                 let generation = self.account.service.unwrap().generation;
                 self.reject(generation);

@@ -149,6 +149,47 @@ fn the_first_sending_gets_an_error_and_no_end_once_the_body_is_taken_away() {
 }
 
 #[test]
+fn a_paused_sending_waits_and_goes_on_if_nothing_is_sent_again() {
+    let (mut first, mut held, _) = tee([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    assert_eq!(data(&mut first), "ab");
+    assert!(held.pause());
+    let mut waiting = task::spawn(first.frame());
+    assert_pending!(waiting.poll());
+    drop(held);
+    assert!(waiting.is_woken());
+    let frame = assert_ready!(waiting.poll()).unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "cd");
+    drop(waiting);
+    assert!(next(&mut first).is_none() && first.is_end_stream());
+}
+
+#[test]
+fn a_paused_sending_gets_its_error_once_the_body_is_taken_away() {
+    let (mut first, mut held, _) = tee([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    assert_eq!(data(&mut first), "ab");
+    assert!(held.pause());
+    let mut waiting = task::spawn(first.frame());
+    assert_pending!(waiting.poll());
+    let again = held.take_back().unwrap();
+    assert!(waiting.is_woken());
+    let error = assert_ready!(waiting.poll()).unwrap().unwrap_err();
+    assert!(error.is::<TakenAway>(), "{error}");
+    assert_eq!(all(again).0, "abcd");
+}
+
+#[test]
+fn what_can_not_be_sent_again_is_not_paused() {
+    let (mut first, mut held, _) = tee([
+        Step::Data(b"012345678901234567890"),
+        Step::Data(b"ab"),
+        Step::End,
+    ]);
+    assert_eq!(data(&mut first).len(), LIMIT + 1);
+    assert!(!held.pause());
+    assert_eq!(data(&mut first), "ab");
+}
+
+#[test]
 fn beyond_the_limit_it_is_sent_on_and_not_again() {
     let (mut first, held, _) = tee([
         Step::Data(b"01234567890123456789"),
@@ -157,9 +198,9 @@ fn beyond_the_limit_it_is_sent_on_and_not_again() {
         Step::End,
     ]);
     assert_eq!(data(&mut first), "01234567890123456789");
-    assert_eq!(lock(&held.0).kept.capacity(), LIMIT);
+    assert_eq!(lock(&held.well).kept.capacity(), LIMIT);
     assert_eq!(data(&mut first), "8");
-    assert_eq!(lock(&held.0).kept.capacity(), 0);
+    assert_eq!(lock(&held.well).kept.capacity(), 0);
     assert!(held.take_back().is_none());
     assert_eq!(all(first).0, "9");
 }
@@ -221,7 +262,7 @@ proptest! {
             }
         }
         prop_assert!(whole.starts_with(&sent));
-        prop_assert!(lock(&held.0).kept.capacity() <= limit);
+        prop_assert!(lock(&held.well).kept.capacity() <= limit);
         match held.take_back() {
             Some(again) => prop_assert_eq!(all(again).0, whole),
             None => {

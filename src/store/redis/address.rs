@@ -1,8 +1,11 @@
 //! Where Redis is and who we are there. Read when the store is made; passwords and keys are read for each connection.
 
+use std::time::Duration;
+
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsCertificates,
+    ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisResult, TlsCertificates,
+    cluster::{ClusterClient, ClusterClientBuilder},
 };
 use url::Url;
 
@@ -17,11 +20,22 @@ use crate::{
 pub(super) struct Address {
     /// Without user and password.
     server: ConnectionInfo,
+    /// Where it is a node of a cluster: all nodes that are known by name, itself among them.
+    cluster: Option<Vec<ConnectionInfo>>,
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
     pub(super) authority: Option<Vec<u8>>,
     pub(super) client: Option<(Vec<u8>, Secret)>,
 }
+
+/// What makes connections.
+pub(super) enum Client {
+    Server(Box<redis::Client>),
+    Cluster(Box<ClusterClient>),
+}
+
+/// How often a command follows a slot of a cluster to another node, or waits for one, within its deadline.
+const FOLLOWS: u32 = 4;
 
 impl Address {
     /// Reads a URL. It may hold a password, so no error shows any of it.
@@ -56,6 +70,7 @@ impl Address {
         Ok(Self {
             user: user.map(str::to_owned),
             password: password.map(Secret::from),
+            cluster: None,
             server: server.set_redis_settings(
                 RedisConnectionInfo::default()
                     .set_db(settings.db())
@@ -67,6 +82,29 @@ impl Address {
         })
     }
 
+    /// Reads the URLs of some nodes of a cluster. User and password are those of the first.
+    pub(super) fn read_cluster<'a>(
+        urls: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, TokenError> {
+        let nodes = urls.into_iter().map(Self::read);
+        let nodes: Vec<Self> = nodes.collect::<Result<_, _>>()?;
+        let Some(mut first) = nodes.first().cloned() else {
+            return Err(TokenError::configuration(
+                "the cluster of Redis has no node: name one or more by their URLs",
+            ));
+        };
+        if nodes
+            .iter()
+            .any(|node| node.server.redis_settings().db() != 0)
+        {
+            return Err(TokenError::configuration(
+                "a URL of the cluster of Redis names a database: a cluster has none but 0",
+            ));
+        }
+        first.cluster = Some(nodes.into_iter().map(|node| node.server).collect());
+        Ok(first)
+    }
+
     pub(super) fn has_tls(&self) -> bool {
         matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })
     }
@@ -76,19 +114,53 @@ impl Address {
         self.server.addr().to_string()
     }
 
-    /// A client with the password and the keys as they are now.
-    pub(super) fn client(&self) -> Result<Client, StoreError> {
-        let mut settings = self.server.redis_settings().clone();
-        if let Some(user) = &self.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password.expose().map_err(unreadable)?.as_str());
-        }
-        let server = self.server.clone().set_redis_settings(settings);
-        if !self.has_tls() {
-            return Client::open(server).map_err(|error| self.unusable(&error));
-        }
+    /// What makes connections, with the password and the keys as they are now.
+    pub(super) fn client(&self, patience: Duration) -> Result<Client, StoreError> {
+        let password = match &self.password {
+            Some(password) => Some(password.expose().map_err(unreadable)?),
+            None => None,
+        };
+        let password = password.as_ref().map(|password| password.as_str());
+        let certificates = self.has_tls().then(|| self.certificates()).transpose()?;
+        let client = match &self.cluster {
+            Some(nodes) => {
+                let mut builder = ClusterClientBuilder::new(nodes.clone())
+                    .retries(FOLLOWS)
+                    .connection_timeout(patience)
+                    .response_timeout(patience)
+                    .overall_response_timeout(None)
+                    .use_protocol(self.server.redis_settings().protocol());
+                if let Some(user) = &self.user {
+                    builder = builder.username(user);
+                }
+                if let Some(password) = password {
+                    builder = builder.password(password);
+                }
+                if let Some(certificates) = certificates {
+                    builder = builder.certs(certificates);
+                }
+                builder.build().map(Box::new).map(Client::Cluster)
+            }
+            None => {
+                let mut settings = self.server.redis_settings().clone();
+                if let Some(user) = &self.user {
+                    settings = settings.set_username(user);
+                }
+                if let Some(password) = password {
+                    settings = settings.set_password(password);
+                }
+                let server = self.server.clone().set_redis_settings(settings);
+                let client = match certificates {
+                    Some(certificates) => redis::Client::build_with_tls(server, certificates),
+                    None => redis::Client::open(server),
+                };
+                client.map(Box::new).map(Client::Server)
+            }
+        };
+        client.map_err(|error| self.unusable(&error))
+    }
+
+    fn certificates(&self) -> Result<TlsCertificates, StoreError> {
         let client_tls = match &self.client {
             Some((certificate, key)) => Some(ClientTlsConfig {
                 client_cert: certificate.clone(),
@@ -96,11 +168,10 @@ impl Address {
             }),
             None => None,
         };
-        let certificates = TlsCertificates {
+        Ok(TlsCertificates {
             client_tls,
             root_cert: self.authority.clone(),
-        };
-        Client::build_with_tls(server, certificates).map_err(|error| self.unusable(&error))
+        })
     }
 
     fn unusable(&self, error: &redis::RedisError) -> StoreError {
@@ -115,13 +186,6 @@ impl Address {
     }
 }
 
-/// What a connection is made with: deadlines are ours.
-pub(super) fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-}
-
 fn connection_info(url: Url) -> RedisResult<ConnectionInfo> {
     url.into_connection_info()
 }
@@ -132,4 +196,47 @@ fn unreadable(error: TokenError) -> StoreError {
         "the password or the key for redis can't be read",
     )
     .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_kept_apart_from_the_rest_wherever_it_stood() {
+        for url in [
+            "redis://user:p%40ss@host:1234/5",
+            "rediss://user:p%40ss@host/5?protocol=resp3",
+            "redis+unix:///run/redis.sock?db=5&user=user&pass=p%40ss",
+        ] {
+            let address = Address::read(url).unwrap();
+            assert_eq!(address.user.as_deref(), Some("user"), "{url}");
+            let password = address.password.unwrap().expose().unwrap();
+            assert_eq!(password.as_str(), "p@ss", "{url}");
+            assert_eq!(address.server.redis_settings().db(), 5, "{url}");
+            assert_eq!(address.server.redis_settings().password(), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_is_where_it_is() {
+        let shown = |url| Address::read(url).unwrap().shown();
+        assert_eq!(shown("redis://user:hunter2@host:1234/5"), "host:1234");
+        assert_eq!(shown("rediss://:hunter2@host"), "host:6379");
+        assert_eq!(
+            shown("unix:///run/redis.sock?pass=hunter2"),
+            "/run/redis.sock"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
+            for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
+                if let Ok(address) = Address::read(&url) {
+                    proptest::prop_assert!(!address.shown().is_empty());
+                }
+            }
+        }
+    }
 }

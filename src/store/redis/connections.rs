@@ -12,20 +12,16 @@ use std::{
     time::Duration,
 };
 
-use redis::aio::MultiplexedConnection;
 use tokio::{
     runtime::{Handle, Id},
     sync::watch,
 };
 
 use super::{
-    address::{Address, connection_config},
-    fault::fault,
+    address::Address,
+    connection::{Connection, connect},
 };
-use crate::{
-    store::{StoreError, StoreErrorKind},
-    timer,
-};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Runtimes that have a connection at once. There is one in nearly every program; tests have many.
 const MOST: usize = 16;
@@ -39,7 +35,7 @@ pub(super) struct Connections {
 /// A connection, and its number.
 #[derive(Clone)]
 pub(super) struct Numbered {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     pub(super) number: u64,
     /// Whether it was there before it was asked for.
     pub(super) is_used: bool,
@@ -51,7 +47,7 @@ struct Slot {
     state: watch::Receiver<Option<Made>>,
 }
 
-type Made = Result<MultiplexedConnection, StoreError>;
+type Made = Result<Connection, StoreError>;
 
 impl Connections {
     pub(super) const fn new() -> Self {
@@ -135,34 +131,5 @@ impl Connections {
 
     fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn connect(address: &Address, patience: Duration) -> Made {
-    if address.has_tls() {
-        provide_crypto();
-    }
-    let client = address.client()?;
-    let config = connection_config();
-    let connection = client.get_multiplexed_async_connection_with_config(&config);
-    match timer::within(patience, connection).await {
-        Some(Ok(connection)) => Ok(connection),
-        Some(Err(error)) => Err(fault(&address.shown(), &error)),
-        None => Err(StoreError::new(
-            StoreErrorKind::Timeout,
-            format!(
-                "redis at {} was not connected within {patience:?}",
-                address.shown()
-            ),
-        )),
-    }
-}
-
-/// redis takes the process's provider of cryptography, and panics where there is none and rustls can't tell which is meant.
-fn provide_crypto() {
-    use rustls::crypto::{CryptoProvider, aws_lc_rs};
-    if CryptoProvider::get_default().is_none() {
-        // Somebody else may have been quicker.
-        let _ = aws_lc_rs::default_provider().install_default();
     }
 }

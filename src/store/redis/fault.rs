@@ -12,7 +12,13 @@ pub(super) fn fault(server: &str, error: &RedisError) -> StoreError {
     let code = error.code().unwrap_or_default();
     let (kind, why): (_, String) = match error.kind() {
         // The system's words, or rustls's: both know no password.
-        ErrorKind::Io => (StoreErrorKind::Unavailable, format!("can't be reached: {error}")),
+        ErrorKind::Io => match error.detail() {
+            // The system's words, or rustls's: both know no password.
+            None => (StoreErrorKind::Unavailable, format!("can't be reached: {error}")),
+            // What the nodes of a cluster said, each in its own words.
+            Some(detail) if REFUSALS.iter().any(|word| detail.contains(word)) => refuses_us(),
+            Some(_) => (StoreErrorKind::Unavailable, "can't be reached, nor any other node of its cluster".into()),
+        },
         ErrorKind::AuthenticationFailed => refuses_us(),
         ErrorKind::Server(ServerErrorKind::NoPerm) => (
             StoreErrorKind::Refused,
@@ -23,7 +29,7 @@ pub(super) fn fault(server: &str, error: &RedisError) -> StoreError {
         }
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => (
             StoreErrorKind::Configuration,
-            "is one node of a cluster: name a server that holds all keys, or a proxy before the cluster".into(),
+            "is one node of a cluster: make the store by `RedisStore::cluster`".into(),
         ),
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
@@ -49,6 +55,9 @@ pub(super) fn ends_connection(error: &RedisError) -> bool {
         // After a failover the name may lead to the new primary.
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
+
+/// What is in the words of a node that does not accept the user or the password.
+const REFUSALS: &[&str] = &["AuthenticationFailed", "WRONGPASS", "NOAUTH"];
 
 fn refuses_us() -> (StoreErrorKind, String) {
     (

@@ -36,7 +36,7 @@ use crate::{
 ///
 /// **What stands in Redis** for each name, all in one hash slot and each with an end: `tower-bearer:{NAME}:value`, which is sealed,
 /// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. A user of an ACL needs
-/// `~tower-bearer:* +get +set +del +time +evalsha +eval`. `maxmemory-policy` may be anything: what Redis evicts is a miss.
+/// `~tower-bearer:* +get +set +del +time +evalsha +eval`, in a cluster `+cluster|slots` too. `maxmemory-policy` may be anything: what Redis evicts is a miss.
 /// Replication is asynchronous: after a failover two processes may hold the same lease, which costs one fetch more.
 ///
 /// ```
@@ -86,14 +86,34 @@ impl RedisStore {
     /// # Errors
     /// It is no such URL. The message shows none of it.
     pub fn new(url: &str) -> Result<Self, TokenError> {
-        Ok(Self {
-            address: Address::read(url)?,
+        Address::read(url).map(Self::at)
+    }
+
+    /// A store in a Redis Cluster, of which these are some nodes; the others are found through them. All have the user and the
+    /// password of the first.
+    ///
+    /// ```
+    /// use tower_bearer::store::RedisStore;
+    ///
+    /// let store = RedisStore::cluster(["redis://node-1:7000", "redis://node-2:7000"])?;
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is none, or one of them is no such URL as [`new`](Self::new) takes, or names a database. The message shows none of it.
+    pub fn cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, TokenError> {
+        Address::read_cluster(urls).map(Self::at)
+    }
+
+    fn at(address: Address) -> Self {
+        Self {
+            address,
             prefix: "tower-bearer".into(),
             read_timeout: Duration::from_millis(50),
             write_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(2),
             shared: Shared::new(),
-        })
+        }
     }
 
     /// Who we are there. Without, the URL says so, or the default user it is.
@@ -282,15 +302,15 @@ enum Command<'a> {
 impl Command<'_> {
     async fn query<T: FromRedisValue>(&self, on: &mut Numbered) -> Result<T, RedisError> {
         match self {
-            Self::Plain(command) => command.query_async(&mut on.connection).await,
+            Self::Plain(command) => on.connection.query(command).await,
             Self::Script(script, keys, arguments) => {
                 let first = script.by_digest(keys, arguments);
-                let error = match first.query_async(&mut on.connection).await {
+                let error = match on.connection.query(&first).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
                 };
                 match script.by_text(&error, keys, arguments) {
-                    Some(again) => again.query_async(&mut on.connection).await,
+                    Some(again) => on.connection.query(&again).await,
                     None => Err(error),
                 }
             }

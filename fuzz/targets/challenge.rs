@@ -1,0 +1,4 @@
+//! What an API demands.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tower_bearer::fuzz::challenge(data));

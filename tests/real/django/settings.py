@@ -1,0 +1,33 @@
+"""Django with django-oauth-toolkit, as small as it gets."""
+
+import os
+
+# For the tests on this machine alone.
+SECRET_KEY = "no secret"
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+USE_TZ = True
+
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "counts.count"]
+ROOT_URLCONF = "urls"
+PASSWORD_HASHERS = ["hashers.Quick"]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ["DATABASE"],
+        "CONN_MAX_AGE": None,
+        # Writers wait for each other, instead of failing when a reader wants to write.
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+    }
+}
+# The tables as they are now: their history would take a second.
+MIGRATION_MODULES = {"auth": None, "contenttypes": None, "oauth2_provider": None}
+
+OAUTH2_PROVIDER = {
+    "ACCESS_TOKEN_EXPIRE_SECONDS": 600,
+    "DEFAULT_SCOPES": ["read"],
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    "ROTATE_REFRESH_TOKEN": True,
+    "SCOPES": {"read": "to read", "write": "to write", "introspection": "to ask about tokens"},
+}

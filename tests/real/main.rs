@@ -1,0 +1,15 @@
+//! Against servers that others wrote: oidc-provider and django-oauth-toolkit, which `tests/run` starts.
+//!
+//! Each way to get a token goes the whole way: the token is fetched, used at an API that the server protects, known to the
+//! server's introspection, revoked, and replaced without the caller noticing.
+
+mod client_auth;
+mod client_credentials;
+mod discovery;
+mod http_client;
+mod on_behalf;
+mod refresh_token;
+mod rotation;
+mod round;
+mod signing;
+mod site;

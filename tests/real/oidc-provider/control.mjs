@@ -1,0 +1,102 @@
+// The tests' door: each call is a POST of JSON to `/control/NAME`, and answers JSON.
+
+import { X509Certificate, randomUUID } from 'node:crypto';
+
+import { own } from './api.mjs';
+import { countsOf } from './counts.mjs';
+import { changeKey, privatePem, publicKeys } from './keys.mjs';
+import { resourceServer } from './realm.mjs';
+import { client as find, putClient, revokeAccessTokens } from './store.mjs';
+import { issue } from './tokens.mjs';
+
+const grants = [
+  'client_credentials',
+  'refresh_token',
+  'urn:ietf:params:oauth:grant-type:token-exchange',
+  'urn:ietf:params:oauth:grant-type:jwt-bearer',
+];
+
+const calls = {
+  // A client of the test's own: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.
+  async client({ auth, secret, algorithm, certificate, subject, lifetime, scope }) {
+    const id = `client-${randomUUID()}`;
+    const metadata = {
+      client_id: id,
+      client_secret: secret,
+      grant_types: grants,
+      redirect_uris: [],
+      response_types: [],
+      token_endpoint_auth_method: auth,
+      token_endpoint_auth_signing_alg: auth.endsWith('_jwt') ? algorithm : undefined,
+      tls_client_auth_subject_dn: subject,
+      lifetime,
+      scope,
+    };
+    if (auth === 'private_key_jwt') metadata.jwks = await publicKeys(algorithm, id);
+    if (certificate) metadata.jwks = { keys: [selfSigned(certificate)] };
+    await putClient(withoutGaps(metadata));
+    // Service accounts sign with this key too, whatever the client's own authentication is.
+    return { id, key: algorithm && !algorithm.startsWith('HS') ? await privatePem(algorithm, id) : undefined };
+  },
+
+  // Another secret takes the place of the client's.
+  async secret({ client, secret }) {
+    await putClient({ ...(await find(client)), client_secret: secret });
+    return {};
+  },
+
+  // Another key takes the place of the client's.
+  async key({ client, algorithm }) {
+    changeKey(client);
+    await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, client) });
+    return { key: await privatePem(algorithm, client) };
+  },
+
+  // Ends the client's access tokens.
+  async revoke({ client }) {
+    return { revoked: revokeAccessTokens(client) };
+  },
+
+  // A person signs in: `{ client, account, scope, resource? }` gives an access token and a refresh token.
+  async login({ client, account, scope, resource, resources }, provider) {
+    return issue(provider, {
+      account,
+      client: await provider.Client.find(client),
+      scope,
+      gty: 'authorization_code',
+      resource,
+      resourceInfo: resource && resourceServer(resource),
+      refresh: { resources },
+    });
+  },
+
+  // How many token requests of the client came to what: `"granted client_credentials": 3`.
+  async counts({ client }) {
+    return countsOf(client);
+  },
+};
+
+await putClient({ ...own, grant_types: [], redirect_uris: [], response_types: [] });
+
+export async function control(provider, request, response) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  const call = calls[request.url.slice('/control/'.length)];
+  response.setHeader('content-type', 'application/json');
+  try {
+    response.end(JSON.stringify(await call(JSON.parse(body), provider)));
+  } catch (error) {
+    console.error(error);
+    response.writeHead(500).end(JSON.stringify({ error: String(error) }));
+  }
+}
+
+// The certificate as a key that the client may show by itself (RFC 8705 §2.2.2).
+function selfSigned(certificate) {
+  const x509 = new X509Certificate(certificate);
+  return { ...x509.publicKey.export({ format: 'jwk' }), x5c: [x509.raw.toString('base64')] };
+}
+
+function withoutGaps(object) {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+}

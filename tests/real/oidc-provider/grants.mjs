@@ -1,0 +1,125 @@
+// The grants that oidc-provider leaves to its users: token exchange, and assertions in the place of a login.
+
+import { errors } from 'oidc-provider';
+import { decodeJwt, jwtVerify } from 'jose';
+
+import { keyFor } from './keys.mjs';
+import { resourceServer } from './realm.mjs';
+import { bearer, issue } from './tokens.mjs';
+
+const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token';
+const jwtType = 'urn:ietf:params:oauth:token-type:jwt';
+
+const { InvalidGrant, InvalidRequest } = errors;
+
+export function addGrants(provider) {
+  provider.registerGrantType(
+    'urn:ietf:params:oauth:grant-type:token-exchange',
+    (context) => exchange(provider, context),
+    ['audience', 'resource', 'scope', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'],
+    ['audience', 'resource'],
+  );
+  provider.registerGrantType(
+    'urn:ietf:params:oauth:grant-type:jwt-bearer',
+    (context) => assertion(provider, context),
+    ['assertion', 'scope', 'requested_token_use', 'resource'],
+    ['resource'],
+  );
+}
+
+// RFC 8693: a token for a token, perhaps with somebody who acts.
+async function exchange(provider, context) {
+  const { params } = context.oidc;
+  if (params.subject_token_type !== accessTokenType) {
+    throw new InvalidRequest('subject_token_type must be that of access tokens');
+  }
+  const subject = await bearer(provider, params.subject_token);
+  // RFC 8693 §2.2.2: "If the request itself is not valid or if either the subject_token or actor_token are invalid …
+  // the authorization server MUST construct an error response … The value of the error parameter MUST be the invalid_request
+  // error code."
+  if (!subject) throw new InvalidRequest('subject_token is invalid');
+  let actor;
+  if (params.actor_token !== undefined) {
+    if (params.actor_token_type !== accessTokenType) throw new InvalidRequest('actor_token_type must be that of access tokens');
+    actor = await bearer(provider, params.actor_token);
+    if (!actor) throw new InvalidRequest('actor_token is invalid');
+  } else if (params.actor_token_type !== undefined) {
+    // RFC 8693 §2.1: "actor_token_type … MUST NOT be included otherwise."
+    throw new InvalidRequest('actor_token_type without actor_token');
+  }
+  const requested = params.requested_token_type ?? accessTokenType;
+  if (![accessTokenType, jwtType].includes(requested)) throw new InvalidRequest('requested_token_type is unknown');
+  const issued = await issueFor(provider, context, {
+    account: subject.account,
+    scope: params.scope ?? subject.scope,
+    gty: 'token_exchange',
+    extra: { ...(actor && { act: { sub: actor.account } }), ...(params.audience && { for: params.audience }) },
+  });
+  context.body = {
+    access_token: issued.accessToken,
+    issued_token_type: requested,
+    // RFC 8693 §2.2.1: "If the issued token is not an access token or usable as an access token, then the token_type value
+    // N_A is used".
+    token_type: requested === accessTokenType ? 'Bearer' : 'N_A',
+    expires_in: issued.expiresIn,
+    scope: issued.scope,
+  };
+}
+
+// RFC 7523 §2.1: an assertion instead of a login. Either a person's access token (on behalf of), or a service account's own.
+async function assertion(provider, context) {
+  const { params } = context.oidc;
+  if (!params.assertion) throw new InvalidRequest('assertion is missing');
+  if (params.requested_token_use === 'on_behalf_of') return onBehalfOf(provider, context);
+  const claims = await serviceAccount(provider, context);
+  const issued = await issueFor(provider, context, {
+    account: claims.sub,
+    scope: params.scope ?? claims.scope ?? 'read',
+    gty: 'jwt_bearer',
+  });
+  context.body = answer(issued);
+}
+
+async function onBehalfOf(provider, context) {
+  const { params, client } = context.oidc;
+  const user = await bearer(provider, params.assertion);
+  if (!user) throw new InvalidGrant('the assertion is no access token that holds');
+  const scope = params.scope ?? 'read';
+  const issued = await issueFor(provider, context, {
+    account: user.account,
+    scope,
+    gty: 'on_behalf_of',
+    extra: { act: { sub: client.clientId } },
+    refresh: scope.split(' ').includes('offline_access') && {},
+  });
+  context.body = answer(issued);
+}
+
+// RFC 7523 §3: who issued the assertion, for whom, to whom, until when, and never twice.
+async function serviceAccount(provider, context) {
+  const { client, params } = context.oidc;
+  const { publicKey } = await keyFor('RS256', client.clientId);
+  const audience = [...context.oidc.clientJwtAuthExpectedAudience()];
+  const requiredClaims = ['iss', 'sub', 'aud', 'exp', 'jti'];
+  let payload;
+  try {
+    ({ payload } = await jwtVerify(params.assertion, publicKey, { audience, requiredClaims, algorithms: ['RS256'] }));
+  } catch (cause) {
+    throw new InvalidGrant(`the assertion does not hold: ${cause.message}`);
+  }
+  const { iss, jti, exp } = decodeJwt(params.assertion);
+  if (!(await provider.ReplayDetection.unique(iss, jti, exp))) throw new InvalidGrant('the assertion was used before');
+  return payload;
+}
+
+function issueFor(provider, context, what) {
+  const { client, params } = context.oidc;
+  const { resource } = params;
+  if (Array.isArray(resource)) throw new errors.InvalidTarget('one resource at a time');
+  const resourceInfo = resource && resourceServer(resource);
+  return issue(provider, { client, resource, resourceInfo, ...what });
+}
+
+function answer({ accessToken, refreshToken, expiresIn, scope }) {
+  return { access_token: accessToken, refresh_token: refreshToken, token_type: 'Bearer', expires_in: expiresIn, scope };
+}

@@ -1,0 +1,44 @@
+// Private keys for each algorithm, made when they are asked for first: the provider's own, and its clients'.
+
+import { generateKeyPair } from 'node:crypto';
+import { promisify } from 'node:util';
+
+const generate = promisify(generateKeyPair);
+const made = new Map();
+// How often each owner's key was changed.
+const changes = new Map();
+
+const kinds = {
+  RS: ['rsa', { modulusLength: 2048 }],
+  PS: ['rsa', { modulusLength: 2048 }],
+  ES256: ['ec', { namedCurve: 'P-256' }],
+  ES384: ['ec', { namedCurve: 'P-384' }],
+  EdDSA: ['ed25519', {}],
+};
+
+// A key for this algorithm. It is the same for all owners until one of them changes theirs: an RSA key takes a while.
+export async function keyFor(algorithm, owner) {
+  const kind = kinds[algorithm] ?? kinds[algorithm.slice(0, 2)];
+  const name = `${kind[0]} ${kind[1].namedCurve} ${changes.get(owner) ?? 0}`;
+  if (!made.has(name)) made.set(name, generate(...kind));
+  return made.get(name);
+}
+
+export function changeKey(owner) {
+  changes.set(owner, (changes.get(owner) ?? 0) + 1);
+}
+
+// The public half as a key set, for one algorithm.
+export async function publicKeys(algorithm, owner) {
+  const { publicKey } = await keyFor(algorithm, owner);
+  return { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: algorithm, use: 'sig', kid: owner }] };
+}
+
+// The private half as PKCS#8 in PEM.
+export async function privatePem(algorithm, owner) {
+  const { privateKey } = await keyFor(algorithm, owner);
+  return privateKey.export({ format: 'pem', type: 'pkcs8' });
+}
+
+export const providersKey = await keyFor('ES256', 'the provider');
+export const providersKeyId = 'provider';

@@ -1,0 +1,82 @@
+// oidc-provider on loopback sockets, with an API that its tokens protect, and a door through which tests control both.
+//
+//   node server.mjs TLS-FOLDER ADDRESSES-FILE
+//
+// Once all is up, the file tells the shell where: the issuers and the tests' door.
+
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { join } from 'node:path';
+
+import { api } from './api.mjs';
+import { control } from './control.mjs';
+import { realm } from './realm.mjs';
+
+const [folder, addresses] = process.argv.slice(2);
+const file = (name) => readFileSync(join(folder, name));
+const tls = { cert: file('server.pem'), key: file('server.key'), ca: file('authority.pem') };
+
+const plain = createServer();
+const secure = createTlsServer(tls);
+// The same behind mutual TLS. Whose certificate is good enough is for the provider to say.
+const mutual = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: false });
+const ports = await Promise.all([plain, secure, mutual].map(listen));
+
+const issuer = `http://127.0.0.1:${ports[0]}`;
+const secureIssuer = `https://localhost:${ports[1]}`;
+const aliases = { token_endpoint: `https://localhost:${ports[2]}/token` };
+
+// An issuer may have a path.
+const tenants = '/tenants/orders';
+const home = realm(issuer);
+const plainRooms = { '': home, [tenants]: realm(issuer + tenants) };
+const secureRooms = { '': realm(secureIssuer, { mtls_endpoint_aliases: aliases }) };
+
+serve(plain, plainRooms);
+serve(secure, secureRooms);
+serve(mutual, secureRooms);
+
+const lines = Object.entries({
+  TOWER_BEARER_OIDC: issuer,
+  TOWER_BEARER_OIDC_PATH: issuer + tenants,
+  TOWER_BEARER_OIDC_TLS: secureIssuer,
+});
+// At once: whoever sees the file sees all of it.
+writeFileSync(`${addresses}.new`, lines.map(([name, value]) => `export ${name}=${value}\n`).join(''));
+renameSync(`${addresses}.new`, addresses);
+
+function listen(server) {
+  // Longer than any test: a connection that the server closes while a request is on its way is not what is tested here.
+  server.keepAliveTimeout = 300_000;
+  return new Promise((ready) => {
+    server.listen(0, '127.0.0.1', () => ready(server.address().port));
+  });
+}
+
+function serve(server, rooms) {
+  server.on('request', (request, response) => {
+    const { url } = request;
+    if (url.startsWith('/api/')) return api(home.provider, issuer, request, response);
+    if (url.startsWith('/control/')) return control(home.provider, request, response);
+    return toRoom(rooms, request, response);
+  });
+}
+
+// Takes the issuer's path away, which the provider does not expect.
+function toRoom(rooms, request, response) {
+  const wellKnown = '/.well-known/oauth-authorization-server';
+  request.originalUrl = request.url;
+  // RFC 8414 §3.1: a well-known path is inserted between the host and the issuer's path.
+  if (request.url.startsWith(`${wellKnown}/`)) {
+    const path = request.url.slice(wellKnown.length);
+    if (rooms[path]) {
+      request.originalUrl = path + wellKnown;
+      request.url = wellKnown;
+      return rooms[path].handle(request, response);
+    }
+  }
+  const path = Object.keys(rooms).find((path) => path && request.url.startsWith(`${path}/`)) ?? '';
+  request.url = request.url.slice(path.length);
+  return rooms[path].handle(request, response);
+}

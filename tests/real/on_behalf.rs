@@ -1,0 +1,225 @@
+//! Tokens that are somebody else's: of a service account, of a user who called, in exchange for another.
+
+use serde_json::json;
+use tower_bearer::{
+    AuthLayer, ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
+    credentials::{
+        ClientCredentials, JwtBearer, OnBehalfOf, TokenEndpoint, TokenExchange, assertion,
+    },
+    transport::Transport,
+};
+
+use crate::{
+    http_client::{HttpClient, KINDS, Kind},
+    round::{JWT_BEARER, Round, TOKEN_EXCHANGE},
+    signing::{about_itself, rs256},
+    site::{Client, SECRET, Site},
+};
+
+/// Each user's sign-in is at another client than the service that calls on.
+struct Scene {
+    site: Site,
+    portal: Client,
+    service: Client,
+}
+
+impl Scene {
+    async fn set() -> Option<Self> {
+        let site = Site::oidc()?;
+        let portal = site.client("client_secret_basic").await;
+        let service = site.client("client_secret_basic").await;
+        Some(Self {
+            site,
+            portal,
+            service,
+        })
+    }
+
+    fn endpoint(&self, transport: Transport) -> TokenEndpoint {
+        let Client { id, secret, .. } = self.service.clone();
+        TokenEndpoint::over(transport, &self.site.token_url, id, secret)
+    }
+
+    /// The token that a user's request comes with.
+    async fn user(&self, name: &str) -> String {
+        let login = self.site.sign_in(&self.portal, name, "read");
+        login.await.access_token
+    }
+
+    fn round(&self, grant: &'static str) -> Round<'_> {
+        Round::of(&self.site, &self.service).with_grant(grant)
+    }
+}
+
+#[tokio::test]
+async fn a_service_account_signs_for_itself_anew_each_time() {
+    let Some(site) = Site::oidc() else { return };
+    let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
+    let account = site.client_with(words).await;
+    let source = async |transport| {
+        let (id, key) = (account.id.clone(), account.key.clone());
+        let sign = move |request: assertion::AssertionRequest| {
+            let claims = about_itself(&id, request.audience());
+            std::future::ready(Ok(Secret::new(rs256(&key, &claims))))
+        };
+        let (id, secret) = (&account.id, account.secret.as_str());
+        let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
+        JwtBearer::new(endpoint, assertion::from_fn(sign))
+    };
+    let seen = Round::of(&site, &account)
+        .with_grant(JWT_BEARER)
+        .go(source)
+        .await;
+    assert!(
+        seen.iter()
+            .all(|claims| claims["sub"] == account.id.as_str()),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_users_token_is_exchanged_on_their_behalf() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    let ada = scene.user("ada").await;
+    let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
+    let source = async |transport| OnBehalfOf::new(scene.endpoint(transport));
+    let seen = scene.round(JWT_BEARER).with_spec(spec).go(source).await;
+    for claims in seen {
+        assert_eq!(claims["sub"], "ada");
+        assert_eq!(claims["act"]["sub"], scene.service.id.as_str());
+    }
+}
+
+#[tokio::test]
+async fn work_for_a_user_goes_on_after_their_token_has_ended() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    for kind in KINDS {
+        let cache = TokenCache::new(OnBehalfOf::new(scene.endpoint(kind.transport(&scene.site))));
+        let specs = [specs_of(&scene, "ada").await, specs_of(&scene, "bob").await];
+        for (name, spec) in &specs {
+            assert_eq!(
+                sub(&scene, kind, &cache, spec).await,
+                (200, name.to_string())
+            );
+        }
+        // The users' own tokens end, and those that the service got for them.
+        scene.site.revoke(&scene.portal.id).await;
+        scene.site.revoke(&scene.service.id).await;
+        for (name, spec) in &specs {
+            assert_eq!(
+                sub(&scene, kind, &cache, spec).await,
+                (200, name.to_string())
+            );
+        }
+        // Who keeps no refresh token can't go on.
+        let source = OnBehalfOf::new(scene.endpoint(kind.transport(&scene.site)));
+        let cache = TokenCache::new(source.without_refresh_tokens());
+        let error = cache.get(&specs[0].1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
+    }
+}
+
+async fn specs_of(scene: &Scene, name: &'static str) -> (&'static str, TokenSpec) {
+    let subject = Subject::new(scene.user(name).await);
+    let spec = TokenSpec::scopes(["read", "offline_access"]).with_subject(subject);
+    (name, spec)
+}
+
+/// The status, and whose token arrived at the API.
+async fn sub(scene: &Scene, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
+    let layer = AuthLayer::new(cache.clone());
+    let layer = layer.route(scene.site.api_root(), spec.clone()).unwrap();
+    let http = HttpClient::new(kind, &scene.site, &layer);
+    let answer = http.post(&scene.site.api("read"), "body").await.unwrap();
+    let sub = answer.claims["sub"].as_str().unwrap_or_default().to_owned();
+    (answer.status, sub)
+}
+
+#[tokio::test]
+async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    let ada = scene.user("ada").await;
+    let spec = TokenSpec::scopes(["read"])
+        .with_audience("stock")
+        .with_subject(Subject::new(ada.as_str()));
+    let source = async |transport: Transport| {
+        let Client { id, secret, .. } = scene.service.clone();
+        let url = &scene.site.token_url;
+        // The actor's own token comes from another client, so that ending the exchanged ones leaves it.
+        let robot = scene.site.client("client_secret_basic").await;
+        let own = ClientCredentials::over(transport.clone(), url, robot.id, robot.secret);
+        let own = assertion::from_provider(TokenCache::new(own), TokenSpec::scopes(["read"]));
+        TokenExchange::new(TokenEndpoint::over(transport, url, id, secret))
+            .with_actor(own, TokenType::ACCESS_TOKEN)
+    };
+    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    for claims in seen {
+        assert_eq!(claims["sub"], "ada");
+        assert_eq!(claims["for"], "stock");
+        let actor = claims["act"]["sub"].as_str().unwrap();
+        assert!(
+            actor.starts_with("client-") && actor != scene.service.id,
+            "{actor}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_for_one_of_another_resource() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    let ada = scene.user("ada").await;
+    let spec = TokenSpec::scopes(["read"])
+        .with_resource("urn:stock")
+        .with_subject(Subject::new(ada.as_str()));
+    let source = async |transport| TokenExchange::new(scene.endpoint(transport));
+    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    assert!(
+        seen.iter().all(|claims| claims["aud"] == "urn:stock"),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_bearer_token_is_not_sent_as_one() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    for kind in KINDS {
+        let ada = scene.user("ada").await;
+        let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
+        let source = TokenExchange::new(scene.endpoint(kind.transport(&scene.site)))
+            .with_requested_token_type(TokenType::JWT);
+        // RFC 8693 §2.2.1: the server says N_A.
+        let error = TokenCache::new(source).get(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        assert!(error.to_string().contains("N_A"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_users_token_that_has_ended_is_refused_and_shown_to_nobody() {
+    let Some(scene) = Scene::set().await else {
+        return;
+    };
+    for kind in KINDS {
+        let ada = scene.user("ada").await;
+        scene.site.revoke(&scene.portal.id).await;
+        let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
+        let endpoint = || scene.endpoint(kind.transport(&scene.site));
+        let exchange = TokenCache::new(TokenExchange::new(endpoint()));
+        let behalf = TokenCache::new(OnBehalfOf::new(endpoint()));
+        for cache in [exchange, behalf] {
+            let error = cache.get(&spec).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(&ada), "{error:?}");
+            assert!(!error.is_retryable(), "{error}");
+        }
+    }
+}

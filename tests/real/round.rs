@@ -1,0 +1,98 @@
+//! [`Round`]: the whole way of a token: fetched, used, known to the server, revoked, replaced unseen.
+
+use serde_json::Value;
+use tower_bearer::{AuthLayer, TokenCache, TokenSource, TokenSpec, transport::Transport};
+
+use crate::{
+    http_client::{HttpClient, KINDS},
+    site::{Client, Site},
+};
+
+pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
+pub(crate) const REFRESH_TOKEN: &str = "refresh_token";
+pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// Whose tokens, and what is to be seen of them at the server. They have the scope `read`.
+pub(crate) struct Round<'a> {
+    site: &'a Site,
+    /// Whose tokens they are.
+    client: &'a str,
+    /// Who asks the server about them: a client with a secret.
+    asking: &'a Client,
+    grant: &'static str,
+    spec: TokenSpec,
+}
+
+impl<'a> Round<'a> {
+    /// The tokens that a client gets for itself.
+    pub(crate) fn of(site: &'a Site, client: &'a Client) -> Self {
+        Self {
+            site,
+            client: &client.id,
+            asking: client,
+            grant: CLIENT_CREDENTIALS,
+            spec: TokenSpec::scopes(["read"]),
+        }
+    }
+
+    /// This client asks the server about them, since the other one has no secret.
+    pub(crate) fn asked_about_by(mut self, client: &'a Client) -> Self {
+        self.asking = client;
+        self
+    }
+
+    /// They are asked for by this grant.
+    pub(crate) fn with_grant(mut self, grant: &'static str) -> Self {
+        self.grant = grant;
+        self
+    }
+
+    pub(crate) fn with_spec(mut self, spec: TokenSpec) -> Self {
+        self.spec = spec;
+        self
+    }
+
+    /// Goes round over each HTTP client, with a source over the transport of the same make. What the API said of each first
+    /// token comes back.
+    pub(crate) async fn go<S: TokenSource>(
+        &self,
+        source: impl AsyncFn(Transport) -> S,
+    ) -> Vec<Value> {
+        let mut seen = Vec::new();
+        for kind in KINDS {
+            let source = source(kind.transport(self.site)).await;
+            let cache = TokenCache::new(source);
+            let layer = AuthLayer::new(cache.clone());
+            let layer = layer.route(self.site.api_root(), self.spec.clone());
+            let http = HttpClient::new(kind, self.site, &layer.unwrap());
+            let url = self.site.api("read");
+            let before = self.granted().await;
+
+            let answer = http.post(&url, "first").await.unwrap();
+            assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
+            assert_eq!(answer.claims["client_id"], self.client);
+            assert_eq!(answer.claims["body"], "first");
+            seen.push(answer.claims);
+            let first = cache.get(&self.spec).await.unwrap();
+            let claims = self.site.introspect(self.asking, &first).await.unwrap();
+            assert_eq!(claims["client_id"], self.client);
+            assert_eq!(self.granted().await, before + 1, "{kind:?}");
+
+            assert!(self.site.revoke(self.client).await >= 1);
+            assert_eq!(self.site.introspect(self.asking, &first).await, None);
+            let answer = http.post(&url, "second").await.unwrap();
+            assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
+            assert_eq!(answer.claims["body"], "second");
+            let second = cache.get(&self.spec).await.unwrap();
+            assert_ne!(first.expose(), second.expose());
+            assert!(self.site.introspect(self.asking, &second).await.is_some());
+            assert_eq!(self.granted().await, before + 2, "{kind:?}");
+        }
+        seen
+    }
+
+    async fn granted(&self) -> u64 {
+        self.site.count(self.client, "granted", self.grant).await
+    }
+}

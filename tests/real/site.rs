@@ -1,0 +1,239 @@
+//! [`Site`]: a server that `tests/run` started, its API, and its door for tests.
+
+use std::{env, fs};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tower_bearer::{Token, transport::Transport};
+
+/// Blank, colon, percent, plus, slash.
+pub(crate) const SECRET: &str = "a b:c%d+e/f";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// The issuer's address, letter by letter.
+    pub(crate) issuer: String,
+    pub(crate) token_url: String,
+    introspection_url: String,
+    revocation_url: String,
+    /// Where `/api/…` is.
+    origin: String,
+    door: String,
+    ca: Option<String>,
+    /// For what the test itself has to ask.
+    http: reqwest::Client,
+}
+
+/// A client that a test made for itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    /// The private key (PKCS#8 in PEM) that the server made for it, if it was to have one.
+    pub(crate) key: String,
+}
+
+/// What came of a person's sign-in.
+pub(crate) struct Login {
+    pub(crate) access_token: String,
+    pub(crate) refresh_token: String,
+}
+
+impl Site {
+    /// oidc-provider, if it is there.
+    pub(crate) fn oidc() -> Option<Self> {
+        let issuer = address("TOWER_BEARER_OIDC")?;
+        Some(Self::of_oidc(&issuer, &issuer, None))
+    }
+
+    /// The same, by an issuer that has a path.
+    pub(crate) fn oidc_with_path() -> Option<Self> {
+        let (issuer, door) = (
+            address("TOWER_BEARER_OIDC_PATH")?,
+            address("TOWER_BEARER_OIDC")?,
+        );
+        let site = Self::of_oidc(&issuer, &door, None);
+        Some(Self {
+            origin: door,
+            ..site
+        })
+    }
+
+    /// The same behind TLS.
+    pub(crate) fn oidc_tls() -> Option<Self> {
+        let (issuer, door) = (
+            address("TOWER_BEARER_OIDC_TLS")?,
+            address("TOWER_BEARER_OIDC")?,
+        );
+        let ca = fs::read_to_string(address("TOWER_BEARER_CA")?).unwrap();
+        Some(Self::of_oidc(&issuer, &door, Some(ca)))
+    }
+
+    /// django-oauth-toolkit, if it is there.
+    pub(crate) fn django() -> Option<Self> {
+        let issuer = address("TOWER_BEARER_DJANGO")?;
+        let origin = issuer.trim_end_matches("/o").to_owned();
+        Some(Self {
+            token_url: format!("{issuer}/token/"),
+            introspection_url: format!("{issuer}/introspect/"),
+            revocation_url: format!("{issuer}/revoke_token/"),
+            door: origin.clone(),
+            origin,
+            issuer,
+            ca: None,
+            http: http(None),
+        })
+    }
+
+    fn of_oidc(issuer: &str, door: &str, ca: Option<String>) -> Self {
+        Self {
+            token_url: format!("{issuer}/token"),
+            introspection_url: format!("{issuer}/token/introspection"),
+            revocation_url: format!("{issuer}/token/revocation"),
+            issuer: issuer.to_owned(),
+            origin: issuer.to_owned(),
+            door: door.to_owned(),
+            http: http(ca.as_deref()),
+            ca,
+        }
+    }
+
+    /// An address of the API that wants this scope.
+    pub(crate) fn api(&self, scope: &str) -> String {
+        format!("{}/api/{scope}/items", self.origin)
+    }
+
+    /// What all of the API's addresses begin with.
+    pub(crate) fn api_root(&self) -> String {
+        format!("{}/api", self.origin)
+    }
+
+    pub(crate) fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
+    /// The transport with the trust that this server needs.
+    pub(crate) fn trusted(&self, transport: Transport) -> Transport {
+        match &self.ca {
+            Some(ca) => transport.with_root_certificate_pem(ca.as_bytes()).unwrap(),
+            None => transport,
+        }
+    }
+
+    /// A client with a secret, which proves itself in this way.
+    pub(crate) async fn client(&self, auth: &str) -> Client {
+        self.client_with(json!({ "auth": auth, "secret": SECRET }))
+            .await
+    }
+
+    /// A client with what the server's own words for it say.
+    pub(crate) async fn client_with(&self, words: Value) -> Client {
+        let secret = words["secret"].as_str().unwrap_or_default().to_owned();
+        let made = self.call("client", words).await;
+        Client {
+            id: text(&made["id"]),
+            secret,
+            key: made["key"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// A person signs in to this client.
+    pub(crate) async fn sign_in(&self, client: &Client, account: &str, scope: &str) -> Login {
+        let words = json!({ "client": client.id, "account": account, "scope": scope });
+        let made = self.call("login", words).await;
+        Login {
+            access_token: text(&made["accessToken"]),
+            refresh_token: text(&made["refreshToken"]),
+        }
+    }
+
+    /// Another key takes the place of the client's, at once: its private half.
+    pub(crate) async fn change_key(&self, client: &str, algorithm: &str) -> String {
+        let words = json!({ "client": client, "algorithm": algorithm });
+        text(&self.call("key", words).await["key"])
+    }
+
+    /// Another secret takes the place of the client's, at once.
+    pub(crate) async fn change_secret(&self, client: &str, secret: &str) {
+        let words = json!({ "client": client, "secret": secret });
+        self.call("secret", words).await;
+    }
+
+    /// Ends the client's access tokens behind its back, and says how many there were.
+    pub(crate) async fn revoke(&self, client: &str) -> u64 {
+        let done = self.call("revoke", json!({ "client": client })).await;
+        done["revoked"].as_u64().unwrap()
+    }
+
+    /// How many of the client's token requests of this grant came to this.
+    pub(crate) async fn count(&self, client: &str, outcome: &str, grant: &str) -> u64 {
+        let counts = self.call("counts", json!({ "client": client })).await;
+        counts[format!("{outcome} {grant}")].as_u64().unwrap_or(0)
+    }
+
+    /// Whether the server's introspection (RFC 7662) knows the token, and whose it says it is.
+    pub(crate) async fn introspect(&self, asking: &Client, token: &Token) -> Option<Value> {
+        let answer = self.ask(&self.introspection_url, asking, token).await;
+        let claims: Value = serde_json::from_str(&answer).unwrap();
+        claims["active"].as_bool().unwrap().then_some(claims)
+    }
+
+    /// Revokes the token as its client would (RFC 7009).
+    pub(crate) async fn revoke_token(&self, client: &Client, token: &Token) {
+        self.ask(&self.revocation_url, client, token).await;
+    }
+
+    async fn ask(&self, url: &str, asking: &Client, token: &Token) -> String {
+        let encode =
+            |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = format!("{}:{}", encode(&asking.id), encode(&asking.secret));
+        let form = format!("token={}", encode(token.expose()));
+        let answer = self
+            .http
+            .post(url)
+            .header("authorization", format!("Basic {}", STANDARD.encode(pair)))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form)
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.text().await.unwrap()
+    }
+
+    pub(crate) async fn call(&self, name: &str, words: Value) -> Value {
+        let answer = self
+            .http
+            .post(format!("{}/control/{name}", self.door))
+            .body(words.to_string())
+            .send()
+            .await
+            .unwrap();
+        let (status, body) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{name}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+fn http(ca: Option<&str>) -> reqwest::Client {
+    let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    let client = reqwest::Client::builder().tls_certs_only(ca).build();
+    client.unwrap()
+}
+
+/// What `tests/run` says. Without it, the test has nothing to test, and says so.
+pub(crate) fn address(variable: &str) -> Option<String> {
+    let value = env::var(variable).ok();
+    if value.is_none() {
+        let under_run = env::var_os("TOWER_BEARER_REAL").is_some();
+        assert!(!under_run, "tests/run did not set {variable}");
+        eprintln!(
+            "nothing tested: {variable} is not set; tests/run starts the servers and sets it"
+        );
+    }
+    value
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}

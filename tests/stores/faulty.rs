@@ -1,0 +1,210 @@
+//! The suite finds out each store that breaks a fact.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tower_bearer::{
+    store::{Fence, Lease, MemoryStore, Name, StoreError, TokenStore},
+    testing::store_suite,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    ForgetsValues,
+    KeepsValuesForEver,
+    DeletesWhatDiffers,
+    SaysItDeletedWhatWasNot,
+    CutsLongValues,
+    ReadsTextAlone,
+    MixesUpCase,
+    CutsNames,
+    GivesEveryoneALease,
+    NeverEndsALease,
+    LetsAnyoneRelease,
+    NeverReleases,
+    RepeatsFences,
+    IgnoresFences,
+    RefusesThePresentFence,
+    SharesNothing,
+}
+
+/// Each fault, and words of the fact that it breaks.
+const FAULTS: &[(Fault, &str)] = &[
+    (Fault::ForgetsValues, "what was put is there"),
+    (Fault::KeepsValuesForEver, "over after its lifetime"),
+    (Fault::DeletesWhatDiffers, "only exactly this value"),
+    (Fault::SaysItDeletedWhatWasNot, "can't be deleted"),
+    (
+        Fault::CutsLongValues,
+        "large: a value is there byte for byte",
+    ),
+    (
+        Fault::ReadsTextAlone,
+        "binary: a value is there byte for byte",
+    ),
+    (Fault::MixesUpCase, "names that differ are different"),
+    (Fault::CutsNames, "names that differ are different"),
+    (Fault::GivesEveryoneALease, "a lease is given once"),
+    (Fault::NeverEndsALease, "a lease is over by time"),
+    (Fault::LetsAnyoneRelease, "released by its holder alone"),
+    (
+        Fault::NeverReleases,
+        "a lease that was released is given anew",
+    ),
+    (Fault::RepeatsFences, "fences grow"),
+    (
+        Fault::IgnoresFences,
+        "who slept over the end of a lease can't overwrite",
+    ),
+    (
+        Fault::RefusesThePresentFence,
+        "a value with the present fence is put",
+    ),
+    (Fault::SharesNothing, "there for every handle"),
+];
+
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+struct Faulty {
+    inner: MemoryStore,
+    /// The present lease of each name.
+    held: Arc<Mutex<HashMap<Name, Lease>>>,
+    fault: Fault,
+}
+
+impl Faulty {
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn name(&self, name: &Name) -> Name {
+        let name = name.as_str();
+        match self.fault {
+            Fault::MixesUpCase => Name::new(&name.to_lowercase()),
+            Fault::CutsNames => Name::new(&name[..name.len().min(30)]),
+            _ => Name::new(name),
+        }
+        .unwrap()
+    }
+}
+
+impl TokenStore for Faulty {
+    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        let value = self.inner.get(&self.name(name)).await?;
+        Ok(value.map(|value| match self.fault {
+            Fault::ReadsTextAlone => String::from_utf8_lossy(&value).into_owned().into(),
+            _ => value,
+        }))
+    }
+
+    async fn put(
+        &self,
+        name: &Name,
+        value: Bytes,
+        lifetime: Duration,
+        fence: Option<Fence>,
+    ) -> Result<bool, StoreError> {
+        let value = match self.fault {
+            Fault::ForgetsValues => return Ok(true),
+            Fault::CutsLongValues => value.slice(..value.len().min(1 << 16)),
+            _ => value,
+        };
+        let lifetime = if self.is(Fault::KeepsValuesForEver) {
+            FOR_EVER
+        } else {
+            lifetime
+        };
+        let fence = match self.fault {
+            Fault::IgnoresFences => None,
+            Fault::RefusesThePresentFence => fence.map(|fence| Fence::new(fence.get() - 1)),
+            _ => fence,
+        };
+        self.inner
+            .put(&self.name(name), value, lifetime, fence)
+            .await
+    }
+
+    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
+        let name = self.name(name);
+        let found = self.inner.get(&name).await?;
+        match (self.fault, found) {
+            (Fault::DeletesWhatDiffers, Some(found)) => self.inner.delete_if(&name, &found).await,
+            (Fault::SaysItDeletedWhatWasNot, _) => {
+                self.inner.delete_if(&name, value).await?;
+                Ok(true)
+            }
+            _ => self.inner.delete_if(&name, value).await,
+        }
+    }
+
+    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
+        let name = self.name(name);
+        let lifetime = match self.fault {
+            Fault::NeverEndsALease => FOR_EVER,
+            Fault::GivesEveryoneALease => Duration::ZERO,
+            _ => lifetime,
+        };
+        if self.is(Fault::GivesEveryoneALease) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lease = self.inner.lease(&name, lifetime).await?;
+        if let Some(lease) = &lease {
+            self.held.lock().unwrap().insert(name, lease.clone());
+        }
+        Ok(lease.map(|lease| match self.fault {
+            Fault::RepeatsFences => Lease::new(Fence::new(7), lease.holder()),
+            _ => lease,
+        }))
+    }
+
+    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
+        let name = self.name(name);
+        match self.fault {
+            Fault::NeverReleases => Ok(()),
+            Fault::LetsAnyoneRelease => {
+                let held = self.held.lock().unwrap().remove(&name);
+                match held {
+                    Some(held) => self.inner.release(&name, held).await,
+                    None => Ok(()),
+                }
+            }
+            _ => self.inner.release(&name, lease).await,
+        }
+    }
+}
+
+#[test]
+fn the_suite_names_the_fact_that_a_store_breaks() {
+    assert_eq!(found(Fault::None), None);
+    for (fault, fact) in FAULTS {
+        let found = found(*fault).unwrap_or_default();
+        assert!(found.contains(fact), "{fault:?}: {found:?}");
+    }
+}
+
+/// What the suite finds wrong. It says so by a panic, so it has a thread of its own.
+fn found(fault: Fault) -> Option<String> {
+    let suite = move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let shared = MemoryStore::new();
+        let held = Arc::default();
+        runtime.block_on(store_suite(async || Faulty {
+            inner: match fault {
+                Fault::SharesNothing => MemoryStore::new(),
+                _ => shared.clone(),
+            },
+            held: Arc::clone(&held),
+            fault,
+        }));
+    };
+    let thread = std::thread::Builder::new().name(format!("{fault:?}"));
+    let panic = thread.spawn(suite).unwrap().join().err()?;
+    let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+    words.or_else(|| panic.downcast_ref::<String>().cloned())
+}

@@ -1,0 +1,381 @@
+//! The store in Redis, against real servers.
+
+use std::{fs, time::Duration};
+
+use bytes::Bytes;
+use tower_bearer::{
+    Secret,
+    store::{Name, RedisStore, StoreErrorKind, TokenStore},
+    testing::store_suite,
+};
+
+use super::redis_server::{Server, patient, variable};
+
+const LONG: Duration = Duration::from_secs(300);
+
+fn name(name: &str) -> Name {
+    Name::new(name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_what_a_cache_relies_on() {
+    let Some(url) = variable("TOWER_BEARER_REDIS") else {
+        return;
+    };
+    store_suite(async || patient(RedisStore::new(&url).unwrap())).await;
+}
+
+#[tokio::test]
+async fn it_does_so_behind_tls_for_a_user_with_a_password() {
+    let Some(url) = variable("TOWER_BEARER_REDIS_TLS") else {
+        return;
+    };
+    let authority = fs::read(variable("TOWER_BEARER_CA").unwrap()).unwrap();
+    let user = variable("TOWER_BEARER_REDIS_USER").unwrap();
+    let password = Secret::from_env("TOWER_BEARER_REDIS_PASSWORD").unwrap();
+    let store = patient(RedisStore::new(&url).unwrap())
+        .with_authority(authority)
+        .with_user(user)
+        .with_password(password)
+        .with_prefix("tls")
+        .unwrap();
+    store_suite(async || store.clone()).await;
+}
+
+#[tokio::test]
+async fn it_shows_a_certificate_of_its_own_where_it_has_one() {
+    let Some(url) = variable("TOWER_BEARER_REDIS_TLS") else {
+        return;
+    };
+    let file = |name| fs::read_to_string(variable(name).unwrap()).unwrap();
+    let store = patient(RedisStore::new(&url).unwrap())
+        .with_authority(file("TOWER_BEARER_CA"))
+        .with_client_certificate(
+            file("TOWER_BEARER_CLIENT_CERT"),
+            Secret::new(file("TOWER_BEARER_CLIENT_KEY")),
+        );
+    assert_eq!(store.get(&name("tls_client")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_that_is_not_ours_is_refused() {
+    let Some(url) = variable("TOWER_BEARER_REDIS_TLS") else {
+        return;
+    };
+    let store = patient(RedisStore::new(&url).unwrap());
+    let error = store.get(&name("tls_unknown")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_of_odd_characters_may_stand_in_the_url() {
+    let Some(url) = variable("TOWER_BEARER_REDIS") else {
+        return;
+    };
+    let password = variable("TOWER_BEARER_REDIS_PASSWORD").unwrap();
+    let user = variable("TOWER_BEARER_REDIS_USER").unwrap();
+    let mut url = url::Url::parse(&url).unwrap();
+    url.set_username(&user).unwrap();
+    url.set_password(Some(&password)).unwrap();
+    let store = patient(RedisStore::new(url.as_str()).unwrap());
+    assert_eq!(store.get(&name("odd_password")).await.unwrap(), None);
+    assert!(!format!("{store:?}").contains(&password));
+
+    let other = store.with_password(Secret::new("hunter2"));
+    let error = other.get(&name("odd_password")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(error.to_string().contains("look at both"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_user_who_may_do_what_the_documentation_says_needs_no_more() {
+    let rights = [
+        "--user",
+        "orders",
+        "on",
+        ">pw",
+        "resetkeys",
+        "~tower-bearer:*",
+    ];
+    let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
+    let Some(server) = Server::start(&[&rights[..], &commands].concat()) else {
+        return;
+    };
+    let store = server
+        .store()
+        .with_user("orders")
+        .with_password(Secret::new("pw"));
+    store_suite(async || store.clone()).await;
+
+    let elsewhere = store.with_prefix("elsewhere").unwrap();
+    let error = elsewhere.get(&name("a")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(
+        error.to_string().contains("+get") || error.to_string().contains("GET"),
+        "{error}"
+    );
+}
+
+/// Two nodes that have half of the slots each.
+async fn cluster() -> Option<[Server; 2]> {
+    let start = || Server::start(&["--cluster-enabled", "yes"]);
+    let nodes = [start()?, start()?];
+    for (node, slots) in nodes.iter().zip([["0", "8191"], ["8192", "16383"]]) {
+        let () = node.ask(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
+    }
+    let port = nodes[1].port().to_string();
+    let () = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+    for node in &nodes {
+        let start = std::time::Instant::now();
+        loop {
+            let state: String = node.ask(&["CLUSTER", "INFO"]);
+            if state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:2") {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{state}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Some(nodes)
+}
+
+#[tokio::test]
+async fn it_does_what_a_cache_relies_on_in_a_cluster_of_two() {
+    let Some(nodes) = cluster().await else { return };
+    let first = nodes[0].url();
+    let store = patient(RedisStore::cluster([&*first]).unwrap());
+    store_suite(async || store.clone()).await;
+
+    for i in 0..50 {
+        store
+            .put(&name(&format!("n{i}")), "v".into(), LONG, None)
+            .await
+            .unwrap();
+    }
+    for node in &nodes {
+        assert!(node.ask::<usize>(&["DBSIZE"]) > 5, "both nodes keep some");
+    }
+
+    // A node alone knows where the others are, and its store says what to do.
+    let alone = nodes[0].store();
+    let mut elsewhere = None;
+    for i in 0..50 {
+        elsewhere = elsewhere.or(alone.get(&name(&format!("n{i}"))).await.err());
+    }
+    let error = elsewhere.unwrap();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration);
+    assert!(error.to_string().contains("RedisStore::cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_lost_a_node_fails_in_time_and_is_found_again() {
+    let Some([first, mut second]) = cluster().await else {
+        return;
+    };
+    let store = patient(RedisStore::cluster([&*first.url(), &*second.url()]).unwrap());
+    let mut at_second = None;
+    for i in 0..50 {
+        let name = name(&format!("n{i}"));
+        let before: usize = second.ask(&["DBSIZE"]);
+        store.put(&name, "v".into(), LONG, None).await.unwrap();
+        if second.ask::<usize>(&["DBSIZE"]) > before {
+            at_second = Some(name);
+            break;
+        }
+    }
+    let name = at_second.unwrap();
+    second.kill();
+    let limit = Duration::from_millis(300);
+    let hasty = store.clone().with_read_timeout(limit);
+    let start = std::time::Instant::now();
+    let error = hasty.get(&name).await.unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            StoreErrorKind::Timeout | StoreErrorKind::Unavailable
+        ),
+        "{error}"
+    );
+    assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
+
+    second.start_again();
+    let start = std::time::Instant::now();
+    while let Err(error) = store.get(&name).await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_refuses_the_password_is_named_as_such() {
+    let Some(server) = Server::start(&["--cluster-enabled", "yes", "--requirepass", "pw"]) else {
+        return;
+    };
+    let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
+    let store = store.with_password(Secret::new("hunter2"));
+    let error = store.get(&name("a")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(error.to_string().contains("look at both"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
+    let rights = [
+        "--user",
+        "orders",
+        "on",
+        ">pw",
+        "resetkeys",
+        "~tower-bearer:*",
+    ];
+    let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
+    let cluster = ["+cluster|slots", "--cluster-enabled", "yes"];
+    let Some(server) = Server::start(&[&rights[..], &commands, &cluster].concat()) else {
+        return;
+    };
+    let () = server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
+    let store = store.with_user("orders").with_password(Secret::new("pw"));
+    let start = std::time::Instant::now();
+    // A cluster needs a moment until it takes its slots for complete.
+    while let Err(error) = store.get(&name("a")).await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store_suite(async || store.clone()).await;
+}
+
+#[test]
+fn a_cluster_of_no_node_and_one_with_a_database_are_refused() {
+    let error = RedisStore::cluster([]).unwrap_err();
+    assert!(error.to_string().contains("name one or more"), "{error}");
+    let error = RedisStore::cluster(["redis://a", "redis://:hunter2@b/1"]).unwrap_err();
+    assert!(error.to_string().contains("none but 0"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_node_whose_cluster_has_not_all_slots_is_not_ready() {
+    let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else {
+        return;
+    };
+    let error = server.store().get(&name("a")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("CLUSTERDOWN"), "{error}");
+}
+
+#[tokio::test]
+async fn every_key_has_an_end() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let store = server.store().with_prefix("orders").unwrap();
+    let lease = store.lease(&name("a"), LONG).await.unwrap().unwrap();
+    store
+        .put(&name("a"), "v".into(), LONG, Some(lease.fence()))
+        .await
+        .unwrap();
+    store
+        .put(&name("b"), "v".into(), Duration::MAX, None)
+        .await
+        .unwrap();
+    let mut keys: Vec<String> = server.ask(&["KEYS", "*"]);
+    keys.sort();
+    let expected = [
+        "orders:{a}:fence",
+        "orders:{a}:lease",
+        "orders:{a}:value",
+        "orders:{b}:value",
+    ];
+    assert_eq!(keys, expected);
+    for key in keys {
+        assert!(server.ask::<i64>(&["PTTL", &key]) > 0, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_sent_again() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let store = server.store();
+    for _ in 0..3 {
+        let lease = store.lease(&name("a"), LONG).await.unwrap().unwrap();
+        let () = server.ask(&["SCRIPT", "FLUSH"]);
+        assert!(
+            store
+                .put(&name("a"), "v".into(), LONG, Some(lease.fence()))
+                .await
+                .unwrap()
+        );
+        assert!(store.delete_if(&name("a"), &"v".into()).await.unwrap());
+        let () = server.ask(&["SCRIPT", "FLUSH"]);
+        store.release(&name("a"), lease).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn fences_grow_when_redis_has_lost_all_it_had() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let store = server.store();
+    let before = store.lease(&name("a"), LONG).await.unwrap().unwrap();
+    let () = server.ask(&["FLUSHALL"]);
+    let after = store.lease(&name("a"), LONG).await.unwrap().unwrap();
+    assert!(before.fence() < after.fence());
+    assert!(
+        !store
+            .put(&name("a"), "late".into(), LONG, Some(before.fence()))
+            .await
+            .unwrap()
+    );
+    store.release(&name("a"), before).await.unwrap();
+    assert_eq!(store.lease(&name("a"), LONG).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn redis_out_of_memory_refuses_and_goes_on_reading() {
+    let Some(server) = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"])
+    else {
+        return;
+    };
+    let store = server.store();
+    let large = Bytes::from(vec![7; 1 << 18]);
+    store
+        .put(&name("first"), "v".into(), LONG, None)
+        .await
+        .unwrap();
+    let mut refused = None;
+    for i in 0..100 {
+        refused = store
+            .put(&name(&format!("x{i}")), large.clone(), LONG, None)
+            .await
+            .err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let error = refused.unwrap();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    assert!(store.get(&name("first")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_replica_refuses_what_is_written() {
+    let Some(server) = Server::start(&["--replicaof", "127.0.0.1", "1"]) else {
+        return;
+    };
+    let store = server.store();
+    let error = store
+        .put(&name("a"), "v".into(), LONG, None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(error.to_string().contains("name the primary"), "{error}");
+    assert_eq!(store.get(&name("a")).await.unwrap(), None);
+}
