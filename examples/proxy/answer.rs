@@ -80,7 +80,7 @@ fn title(status: StatusCode, kind: &str) -> &'static str {
         StatusCode::BAD_GATEWAY if kind == "upstream" => "The upstream can't be reached",
         StatusCode::BAD_GATEWAY => "There is no token for the request",
         StatusCode::FORBIDDEN => "The proxy refuses the request",
-        StatusCode::BAD_REQUEST => "The request can't be passed on",
+        StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED => "The request can't be passed on",
         StatusCode::METHOD_NOT_ALLOWED => "The method is not for this",
         _ => "There is nothing here",
     }

@@ -16,7 +16,7 @@ use crate::{
     body::Payload,
     client::{Client, client},
     door::Door,
-    headers::{strip_request, strip_response},
+    headers::{only_chunked, strip_request, strip_response},
     pages::Pages,
     settings::Settings,
     upstreams::Upstreams,
@@ -86,6 +86,12 @@ impl Proxy {
     ) -> Result<Request<Payload>, Box<Response<Payload>>> {
         let refuse = |status, kind, detail: &str| Err(Box::new(problem(status, kind, detail)));
         let (mut parts, body) = request.into_parts();
+        // RFC 9112 §6.1: "A server that receives a request message with a transfer coding it does not understand SHOULD
+        // respond with 501 (Not Implemented)."
+        if !only_chunked(&parts.headers) {
+            let detail = "the body has a transfer coding other than chunked: send it without";
+            return refuse(StatusCode::NOT_IMPLEMENTED, "bad_request", detail);
+        }
         let Some(address) = self.0.upstreams.address(&parts.uri) else {
             let detail =
                 "no upstream has a prefix that covers the path: add one, or correct the path";
@@ -142,6 +148,10 @@ impl Proxy {
 /// What came back, as the caller gets it.
 fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
     match outcome {
+        Ok(response) if !only_chunked(response.headers()) => {
+            let detail = "the upstream's answer has a transfer coding other than chunked";
+            problem(StatusCode::BAD_GATEWAY, "upstream", detail)
+        }
         Ok(mut response) => {
             strip_response(response.headers_mut());
             // The caller's connection has a version of its own.

@@ -46,6 +46,12 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(UPGRADE);
 }
 
+/// Whether the body is coded for one connection in no other way than in chunks, which whoever reads it has taken off.
+pub(crate) fn only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
 /// RFC 9113 §8.2.3: several Cookie fields "MUST be concatenated into a single octet string using the two-octet delimiter of
 /// 0x3b, 0x20 … before being passed into a non-HTTP/2 context".
 fn join_cookies(headers: &mut HeaderMap) {

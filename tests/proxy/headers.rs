@@ -177,6 +177,23 @@ async fn an_oversized_head_is_refused_and_the_proxy_lives() {
 }
 
 #[tokio::test]
+async fn a_transfer_coding_that_it_can_not_take_off_is_refused() {
+    let (_canned, proxy) =
+        before("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
+    let coded = [("Transfer-Encoding", "gzip, chunked")];
+    let answer = proxy.send("POST", "/a/x", &coded, b"").await;
+    assert_eq!(
+        (answer.status, &answer.problem()["kind"]),
+        (501, &"bad_request".into())
+    );
+    let answer = proxy.get("/a/x").await;
+    assert_eq!(
+        (answer.status, &answer.problem()["kind"]),
+        (502, &"upstream".into())
+    );
+}
+
+#[tokio::test]
 async fn no_header_of_the_proxys_own_is_added_to_a_request() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::unprotected(&login).await.unwrap();
