@@ -51,6 +51,14 @@ pub trait TokenSource: Send + Sync + 'static {
         request: &TokenRequest,
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send;
 
+    /// Who this source is, for a store that others use too. Unless it is overridden there is no identity, and the source's
+    /// tokens stay in this process.
+    ///
+    /// It must name everything beside the spec that makes its tokens differ from another source's.
+    fn identity(&self) -> Identity {
+        Identity::unnamed()
+    }
+
     /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
     /// this error. If so, the cache asks again at once, and not when the wait after the failure is over.
     ///
@@ -60,14 +68,6 @@ pub trait TokenSource: Send + Sync + 'static {
     fn credential_changed(&self, since: &TokenError) -> bool {
         let _ = since;
         false
-    }
-
-    /// Who this source is, for a store that others use too. Unless it is overridden there is no identity, and the source's
-    /// tokens stay in this process.
-    ///
-    /// It must name everything beside the spec that makes its tokens differ from another source's.
-    fn identity(&self) -> Identity {
-        Identity::unnamed()
     }
 }
 
@@ -235,9 +235,9 @@ pub(crate) type Fetching<'a> =
 pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
 
-    fn has_another_credential(&self, since: &TokenError) -> bool;
-
     fn identity_of(&self) -> Identity;
+
+    fn has_another_credential(&self, since: &TokenError) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
@@ -245,11 +245,11 @@ impl<S: TokenSource> DynSource for S {
         Box::pin(self.fetch(request))
     }
 
-    fn has_another_credential(&self, since: &TokenError) -> bool {
-        self.credential_changed(since)
-    }
-
     fn identity_of(&self) -> Identity {
         self.identity()
+    }
+
+    fn has_another_credential(&self, since: &TokenError) -> bool {
+        self.credential_changed(since)
     }
 }

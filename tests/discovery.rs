@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{task::JoinSet, time};
 use tower_bearer::{
-    ErrorKind, TokenCache, TokenError, TokenSource, TokenSpec,
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     source::TokenRequest,
     testing::{AuthorizationServer, Fault},
@@ -432,9 +432,8 @@ async fn a_client_with_a_certificate_goes_to_the_address_for_such() {
         let provider = provider.clone();
         Transport::from_fn(move |request| provider.clone().answer(request))
     };
-    let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", "")
-        .with_client_auth(ClientAuth::none())
-        .with_mtls_alias();
+    let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", Secret::none())
+        .with_client_auth(ClientAuth::mtls());
     ask(&ClientCredentials::at(endpoint)).await.unwrap();
     assert_eq!(provider.last_asked(), "https://mtls.login.example/t");
 }

@@ -190,7 +190,7 @@ async fn token_requests_that_are_wrong_get_the_error_of_the_rfc() {
         (me.to_owned(), "invalid_request"),
         (format!("{me}&grant_type="), "invalid_request"),
         (
-            format!("{me}&grant_type=password"),
+            format!("{me}&grant_type=urn:example:none"),
             "unsupported_grant_type",
         ),
         (

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{
     ClientAuth,
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::TokenError,
@@ -133,12 +134,12 @@ impl TokenSource for ClientCredentials {
         new_token(&self.0.exchange(request, grant).await?)
     }
 
-    fn credential_changed(&self, since: &TokenError) -> bool {
-        self.0.credential_changed(since)
-    }
-
     fn identity(&self) -> Identity {
         self.0.identity("client_credentials")
+    }
+
+    fn credential_changed(&self, since: &TokenError) -> bool {
+        self.0.credential_changed(since)
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{ClientAuth, discovery::Discovery};
+use super::{ClientAuth, discovery::Discovery, grant::Grant};
 use crate::{
     error::{ErrorKind, TokenError},
     mark::Mark,
@@ -20,7 +20,7 @@ use crate::{
     spec::{TokenSpec, fault_in_extra},
     token::NewToken,
     transport::{Transport, require_tls},
-    wire::{Address, Answer, Form, Proof, Sent, TokenResponse, token_request, token_response},
+    wire::{Address, Answer, Proof, Sent, TokenResponse, token_request, token_response},
 };
 
 /// Where and as whom to ask for tokens: what every source that asks a provider is made with.
@@ -48,7 +48,6 @@ pub struct TokenEndpoint {
     secret: Secret,
     auth: ClientAuth,
     extra: Vec<(String, Zeroizing<String>)>,
-    mtls: bool,
     transport: Transport,
 }
 
@@ -56,37 +55,6 @@ pub struct TokenEndpoint {
 enum Place {
     Known(Address),
     Discovered(Arc<Discovery>),
-}
-
-/// What to ask with.
-#[derive(Clone, Copy)]
-pub(crate) struct Grant<'a> {
-    pub(crate) grant_type: &'static str,
-    /// The grant's own parameters, such as the refresh token. Their values count as secrets.
-    pub(crate) params: &'a [(&'static str, &'a str)],
-    /// Whether the spec's subject has its part in it. Whatever has not would give one user's name to a token that is not
-    /// theirs.
-    pub(crate) with_subject: bool,
-}
-
-impl<'a> Grant<'a> {
-    /// A grant in which no user has a part.
-    pub(crate) const fn new(
-        grant_type: &'static str,
-        params: &'a [(&'static str, &'a str)],
-    ) -> Self {
-        Self {
-            grant_type,
-            params,
-            with_subject: false,
-        }
-    }
-
-    /// The same on behalf of the spec's subject.
-    pub(crate) const fn with_subject(mut self) -> Self {
-        self.with_subject = true;
-        self
-    }
 }
 
 impl TokenEndpoint {
@@ -172,7 +140,6 @@ impl TokenEndpoint {
             secret,
             auth: ClientAuth::default(),
             extra: Vec::new(),
-            mtls: false,
             transport,
         }
     }
@@ -215,29 +182,12 @@ impl TokenEndpoint {
         self
     }
 
-    /// Says that the transport shows a client certificate: then a discovered provider is asked at the address that it has
-    /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
-    ///
-    /// ```
-    /// use tower_bearer::{credentials::{ClientAuth, TokenEndpoint}, transport::Transport};
-    ///
-    /// # fn with_a_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
-    /// let endpoint = TokenEndpoint::discover_over(with_a_certificate(), "https://login.example.com", "orders", "")
-    ///     .with_client_auth(ClientAuth::none())
-    ///     .with_mtls_alias();
-    /// # let _ = endpoint;
-    /// ```
-    #[must_use]
-    pub fn with_mtls_alias(mut self) -> Self {
-        self.mtls = true;
-        self
-    }
-
     /// Whether this can be asked at all, as far as that can be told without asking the provider.
     ///
     /// # Errors
     /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; a further parameter is one that the request sets by itself.
+    /// client id is empty; the client lacks what it proves itself with; a further parameter is one that the request sets by
+    /// itself.
     pub fn check(&self) -> Result<(), TokenError> {
         let address = self.address();
         address.check()?;
@@ -250,12 +200,12 @@ impl TokenEndpoint {
         }
         if self.client.is_some() {
             self.auth.check(&self.secret)?;
-        }
-        if self.auth.is_mtls() && self.transport.lacks_identity() {
-            return Err(TokenError::configuration(
-                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
-                 with_client_identity_files",
-            ));
+            if self.auth.is_mtls() && self.transport.lacks_identity() {
+                return Err(TokenError::configuration(
+                    "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                     with_client_identity_files",
+                ));
+            }
         }
         match self.extra.iter().find_map(|(name, _)| fault_in_extra(name)) {
             Some(fault) => Err(TokenError::configuration(fault)),
@@ -297,29 +247,47 @@ impl TokenEndpoint {
             Place::Discovered(discovery) => {
                 let metadata = discovery.metadata(&self.transport, spec.tenant()).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref();
-                let uri = alias.filter(|_| self.mtls || self.auth.is_mtls());
+                // RFC 8705 §5: "a client intending to do mutual TLS […] MUST use the alias URL of the endpoint within the
+                // mtls_endpoint_aliases, when present".
+                let uri = alias.filter(|_| self.client.is_some() && self.auth.is_mtls());
                 Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
             }
         }
     }
 
     /// Asks with what the client has for a proof now; and once more if that is refused, and has been replaced meanwhile.
-    pub(crate) async fn exchange(
+    pub(super) async fn exchange(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
         let spec = request.spec();
+        grant.check(spec)?;
         let uri = self.uri(spec).await?;
-        let first = self.prove(&uri).await?;
-        let refused = match self.attempt(spec, grant, &uri, first.proof.as_ref()).await {
+        let outcome = self.exchange_at(&uri, spec, grant).await;
+        match &self.place {
+            Place::Known(_) => outcome,
+            Place::Discovered(discovery) => {
+                outcome.map_err(|error| discovery.commented(error, spec.tenant()))
+            }
+        }
+    }
+
+    async fn exchange_at(
+        &self,
+        uri: &Uri,
+        spec: &TokenSpec,
+        grant: Grant<'_>,
+    ) -> Result<TokenResponse, TokenError> {
+        let first = self.prove(uri).await?;
+        let refused = match self.attempt(spec, grant, uri, &first).await {
             Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
             outcome => return outcome,
         };
-        match self.prove(&uri).await {
+        match self.prove(uri).await {
             Ok(second) if second.mark != first.mark => {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
-                let outcome = self.attempt(spec, grant, &uri, second.proof.as_ref()).await;
+                let outcome = self.attempt(spec, grant, uri, &second).await;
                 outcome.map_err(|error| match self.blames_the_proof(&error) {
                     true => error.with_mark(second.mark),
                     false => error,
@@ -330,7 +298,7 @@ impl TokenEndpoint {
     }
 
     /// Whether the client has another proof now than the one that this error is about.
-    pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
+    pub(super) fn credential_changed(&self, since: &TokenError) -> bool {
         let now = self.auth.mark(&self.secret);
         let now = now.and_then(|mark| self.with_certificate(mark).ok());
         since
@@ -341,6 +309,7 @@ impl TokenEndpoint {
     /// A certificate that is refused breaks the connection.
     fn blames_the_proof(&self, error: &TokenError) -> bool {
         match error.kind() {
+            _ if self.client.is_none() => false,
             ErrorKind::InvalidClient => true,
             ErrorKind::Network => self.auth.is_mtls(),
             _ => false,
@@ -349,13 +318,15 @@ impl TokenEndpoint {
 
     async fn prove(&self, uri: &Uri) -> Result<Proven<'_>, TokenError> {
         let Some(id) = &self.client else {
-            let mark = self.with_certificate(Mark::of(&[]))?;
-            return Ok(Proven { proof: None, mark });
+            return Ok(Proven {
+                client: None,
+                mark: Mark::of(&[]),
+            });
         };
         let (proof, mark) = self.auth.prove(id, &self.secret, uri).await?;
         let mark = self.with_certificate(mark)?;
         Ok(Proven {
-            proof: Some((id, proof)),
+            client: Some((id, proof)),
             mark,
         })
     }
@@ -371,9 +342,9 @@ impl TokenEndpoint {
         spec: &TokenSpec,
         grant: Grant<'_>,
         uri: &Uri,
-        proof: Option<&(&str, Proof)>,
+        proven: &Proven<'_>,
     ) -> Result<TokenResponse, TokenError> {
-        let (request, sent) = self.prepare(spec, grant, uri, proof)?;
+        let (request, sent) = self.prepare(spec, grant, uri, proven)?;
         let started = Instant::now();
         let answer = self.transport.send(request).await;
         let elapsed = started.elapsed();
@@ -390,18 +361,13 @@ impl TokenEndpoint {
         debug!(
             target: "tower_bearer::credentials",
             host = uri.host().unwrap_or_default(),
-            grant = grant.grant_type,
+            grant = grant.name(),
             status,
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             error = result.as_ref().err().map(|error| error.kind().as_str()),
             "token request",
         );
-        match (&self.place, result) {
-            (Place::Discovered(discovery), Err(error)) => {
-                Err(discovery.commented(error, spec.tenant()))
-            }
-            (_, result) => result,
-        }
+        result
     }
 
     /// The request, and what must not come back in an error.
@@ -410,68 +376,25 @@ impl TokenEndpoint {
         spec: &TokenSpec,
         grant: Grant<'_>,
         uri: &Uri,
-        proof: Option<&(&str, Proof)>,
+        proven: &Proven<'_>,
     ) -> Result<(Request<Bytes>, Sent), TokenError> {
-        if spec.subject().is_some() && !grant.with_subject {
-            return Err(TokenError::configuration(format!(
-                "the spec has a subject, and the grant {} is on nobody's behalf: take OnBehalfOf or TokenExchange, or \
-                 leave the subject out of the spec",
-                grant.grant_type
-            )));
-        }
-        let mut form = Form::new(grant.grant_type);
+        let client = proven.client.as_ref();
+        let mut sent = client.map(|(id, proof)| proof.sent(id)).unwrap_or_default();
         let mut headers = HeaderMap::new();
-        let mut sent = proof.map(|(id, proof)| proof.sent(id)).unwrap_or_default();
-        for (name, value) in grant.params {
-            form.push(name, value);
-            sent.add(value);
-        }
-        form.push_scopes(spec.each_scope());
-        // RFC 8707 §2: "Multiple resource parameters MAY be used". A single one without scopes is what Microsoft's older
-        // endpoints want.
-        for resource in spec.each_resource() {
-            form.push("resource", resource);
-        }
-        if let Some(audience) = spec.audience() {
-            form.push("audience", audience);
-        }
-        for (name, value) in spec.each_extra() {
-            grant.leaves(name)?;
-            form.push(name, value);
-            sent.add_if_long(value);
-        }
-        for (name, value) in &self.extra {
-            grant.leaves(name)?;
-            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
-            if spec.each_extra().all(|(found, _)| found != name) {
-                form.push(name, value);
-                sent.add_if_long(value);
-            }
-        }
-        if let Some((id, proof)) = proof {
+        let extra = self.extra.iter();
+        let extra = extra.map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut form = grant.form(spec, extra, &mut sent)?;
+        if let Some((id, proof)) = client {
             proof.apply(id, &mut form, &mut headers)?;
         }
         Ok((token_request(uri.clone(), &form, headers), sent))
     }
 }
 
-/// What the client shows beside its id, if it is one, and the mark of what that was made with.
+/// Who asks and what they show, and the mark of what that was made with.
 struct Proven<'a> {
-    proof: Option<(&'a str, Proof)>,
+    client: Option<(&'a str, Proof)>,
     mark: Mark,
-}
-
-impl Grant<'_> {
-    /// Whether a further parameter of this name is free.
-    fn leaves(&self, name: &str) -> Result<(), TokenError> {
-        if self.params.iter().all(|(taken, _)| *taken != name) {
-            return Ok(());
-        }
-        Err(TokenError::configuration(format!(
-            "the parameter {name} is set by the grant {}: leave it out of the further parameters",
-            self.grant_type
-        )))
-    }
 }
 
 impl fmt::Debug for TokenEndpoint {

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use tracing::{Instrument, error};
 use zeroize::Zeroizing;
 
-use super::endpoint::{Grant, TokenEndpoint};
+use super::{endpoint::TokenEndpoint, grant::Grant};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
@@ -121,9 +121,8 @@ impl State {
     ) -> Result<TokenResponse, TokenError> {
         // RFC 6749 §6: "grant_type REQUIRED. Value MUST be set to "refresh_token"."
         let params = [("refresh_token", self.current.as_str())];
-        let mut grant = Grant::new("refresh_token", &params);
-        // The subject had its part when the family began.
-        grant.with_subject = true;
+        // The subject, if there is one, had its part when the family began.
+        let grant = Grant::new("refresh_token", &params).with_subject();
         let outcome = endpoint.exchange(request, grant).await;
         match &outcome {
             // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the client MUST discard

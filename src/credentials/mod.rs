@@ -30,6 +30,7 @@ mod discovery;
 mod endpoint;
 mod family;
 mod fixed;
+mod grant;
 mod jwt_bearer;
 mod on_behalf_of;
 #[cfg(feature = "password")]

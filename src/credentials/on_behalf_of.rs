@@ -6,8 +6,9 @@ use quick_cache::sync::Cache;
 use tracing::debug;
 
 use super::{
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
     family::Family,
+    grant::Grant,
     jwt_bearer::GRANT_TYPE,
 };
 use crate::{

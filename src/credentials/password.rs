@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::endpoint::{Grant, TokenEndpoint, new_token};
+use super::{
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
+};
 use crate::{
     error::TokenError,
     secret::Secret,

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::TokenError,

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::{Grant, TokenEndpoint, new_token},
+    endpoint::{TokenEndpoint, new_token},
+    grant::Grant,
 };
 use crate::{
     error::{ErrorKind, TokenError},

@@ -39,9 +39,10 @@ use super::token_store::Asked;
 /// # What it speaks
 /// - `POST /token`: by a client that authenticates with `client_secret_basic`, `client_secret_post`, `client_secret_jwt`,
 ///   `private_key_jwt` or a certificate; `scope`, `resource` and `audience` are taken; errors are those of RFC 6749, section 5.2.
-///   The grants: `client_credentials`; `refresh_token` of a [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer`
-///   and `saml2-bearer` with assertions that the server [believes](Self::believe), and `jwt-bearer` on behalf of a user;
-///   `token-exchange` of tokens of its own and of such assertions; `password` of [users](AuthorizationServerBuilder::with_user).
+///   The grants: `client_credentials`; `refresh_token` of a [user who signed in](Self::sign_in), replaced at each use;
+///   `jwt-bearer` and `saml2-bearer` with assertions that the server [believes](Self::believe), and `jwt-bearer` on behalf of a
+///   user; `token-exchange` of tokens of its own and of such assertions; `password` of
+///   [users](AuthorizationServerBuilder::with_user).
 /// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
 /// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`, also of issuers with a path, which is
 ///   put before or behind as the standards have it. Each such issuer has its `/token` below its path.

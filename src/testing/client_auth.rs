@@ -41,13 +41,6 @@ pub(super) struct Asker<'a> {
     pub(super) path: &'a str,
 }
 
-impl Asker<'_> {
-    /// Whether it shows nothing that a client proves itself by. A certificate may be shown for the sake of the connection.
-    pub(super) fn shows_nothing(&self, form: &Form) -> bool {
-        !self.headers.contains_key(AUTHORIZATION) && form.all("client_assertion").is_empty()
-    }
-}
-
 /// Those who may ask.
 pub(super) struct Clients<'a> {
     pub(super) secrets: &'a HashMap<String, String>,

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::AUTHORIZATION;
 use rustls::crypto::SecureRandom;
 use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::{Map, Value, json};
@@ -62,7 +63,8 @@ impl Issuer {
 
     /// The token endpoint's answer.
     pub(super) fn token(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
-        let client = if grants::needs_no_client(form) && asker.shows_nothing(form) {
+        let client = if grants::needs_no_client(form) && !asker.headers.contains_key(AUTHORIZATION)
+        {
             String::new()
         } else {
             self.authenticate(asker, form)?
