@@ -1019,6 +1019,34 @@ async fn while_the_provider_is_left_alone_the_store_still_gives_what_it_has() {
     assert_eq!(store.reads(), reads);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_has_been_replaced_is_tried_within_a_second() {
+    struct Refused(Source, Arc<AtomicBool>);
+    impl TokenSource for Refused {
+        async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
+            self.0.fetch(request).await
+        }
+        fn credential_changed(&self, _: &TokenError) -> bool {
+            self.1.load(SeqCst)
+        }
+    }
+    let source = Source::new();
+    let refused = fault(ErrorKind::InvalidClient).with_retry_after(HOUR);
+    source.then(Answer::Fail(refused));
+    let changed = Arc::new(AtomicBool::new(false));
+    let refused = Refused(source.clone(), Arc::clone(&changed));
+    let cache = builder(refused, Unwell::new()).build();
+    for key in 0..5 {
+        cache.get(&tenant(key)).await.unwrap_err();
+    }
+    assert_eq!(source.fetches(), 1);
+    changed.store(true, SeqCst);
+    sleep(secs(1)).await;
+    for key in 1..5 {
+        cache.get(&tenant(key)).await.unwrap();
+    }
+}
+
 // Whose tokens.
 
 #[tokio::test(start_paused = true)]
