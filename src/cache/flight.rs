@@ -32,6 +32,8 @@ use crate::{
 
 /// How many flights may die under a waiter before it gives up.
 const DEATHS: u32 = 3;
+/// While the provider is left alone, a key looks into the store no more often than this.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// A token without waiting, if there is one; sees to it that a stale one is refreshed.
 pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
