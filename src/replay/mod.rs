@@ -11,6 +11,7 @@
 //! | [`When`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
 
 mod buffered;
+mod copies;
 mod policy;
 mod tee;
 

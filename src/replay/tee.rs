@@ -11,6 +11,7 @@
 //! Beyond the limit the first sending takes the body for itself, and what was kept is dropped.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt,
     pin::Pin,
@@ -21,6 +22,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+
+use super::copies::Copies;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -43,7 +46,7 @@ struct Well<B> {
     /// None once it was taken away, or nobody can send it again.
     body: Option<Pin<Box<B>>>,
     limit: usize,
-    kept: Vec<u8>,
+    kept: Copies,
     trailers: Option<HeaderMap>,
     ended: bool,
     /// Whether the first sending waits until it is known whether there is a second one.
@@ -53,7 +56,7 @@ struct Well<B> {
 }
 
 struct Again<B> {
-    kept: Bytes,
+    kept: VecDeque<Bytes>,
     /// None: it had been read to its end.
     rest: Option<Pin<Box<B>>>,
     trailers: Option<HeaderMap>,
@@ -72,7 +75,7 @@ impl<B> Tee<B> {
         let well = Arc::new(Mutex::new(Well {
             body: Some(Box::pin(body)),
             limit,
-            kept: Vec::new(),
+            kept: Copies::default(),
             trailers: None,
             ended: false,
             paused: false,
@@ -101,7 +104,7 @@ impl<B> Held<B> {
         let mut well = lock(&self.well);
         let body = well.body.take()?;
         let again = Again {
-            kept: std::mem::take(&mut well.kept).into(),
+            kept: std::mem::take(&mut well.kept).into_pieces(),
             rest: (!well.ended).then_some(body),
             trailers: well.trailers.take(),
         };
@@ -169,16 +172,10 @@ where
     /// Keeps a frame that is sent. It answers whether there was room.
     fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
-            let needed = self.kept.len() + data.len();
-            if needed > self.limit {
+            if self.kept.len() + data.len() > self.limit {
                 return false;
             }
-            if needed > self.kept.capacity() {
-                // Doubled, and never beyond the limit.
-                let room = needed.max(self.kept.capacity() * 2).min(self.limit);
-                self.kept.reserve_exact(room - self.kept.len());
-            }
-            self.kept.extend_from_slice(data);
+            self.kept.push(data, self.limit);
         } else if let Some(trailers) = frame.trailers_ref() {
             let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
                 name.as_str().len() + value.len()
@@ -202,7 +199,7 @@ impl<B> Well<B> {
     }
 
     fn forget(&mut self) {
-        self.kept = Vec::new();
+        self.kept = Copies::default();
         self.trailers = None;
     }
 }
@@ -272,8 +269,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Drawn {
-        if !self.kept.is_empty() {
-            let kept = std::mem::take(&mut self.kept);
+        if let Some(kept) = self.kept.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(kept))));
         }
         if let Some(trailers) = self.trailers.take() {
@@ -286,7 +282,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = self.kept.len() as u64;
+        let kept = self.kept.iter().map(Bytes::len).sum::<usize>() as u64;
         let Some(rest) = &self.rest else {
             return SizeHint::with_exact(kept);
         };
