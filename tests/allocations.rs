@@ -60,6 +60,13 @@ fn request() -> Request<Full<Bytes>> {
         .unwrap()
 }
 
+/// As tonic's generated clients make it: a path, and no word on where.
+fn path_only() -> Request<Full<Bytes>> {
+    let mut request = request();
+    *request.uri_mut() = http::Uri::from_static("/v2/stock.Items/Find");
+    request
+}
+
 fn send<S, B>(service: &mut S, request: Request<B>)
 where
     S: Service<Request<B>>,
@@ -96,6 +103,36 @@ fn a_hit_on_a_route_allocates_nothing() {
     let mut service = warm_layer().without_replay().layer(Nothing);
     let ours = allocations(|| send(&mut service, request()));
     assert_eq!(ours, with_a_header_set_by_hand());
+}
+
+#[test]
+fn a_hit_of_a_request_that_names_a_path_alone_allocates_nothing() {
+    let layer = warm_layer().default_origin("https://stock.example.com");
+    let layer = layer.unwrap().without_replay();
+    let mut service = layer.layer(Nothing);
+    let ours = allocations(|| send(&mut service, path_only()));
+    let (made, made_with_path) = (
+        allocations(|| drop(request())),
+        allocations(|| drop(path_only())),
+    );
+    assert_eq!(ours, with_a_header_set_by_hand() + made_with_path - made);
+    let fresh = allocations(|| send(&mut service.clone(), path_only()));
+    assert_eq!(fresh, ours);
+}
+
+#[test]
+fn a_hit_of_what_tonic_sends_allocates_nothing() {
+    let of_tonic = || path_only().map(tonic::body::Body::new);
+    let layer = warm_layer().default_origin("https://stock.example.com");
+    let mut service = layer.unwrap().layer(Nothing);
+    let ours = allocations(|| send(&mut service, of_tonic()));
+    let value = HeaderValue::from_static("Bearer t");
+    let by_hand = allocations(|| {
+        let mut request = of_tonic();
+        request.headers_mut().insert(AUTHORIZATION, value.clone());
+        send(&mut Nothing, request);
+    });
+    assert_eq!(ours, by_hand);
 }
 
 #[test]

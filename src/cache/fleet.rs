@@ -42,8 +42,8 @@ use crate::{
 
 /// What a read may take at most, whatever the store's own bound is.
 const READ: Duration = Duration::from_millis(250);
-/// What a write, a lease or a deletion may take at most.
-const WRITE: Duration = Duration::from_millis(500);
+/// What a write, a lease or a deletion may take at most: a file's are as slow as the disk.
+const WRITE: Duration = Duration::from_secs(1);
 /// How long a process that starts tries a store that is slow to begin.
 const BEGINNING: Duration = Duration::from_millis(500);
 /// How long a store may fail before who waits for another process's fetch does without.

@@ -32,6 +32,8 @@ use crate::{
 
 /// How many flights may die under a waiter before it gives up.
 const DEATHS: u32 = 3;
+/// While the provider is left alone, a key looks into the store no more often than this.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// A token without waiting, if there is one; sees to it that a stale one is refreshed.
 pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
@@ -379,9 +381,10 @@ fn give_up(works: &Works, takeoff: Takeoff, error: TokenError) {
     let now = works.now();
     count(&works.counters.fetch_failures);
     let quiet = now + error.retry_after().unwrap_or_default();
-    // Whoever asks is told so before it takes off; but where there is a store, each key looks there once.
-    let kept = works.has_store().then(|| error.clone());
-    takeoff.fail(error, quiet, |before| {
-        kept.map(|error| Hold::after(before, error, now, 0.0))
+    // Whoever asks is told so before it takes off; but where there is a store, each key looks there, once a second.
+    let until_next_look = works.has_store().then(|| {
+        let error = error.clone().with_retry_after(LOOKS_APART);
+        Hold::after(None, error, now, 0.0)
     });
+    takeoff.fail(error, quiet, |_| until_next_look);
 }

@@ -141,7 +141,7 @@ impl CacheBuilder {
     /// | the store fails, hangs, or refuses to write | nobody notices but the operator: the cache does without, and tries again by itself; a refresh waits for it for half of the time that there is |
     /// | what is in the store can't be opened | it counts as nothing, and is replaced |
     ///
-    /// The store's answers are waited for 250 ms at most when it is read, 500 ms when it is written to; after a failure it is
+    /// The store's answers are waited for 250 ms at most when it is read, a second when it is written to; after a failure it is
     /// left alone for 250 ms at first and 8 s at last, and then one flight tries it. A process that starts tries a store that is slow to
     /// answer for half a second. That it failed is logged once, at `WARN`, and
     /// that it is back, at `INFO`.

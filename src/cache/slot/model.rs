@@ -35,6 +35,8 @@ const START: Moment = Moment {
 enum Step {
     Ask,
     Force,
+    /// Ask for a token with all that servers want.
+    AskWished,
     Look(usize),
     Cancel(usize),
     Land(usize),
@@ -44,6 +46,12 @@ enum Step {
     Retreat(usize),
     Reject,
     RejectLate,
+    /// A server wants one scope more.
+    WantScope,
+    /// It wants the scope that it wanted last once more.
+    WantScopeAgain,
+    /// It wants other claims.
+    WantClaims,
     Vindicate(u64),
     Accept,
     Remove,
@@ -56,6 +64,7 @@ enum Step {
 struct Program {
     asks: u8,
     forced: u8,
+    wished: u8,
     cancels: u8,
     landings: u8,
     same: u8,
@@ -64,6 +73,9 @@ struct Program {
     step_backs: u8,
     rejections: u8,
     late_rejections: u8,
+    scopes: u8,
+    scopes_again: u8,
+    claims: u8,
     vindications: u8,
     acceptances: u8,
     removals: u8,
@@ -105,6 +117,7 @@ impl Program {
         Some(match step {
             Step::Ask => &mut self.asks,
             Step::Force => &mut self.forced,
+            Step::AskWished => &mut self.wished,
             Step::Look(_) => return None,
             Step::Cancel(_) => &mut self.cancels,
             Step::Land(_) => &mut self.landings,
@@ -114,6 +127,9 @@ impl Program {
             Step::Retreat(_) => &mut self.step_backs,
             Step::Reject => &mut self.rejections,
             Step::RejectLate => &mut self.late_rejections,
+            Step::WantScope => &mut self.scopes,
+            Step::WantScopeAgain => &mut self.scopes_again,
+            Step::WantClaims => &mut self.claims,
             Step::Vindicate(_) => &mut self.vindications,
             Step::Accept => &mut self.acceptances,
             Step::Remove => &mut self.removals,
@@ -248,6 +264,58 @@ fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
     assert!(schedules > 5_000, "{schedules}");
 }
 
+#[test]
+fn what_a_server_wants_is_in_the_token_of_whoever_waits_for_it() {
+    let schedules = Program {
+        asks: 1,
+        forced: 1,
+        wished: 2,
+        landings: 3,
+        scopes: 2,
+        claims: 1,
+        depth: 7,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 1_000, "{schedules}");
+}
+
+#[test]
+fn what_the_provider_refuses_is_wanted_no_more_whenever_it_was_wanted() {
+    let schedules = Program {
+        asks: 1,
+        wished: 2,
+        landings: 2,
+        failures: 2,
+        scopes: 2,
+        scopes_again: 1,
+        claims: 1,
+        removals: 1,
+        depth: 7,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 1_000, "{schedules}");
+}
+
+#[test]
+fn wishes_are_paid_from_the_same_budget_as_refusals() {
+    let schedules = Program {
+        asks: 1,
+        wished: 7,
+        landings: 8,
+        scopes: 7,
+        vindications: 1,
+        passes: 1,
+        pass: REFILL,
+        prompt: true,
+        depth: 23,
+        ..Program::default()
+    }
+    .walk();
+    assert!(schedules > 1_000, "{schedules}");
+}
+
 /// Two threads do everything at once; each checks what it sees against what it knew before it looked.
 #[test]
 fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
@@ -373,6 +441,8 @@ struct World {
     waiters: Vec<Waiter>,
     flights: Vec<Flight>,
     account: Account,
+    /// What each token was asked for with.
+    tokens: Vec<Plain>,
     generation: u64,
     owed: Owed,
     left: Program,
@@ -384,7 +454,10 @@ struct World {
 struct Waiter {
     outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
     flight: usize,
-    forced: bool,
+    asked: Asked,
+    /// What servers wanted when it asked, and how often a wish had been taken back by then.
+    wanted: Plain,
+    taken_back: usize,
     wakes: Arc<Wakes>,
     seen: usize,
 }
@@ -401,6 +474,37 @@ impl Wake for Wakes {
 struct Flight {
     takeoff: Option<Takeoff>,
     started: Moment,
+    /// Which version of what servers want it asks for.
+    version: u64,
+}
+
+/// How somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Plainly,
+    Anew,
+    AsWished,
+}
+
+/// What servers want, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Plain {
+    scopes: Vec<usize>,
+    claims: Option<usize>,
+}
+
+impl Plain {
+    fn of(request: &TokenRequest) -> Self {
+        let number = |text: &str| {
+            text.trim_matches(|c: char| !c.is_ascii_digit())
+                .parse()
+                .unwrap()
+        };
+        Self {
+            scopes: request.spec().each_scope().map(number).collect(),
+            claims: request.claims().map(number),
+        }
+    }
 }
 
 /// What the slot ought to be, in plain words.
@@ -422,6 +526,17 @@ struct Account {
     refill: Moment,
     acceptance_counts_from: Moment,
     unsettled: Vec<u64>,
+    wanted: Plain,
+    version: u64,
+    /// What the last token was got with.
+    granted: Plain,
+    granted_version: u64,
+    /// Tokens that came when more was wanted already.
+    outdated: Vec<u64>,
+    /// How many wishes there were so far, and how often any were taken back.
+    wishes: usize,
+    taken_back: usize,
+    last_scope: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -461,7 +576,16 @@ impl World {
                 refill: Moment::NEVER,
                 acceptance_counts_from: START,
                 unsettled: Vec::new(),
+                wanted: Plain::default(),
+                version: 0,
+                granted: Plain::default(),
+                granted_version: 0,
+                outdated: Vec::new(),
+                wishes: 0,
+                taken_back: 0,
+                last_scope: 0,
             },
+            tokens: Vec::new(),
             generation: 0,
             owed,
             left: program,
@@ -470,13 +594,16 @@ impl World {
     }
 
     fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Ask, Step::Force, Step::Remove, Step::Pass];
-        steps.push(Step::HoldSource);
+        let mut steps = vec![Step::Ask, Step::Force, Step::AskWished];
+        steps.extend([Step::Remove, Step::Pass, Step::HoldSource]);
         if self.account.service.is_some() {
             steps.extend([Step::Reject, Step::Accept]);
         }
         if self.generation > 0 {
-            steps.push(Step::RejectLate);
+            steps.extend([Step::RejectLate, Step::WantScope, Step::WantClaims]);
+        }
+        if self.account.last_scope > 0 {
+            steps.push(Step::WantScopeAgain);
         }
         if let Some(generation) = self.account.unsettled.first() {
             steps.push(Step::Vindicate(*generation));
@@ -495,8 +622,17 @@ impl World {
             }
         }
         let mut left = self.left;
-        if left.prompt && self.account_answer(false) != Expected::Fetch {
+        if left.prompt && self.account_answer(Asked::Plainly) != Expected::Fetch {
             left.asks = 0;
+        }
+        // What is wanted is asked for before more is.
+        match self.account.is_due() {
+            _ if !left.prompt => {}
+            true => left.scopes = 0,
+            false => left.wished = 0,
+        }
+        if left.prompt && self.is_flying() {
+            left.wished = 0;
         }
         steps.retain(|step| left.left(*step).is_none_or(|left| *left > 0));
         steps
@@ -508,8 +644,9 @@ impl World {
             *left -= 1;
         }
         match step {
-            Step::Ask => self.ask(false),
-            Step::Force => self.ask(true),
+            Step::Ask => self.ask(Asked::Plainly),
+            Step::Force => self.ask(Asked::Anew),
+            Step::AskWished => self.ask(Asked::AsWished),
             Step::Look(number) => self.look(number),
             Step::Cancel(number) => drop(self.waiters.remove(number)),
             Step::Land(number) => self.land(number, None),
@@ -521,9 +658,19 @@ impl World {
             Step::Retreat(number) => self.step_back(number),
             Step::Reject => {
                 let generation = self.account.service.unwrap().generation;
-                self.reject(generation);
+                self.reject(generation, None);
             }
-            Step::RejectLate => self.reject(self.generation.saturating_sub(1).max(1)),
+            Step::RejectLate => self.reject(self.generation.saturating_sub(1).max(1), None),
+            Step::WantScope => {
+                self.account.wishes += 1;
+                self.account.last_scope = self.account.wishes;
+                self.want_scope();
+            }
+            Step::WantScopeAgain => self.want_scope(),
+            Step::WantClaims => {
+                self.account.wishes += 1;
+                self.reject(self.generation, Some(self.account.wishes));
+            }
             Step::Vindicate(generation) => {
                 self.slot.vindicate(generation);
                 self.account.settle(generation);
@@ -537,14 +684,14 @@ impl World {
     }
 
     /// Asks as `flight::wait` and `flight::wait_anew` do; the answer must be the one that the account gives.
-    fn ask(&mut self, forced: bool) {
+    fn ask(&mut self, asked: Asked) {
         let (now, overdue) = (self.now, self.now + OVERDUE);
         let source = self.source_error();
-        let expected = self.account_answer(forced);
-        let answer = if forced {
-            self.slot.ask_anew(now, overdue, source)
-        } else {
-            self.slot.ask(now, overdue, source)
+        let expected = self.account_answer(asked);
+        let answer = match asked {
+            Asked::Plainly => self.slot.ask(now, overdue, source),
+            Asked::Anew => self.slot.ask_anew(now, overdue, source),
+            Asked::AsWished => self.slot.ask_as_wished(now, overdue, source),
         };
         match answer {
             Answer::Have(token) => {
@@ -558,12 +705,12 @@ impl World {
             }
             Answer::Wait(landing) => {
                 assert_eq!(expected, Expected::Wait);
-                self.wait(landing, forced);
+                self.wait(landing, asked);
             }
             Answer::Fetch(takeoff, landing) => {
                 assert_eq!(expected, Expected::Fetch);
                 self.took_off(takeoff);
-                self.wait(landing, forced);
+                self.wait(landing, asked);
             }
             Answer::Held(error) => {
                 assert_eq!(expected, Expected::Held);
@@ -574,9 +721,14 @@ impl World {
         }
     }
 
-    fn account_answer(&self, forced: bool) -> Expected {
+    fn account_answer(&self, asked: Asked) -> Expected {
         let has_come = |moment: Moment| moment.has_come(self.now);
         let account = &self.account;
+        let forced = match asked {
+            Asked::Plainly => false,
+            Asked::Anew => true,
+            Asked::AsWished => account.is_due(),
+        };
         let usable = account.service.filter(|served| !has_come(served.end));
         if !forced && usable.is_some_and(|served| !has_come(served.refresh)) {
             return Expected::Have;
@@ -608,18 +760,23 @@ impl World {
 
     fn took_off(&mut self, takeoff: Takeoff) {
         assert!(!self.is_flying(), "two flights for one slot");
+        let request = Plain::of(&takeoff.request());
+        assert_eq!(request, self.account.wanted, "not asked for what is wanted");
         self.account.latest = Some(self.flights.len());
         self.flights.push(Flight {
             takeoff: Some(takeoff),
             started: self.now,
+            version: self.account.version,
         });
     }
 
-    fn wait(&mut self, mut landing: Landing, forced: bool) {
+    fn wait(&mut self, mut landing: Landing, asked: Asked) {
         let mut waiter = Waiter {
             outcome: Box::pin(async move { landing.outcome().await }),
             flight: self.account.latest.expect("there is nothing to wait for"),
-            forced,
+            asked,
+            wanted: self.account.wanted.clone(),
+            taken_back: self.account.taken_back,
             wakes: Arc::default(),
             seen: 0,
         };
@@ -634,8 +791,17 @@ impl World {
             Poll::Ready(Some(Err(_))) => {}
             Poll::Ready(Some(Ok(token))) if !self.slot.is_over(&token, self.now) => {
                 self.served(&token);
+                let got = &self.tokens[token.generation() as usize - 1];
+                let has = |scope: &usize| got.scopes.contains(scope);
+                let as_wished = waiter.wanted.scopes.iter().all(has);
+                let still_wanted = self.account.taken_back == waiter.taken_back;
+                assert!(
+                    as_wished || !still_wanted,
+                    "got {got:?} for {:?}",
+                    waiter.wanted
+                );
             }
-            Poll::Ready(_) => self.ask(waiter.forced),
+            Poll::Ready(_) => self.ask(waiter.asked),
         }
     }
 
@@ -657,10 +823,16 @@ impl World {
             generation > self.account.rejected,
             "served {generation} when rejected"
         );
+        assert!(
+            !self.account.outdated.contains(&generation),
+            "served when outdated"
+        );
     }
 
     fn land(&mut self, number: usize, text: Option<u64>) {
+        let version = self.flights[number].version;
         let takeoff = self.flights[number].takeoff.take().unwrap();
+        self.tokens.push(Plain::of(&takeoff.request()));
         self.generation += 1;
         let generation = self.generation;
         let text = text.unwrap_or(generation);
@@ -675,8 +847,16 @@ impl World {
         let same = account.text.filter(|(last, _)| *last == text);
         let since = same.map_or(generation, |(_, since)| since);
         assert_eq!(token.stamp().same_since, since);
-        account.text = Some((text, since));
         account.latest = None;
+        if version != account.version {
+            account.outdated.push(generation);
+            return;
+        }
+        account.text = Some((text, since));
+        if account.is_due() {
+            account.granted = account.wanted.clone();
+            account.granted_version = account.version;
+        }
         account.held_until = START;
         account.failures = 0;
         account.service = Some(Served {
@@ -692,8 +872,16 @@ impl World {
             Some(Hold::after(before, fault(), self.now, 0.0))
         });
         let account = &mut self.account;
-        if account.latest == Some(number) {
-            account.latest = None;
+        if account.latest != Some(number) {
+            return;
+        }
+        account.latest = None;
+        if account.is_due() && self.flights[number].version == account.version {
+            account.wanted = account.granted.clone();
+            account.version += 1;
+            account.granted_version = account.version;
+            account.taken_back += 1;
+        } else {
             account.failures += 1;
             account.held_until = self.now + HOLD * 2_u32.pow(account.failures - 1);
         }
@@ -727,33 +915,51 @@ impl World {
         }
     }
 
-    fn reject(&mut self, generation: u64) {
+    fn reject(&mut self, generation: u64, claims: Option<usize>) {
         let account = &mut self.account;
-        while account.budget < 5 && account.refill.has_come(self.now) {
-            account.budget += 1;
-            account.refill = account.refill + REFILL;
-        }
         let in_service = account.service.map(|served| served.generation);
         let expected = if in_service != Some(generation) {
             Rejection::Superseded
-        } else if account.budget == 0 {
-            let first = !std::mem::replace(&mut account.storm, true);
-            Rejection::Disbelieved { first }
+        } else if let Err(disbelieved) = account.believe(generation, self.now) {
+            disbelieved
         } else {
-            account.storm = false;
-            if account.budget == 5 {
-                account.refill = self.now + REFILL;
-            }
-            account.budget -= 1;
             account.service = None;
             account.rejected = generation;
-            account.unsettled.push(generation);
-            if account.unsettled.len() > 5 {
-                account.unsettled.remove(0);
+            if claims.is_some() {
+                account.wanted.claims = claims;
+                account.version += 1;
             }
             Rejection::Dropped
         };
-        assert_eq!(self.slot.reject(generation, self.now), expected);
+        let claims = claims.map(|claims| format!("c{claims}"));
+        let rejection = match &claims {
+            Some(claims) => self.slot.wish(generation, Wish::Claims(claims), self.now),
+            None => self.slot.reject(generation, self.now),
+        };
+        assert_eq!(rejection, expected);
+    }
+
+    /// A server wants a scope of the newest token.
+    fn want_scope(&mut self) {
+        let account = &mut self.account;
+        let (generation, scope) = (self.generation, account.last_scope);
+        let in_service = account.service.map(|served| served.generation);
+        let expected = if account.wanted.scopes.contains(&scope) {
+            match !account.is_due() && in_service == Some(generation) {
+                true => Rejection::Vain,
+                false => Rejection::Superseded,
+            }
+        } else if let Err(disbelieved) = account.believe(generation, self.now) {
+            disbelieved
+        } else {
+            account.wanted.scopes.push(scope);
+            account.wanted.scopes.sort_unstable();
+            account.version += 1;
+            Rejection::Outdated
+        };
+        let scopes = [format!("s{scope}")];
+        let rejection = self.slot.wish(generation, Wish::Scopes(&scopes), self.now);
+        assert_eq!(rejection, expected);
     }
 
     /// The first refusal that is unsettled could not be replayed, and now the token in service is accepted.
@@ -780,6 +986,11 @@ impl World {
         account.latest = None;
         account.held_until = START;
         account.failures = 0;
+        account.wanted = Plain::default();
+        account.granted = Plain::default();
+        account.version = 0;
+        account.granted_version = 0;
+        account.taken_back += 1;
     }
 
     /// What must hold after each step.
@@ -791,7 +1002,7 @@ impl World {
         assert_eq!(token, in_service);
 
         // What is served without asking needs nobody's attention.
-        let expected = self.account_answer(false);
+        let expected = self.account_answer(Asked::Plainly);
         if let Some(token) = self.slot.usable(self.now) {
             self.served(&token);
             let is_paused = !account.paused_until.has_come(self.now);
@@ -821,7 +1032,7 @@ impl World {
         }
         assert!(self.waiters.is_empty(), "somebody waits for ever");
         self.now = self.now + SOURCE_HOLD + AGE * 2;
-        self.ask(false);
+        self.ask(Asked::Plainly);
         let number = self.account.latest.expect("nobody fetches");
         self.land(number, None);
         let number = self.waiters.len() - 1;
@@ -841,7 +1052,33 @@ enum Expected {
 
 impl Account {
     fn settle(&mut self, generation: u64) {
-        self.unsettled.retain(|one| *one != generation);
+        let place = self.unsettled.iter().position(|one| *one == generation);
+        self.unsettled.remove(place.expect("it is unsettled"));
+    }
+
+    fn is_due(&self) -> bool {
+        self.version != self.granted_version
+    }
+
+    fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
+        while self.budget < 5 && self.refill.has_come(now) {
+            self.budget += 1;
+            self.refill = self.refill + REFILL;
+        }
+        if self.budget == 0 {
+            let first = !std::mem::replace(&mut self.storm, true);
+            return Err(Rejection::Disbelieved { first });
+        }
+        self.storm = false;
+        if self.budget == 5 {
+            self.refill = now + REFILL;
+        }
+        self.budget -= 1;
+        self.unsettled.push(generation);
+        if self.unsettled.len() > 5 {
+            self.unsettled.remove(0);
+        }
+        Ok(())
     }
 }
 
