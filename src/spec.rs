@@ -426,8 +426,17 @@ fn fault_in_tenant(tenant: &str) -> Option<String> {
     (!fine).then(|| format!("the tenant {tenant:?} is not of letters, digits, dot and dash alone"))
 }
 
+/// What is wrong with a further parameter of this name for all that a source asks for. An audience may be the same for all; a
+/// spec's own takes its place.
+pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
+    if name == "audience" {
+        return None;
+    }
+    fault_in_extra(name)
+}
+
 /// What is wrong with a further parameter of this name.
-pub(crate) fn fault_in_extra(name: &str) -> Option<String> {
+fn fault_in_extra(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a further parameter has no name".into());
     }

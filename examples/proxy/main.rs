@@ -16,11 +16,12 @@
 //! | `upstreams` | which upstream a request is for |
 //! | `wish` | which token a request asks for |
 //! | `headers` | what is between two neighbours alone, and is not passed on |
-//! | `body` | the bodies that pass
+//! | `body` | the bodies that pass |
 //! | `client` | the connections to the upstreams |
 //! | `answer` | what the proxy answers by itself |
 //! | `pages` | its own pages |
 //! | `recorder` | the library's metrics, as Prometheus wants them |
+//! | `samples` | counters, gauges and histograms, and their lines |
 
 mod answer;
 mod body;
@@ -30,6 +31,7 @@ mod handle;
 mod headers;
 mod pages;
 mod recorder;
+mod samples;
 mod server;
 mod settings;
 mod upstreams;

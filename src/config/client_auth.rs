@@ -69,14 +69,4 @@ impl ClientAuthName {
             _ => &[],
         }
     }
-
-    pub(super) const ALL: [Self; 7] = [
-        Self::Basic,
-        Self::Post,
-        Self::SecretJwt,
-        Self::PrivateKeyJwt,
-        Self::Assertion,
-        Self::Mtls,
-        Self::None,
-    ];
 }

@@ -11,7 +11,7 @@ use crate::{
         ClientAuth, ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange,
     },
     secret::Secret,
-    spec::fault_in_extra,
+    spec::fault_in_source_extra,
     subject::TokenType,
     transport::Transport,
 };
@@ -158,9 +158,10 @@ impl SourceConfig {
     fn endpoint(&self, transport: Transport) -> Result<TokenEndpoint, ConfigError> {
         let (auth, transport) = self.prove(self.trusting(transport)?)?;
         let id = self.client_id.clone().unwrap_or_default();
+        let wanted = self.client_auth().needs().contains(&"client_secret");
         let secret = match &self.client_secret {
-            Some(secret) => read("client_secret", secret)?,
-            None => Secret::none(),
+            Some(secret) if wanted => read("client_secret", secret)?,
+            _ => Secret::none(),
         };
         let (place, endpoint) = match (&self.token_url, &self.issuer) {
             (Some(url), None) => ("token_url", TokenEndpoint::over(transport, url, id, secret)),
@@ -192,7 +193,7 @@ impl SourceConfig {
             .map_err(|error| ConfigError::token(proof, error))?;
         for (name, value) in &self.extra {
             let within = |error: ConfigError| error.within("extra");
-            if let Some(fault) = fault_in_extra(name) {
+            if let Some(fault) = fault_in_source_extra(name) {
                 return Err(within(ConfigError::new(name, fault)));
             }
             let secret = read(name, value).map_err(within)?;
@@ -207,7 +208,7 @@ impl SourceConfig {
         self.client_auth.unwrap_or_default()
     }
 
-    /// Whether the keys that are there are those that the source and the client authentication need and take.
+    /// Whether the keys that the source and the client authentication need are there.
     fn check_keys(&self) -> Result<(), ConfigError> {
         if self.client_id.as_deref().unwrap_or_default().is_empty() {
             return Err(ConfigError::new(
@@ -237,17 +238,9 @@ impl SourceConfig {
                 ));
             }
             if given && !needed && !auth.takes().contains(&key) {
-                let users = ClientAuthName::ALL
-                    .iter()
-                    .filter(|other| other.needs().contains(&key) || other.takes().contains(&key));
-                let users: Vec<_> = users.map(|other| other.as_str()).collect();
-                return Err(ConfigError::new(
-                    key,
-                    format!(
-                        "client_auth = \"{name}\" makes no use of it: leave it out, or set client_auth to {}",
-                        users.join(" or ")
-                    ),
-                ));
+                // No reason not to start: whoever tries another client authentication may leave the keys of the last.
+                let key = format!("source.{key}");
+                tracing::warn!(target: "tower_bearer", key, client_auth = name, "the client authentication makes no use of a key");
             }
         }
         Ok(())

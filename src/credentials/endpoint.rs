@@ -11,7 +11,7 @@ use crate::{
     error::TokenError,
     secret::Secret,
     source::Identity,
-    spec::{TokenSpec, fault_in_extra},
+    spec::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
     wire::Address,
 };
@@ -230,7 +230,8 @@ impl TokenEndpoint {
                  with_client_identity_files",
             ));
         }
-        match self.extra.iter().find_map(|(name, _)| fault_in_extra(name)) {
+        let mut names = self.extra.iter().map(|(name, _)| name);
+        match names.find_map(|name| fault_in_source_extra(name)) {
             Some(fault) => Err(TokenError::configuration(fault)),
             None => Ok(()),
         }

@@ -209,7 +209,8 @@ impl TokenEndpoint {
         for (name, value) in &self.extra {
             grant.leaves(name)?;
             // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
-            if spec.each_extra().all(|(found, _)| found != name) {
+            let own_audience = name == "audience" && spec.audience().is_some();
+            if !own_audience && spec.each_extra().all(|(found, _)| found != name) {
                 form.push(name, value);
                 sent.add_if_long(value);
             }

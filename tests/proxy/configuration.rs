@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use tokio::time::timeout;
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{ConfigFile, Proxy, config, refused, refused_with, upstream};
+use crate::support::{ConfigFile, LIMIT, Proxy, config, refused, refused_with, upstream};
 
 const SOURCE: &str = "[source]\ntype = 'client_credentials'\ntoken_url = 'https://login.example/token'\nclient_id = 'orders'\n";
 
@@ -67,16 +68,6 @@ async fn each_fault_of_the_source_is_told_by_its_key() {
             "client_secret = 'hunter2'\nclient_auth = 'hunter2'",
             "source.client_auth",
             "`basic`",
-        ),
-        (
-            "client_secret = 'hunter2'\nclient_auth = 'none'",
-            "source.client_secret",
-            "leave it out",
-        ),
-        (
-            "client_secret = 'hunter2'\nprivate_key = 'hunter2'",
-            "source.private_key",
-            "private_key_jwt",
         ),
         (
             "client_auth = 'private_key_jwt'",
@@ -389,6 +380,44 @@ async fn further_parameters_and_all_of_a_route_reach_the_provider() {
     ] {
         assert_eq!(call.parameter(name), Some(value), "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_audience_for_all_gives_way_to_a_routes_own() {
+    let login = AuthorizationServer::start().await.unwrap();
+    let api = Api::start(&login).await.unwrap();
+    let rest = format!(
+        "extra = {{ audience = 'https://stock' }}\n[[route]]\nurl = '{0}/a'\n[[route]]\nurl = '{0}/b'\naudience = 'own'\n{1}",
+        api.url(),
+        upstream("/", &api.url())
+    );
+    let proxy = Proxy::start(&config(&login, &rest)).await;
+    for (path, audience) in [("/a", "https://stock"), ("/b", "own")] {
+        assert_eq!(proxy.get(path).await.status, 200);
+        let call = login.requests().pop().unwrap();
+        let audiences = call.form.iter().filter(|(name, _)| name == "audience");
+        assert_eq!(
+            audiences.map(|(_, value)| &**value).collect::<Vec<_>>(),
+            [audience]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_key_without_a_use_is_told_in_the_log() {
+    let text = format!("{SOURCE}client_secret = 'hunter2'\nclient_auth = 'none'\n");
+    let proxy = Proxy::start(&text).await;
+    let told = async {
+        while !proxy.log().contains("source.client_secret") {
+            proxy.get("/-/health").await;
+        }
+    };
+    timeout(LIMIT, told).await.unwrap();
+    assert!(!proxy.log().contains("hunter2"));
+    // Nor is it read.
+    let text = text.replace("'hunter2'", "{ env = 'NO_SUCH_VARIABLE' }");
+    let proxy = Proxy::start(&text).await;
+    assert_eq!(proxy.get("/-/health").await.status, 200);
 }
 
 #[tokio::test]
