@@ -97,6 +97,8 @@ async fn the_metrics_count_what_the_store_did() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let guard = metrics::set_default_local_recorder(&recorder);
+    // Whether anybody wants a line is remembered for all threads: on each there is somebody who does.
+    let _log = Lines::default().capture();
     let cache = a_life().await;
     drop(guard);
     let sums: BTreeMap<String, u64> = snapshotter

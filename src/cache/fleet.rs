@@ -13,21 +13,19 @@
 //! is never the reason why a request has no token.
 
 use std::{
-    future,
-    panic::{self, AssertUnwindSafe},
-    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
-    task::Poll,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::time::{self, Instant};
 
 use super::{
+    asked::Asked,
     core::{Works, chance, next_generation},
     flight::{Brought, from_provider},
     freshness::{self, Freshness},
     outage::Outage,
+    record,
     refused::Refused,
     slot::{Fetched, Slot, Takeoff},
     stats::count,
@@ -35,9 +33,9 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    store::{Held, Loaded, Place, Record, StoreError, StoreErrorKind, TokenDigest, Vault},
+    store::{Held, Loaded, Place, Record, StoreError, TokenDigest, Vault},
     telemetry::{StoreWork, Telemetry, TokenEvent},
-    token::{NewToken, Origin, Reason, Times, Token},
+    token::{Origin, Reason, Token},
 };
 
 /// What a read may take at most, whatever the store's own bound is.
@@ -356,39 +354,27 @@ impl<'a> Visit<'a> {
 
     async fn try_to_load(&self, limit: Duration) -> Option<Loaded> {
         let load = self.fleet.vault.load(&self.place, None);
-        self.run_within(limit, StoreWork::Reading, load).await
+        let asked = Asked::new(&self.fleet.reading, StoreWork::Reading, limit);
+        asked.run(load, self.works).await
     }
 
     /// The record as a token of ours, if it is better than what is in service.
     fn wanted(&self, record: &Record) -> Option<Fetched> {
         let now = self.works.now();
-        let times = freshness::resume(
-            now,
-            nanos(record.obtained),
-            nanos(record.refresh),
-            nanos(record.expiry),
-            chance(),
-        );
+        let Some((token, times)) = record::resume(record, now, chance()) else {
+            self.tell_unreadable("malformed");
+            return None;
+        };
         let freshness = freshness::judge(&times, now);
         if freshness == Freshness::Expired {
             return None;
         }
-        let Ok(mut token) = NewToken::bearer(&record.text) else {
-            self.tell_unreadable("malformed");
-            return None;
-        };
         if let Some(current) = self.slot.token() {
             let usable = !current.times().end().has_come(now);
             // Our own deadlines of the same token stand.
             if token.same_text(&current) || (usable && freshness != Freshness::Fresh) {
                 return None;
             }
-        }
-        if let Some(scopes) = &record.scopes {
-            token = token.with_granted_scopes(scopes);
-        }
-        for (name, value) in &record.further {
-            token = token.with_header(name.clone(), value.clone());
         }
         Some(Fetched {
             token,
@@ -412,7 +398,7 @@ impl<'a> Visit<'a> {
         if !self.looked {
             return;
         }
-        let record = record(&fetched.token, &fetched.times);
+        let record = record::of(&fetched.token, &fetched.times);
         let lifetime = fetched.times.expiry().left(self.works.now());
         let save = self.fleet.vault.save(&self.place, &record, lifetime, held);
         self.write(save).await;
@@ -427,53 +413,8 @@ impl<'a> Visit<'a> {
 
     /// Writes to the store. Nothing if that fails.
     async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        self.run_within(WRITE, StoreWork::Writing, operation).await
-    }
-
-    /// Does this with the store, unless it is down, and within this bound. Nothing if that fails.
-    async fn run_within<T>(
-        &self,
-        bound: Duration,
-        work: StoreWork,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Option<T> {
-        let outage = match work {
-            StoreWork::Reading => &self.fleet.reading,
-            StoreWork::Writing => &self.fleet.writing,
-        };
-        let asked = self.works.now();
-        if !outage.may_ask(asked) {
-            return None;
-        }
-        let bound = bound.min(self.works.settings.fetch_timeout);
-        let outcome = time::timeout(bound, unless_it_panics(operation)).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            Err(StoreError::new(
-                StoreErrorKind::Timeout,
-                format!("the store did not answer within {bound:?}: it hangs, or is too slow to be of use"),
-            ))
-        });
-        let telemetry = &self.works.settings.telemetry;
-        let now = self.works.now();
-        match outcome {
-            Ok(done) => {
-                if let Some(after) = outage.worked(now) {
-                    telemetry.tell(&TokenEvent::StoreBack { work, after });
-                }
-                Some(done)
-            }
-            Err(error) => {
-                count(&self.works.counters.store_errors);
-                let slow = error.kind() == StoreErrorKind::Timeout;
-                let first = outage.failed(asked, slow, now, chance());
-                telemetry.tell(&TokenEvent::StoreFailed {
-                    work,
-                    error: &error,
-                    first,
-                });
-                None
-            }
-        }
+        let asked = Asked::new(&self.fleet.writing, StoreWork::Writing, WRITE);
+        asked.run(operation, self.works).await
     }
 
     fn too_late(&self) -> TokenError {
@@ -499,23 +440,6 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// What the operation comes to; a store that panics is one that fails.
-async fn unless_it_panics<T>(
-    operation: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let mut operation = pin!(operation);
-    future::poll_fn(|cx| {
-        let poll = AssertUnwindSafe(|| operation.as_mut().poll(cx));
-        panic::catch_unwind(poll).unwrap_or_else(|_| {
-            Poll::Ready(Err(StoreError::new(
-                StoreErrorKind::Broken,
-                "the store panicked: what it said went to the panic hook",
-            )))
-        })
-    })
-    .await
-}
-
 /// When to look again for what another process fetches, while the token in service serves.
 fn look_again_at(slot: &Slot, now: Moment) -> Moment {
     let left = slot.token().map(|token| token.times().end().left(now));
@@ -537,22 +461,4 @@ fn place(works: &Works, fleet: &Fleet, slot: &Slot) -> Result<Place, TokenError>
     let length = (namespace.len() as u64).to_be_bytes();
     let owner = [&length, namespace.as_bytes(), identity.as_bytes()].concat();
     Ok(Place::new(&owner, &slot.store_key()))
-}
-
-fn record(token: &NewToken, times: &Times) -> Record {
-    let at = Moment::system_time;
-    let mut record = Record::new(
-        token.expose(),
-        at(times.obtained()),
-        at(times.refresh()),
-        at(times.expiry()),
-    );
-    record.scopes = token.granted().map(Into::into);
-    record.further = token.further_headers().to_vec();
-    record
-}
-
-fn nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,10 +12,14 @@
 //! | `stats` | counters, and what an operator sees |
 //! | `places` | how many fetches run at once |
 //! | `freshness` | fresh, stale or expired; pure |
+//! | `asked` | what a store is asked, within bounds |
+//! | `record` | a token as a store keeps it, and back; pure |
 //! | `outage` | whether a store is worth asking |
 //! | `refused` | what is not taken from a store any more |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
+#[cfg(feature = "store")]
+mod asked;
 mod backoff;
 mod core;
 #[cfg(feature = "store")]
@@ -29,6 +33,8 @@ mod options;
 #[cfg(feature = "store")]
 mod outage;
 mod places;
+#[cfg(feature = "store")]
+mod record;
 #[cfg(feature = "store")]
 mod refused;
 mod slot;

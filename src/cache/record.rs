@@ -1,0 +1,48 @@
+//! A token as a store keeps it, and back.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::freshness;
+use crate::{
+    clock::Moment,
+    store::Record,
+    token::{NewToken, Times},
+};
+
+/// What there is to keep of a token.
+pub(super) fn of(token: &NewToken, times: &Times) -> Record {
+    let at = Moment::system_time;
+    let mut record = Record::new(
+        token.expose(),
+        at(times.obtained()),
+        at(times.refresh()),
+        at(times.expiry()),
+    );
+    record.scopes = token.granted().map(Into::into);
+    record.further = token.further_headers().to_vec();
+    record
+}
+
+/// The token that was kept, with its times as of now; none if it can't stand in a header.
+pub(super) fn resume(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
+    let times = freshness::resume(
+        now,
+        nanos(record.obtained),
+        nanos(record.refresh),
+        nanos(record.expiry),
+        jitter,
+    );
+    let mut token = NewToken::bearer(&record.text).ok()?;
+    if let Some(scopes) = &record.scopes {
+        token = token.with_granted_scopes(scopes);
+    }
+    for (name, value) in &record.further {
+        token = token.with_header(name.clone(), value.clone());
+    }
+    Some((token, times))
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
