@@ -70,6 +70,10 @@
 //!
 //! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
 //!
+//! # More than one process
+//! With the feature `store`, [a store behind the cache](CacheBuilder#method.with_store) outlives the process and is shared by a fleet:
+//! one of its processes fetches, the others take what it got, and a restart fetches nothing.
+//!
 //! # What an operator sees
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
 //! a hook of one's own: see [`telemetry`]. No token and no secret is in any of them.
