@@ -68,7 +68,8 @@
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
-//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
+//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a
+//! [`Transport`](transport::Transport) of your own.
 //!
 //! # More than one process
 //! With the feature `store`, [a store behind the cache](CacheBuilder#method.with_store) outlives the process and is shared by a fleet:
