@@ -65,7 +65,8 @@
 //! | `password` | no | the password grant, which a program should use only where there is no other way |
 //! | `testing` | no | an authorization server and a protected API on loopback sockets, for your tests |
 //!
-//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a [`Transport`](transport::Transport) of your own.
+//! Without any, the layer and the cache work with a [`source`] of your own, or with those of [`credentials`] over a
+//! [`Transport`](transport::Transport) of your own.
 //!
 //! # What an operator sees
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and

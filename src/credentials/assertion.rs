@@ -7,6 +7,7 @@
 //! |---|---|
 //! | a file that is kept up to date | a [`Secret`] of it |
 //! | a [`TokenProvider`] that has it as its token | [`from_provider`] |
+//! | a key | `Signed`, feature `jwt` |
 //! | code that signs or fetches it | [`from_fn`], or an implementation of your own |
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -17,6 +18,10 @@ use crate::{
     source::{Identity, TokenProvider},
     spec::TokenSpec,
 };
+
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use super::signed::Signed;
 
 /// Makes or reads an assertion.
 ///

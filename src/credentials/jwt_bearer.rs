@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "jwt")]
+use super::signed::service_account;
 use super::{
     assertion::{Assertion, AssertionRequest, Shared},
     endpoint::{TokenEndpoint, new_token},
@@ -12,6 +14,8 @@ use crate::{
     source::{Identity, TokenRequest, TokenSource},
     token::NewToken,
 };
+#[cfg(feature = "jwt")]
+use crate::{secret::Secret, transport::Transport};
 
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -59,6 +63,32 @@ impl JwtBearer {
             assertion: Shared::new(assertion),
             identity: None,
         }
+    }
+
+    /// A service account of Google's, by the JSON file that was downloaded when its key was made.
+    ///
+    /// # Errors
+    /// It is no such file, or its key is none that can sign.
+    ///
+    /// ```
+    /// use tower_bearer::{credentials::JwtBearer, transport::Transport};
+    ///
+    /// # let pem = include_str!("../../tests/vectors/keys/rsa.pkcs8.pem");
+    /// # let json = serde_json::json!({
+    /// #     "type": "service_account", "client_email": "robot@project.iam.gserviceaccount.com",
+    /// #     "private_key": pem, "token_uri": "https://oauth2.googleapis.com/token",
+    /// # }).to_string();
+    /// # let transport = Transport::from_fn(async |_| Ok(http::Response::default()));
+    /// let source = JwtBearer::service_account(transport, &json)?;
+    /// assert!(!format!("{source:?}").contains("PRIVATE KEY"));
+    /// # Ok::<_, tower_bearer::TokenError>(())
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn service_account(transport: Transport, json: &str) -> Result<Self, TokenError> {
+        let (token_uri, assertion) = service_account(json)?;
+        let endpoint = TokenEndpoint::over(transport, token_uri, "", Secret::none());
+        Ok(Self::new(endpoint.without_client(), assertion))
     }
 
     /// Says who the tokens are for, in place of what the assertions say of themselves.

@@ -37,6 +37,8 @@ mod on_behalf_of;
 mod password;
 mod refresh_token;
 mod saml2_bearer;
+#[cfg(feature = "jwt")]
+mod signed;
 mod token_exchange;
 
 #[cfg(feature = "jwt")]

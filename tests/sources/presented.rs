@@ -221,3 +221,124 @@ async fn no_parameter_of_the_grant_is_sent_twice() {
         assert!(error.to_string().contains("set by the grant"), "{error}");
     }
 }
+
+#[cfg(feature = "jwt")]
+mod signed {
+    use std::sync::{Arc, Mutex};
+
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use tower_bearer::{
+        credentials::{SigningKey, assertion::Signed},
+        transport::Transport,
+    };
+
+    use super::*;
+
+    const PEM: &str = include_str!("../vectors/keys/rsa.pkcs8.pem");
+
+    /// A provider that gives tokens to everybody, and the header and claims of each assertion.
+    fn provider() -> (Transport, Arc<Mutex<Vec<[Value; 2]>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = seen.clone();
+        let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
+            let form = form_urlencoded::parse(request.body());
+            let (_, jwt) = form
+                .into_iter()
+                .find(|(name, _)| name == "assertion")
+                .unwrap();
+            let part = |text: &str| {
+                let json = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
+                serde_json::from_slice(&json).unwrap()
+            };
+            let parts: Vec<_> = jwt.split('.').collect();
+            assert_eq!(parts.len(), 3);
+            kept.lock().unwrap().push([part(parts[0]), part(parts[1])]);
+            let answer = Bytes::from(r#"{"access_token":"abc"}"#);
+            std::future::ready(Ok(http::Response::new(answer)))
+        });
+        (transport, seen)
+    }
+
+    #[tokio::test]
+    async fn google_gets_its_scopes_inside_and_no_client() {
+        let (transport, seen) = provider();
+        let json = json!({
+            "type": "service_account", "client_email": "robot@project", "private_key_id": "k1",
+            "private_key": PEM, "token_uri": "https://oauth2.example/token", "universe_domain": "x",
+        });
+        let source = JwtBearer::service_account(transport, &json.to_string()).unwrap();
+        assert!(source.identity().is_named());
+        assert!(!format!("{source:?}").contains("PRIVATE"));
+        for _ in 0..2 {
+            fetch(&source, TokenSpec::scopes(["https://a.example/b", "c"]))
+                .await
+                .unwrap();
+        }
+        let seen = seen.lock().unwrap();
+        let [header, claims] = &seen[0];
+        assert_eq!(
+            (&header["alg"], &header["kid"]),
+            (&json!("RS256"), &json!("k1"))
+        );
+        for (name, value) in [
+            ("iss", json!("robot@project")),
+            ("aud", json!("https://oauth2.example/token")),
+            ("scope", json!("c https://a.example/b")),
+            ("sub", Value::Null),
+        ] {
+            assert_eq!(claims[name], value, "{name}");
+        }
+        let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+        assert!(lifetime <= 3600);
+        assert_ne!(seen[0][1]["jti"], seen[1][1]["jti"]);
+    }
+
+    #[tokio::test]
+    async fn who_signs_may_speak_for_another() {
+        let (transport, seen) = provider();
+        let endpoint =
+            TokenEndpoint::over(transport, "https://login.example/", "orders", "hunter2");
+        let key = || SigningKey::from_pem(PEM).unwrap();
+        let of = |assertion| JwtBearer::new(endpoint.clone(), assertion);
+        let (own, other) = (
+            of(Signed::new(key(), "robot")),
+            of(Signed::new(key(), "robot")
+                .with_subject("alice")
+                .with_audience("here")),
+        );
+        assert_ne!(own.identity(), other.identity());
+        for source in [own, other] {
+            fetch(&source, spec()).await.unwrap();
+        }
+        let seen = seen.lock().unwrap();
+        assert_eq!(
+            (&seen[0][1]["sub"], &seen[0][1]["scope"]),
+            (&json!("robot"), &Value::Null)
+        );
+        assert_eq!(seen[0][1]["aud"], "https://login.example/");
+        assert_eq!(
+            (&seen[1][1]["sub"], &seen[1][1]["aud"]),
+            (&json!("alice"), &json!("here"))
+        );
+    }
+
+    #[test]
+    fn what_is_no_service_account_is_told_without_an_echo() {
+        for json in [
+            "hunter2".to_owned(),
+            json!({ "type": "authorized_user", "private_key": "hunter2" }).to_string(),
+            json!({ "type": "service_account", "private_key": "hunter2" }).to_string(),
+            json!({
+                "type": "service_account", "private_key": "hunter2", "client_email": "a",
+                "token_uri": "https://a.example/",
+            })
+            .to_string(),
+        ] {
+            let error = JwtBearer::service_account(silent(), &json).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+}
