@@ -4,7 +4,8 @@ use serde_json::json;
 use tower_bearer::{
     AuthLayer, ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
     credentials::{
-        ClientCredentials, JwtBearer, OnBehalfOf, TokenEndpoint, TokenExchange, assertion,
+        ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint, TokenExchange,
+        assertion::{self, Signed},
     },
     transport::Transport,
 };
@@ -52,29 +53,50 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_service_account_signs_for_itself_anew_each_time() {
+async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
     let Some(site) = Site::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
-    let source = async |transport| {
-        let (id, key) = (account.id.clone(), account.key.clone());
-        let sign = move |request: assertion::AssertionRequest| {
-            let claims = about_itself(&id, request.audience());
-            std::future::ready(Ok(Secret::new(rs256(&key, &claims))))
-        };
-        let (id, secret) = (&account.id, account.secret.as_str());
-        let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
-        JwtBearer::new(endpoint, assertion::from_fn(sign))
+    let signed = || {
+        Signed::new(
+            SigningKey::from_pem(&account.key).unwrap(),
+            account.id.as_str(),
+        )
     };
-    let seen = Round::of(&site, &account)
-        .with_grant(JWT_BEARER)
-        .go(source)
-        .await;
-    assert!(
-        seen.iter()
-            .all(|claims| claims["sub"] == account.id.as_str()),
-        "{seen:?}"
-    );
+    for (assertion, whose) in [
+        (signed(), account.id.as_str()),
+        (signed().with_audience(&site.issuer), account.id.as_str()),
+        (signed().with_subject("ada").with_scopes_inside(), "ada"),
+    ] {
+        let source = async |transport| {
+            let (id, secret) = (&account.id, account.secret.as_str());
+            let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
+            JwtBearer::new(endpoint, assertion.clone())
+        };
+        let round = Round::of(&site, &account).with_grant(JWT_BEARER);
+        for claims in round.go(source).await {
+            assert_eq!(claims["sub"], whose);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
+    let Some(site) = Site::oidc() else { return };
+    let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
+    let account = site.client_with(words).await;
+    let text = rs256(&account.key, &about_itself(&account.id, &site.token_url));
+    let fetch = async |kind: Kind| {
+        let (id, secret) = (&account.id, account.secret.as_str());
+        let endpoint = TokenEndpoint::over(kind.transport(&site), &site.token_url, id, secret);
+        let source = JwtBearer::new(endpoint, Secret::new(text.as_str()));
+        TokenCache::new(source)
+            .get(&TokenSpec::scopes(["read"]))
+            .await
+    };
+    fetch(Kind::Reqwest).await.unwrap();
+    let error = fetch(Kind::Hyper).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
 }
 
 #[tokio::test]
