@@ -20,14 +20,14 @@ use tower_bearer::{
     credentials::{ClientAuth, ClientCredentials},
     replay,
     source::TokenRequest,
-    testing::{Api, AuthorizationServer, Fault},
+    testing::{Api, AuthorizationServer, Fault, TokenCall},
     transport::Transport,
 };
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
 const ID: &str = "orders é";
 /// It has what every encoding writes in another way.
-const SECRET: &str = "hush hush:100%+sure/é?";
+const SECRET: &str = "hush hush:100%+sure/é? and long enough";
 /// What stands in answers that are no good; no part of it may be shown.
 const BROKEN: &str = "broken-token-of-nobody";
 
@@ -43,7 +43,11 @@ fn no_line_of_any_log_holds_a_secret() {
     forbidden.extend(runtime.block_on(async {
         let mut days = JoinSet::new();
         for transport in [Transport::reqwest(), Transport::hyper()] {
-            for auth in [ClientAuth::basic(), ClientAuth::post()] {
+            for auth in [
+                ClientAuth::basic(),
+                ClientAuth::post(),
+                ClientAuth::secret_jwt(),
+            ] {
                 for tls in [false, true] {
                     days.spawn(good_days(transport.clone(), auth.clone(), tls));
                     days.spawn(bad_days(transport.clone(), auth.clone(), tls));
@@ -237,6 +241,8 @@ async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Str
             .into_iter()
             .filter_map(|call| call.token),
     );
+    let assertion = |call: TokenCall| Some(call.parameter("client_assertion")?.to_owned());
+    tokens.extend(stage.login.requests().into_iter().filter_map(assertion));
     tokens.sort_unstable();
     tokens.dedup();
     tokens

@@ -296,17 +296,19 @@ impl ClientAuth {
                 let secret = secret.expose()?;
                 let claims = self.claims(client_id, endpoint)?;
                 let line = hs256(secret.as_str(), &claims)?;
-                (Proof::Assertion(Exposed::new(line)), mark(&secret))
+                let mark = mark(&secret);
+                (Proof::Assertion(Exposed::new(line), Some(secret)), mark)
             }
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
                 // The mark first: should the key become another in between, that counts as a change.
                 let mark = key.mark()?;
-                (Proof::Assertion(Exposed::new(key.sign(&claims)?)), mark)
+                let line = Exposed::new(key.sign(&claims)?);
+                (Proof::Assertion(line, None), mark)
             }
-            Method::Assertion(assertion) => with_mark(assertion.expose()?, Proof::Assertion),
-            Method::AssertionFrom(read) => with_mark(read().await?.expose()?, Proof::Assertion),
+            Method::Assertion(assertion) => with_mark(assertion.expose()?, given),
+            Method::AssertionFrom(read) => with_mark(read().await?.expose()?, given),
             Method::Mtls | Method::None => (Proof::Id, Mark::of(&[])),
         })
     }
@@ -349,6 +351,10 @@ impl ClientAuth {
             id,
         ))
     }
+}
+
+fn given(assertion: Exposed) -> Proof {
+    Proof::Assertion(assertion, None)
 }
 
 fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Mark) {

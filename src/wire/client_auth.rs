@@ -16,8 +16,8 @@ pub(crate) enum Proof {
     Basic(Exposed),
     /// `client_secret_post`: id and secret as parameters of the form.
     Post(Exposed),
-    /// A JWT that says who it is from.
-    Assertion(Exposed),
+    /// A JWT that says who it is from; and the secret that it was signed with, if it was, which is not sent.
+    Assertion(Exposed, Option<Exposed>),
     /// The id alone: the client is public, or its certificate says the rest.
     Id,
 }
@@ -40,7 +40,7 @@ impl Proof {
                 form.push("client_id", id);
                 form.push("client_secret", secret.as_str());
             }
-            Self::Assertion(assertion) => {
+            Self::Assertion(assertion, _) => {
                 // RFC 7521 §4.2: "The "client_id" is unnecessary for client assertion authentication because the client
                 // is identified by the subject within the assertion. If present, the value of the "client_id" parameter
                 // MUST identify the same client". Microsoft Entra ID does want it.
@@ -59,11 +59,18 @@ impl Proof {
     pub(crate) fn sent(&self, id: &str) -> Sent {
         let mut sent = Sent::default();
         match self {
-            Self::Basic(secret) | Self::Post(secret) => sent.add_client(Client {
-                id,
-                secret: secret.as_str(),
-            }),
-            Self::Assertion(assertion) => sent.add(assertion.as_str()),
+            Self::Basic(secret) | Self::Post(secret) => {
+                let secret = secret.as_str();
+                sent.add_client(Client { id, secret });
+            }
+            Self::Assertion(assertion, secret) => {
+                sent.add(assertion.as_str());
+                // The provider knows it, and could tell it as well.
+                if let Some(secret) = secret {
+                    let secret = secret.as_str();
+                    sent.add_client(Client { id, secret });
+                }
+            }
             Self::Id => {}
         }
         sent
