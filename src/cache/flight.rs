@@ -13,12 +13,12 @@ use tokio::{
 use tracing::Instrument;
 
 #[cfg(feature = "store")]
-use super::fleet;
+use super::visit;
 use super::{
     backoff::{self, Hold},
-    core::{Core, Works, chance, next_generation},
-    freshness,
+    core::{Core, Works, chance},
     places::Place,
+    provider::{Brought, from_provider},
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
 };
@@ -27,7 +27,7 @@ use crate::{
     error::{ErrorKind, TokenError},
     telemetry::{Telemetry, TokenEvent},
     timer,
-    token::{NewToken, Origin, Token},
+    token::{Origin, Token},
 };
 
 /// How many flights may die under a waiter before it gives up.
@@ -198,14 +198,6 @@ struct Flight {
     asked: bool,
 }
 
-/// What a flight comes back with.
-pub(super) enum Brought {
-    Token(Fetched),
-    Failure(TokenError),
-    /// The provider is left alone, for this.
-    Held(TokenError),
-}
-
 impl Flight {
     async fn fly(mut self) {
         let Some(takeoff) = &self.takeoff else {
@@ -231,7 +223,7 @@ impl Flight {
         #[cfg(feature = "store")]
         if let Some(fleet) = &works.fleet {
             // Boxed: who has no store need not carry it.
-            let brought = fleet::bring(works, fleet, &mut self.takeoff, &mut self.asked);
+            let brought = visit::bring(works, fleet, &mut self.takeoff, &mut self.asked);
             return Box::pin(brought).await;
         }
         Some(from_provider(works, self.takeoff.as_ref()?, &mut self.asked).await)
@@ -265,77 +257,6 @@ async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
         // The timer is for a place that nobody gives back.
         let _ = time::timeout(works.settings.fetch_timeout, returned).await;
     }
-}
-
-/// A token from the provider, unless that is left alone.
-pub(super) async fn from_provider(works: &Works, takeoff: &Takeoff, asked: &mut bool) -> Brought {
-    if !std::mem::replace(asked, true) {
-        count(&works.counters.fetches);
-    }
-    // Since it took off, others may have learnt that the provider is to be left alone.
-    if let Some(error) = works.held(works.now()) {
-        return Brought::Held(error);
-    }
-    match fetch(works, takeoff).await {
-        Ok(fetched) => Brought::Token(fetched),
-        Err(error) => Brought::Failure(error),
-    }
-}
-
-async fn fetch(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
-    let timeout = works.settings.fetch_timeout;
-    time::timeout(timeout, attempts(works, takeoff))
-        .await
-        .unwrap_or_else(|_| {
-            Err(TokenError::new(
-                ErrorKind::Timeout,
-                format!("the provider gave no token within {timeout:?}: it is slow, or the fetch timeout is too short"),
-            ))
-        })
-}
-
-async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
-    let mut request = takeoff.request();
-    loop {
-        // The lifetime counts from before the request is sent: nobody knows when the server made the token.
-        let asked = works.now();
-        count(&works.counters.token_requests);
-        Telemetry::token_request();
-        let error = match works.source.fetch_boxed(&request).await {
-            Ok(token) => return judge(works, token, asked),
-            Err(error) => error,
-        };
-        let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
-            return Err(error);
-        };
-        works.settings.telemetry.tell(&TokenEvent::AttemptFailed {
-            spec: request.spec(),
-            attempt: request.attempt(),
-            error: &error,
-            pause,
-        });
-        time::sleep(pause).await;
-        request.next_attempt();
-    }
-}
-
-fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, TokenError> {
-    let lifetime = token.lifetime.unwrap_or(works.settings.assumed_lifetime);
-    let times = freshness::plan(asked, lifetime, token.refresh_in, chance());
-    if times.end().has_come(works.now()) {
-        return Err(TokenError::new(
-            ErrorKind::Malformed,
-            format!(
-                "the token was expired when it arrived (its lifetime is {lifetime:?}): check the provider's lifetimes"
-            ),
-        ));
-    }
-    Ok(Fetched {
-        token,
-        times,
-        generation: next_generation(),
-        origin: Origin::Provider,
-    })
 }
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {

@@ -5,7 +5,9 @@
 //! | `token_cache` | [`TokenCache`], what users call |
 //! | `options` | [`CacheBuilder`] and every default |
 //! | `flight` | the task that fetches, and the wait for it |
-//! | `fleet` | the way of a flight over a store (feature `store`) |
+//! | `provider` | asking the provider: the attempts of one flight |
+//! | `visit` | the way of a flight over a store (feature `store`) |
+//! | `fleet` | what a cache keeps for its store |
 //! | `core` | what all clones of a cache share |
 //! | `map` | the bounded map from spec to slot |
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
@@ -34,6 +36,7 @@ mod options;
 #[cfg(feature = "store")]
 mod outage;
 mod places;
+mod provider;
 #[cfg(feature = "store")]
 mod record;
 #[cfg(feature = "store")]
@@ -41,6 +44,8 @@ mod refused;
 mod slot;
 mod stats;
 mod token_cache;
+#[cfg(feature = "store")]
+mod visit;
 mod wishes;
 
 pub(crate) use slot::{Owed, Rejection, Slot};

@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::signing_key::Material;
+use super::material::Material;
 use crate::{error::TokenError, mark::Mark};
 
 pub(super) struct KeyFile {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `signing_key` | [`SigningKey`]: where the key is, and what stands in the header beside it |
 //! | `key_file` | a key in a file, parsed again when the file has changed |
+//! | `material` | a key, and what was said of it where it was found |
 //! | `key_pair` | a key that can sign, from any of its formats |
 //! | `jwk` | a private key in JSON; of PEM, all rooms have the same reader |
 //! | `algorithm` | [`SigningAlgorithm`]: which signatures there are, and which key makes them |
@@ -17,6 +18,7 @@ mod compact;
 mod jwk;
 mod key_file;
 mod key_pair;
+mod material;
 mod signing_key;
 
 pub use algorithm::SigningAlgorithm;

@@ -17,10 +17,7 @@ use http::{
 use serde_json::{Map, Number, Value};
 use zeroize::Zeroizing;
 
-use super::{
-    client_auth::{Client, percent_encode},
-    json::trimmed,
-};
+use super::{json::trimmed, sent::Sent};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::wipe,
@@ -96,58 +93,6 @@ pub(crate) fn token_response(
             .filter(|token| !token.is_empty()),
         issued_token_type: members.text("issued_token_type").map(str::to_owned),
     })
-}
-
-/// The secrets that a request carried, in every form in which it did.
-#[derive(Default)]
-pub(crate) struct Sent(Vec<Zeroizing<String>>);
-
-impl Sent {
-    pub(super) fn add_client(&mut self, client: Client<'_>) {
-        self.add(client.secret);
-        let credentials = client.basic_credentials();
-        self.0
-            .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
-    }
-
-    /// For what may be a secret, or a word that the provider's description needs.
-    pub(crate) fn add_if_long(&mut self, value: &str) {
-        if value.len() >= 8 {
-            self.add(value);
-        }
-    }
-
-    pub(crate) fn add(&mut self, secret: &str) {
-        if secret.is_empty() {
-            return;
-        }
-        let mut percents = Zeroizing::new(String::with_capacity(3 * secret.len()));
-        percent_encode(secret, &mut percents);
-        let form = Zeroizing::new(percents.replace("%20", "+"));
-        for one in [Zeroizing::new(secret.to_owned()), percents, form] {
-            if !self.0.contains(&one) {
-                self.0.push(one);
-            }
-        }
-    }
-}
-
-/// Takes every secret that was sent out of a text.
-fn scrub(text: &str, sent: &Sent) -> String {
-    const REDACTED: &str = "[redacted]";
-    // A secret so short is found in innocent words, and the gaps would show it.
-    const SHORT: usize = 6;
-    let mut text = text.to_owned();
-    for secret in &sent.0 {
-        if !text.contains(secret.as_str()) {
-            continue;
-        }
-        if secret.len() < SHORT {
-            return REDACTED.to_owned();
-        }
-        text = text.replace(secret.as_str(), REDACTED);
-    }
-    text
 }
 
 /// The members of an answer, wiped when dropped.
@@ -507,7 +452,7 @@ fn description(headers: &HeaderMap, members: &Members, sent: &Sent) -> Option<St
 
 /// Scrubs, then makes blanks of what could forge a line of a log, then cuts: a secret that is cut is not found.
 fn clean(text: &str, bound: usize, sent: &Sent) -> String {
-    let text = scrub(text, sent);
+    let text = sent.scrub(text);
     let mut cleaned = String::new();
     for (count, c) in text.trim().chars().enumerate() {
         if count == bound {
@@ -524,7 +469,7 @@ fn clean(text: &str, bound: usize, sent: &Sent) -> String {
 
 /// An identifier: a code or an id. Scrubbed while it is still as it was sent.
 fn word(text: &str, sent: &Sent) -> String {
-    let scrubbed = scrub(text, sent);
+    let scrubbed = sent.scrub(text);
     let graphic = scrubbed.chars().filter(char::is_ascii_graphic);
     graphic.take(MAX_WORD).collect()
 }

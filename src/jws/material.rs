@@ -1,0 +1,81 @@
+//! A key, and what was said of it where it was found: in PEM or in a JWK.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
+use crate::{error::TokenError, mark::Mark, pem};
+
+/// A key, and what was said of it where it was found.
+pub(super) struct Material {
+    pub(super) pair: KeyPair,
+    pub(super) key_id: Option<String>,
+    pub(super) algorithm: Option<SigningAlgorithm>,
+    pub(super) thumbprint: Option<String>,
+    pub(super) mark: Mark,
+}
+
+impl Material {
+    /// PEM or a JWK, by what it begins with.
+    pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
+        if text.trim_start().starts_with('{') {
+            return Self::from_jwk(text);
+        }
+        Self::from_pem(text)
+    }
+
+    pub(super) fn from_jwk(text: &str) -> Result<Self, TokenError> {
+        let jwk = Jwk::parse(text)?;
+        Ok(Self {
+            pair: jwk.key,
+            key_id: jwk.key_id,
+            algorithm: jwk.algorithm,
+            thumbprint: jwk.thumbprint,
+            mark: Mark::of(text.as_bytes()),
+        })
+    }
+
+    pub(super) fn from_pem(text: &str) -> Result<Self, TokenError> {
+        let mut sections = pem::sections(text);
+        // "EC PARAMETERS" may stand before a key, and certificates on either side.
+        let key = sections.find(|section| section.label.ends_with("PRIVATE KEY"));
+        let Some(key) = key else {
+            return Err(TokenError::configuration(
+                "there is no private key in the PEM: give the section that begins with BEGIN PRIVATE KEY",
+            ));
+        };
+        let Some(der) = key.der.filter(|_| key.label != "ENCRYPTED PRIVATE KEY") else {
+            return Err(TokenError::configuration(
+                "the private key has a password, or is no base64: take the password off (openssl pkey does it), and \
+                 guard the file instead",
+            ));
+        };
+        let pair = KeyPair::from_der(&der).ok_or_else(|| {
+            TokenError::configuration(
+                "the private key is of a kind that can't sign here: take RSA of 2048 bits or more, P-256, P-384 or \
+                 Ed25519",
+            )
+        })?;
+        let own = certificates(text).find(|certificate| pair.is_certified_by(certificate));
+        Ok(Self {
+            thumbprint: own.map(|certificate| thumbprint(&certificate)),
+            pair,
+            key_id: None,
+            algorithm: None,
+            mark: Mark::of(text.as_bytes()),
+        })
+    }
+}
+
+pub(super) fn certificates(text: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
+    pem::sections(text)
+        .filter(|section| section.label == "CERTIFICATE")
+        .filter_map(|section| section.der)
+}
+
+/// RFC 7515 §4.1.8: "a base64url-encoded SHA-256 thumbprint (a.k.a. digest) of the DER encoding of the X.509
+/// certificate".
+pub(super) fn thumbprint(certificate: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))
+}
