@@ -99,7 +99,8 @@
 //! [`TokenCache::stats`] and [`TokenCache::entries`] at any time, events of the target `tower_bearer` in the log, metrics, and
 //! a hook of one's own: see [`telemetry`]. No token and no secret is in any of them.
 //!
-//! [The design](docs::design) gives the reasons, [the threat model](docs::threat_model) says what stands in whose way, and [the
+//! # Where to read on
+//! [The cookbook](docs::cookbook) has a page for each task. [The design](docs::design) gives the reasons, [the threat model](docs::threat_model) says what stands in whose way, and [the
 //! comparison](docs::comparison) what others do.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -30,6 +30,11 @@ use super::{Fence, Lease, Name, StoreError};
 ///     fence: u64,
 /// }
 ///
+/// /// A lifetime may be so long that its end is no time any more.
+/// fn end_of(lifetime: Duration) -> Instant {
+///     Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400))
+/// }
+///
 /// impl InMap {
 ///     /// Runs this over the place of this name, without what is over.
 ///     fn at<T>(&self, name: &Name, run: impl FnOnce(&mut Place) -> T) -> Result<T, StoreError> {
@@ -52,7 +57,7 @@ use super::{Fence, Lease, Name, StoreError};
 ///             if fence.is_some_and(|fence| fence.get() < place.fence) {
 ///                 return false;
 ///             }
-///             place.value = Some((value, Instant::now() + lifetime));
+///             place.value = Some((value, end_of(lifetime)));
 ///             true
 ///         })
 ///     }
@@ -67,9 +72,9 @@ use super::{Fence, Lease, Name, StoreError};
 ///                 return None;
 ///             }
 ///             place.fence += 1;
-///             // Here the fence alone tells one lease from another. A store that can forget its fences needs more.
-///             let lease = Lease::new(Fence::new(place.fence), "");
-///             place.lease = Some((lease.clone(), Instant::now() + lifetime));
+///             // Name and fence tell one lease from another. A store that can forget its fences needs more.
+///             let lease = Lease::new(Fence::new(place.fence), name.as_str());
+///             place.lease = Some((lease.clone(), end_of(lifetime)));
 ///             Some(lease)
 ///         })
 ///     }
@@ -78,6 +83,10 @@ use super::{Fence, Lease, Name, StoreError};
 ///         self.at(name, |place| drop(place.lease.take_if(|(found, _)| *found == lease)))
 ///     }
 /// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let store = std::sync::Arc::new(InMap::default());
+/// # #[cfg(feature = "testing")] tower_bearer::testing::store_suite(async || store.clone()).await;
+/// # }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
     /// The value under this name, if there is one and it is not over.
