@@ -4,9 +4,8 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -14,14 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use support::{Source, secs, spec, tenant};
+use support::{Source, log, secs, spec, tenant};
 use tokio::time::sleep;
 use tower_bearer::{
     Secret, TokenCache,
     clock::Clock,
     store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
@@ -56,11 +54,9 @@ async fn a_life() -> TokenCache {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_between() {
-    let lines = Lines::default();
-    let log = lines.capture();
+    log::begin();
     a_life().await;
-    drop(log);
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = log::take();
     let of_level = |level: &str| -> Vec<&str> {
         let lines = log.lines().filter(|line| line.contains(level));
         lines.collect()
@@ -94,11 +90,10 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_betw
 
 #[tokio::test(start_paused = true)]
 async fn the_metrics_count_what_the_store_did() {
+    log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let guard = metrics::set_default_local_recorder(&recorder);
-    // Whether anybody wants a line is remembered for all threads: on each there is somebody who does.
-    let _log = Lines::default().capture();
     let cache = a_life().await;
     drop(guard);
     let sums: BTreeMap<String, u64> = snapshotter
@@ -194,40 +189,5 @@ impl TokenStore for Faulty {
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         self.check()?;
         self.store.release(name, lease).await
-    }
-}
-
-/// Keeps the log's lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    /// A log of this thread alone, for as long as the guard lives.
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-}
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

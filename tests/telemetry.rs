@@ -4,12 +4,11 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex},
 };
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use support::{Answer, Api, Source, layer, outcome, request, secs, send, settle, spec};
+use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, settle, spec};
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
@@ -17,7 +16,6 @@ use tower_bearer::{
     clock::Clock,
     telemetry::{TokenEvent, TokenEvents},
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps the names of events.
 #[derive(Clone, Default)]
@@ -44,46 +42,6 @@ impl TokenEvents for Hook {
 impl Hook {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-/// Keeps the log's lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Lines {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
-    }
-
-    /// A log of this thread alone, for as long as the guard lives.
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
     }
 }
 
@@ -118,8 +76,8 @@ fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
 
 #[tokio::test(start_paused = true)]
 async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
-    let (hook, lines) = (Hook::default(), Lines::default());
-    let _log = lines.capture();
+    log::begin();
+    let hook = Hook::default();
     let (source, api) = (Source::new(), Api::new());
     let cache = cache_with(&hook, &source);
     let mut client = layer(&cache).layer(api.clone());
@@ -130,7 +88,7 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
         hook.take(),
         ["attempt 1 failed", "fetched: missing", "waited"]
     );
-    let log = lines.take();
+    let log = log::take();
     for line in [
         "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: a token request failed and is tried again",
         "tower_bearer: a token was fetched spec=TokenSpec { scopes: [\"read\"] } generation=",
@@ -141,7 +99,7 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
 
     // A hit says nothing.
     send(&mut client, request("/")).await.await.unwrap();
-    assert!(hook.take().is_empty() && lines.take().is_empty());
+    assert!(hook.take().is_empty() && log::take().is_empty());
 
     api.revoke("token-2");
     let response = send(&mut client, request("/")).await.await.unwrap();
@@ -162,15 +120,15 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
     send(&mut client, request("/")).await.await.unwrap();
     settle().await;
     assert_eq!(hook.take(), ["failed: stale: invalid_scope"]);
-    let log = lines.take();
+    let log = log::take();
     assert_eq!(log.matches(" WARN ").count(), 1, "{log}");
     assert!(log.contains("kind=\"invalid_scope\""), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_warns_once_and_goes_on_quietly() {
-    let (hook, lines) = (Hook::default(), Lines::default());
-    let _log = lines.capture();
+    log::begin();
+    let hook = Hook::default();
     let (source, api) = (Source::new(), Api::new());
     let cache = cache_with(&hook, &source);
     let mut client = layer(&cache).layer(api);
@@ -184,12 +142,13 @@ async fn a_storm_warns_once_and_goes_on_quietly() {
             .count()
     };
     assert_eq!((storms(true), storms(false)), (1, 44));
-    assert_eq!(lines.take().matches(" WARN ").count(), 1);
+    assert_eq!(log::take().matches(" WARN ").count(), 1);
     assert_eq!(cache.entries()[0].state, State::Storm);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_metrics_count_what_happened() {
+    log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -232,6 +191,7 @@ async fn the_metrics_count_what_happened() {
 
 #[tokio::test(start_paused = true)]
 async fn two_caches_add_up_in_the_metrics() {
+    log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -253,6 +213,7 @@ async fn two_caches_add_up_in_the_metrics() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_knows_where_it_came_from_and_why() {
+    log::begin();
     let source = Source::new();
     let cache = support::cache(&source);
     let first = cache.get(spec()).await.unwrap();

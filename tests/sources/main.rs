@@ -1,6 +1,8 @@
 //! Every source against a real authorization server: what it sends, what it makes of the answer, and what it keeps.
 
 mod exchanged;
+#[path = "../support/log.rs"]
+mod log;
 mod presented;
 mod refresh_token;
 mod shown;
@@ -15,7 +17,9 @@ use tower_bearer::{
 /// What a busy machine may need for what takes no time.
 const SOON: Duration = Duration::from_secs(20);
 
+/// A server, and a log of what goes on from here.
 async fn login() -> AuthorizationServer {
+    log::begin();
     AuthorizationServer::start().await.unwrap()
 }
 

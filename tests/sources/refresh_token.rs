@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{self, Write},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,9 +11,8 @@ use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
     source::Identity, testing::AuthorizationServer,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{SOON, endpoint, fetch, login};
+use crate::{SOON, endpoint, fetch, log, login};
 
 fn signed_in(login: &AuthorizationServer) -> RefreshToken {
     let (_, refresh) = login.sign_in("alice", "client", ["read", "write"]);
@@ -214,21 +212,15 @@ async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
     let source = signed_in(&login);
     fetch(&source, read()).await.unwrap();
     login.revoke_refresh_tokens();
-    let log = Log::default();
-    let listening = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_max_level(tracing::Level::ERROR)
-        .finish();
-    let error = {
-        let _guard = tracing::subscriber::set_default(listening);
-        fetch(&source, read()).await.unwrap_err()
-    };
+    log::take();
+    let error = fetch(&source, read()).await.unwrap_err();
+    let log = log::take();
     assert_eq!(error.kind(), ErrorKind::InvalidGrant);
     assert!(!error.is_retryable());
     assert!(error.to_string().contains("sign in again"), "{error}");
     assert!(error.to_string().contains("revoked"), "{error}");
-    assert!(log.text().contains("ERROR"), "{}", log.text());
-    assert!(log.text().contains("signs in again"), "{}", log.text());
+    assert!(log.contains("ERROR"), "{log}");
+    assert!(log.contains("signs in again"), "{log}");
     let asked = login.counts().requests;
     for spec in [read(), write()] {
         let again = fetch(&source, spec).await.unwrap_err();
@@ -308,33 +300,4 @@ async fn who_signed_in_is_known_by_the_first_token_or_by_name() {
     let named = |token, name| of(token).with_identity(Identity::new(name)).identity();
     assert_eq!(named("a", "alice"), named("b", "alice"));
     assert_ne!(named("a", "alice"), named("a", "bob"));
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -1,6 +1,8 @@
 //! A token source and a client that do as they are told, and tell what was asked of them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod log;
+
 use std::{
     any::Any,
     collections::{HashSet, VecDeque},
