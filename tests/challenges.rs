@@ -297,6 +297,23 @@ async fn a_provider_that_refuses_claims_again_and_again_is_asked_a_bounded_numbe
 }
 
 #[tokio::test(start_paused = true)]
+async fn claims_that_come_when_the_token_was_refused_already_are_in_its_replacement() {
+    let source = Source::new();
+    let api = Api::new(&source).gated();
+    let cache = cache(&source);
+    let token = cache.get(spec()).await.unwrap();
+    let mut client = layer(&cache).layer(api.service());
+    let mut second = task::spawn(send(&mut client, request("/claims/a")).await);
+    assert_pending!(second.poll());
+    // Somebody else was told first, without a word on why.
+    assert!(cache.reject(&token));
+    api.open(2);
+    assert_eq!(outcome(&second.await.unwrap()), RECOVERED);
+    assert_eq!(asked(&source), [plain("read"), with_claims("a")]);
+    assert_eq!(cache.stats().rejections, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_claims_challenge_for_an_old_token_costs_nothing() {
     let source = Source::new();
     let api = Api::new(&source).gated();

@@ -345,7 +345,15 @@ impl Slot {
         now: Moment,
         claims: Option<&str>,
     ) -> Rejection {
-        if generation == 0 || self.generation() != generation {
+        let in_service = self.generation();
+        if generation == 0 || in_service != generation {
+            // Somebody else's refusal was first; what will replace the token is still to come, and can have the claims.
+            if let (0, Some(claims), Some(troubles)) = (in_service, claims, &mut desk.troubles)
+                && generation != 0
+                && troubles.refused == generation
+            {
+                troubles.wishes.want_claims(claims);
+            }
             return Rejection::Superseded;
         }
         let troubles = desk.troubles();

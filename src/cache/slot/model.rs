@@ -919,6 +919,13 @@ impl World {
         let account = &mut self.account;
         let in_service = account.service.map(|served| served.generation);
         let expected = if in_service != Some(generation) {
+            // The claims of whoever came second go into the token that is to come.
+            let refused = account.outdated.last().map_or(0, |last| *last);
+            let refused = refused.max(account.rejected);
+            if claims.is_some() && in_service.is_none() && refused == generation {
+                account.wanted.claims = claims;
+                account.version += 1;
+            }
             Rejection::Superseded
         } else if let Err(disbelieved) = account.believe(generation, self.now) {
             disbelieved
