@@ -4,6 +4,7 @@
 mod alone;
 mod bodies;
 mod configuration;
+mod curl;
 mod door;
 mod ending;
 mod headers;
@@ -11,6 +12,9 @@ mod pages;
 mod paths;
 mod problems;
 mod proofs;
+#[allow(dead_code)]
+#[path = "../real/site.rs"]
+mod site;
 mod support;
 mod tokens;
 mod versions;
