@@ -8,6 +8,7 @@ mod curl;
 mod door;
 mod ending;
 mod headers;
+mod memory;
 mod pages;
 mod paths;
 mod problems;
