@@ -1,7 +1,5 @@
 //! Bodies: streamed both ways, long, slow, and broken off.
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -9,7 +7,7 @@ use tokio::{
 };
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
-use crate::support::{Answer, LIMIT, Proxy, Stage, config, read_request, upstream};
+use crate::support::{Answer, LIMIT, Proxy, Stage, config, read_request, read_until, upstream};
 
 /// The proxy, and the connection that it makes to its upstream for this request.
 async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
@@ -22,30 +20,6 @@ async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
     caller.write_all(request.as_bytes()).await.unwrap();
     let (server, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
     (proxy, caller, server)
-}
-
-/// Reads until this stands at the end of what came.
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut read = String::new();
-    let mut buffer = [0; 4096];
-    while !read.ends_with(end) {
-        let count = timeout(LIMIT, stream.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(count > 0, "it ended: {read}");
-        read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-    }
-    read
-}
-
-#[tokio::test]
-async fn twenty_megabytes_pass_both_ways() {
-    let stage = Stage::set().await;
-    let body: Vec<u8> = (0..20 << 20).map(|i: u32| (i % 251) as u8).collect();
-    let answer = stage.proxy.send("POST", "/api/x", &[], &body).await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.body == body);
 }
 
 #[tokio::test]
@@ -204,64 +178,4 @@ async fn a_body_whose_upstream_answers_401_at_once_is_replayed_when_it_is_whole(
     );
     let answer = stage.proxy.send("POST", "/api/x", &[], b"the body").await;
     assert_eq!((answer.status, answer.text()), (200, "the body".into()));
-}
-
-/// Resident memory of a process, in bytes.
-#[cfg(target_os = "linux")]
-fn memory(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
-    let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_slow_reader_costs_no_memory() {
-    let (proxy, mut caller, mut server) =
-        between("GET /a/x HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n").await;
-    read_request(&mut server).await;
-    let before = memory(proxy.pid());
-    const LENGTH: usize = 64 << 20;
-    let writing = tokio::spawn(async move {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
-        server.write_all(head.as_bytes()).await.unwrap();
-        let piece = vec![b'x'; 1 << 16];
-        for _ in 0..LENGTH >> 16 {
-            server.write_all(&piece).await.unwrap();
-        }
-    });
-    read_until(&mut caller, "x").await;
-    // The writer gets stuck, since nobody reads.
-    assert!(
-        timeout(Duration::from_millis(500), async {
-            while !writing.is_finished() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .is_err()
-    );
-    let grown = memory(proxy.pid()).saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown}");
-    let mut rest = Vec::new();
-    caller.read_to_end(&mut rest).await.unwrap();
-    writing.await.unwrap();
-    assert!(rest.len() > LENGTH - (1 << 16));
-}
-
-#[tokio::test]
-async fn four_hundred_idle_connections_are_in_nobodys_way() {
-    let stage = Stage::set().await;
-    let address = stage.proxy.address;
-    let mut idle = Vec::new();
-    for _ in 0..400 {
-        idle.push(TcpStream::connect(address).await.unwrap());
-    }
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    // And each still serves.
-    for stream in &mut idle {
-        let request = format!("GET /-/health HTTP/1.1\r\nHost: {address}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        read_until(stream, "ok\n").await;
-    }
 }

@@ -4,13 +4,18 @@
 mod alone;
 mod bodies;
 mod configuration;
+mod curl;
 mod door;
 mod ending;
 mod headers;
+mod memory;
 mod pages;
 mod paths;
 mod problems;
 mod proofs;
+#[allow(dead_code)]
+#[path = "../real/site.rs"]
+mod site;
 mod support;
 mod tokens;
 mod versions;

@@ -424,3 +424,18 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
         }
     }
 }
+
+/// Reads until this stands at the end of what came.
+pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = String::new();
+    let mut buffer = [0; 4096];
+    while !read.ends_with(end) {
+        let count = timeout(LIMIT, stream.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(count > 0, "it ended: {read}");
+        read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    read
+}

@@ -6,10 +6,14 @@
 mod client_auth;
 mod client_credentials;
 mod discovery;
+mod fixed;
 mod http_client;
 mod on_behalf;
+#[cfg(feature = "password")]
+mod password;
 mod refresh_token;
 mod rotation;
 mod round;
+mod saml2_bearer;
 mod signing;
 mod site;

@@ -81,6 +81,27 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
 }
 
 #[tokio::test]
+async fn a_service_accounts_file_is_all_that_it_needs() {
+    let Some(site) = Site::oidc() else { return };
+    let words = json!({ "auth": "none", "algorithm": "RS256" });
+    let account = site.client_with(words).await;
+    let asking = site.client("client_secret_basic").await;
+    let file = json!({
+        "type": "service_account",
+        "client_email": account.id,
+        "private_key": account.key,
+        "token_uri": site.token_url,
+    });
+    // No client is named, and none proved.
+    let source =
+        async |transport| JwtBearer::service_account(transport, &file.to_string()).unwrap();
+    let round = Round::of(&site, &account).with_grant(JWT_BEARER);
+    for claims in round.asked_about_by(&asking).go(source).await {
+        assert_eq!(claims["sub"], account.id.as_str());
+    }
+}
+
+#[tokio::test]
 async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
     let Some(site) = Site::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });

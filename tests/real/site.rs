@@ -147,6 +147,15 @@ impl Site {
         }
     }
 
+    /// A person who has this password, of no other test: their name.
+    #[cfg(feature = "password")]
+    pub(crate) async fn person(&self, client: &Client, password: &str) -> String {
+        let account = format!("person-of-{}", client.id);
+        let words = json!({ "account": account, "password": password });
+        self.call("person", words).await;
+        account
+    }
+
     /// Another key takes the place of the client's, at once: its private half.
     pub(crate) async fn change_key(&self, client: &str, algorithm: &str) -> String {
         let words = json!({ "client": client, "algorithm": algorithm });

@@ -19,7 +19,7 @@ AccessToken = get_access_token_model()
 RefreshToken = get_refresh_token_model()
 
 
-def client(auth, secret="", hashed=False):
+def client(auth, secret="", hashed=False, grant=Application.GRANT_CLIENT_CREDENTIALS):
     """A client of the test's own."""
     public = auth == "none"
     application = Application.objects.create(
@@ -27,7 +27,7 @@ def client(auth, secret="", hashed=False):
         client_secret=secret,
         hash_client_secret=hashed,
         client_type=Application.CLIENT_PUBLIC if public else Application.CLIENT_CONFIDENTIAL,
-        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
+        authorization_grant_type=grant,
     )
     return {"id": application.client_id}
 
@@ -45,6 +45,12 @@ def revoke(client):
     now = timezone.now()
     tokens = AccessToken.objects.filter(application__client_id=client, expires__gt=now)
     return {"revoked": tokens.update(expires=now)}
+
+
+def person(account, password):
+    """A person with a password of theirs."""
+    User.objects.create_user(account, password=password)
+    return {}
 
 
 def login(client, account, scope):
@@ -73,7 +79,7 @@ def counts(client):
     return counts_of(client)
 
 
-calls = {call.__name__: call for call in (client, secret, revoke, login, counts)}
+calls = {call.__name__: call for call in (client, secret, revoke, person, login, counts)}
 
 
 @csrf_exempt

@@ -5,8 +5,9 @@ import { X509Certificate, randomUUID } from 'node:crypto';
 import { own } from './api.mjs';
 import { countsOf } from './counts.mjs';
 import { changeKey, privatePem, publicKeys } from './keys.mjs';
+import { dropAssertion, putAssertion, putPerson } from './people.mjs';
 import { resourceServer } from './realm.mjs';
-import { client as find, putClient, revokeAccessTokens } from './store.mjs';
+import { accessTokens, client as find, putClient, revokeAccessTokens } from './store.mjs';
 import { issue } from './tokens.mjs';
 
 const grants = [
@@ -14,6 +15,8 @@ const grants = [
   'refresh_token',
   'urn:ietf:params:oauth:grant-type:token-exchange',
   'urn:ietf:params:oauth:grant-type:jwt-bearer',
+  'urn:ietf:params:oauth:grant-type:saml2-bearer',
+  'password',
 ];
 
 const calls = {
@@ -55,6 +58,24 @@ const calls = {
   // Ends the client's access tokens.
   async revoke({ client }) {
     return { revoked: revokeAccessTokens(client) };
+  },
+
+  // The texts of the client's opaque access tokens.
+  async tokens({ client }) {
+    return { tokens: accessTokens(client) };
+  },
+
+  // A person with a password of theirs.
+  async person({ account, password }) {
+    putPerson(account, password);
+    return {};
+  },
+
+  // Somebody has issued this assertion about a person; without one, takes it back.
+  async assertion({ text, account }) {
+    if (account) putAssertion(text, account);
+    else dropAssertion(text);
+    return {};
   },
 
   // A person signs in: `{ client, account, scope, resource? }` gives an access token and a refresh token.

@@ -1,9 +1,10 @@
-// The grants that oidc-provider leaves to its users: token exchange, and assertions in the place of a login.
+// The grants that oidc-provider leaves to its users: token exchange, assertions in the place of a login, and a password.
 
 import { errors } from 'oidc-provider';
 import { decodeJwt, jwtVerify } from 'jose';
 
 import { keyFor } from './keys.mjs';
+import { accountOf, holderOf } from './people.mjs';
 import { resourceServer } from './realm.mjs';
 import { bearer, issue } from './tokens.mjs';
 
@@ -25,6 +26,12 @@ export function addGrants(provider) {
     ['assertion', 'scope', 'requested_token_use', 'resource'],
     ['resource'],
   );
+  provider.registerGrantType(
+    'urn:ietf:params:oauth:grant-type:saml2-bearer',
+    (context) => saml(provider, context),
+    ['assertion', 'scope'],
+  );
+  provider.registerGrantType('password', (context) => password(provider, context), ['username', 'password', 'scope']);
 }
 
 // RFC 8693: a token for a token, perhaps with somebody who acts.
@@ -100,16 +107,41 @@ async function serviceAccount(provider, context) {
   const { client, params } = context.oidc;
   const { publicKey } = await keyFor('RS256', client.clientId);
   const audience = [...context.oidc.clientJwtAuthExpectedAudience()];
-  const requiredClaims = ['iss', 'sub', 'aud', 'exp', 'jti'];
+  // Google wants no subject of an account that speaks for itself, and such an account names no client.
+  const requiredClaims = ['iss', 'aud', 'exp', 'jti', ...(context.nameless ? [] : ['sub'])];
+  const issuer = client.clientId;
   let payload;
   try {
-    ({ payload } = await jwtVerify(params.assertion, publicKey, { audience, requiredClaims, algorithms: ['RS256'] }));
+    ({ payload } = await jwtVerify(params.assertion, publicKey, { issuer, audience, requiredClaims, algorithms: ['RS256'] }));
   } catch (cause) {
     throw new InvalidGrant(`the assertion does not hold: ${cause.message}`);
   }
   const { iss, jti, exp } = decodeJwt(params.assertion);
   if (!(await provider.ReplayDetection.unique(iss, jti, exp))) throw new InvalidGrant('the assertion was used before');
-  return payload;
+  return { sub: issuer, ...payload };
+}
+
+// RFC 7522 §2.1: an assertion in XML instead of a login. It holds if it is what the door was told, letter by letter.
+async function saml(provider, context) {
+  const { params } = context.oidc;
+  if (!params.assertion) throw new InvalidRequest('assertion is missing');
+  // RFC 7522 §2.1: "The SAML Assertion XML data MUST be encoded using base64url … SHOULD NOT be line-wrapped and pad
+  // characters ("=") SHOULD NOT be included."
+  if (!/^[A-Za-z0-9_-]+$/.test(params.assertion)) throw new InvalidGrant('the assertion is not in base64url');
+  const account = accountOf(Buffer.from(params.assertion, 'base64url').toString());
+  if (!account) throw new InvalidGrant('nobody has issued this assertion');
+  const issued = await issueFor(provider, context, { account, scope: params.scope ?? 'read', gty: 'saml2_bearer' });
+  context.body = answer(issued);
+}
+
+// RFC 6749 §4.3: a person's name and password.
+async function password(provider, context) {
+  const { params } = context.oidc;
+  if (!params.username || !params.password) throw new InvalidRequest('username or password is missing');
+  const account = holderOf(params.username, params.password);
+  if (!account) throw new InvalidGrant('there is nobody with this name and password');
+  const issued = await issueFor(provider, context, { account, scope: params.scope ?? 'read', gty: 'password' });
+  context.body = answer(issued);
 }
 
 function issueFor(provider, context, what) {

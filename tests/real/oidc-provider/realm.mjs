@@ -5,6 +5,7 @@ import { Provider, errors } from 'oidc-provider';
 import { count } from './counts.mjs';
 import { addGrants } from './grants.mjs';
 import { providersKey, providersKeyId } from './keys.mjs';
+import { nameNameless } from './nameless.mjs';
 import { Store, noteJwt } from './store.mjs';
 
 // The protected resources of RFC 8707, and the kind of token that each takes.
@@ -26,6 +27,7 @@ export function resourceServer(resource) {
 export function realm(issuer, discovery = {}) {
   const provider = new Provider(issuer, configuration(discovery));
   addGrants(provider);
+  provider.use(nameNameless);
   provider.on('client_credentials.issued', noteJwt);
   provider.on('access_token.issued', noteJwt);
   provider.on('grant.success', (context) => count(context, 'granted'));

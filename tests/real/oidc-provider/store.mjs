@@ -48,10 +48,14 @@ export async function client(id) {
   return new Store('Client').find(id);
 }
 
+// The opaque access tokens of a client.
+export function accessTokens(clientId) {
+  return [...kept.values()].filter(isAccessTokenOf(clientId)).map(({ payload }) => payload.jti);
+}
+
 // Ends the access tokens of a client, opaque ones and JWTs.
 export function revokeAccessTokens(clientId) {
-  const models = ['AccessToken', 'ClientCredentials'];
-  const removed = remove(({ model, payload }) => models.includes(model) && payload.clientId === clientId);
+  const removed = remove(isAccessTokenOf(clientId));
   const jwts = issuedJwts.get(clientId) ?? [];
   jwts.forEach((id) => revokedJwts.add(id));
   issuedJwts.delete(clientId);
@@ -64,6 +68,10 @@ export function noteJwt({ clientId, jti }) {
 
 export function jwtIsRevoked(jti) {
   return revokedJwts.has(jti);
+}
+
+function isAccessTokenOf(clientId) {
+  return ({ model, payload }) => ['AccessToken', 'ClientCredentials'].includes(model) && payload.clientId === clientId;
 }
 
 function remove(which) {

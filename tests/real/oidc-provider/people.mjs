@@ -1,0 +1,26 @@
+// Who people are: by their password, or by an assertion that somebody issued about them.
+
+const passwords = new Map();
+const assertions = new Map();
+
+export function putPerson(account, password) {
+  passwords.set(account, password);
+}
+
+// Who has this name and this password.
+export function holderOf(account, password) {
+  return passwords.get(account) === password ? account : undefined;
+}
+
+export function putAssertion(text, account) {
+  assertions.set(text, account);
+}
+
+export function dropAssertion(text) {
+  assertions.delete(text);
+}
+
+// Of whom this assertion speaks.
+export function accountOf(text) {
+  return assertions.get(text);
+}
