@@ -17,8 +17,12 @@ use crate::{
 /// A provider may replace the refresh token each time it is used: the new one takes the old one's place at once, and
 /// [`on_rotation`](Self::on_rotation) is told before the access token is handed out. Without a new one the old one is kept.
 ///
-/// Specs that share this source (or a clone of it) take turns, so that no refresh token is used twice. Two sources, or two
-/// processes, that were given the same refresh token don't know of each other: share one source, or one file.
+/// Specs that share this source (or a clone of it) take turns, so that no refresh token is used twice. Two sources that were
+/// given the same refresh token don't know of each other: share one source.
+///
+/// Processes share one by a file, which [`on_rotation`](Self::on_rotation) writes and each use reads, behind caches with a
+/// [store](crate::CacheBuilder#method.with_store): there, one process at a time uses it. Give it a
+/// [name](Self::with_identity) that stays when the token changes.
 ///
 /// # When it is refused
 /// A provider that answers `invalid_grant` has ended the sign-in: the token is expired, revoked, or was used twice. Then every
@@ -119,6 +123,11 @@ impl TokenSource for RefreshToken {
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.endpoint.credential_changed(since)
+    }
+
+    /// A second use of a refresh token ends the sign-in.
+    fn wants_lease(&self) -> bool {
+        true
     }
 }
 

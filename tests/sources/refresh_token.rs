@@ -88,6 +88,59 @@ async fn two_specs_that_share_one_refresh_token_take_turns() {
     );
 }
 
+#[cfg(feature = "store")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_token_once() {
+    use tower_bearer::store::{KeyRing, MemoryStore};
+
+    let login = login().await;
+    let (_, first) = login.sign_in("alice", "client", ["read", "write"]);
+    let path = std::env::temp_dir().join(format!("tower-bearer-sign-in-{}", std::process::id()));
+    fs::write(&path, first).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let process = || {
+        let file = path.clone();
+        let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap())
+            .with_identity(Identity::new("person").with("name", "alice"))
+            .on_rotation(move |new| {
+                let file = file.clone();
+                async move {
+                    let new = new.expose()?;
+                    fs::write(file, new.as_str()).map_err(|error| {
+                        TokenError::new(ErrorKind::Configuration, "can't write the sign-in")
+                            .with_source(error)
+                    })
+                }
+            });
+        let ring =
+            KeyRing::new(Secret::new("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")).unwrap();
+        TokenCache::builder(source)
+            .with_store(Arc::clone(&store), ring)
+            .build()
+    };
+    let processes: Vec<_> = (0..8).map(|_| process()).collect();
+    for round in 1..=5 {
+        let mut callers = JoinSet::new();
+        for cache in &processes {
+            let cache = cache.clone();
+            callers.spawn(async move {
+                let token = cache.get(&read()).await.unwrap();
+                (cache, token)
+            });
+        }
+        let got = callers.join_all().await;
+        assert!(login.is_valid(got[0].1.expose(), Some("read")));
+        assert_eq!(
+            (login.refresh_token_uses(), login.counts().refused),
+            (round, 0)
+        );
+        for (cache, token) in got {
+            assert!(cache.reject(&token));
+        }
+    }
+    fs::remove_file(&path).unwrap();
+}
+
 #[tokio::test]
 async fn an_answer_without_a_new_one_keeps_the_old() {
     let login = login().await;
