@@ -106,7 +106,7 @@ async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Answer {
     Answer::parse(&output.stdout)
 }
 
-/// 32 KiB of text that whoever takes it for text might change: line ends of all kinds, a zero, letters of two bytes, blanks at the end.
+/// 32 KiB that whoever takes them for text might change: line ends of all kinds, a zero, letters of two bytes, blanks at the end.
 fn body() -> String {
     let unit = "line\r\nline\nline\r\0 é+%20&=  \n";
     let mut body = unit.repeat((32 << 10) / unit.len());

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -247,10 +247,33 @@ fn command(config: &Path) -> Command {
         example.exists(),
         "the proxy is not built: `cargo build --all-features --example proxy` does that, and `cargo test`"
     );
+    assert_eq!(
+        newer_source(&example),
+        None,
+        "the proxy is older than what it is built from: `cargo build --all-features --example proxy`"
+    );
     let mut command = Command::new(example);
     command.arg(config).stdin(Stdio::null()).kill_on_drop(true);
     command.env_remove("RUST_LOG");
     command
+}
+
+/// A source that has changed since the example was built, as cargo tells beside it: `cargo test --test proxy` alone does not
+/// build it anew.
+fn newer_source(example: &Path) -> Option<PathBuf> {
+    let built = changed(example)?;
+    let told = fs::read_to_string(example.with_extension("d")).ok()?;
+    let (_, sources) = told.trim_end().split_once(": ")?;
+    // A blank in a path is escaped.
+    let sources = sources.replace("\\ ", "\0");
+    let mut sources = sources
+        .split(' ')
+        .map(|path| path.replace('\0', " ").into());
+    sources.find(|source: &PathBuf| changed(source).is_some_and(|changed| changed > built))
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 /// An answer as it came, its body without chunks.

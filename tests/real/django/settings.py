@@ -26,6 +26,8 @@ MIGRATION_MODULES = {"auth": None, "contenttypes": None, "oauth2_provider": None
 
 OAUTH2_PROVIDER = {
     "ACCESS_TOKEN_EXPIRE_SECONDS": 600,
+    # Nobody should use the password grant; here it is tried for those who must.
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": False,
     "DEFAULT_SCOPES": ["read"],
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "ROTATE_REFRESH_TOKEN": True,
