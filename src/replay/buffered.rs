@@ -91,6 +91,10 @@ where
     fn keep<S: Clone>(&self, service: &S, request: &mut Request<B>) -> Self::Spare<S> {
         let kept = match request.twin() {
             Some(twin) => KeptRequest::Twin(twin),
+            // Nothing to keep, as with nearly every GET.
+            None if request.body().is_end_stream() => {
+                KeptRequest::Twin(Request::from_parts(parts_of(request), B::default()))
+            }
             None => {
                 let body = std::mem::take(request.body_mut());
                 let (body, held) = match self.split(body) {
