@@ -1,11 +1,15 @@
 //! The way of a request, top to bottom.
 
-use std::{error::Error as _, sync::Arc};
+use std::{
+    error::Error as _,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     Auth, AuthLayer, Error,
     replay::{Buffered, Tee},
@@ -23,13 +27,15 @@ use crate::{
     wish::{Allowed, Wish},
 };
 
-/// What all connections share.
+/// What all connections share, and the handle of one: a handle that is kept has its header at hand.
 #[derive(Clone)]
-pub(crate) struct Proxy(Arc<Parts>);
+pub(crate) struct Proxy(Arc<Parts>, Arc<Mutex<Authorized>>);
+
+type Authorized = Auth<Client, Buffered<Payload, Wrap>>;
 
 struct Parts {
     layer: AuthLayer,
-    auth: Auth<Client, Buffered<Payload, Wrap>>,
+    auth: Authorized,
     upstreams: Upstreams,
     allowed: Allowed,
     pages: Pages,
@@ -47,13 +53,21 @@ impl Proxy {
         let replaying = layer
             .clone()
             .buffer(settings.replay_limit, Payload::new as Wrap);
-        Ok(Self(Arc::new(Parts {
-            auth: replaying.layer(client),
+        let auth = replaying.layer(client);
+        let parts = Parts {
+            auth: auth.clone(),
             layer,
             upstreams: settings.upstreams,
             allowed: Allowed::new(settings.routes),
             pages: Pages::new(settings.cache)?,
-        })))
+        };
+        Ok(Self(Arc::new(parts), Arc::new(Mutex::new(auth))))
+    }
+
+    /// The same with a handle of its own.
+    pub(crate) fn for_a_connection(&self) -> Self {
+        let auth = self.0.auth.clone();
+        Self(Arc::clone(&self.0), Arc::new(Mutex::new(auth)))
     }
 
     /// The answer to a request, whoever gives it.
@@ -141,7 +155,14 @@ impl Proxy {
             let client = self.0.auth.inner().clone();
             return client.oneshot(request).await.map_err(Error::Inner);
         }
-        self.0.auth.clone().oneshot(request).await
+        poll_fn(|cx| self.auth().poll_ready(cx)).await?;
+        // The lock is held for as long as it takes to set out.
+        let response = self.auth().call(request);
+        response.await
+    }
+
+    fn auth(&self) -> MutexGuard<'_, Authorized> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

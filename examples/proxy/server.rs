@@ -86,7 +86,7 @@ fn attend(
     };
     // Nothing is written in small pieces; if it can't be set, it is only slower.
     let _ = stream.set_nodelay(true);
-    let (proxy, door) = (proxy.clone(), Door::at(address));
+    let (proxy, door) = (proxy.for_a_connection(), Door::at(address));
     let service = service_fn(move |request| {
         let (proxy, door) = (proxy.clone(), door.clone());
         async move { Ok::<_, Infallible>(proxy.handle(&door, request).await) }
