@@ -50,7 +50,8 @@ impl Route {
     /// Scopes that this place may ask for beside those of the spec: by a 403 with `insufficient_scope` (RFC 6750 §3.1). `"*"`
     /// stands for any. Without, it gets no scope that the program has not named.
     ///
-    /// The next token then has the scopes of the spec and those that were asked for, and so have all later ones.
+    /// The next token then has the scopes of the spec and those that were asked for, and so have all later ones: also those for
+    /// other routes with the very same spec, which share them.
     ///
     /// ```
     /// use tower_bearer::{Route, TokenSpec};

@@ -272,6 +272,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn claims_are_sent_once_whoever_wants_them() {
+        let bodies = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let kept = bodies.clone();
+        let transport = Transport::from_fn(move |request| {
+            let form = form_urlencoded::parse(request.body());
+            let claims = form.filter(|(name, _)| name == "claims");
+            let claims: Vec<_> = claims.map(|(_, value)| value.into_owned()).collect();
+            kept.lock().unwrap().push(claims);
+            std::future::ready(Ok(plain_token().map(Bytes::from)))
+        });
+        let source = ClientCredentials::over(transport, URL, "orders", "hunter2")
+            .with_extra("claims", r#"{"a":1}"#);
+        let request = TokenRequest::new(TokenSpec::default());
+        source.fetch(&request).await.unwrap();
+        let challenged = request.clone().with_claims(r#"{"b":2}"#);
+        source.fetch(&challenged).await.unwrap();
+        let capable = source.with_client_capability("cp1");
+        capable.fetch(&request).await.unwrap();
+        let bodies = bodies.lock().unwrap();
+        assert_eq!(bodies[0], [r#"{"a":1}"#]);
+        assert_eq!(bodies[1], [r#"{"b":2}"#]);
+        assert_eq!(
+            bodies[2],
+            [r#"{"a":1,"access_token":{"xms_cc":{"values":["cp1"]}}}"#]
+        );
+    }
+
+    #[tokio::test]
     async fn the_answer_becomes_a_token() {
         let answer = Response::new(
             r#"{"access_token":"abc","expires_in":60,"refresh_in":30,"scope":"a b"}"#,

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// OpenID Connect Core §5.5.
+const CLAIMS: &str = "claims";
+
 /// What to ask with.
 #[derive(Clone, Copy)]
 pub(crate) struct Grant<'a> {
@@ -182,7 +185,15 @@ impl TokenEndpoint {
                 grant.grant_type
             )));
         }
-        let claims = claims_parameter(&self.capabilities, request.claims());
+        // A further parameter of that name gives way to what a server wants, and goes with what the client can handle.
+        let own = self.extra.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let own = spec
+            .each_extra()
+            .chain(own)
+            .find(|(name, _)| *name == CLAIMS);
+        let wanted = request.claims().or(own.map(|(_, claims)| claims));
+        let claims = claims_parameter(&self.capabilities, wanted);
+        let is_free = |name: &str| claims.is_none() || name != CLAIMS;
         let id = self.client.as_deref().unwrap_or_default();
         let proof = proven.proof.as_ref();
         let mut form = Form::new(grant.grant_type);
@@ -201,12 +212,12 @@ impl TokenEndpoint {
         if let Some(audience) = spec.audience() {
             form.push("audience", audience);
         }
-        for (name, value) in spec.each_extra() {
+        for (name, value) in spec.each_extra().filter(|(name, _)| is_free(name)) {
             grant.leaves(name)?;
             form.push(name, value);
             sent.add_if_long(value);
         }
-        for (name, value) in &self.extra {
+        for (name, value) in self.extra.iter().filter(|(name, _)| is_free(name)) {
             grant.leaves(name)?;
             // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
             let own_audience = name == "audience" && spec.audience().is_some();
@@ -216,7 +227,7 @@ impl TokenEndpoint {
             }
         }
         if let Some(claims) = &claims {
-            form.push("claims", claims);
+            form.push(CLAIMS, claims);
         }
         if let Some(proof) = proof {
             proof.apply(id, &mut form, &mut headers)?;
