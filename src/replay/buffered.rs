@@ -208,3 +208,54 @@ impl<S, Req, B, W> fmt::Debug for Kept<S, Req, B, W> {
         f.write_str("Kept(_)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+
+    use super::*;
+
+    type Boxed = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+    fn boxed(text: &'static str) -> Boxed {
+        let body = Full::new(Bytes::from_static(text.as_bytes()));
+        body.map_err(|never| match never {}).boxed_unsync()
+    }
+
+    /// What is sent, and what is sent again.
+    async fn both(request: Request<Boxed>) -> [Bytes; 2] {
+        let policy = Buffered::new(8, |tee: Tee<Boxed>| tee.boxed_unsync());
+        let mut request = request;
+        let mut spare = policy.keep(&(), &mut request);
+        let sent = request.into_body().collect().await.unwrap().to_bytes();
+        let ((), mut again, rest) = take_of(&policy, &mut spare).unwrap();
+        complete_of(&policy, &mut again, rest);
+        assert_eq!(again.headers()["x"], "1");
+        let again = again.into_body().collect().await.unwrap().to_bytes();
+        [sent, again]
+    }
+
+    type Taken<P> = Option<((), Request<Boxed>, <P as Replay<Request<Boxed>>>::Rest)>;
+
+    fn take_of<P: Replay<Request<Boxed>>>(_: &P, spare: &mut P::Spare<()>) -> Taken<P> {
+        P::take(spare)
+    }
+
+    fn complete_of<P: Replay<Request<Boxed>>>(_: &P, request: &mut Request<Boxed>, rest: P::Rest) {
+        P::complete(request, rest);
+    }
+
+    fn request(body: Boxed) -> Request<Boxed> {
+        Request::builder().header("x", "1").body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_again_as_it_was() {
+        assert_eq!(both(request(boxed("abc"))).await, ["abc", "abc"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_at_its_end_is_sent_again_as_the_empty_one() {
+        assert_eq!(both(request(boxed(""))).await, ["", ""]);
+    }
+}
