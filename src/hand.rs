@@ -9,11 +9,12 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::{
-    cache::{LocalHits, Owed, Slot, TokenCache},
+    cache::{Bypass, LocalHits, Owed, Slot, TokenCache},
     clock::Moment,
     error::TokenError,
     routes::{Origin, Route, Routes},
     spec::TokenSpec,
+    token::Token,
     verdict::Judge,
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Lane {
     pub(crate) shared: Arc<Shared>,
     /// None in the lane that a layer's services start on.
     hits: Option<LocalHits>,
+    bypass: Bypass,
     pub(crate) owed: Owed,
     /// Whether the user judges each response.
     pub(crate) is_judged: bool,
@@ -66,6 +68,7 @@ pub(crate) struct Lane {
 impl Lane {
     fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
         Arc::new(Self {
+            bypass: shared.cache.bypass(),
             owed: shared.cache.owed(),
             is_judged: shared.judge.is_some(),
             shared,
@@ -87,8 +90,8 @@ struct Memo {
 pub(crate) struct AtHand {
     pub(crate) header: HeaderValue,
     pub(crate) generation: u64,
-    /// The slot of the request's own spec, if it has one.
-    pub(crate) own: Option<Arc<Slot>>,
+    /// The request's own spec, if it has one.
+    pub(crate) own: Option<TokenSpec>,
 }
 
 impl AtHand {
@@ -149,7 +152,7 @@ impl Hand {
         let shared = Arc::clone(&self.lane.shared);
         let slot = shared.slot(route).ok()?;
         // What takes anybody's attention waits until it is known that the caller has no header of their own.
-        let token = slot.usable(now)?;
+        let token = Token::new(slot.usable(now)?, slot.spec().clone());
         if !token.further_headers().is_empty() {
             return None;
         }
@@ -172,17 +175,23 @@ impl Hand {
         Some(AtHand::new(header, generation))
     }
 
-    /// The token of a request's own spec, if it can be sent now. A shard's read lock, no allocation.
+    /// The token of a request's own spec, if it can be sent now. No allocation; no lock either, if the spec is the very one
+    /// that the token hangs on.
     #[inline(never)]
     pub(crate) fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
-        let slot = self.lane.shared.cache.known_slot(spec)?;
-        let (header, generation, stale) = slot.header(self.now())?;
+        let now = self.now();
+        let cache = &self.lane.shared.cache;
+        let shown = self.lane.bypass.look(spec, now, || cache.tell_of_use(spec));
+        let (header, generation, stale) = match shown.as_deref() {
+            Some(Some(token)) => (token.only_header()?.clone(), token.generation(), false),
+            _ => cache.known_slot(spec)?.header(now)?,
+        };
+        drop(shown);
         self.count_hit(stale);
-        let own = Some(slot);
         Some(AtHand {
             header,
             generation,
-            own,
+            own: Some(spec.clone()),
         })
     }
 
@@ -261,6 +270,11 @@ impl Shared {
             allowed.any(|one| **one == **scope || **one == *"*")
         };
         scopes.iter().all(|scope| own(scope) || allowed(scope))
+    }
+
+    /// The spec of a route.
+    pub(crate) fn spec(&self, route: u32) -> Option<&TokenSpec> {
+        Some(&self.stops.get(route as usize)?.spec)
     }
 
     #[inline]

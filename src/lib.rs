@@ -136,6 +136,7 @@ mod layer;
 mod loopback;
 mod mark;
 mod message;
+mod parts;
 #[cfg(any(
     feature = "jwt",
     feature = "reqwest",
@@ -162,11 +163,13 @@ mod timer;
 mod token;
 pub mod transport;
 mod verdict;
+mod window;
 mod wire;
 
 pub use cache::{CacheBuilder, Entry, State, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError, WithCauses};
 pub use layer::AuthLayer;
+pub use parts::{Origin, Reason};
 pub use recovery::Recovery;
 pub use routes::Route;
 pub use secret::Secret;
@@ -174,7 +177,7 @@ pub use service::{Auth, ResponseFuture};
 pub use source::{TokenProvider, TokenSource};
 pub use spec::TokenSpec;
 pub use subject::{Subject, TokenType};
-pub use token::{NewToken, Origin, Reason, Token};
+pub use token::{NewToken, Token};
 pub use verdict::Verdict;
 
 /// The README's examples are tests.

@@ -23,6 +23,7 @@ use crate::{
     recovery::Recovery,
     replay::{Replay, Twice},
     routes::Found,
+    spec::TokenSpec,
     telemetry::TokenEvent,
     token::Token,
     verdict::{self, Verdict},
@@ -46,8 +47,8 @@ struct Sent {
     lane: Arc<Lane>,
     route: u32,
     generation: u64,
-    /// The slot of the request's own spec, if it had one.
-    own: Option<Arc<Slot>>,
+    /// The request's own spec, if it had one.
+    own: Option<TokenSpec>,
 }
 
 impl<S, R> Auth<S, R> {
@@ -186,7 +187,7 @@ impl<S, R> Auth<S, R> {
                 return ResponseFuture::failed(error);
             }
         };
-        let own = request.spec().is_some().then(|| Arc::clone(&slot));
+        let own = request.spec().cloned();
         let cache = &self.hand.shared().cache;
         let now = cache.now();
         if let Some(token) = cache.without_waiting(&slot, now) {
@@ -235,7 +236,7 @@ impl<S, R> Auth<S, R> {
     }
 
     #[inline]
-    fn sent(&self, route: u32, generation: u64, own: Option<Arc<Slot>>) -> Sent {
+    fn sent(&self, route: u32, generation: u64, own: Option<TokenSpec>) -> Sent {
         Sent {
             lane: Arc::clone(self.hand.lane()),
             route,
@@ -246,12 +247,27 @@ impl<S, R> Auth<S, R> {
 }
 
 impl Sent {
-    #[inline]
-    fn slot(&self) -> Result<&Arc<Slot>, TokenError> {
+    /// The slot of the token, made if there is none: nothing keeps it while a request is under way.
+    fn slot(&self) -> Result<Arc<Slot>, TokenError> {
+        let shared = &self.lane.shared;
         match &self.own {
-            Some(slot) => Ok(slot),
-            None => self.lane.shared.slot(self.route),
+            Some(spec) => shared.cache.slot(spec),
+            None => shared.slot(self.route).cloned(),
         }
+    }
+
+    /// The slot of the token, if there is one.
+    fn known_slot(&self) -> Option<Arc<Slot>> {
+        let shared = &self.lane.shared;
+        match &self.own {
+            Some(spec) => shared.cache.known_slot(spec),
+            None => shared.slot(self.route).ok().cloned(),
+        }
+    }
+
+    fn spec(&self) -> Option<&TokenSpec> {
+        let of_route = || self.lane.shared.spec(self.route);
+        self.own.as_ref().or_else(of_route)
     }
 
     /// Whether the response says nothing about the token, as nearly all do; then the token was accepted.
@@ -306,7 +322,7 @@ impl Sent {
 
     #[cold]
     fn settle(&self) {
-        if let Ok(slot) = self.slot() {
+        if let Some(slot) = self.known_slot() {
             let now = self.lane.shared.cache.now();
             slot.accepted(self.generation, now);
         }
@@ -314,16 +330,16 @@ impl Sent {
 
     /// What came of it was good: the refusal of that token was a true one, and costs nothing.
     fn vindicate(&self, refused: u64) {
-        if let Ok(slot) = self.slot() {
+        if let Some(slot) = self.known_slot() {
             slot.vindicate(refused);
         }
     }
 
     /// Tells the caller, and the log, what was done about a refusal.
     fn note<Res: Incoming>(&self, response: &mut Res, recovery: Recovery) {
-        if let Ok(slot) = self.slot() {
+        if let Some(spec) = self.spec() {
             self.lane.shared.cache.tell(&TokenEvent::Refused {
-                spec: slot.spec(),
+                spec,
                 generation: self.generation,
                 recovery: &recovery,
             });
@@ -522,7 +538,7 @@ where
     R: Replay<Req>,
 {
     let cache = &sent.lane.shared.cache;
-    let Ok(slot) = sent.slot().cloned() else {
+    let Ok(slot) = sent.slot() else {
         return Err(response);
     };
     let wish = match &verdict {
@@ -550,7 +566,7 @@ where
     };
     let Some((service, request, rest)) = kept else {
         if changed {
-            slot.vindicate_later(sent.generation);
+            slot.vindicate_later(sent.generation, &sent.lane.owed);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
@@ -625,12 +641,12 @@ where
             Step::Ready(_) | Step::Drain(..) | Step::Fetch(_) => return Ok(()),
         }
         let slot = self.sent.slot()?;
-        self.step = match cache.without_waiting(slot, now) {
+        self.step = match cache.without_waiting(&slot, now) {
             Some(token) => Step::Ready(token),
             None => {
                 // Nothing holds a reserved slot while a token is fetched.
                 self.service = self.service.clone();
-                Step::Fetch(cache.waiting(Arc::clone(slot), None))
+                Step::Fetch(cache.waiting(slot, None))
             }
         };
         Ok(())

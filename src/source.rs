@@ -5,8 +5,9 @@ use std::{fmt, pin::Pin, sync::Arc};
 pub use crate::identity::Identity;
 use crate::{
     error::TokenError,
+    parts::Reason,
     spec::TokenSpec,
-    token::{NewToken, Reason, Token},
+    token::{NewToken, Token},
 };
 
 /// Obtains a new token. It fetches and never caches: the [`TokenCache`](crate::TokenCache) in front of it does.

@@ -9,12 +9,18 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::{error::TokenError, subject::Subject};
+use crate::{
+    error::TokenError,
+    parts::TokenParts,
+    subject::Subject,
+    window::{self, Shown, Window},
+};
 
 /// Which token a request needs.
 ///
 /// It goes on a route, or on a single request as an extension. A clone costs one reference count, and two specs that
-/// ask for the same are equal, in whatever order their scopes were given. Build it once where you can.
+/// ask for the same are equal, in whatever order their scopes were given. Build it once and keep it where you can: a kept
+/// spec comes to its token faster than one that has to be looked up.
 ///
 /// An empty spec is allowed: some servers have default scopes, and the request then names none.
 ///
@@ -35,9 +41,15 @@ use crate::{error::TokenError, subject::Subject};
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
 
-struct Inner {
+struct Inner<W: ?Sized = dyn Window> {
     hash: u64,
     key: Box<[u8]>,
+    rare: Option<Box<Rare>>,
+    window: W,
+}
+
+/// What nearly no spec has.
+struct Rare {
     /// The token itself; the key has its digest.
     subject: Option<Subject>,
     fault: Option<TokenError>,
@@ -195,7 +207,7 @@ impl TokenSpec {
     /// # Errors
     /// The first thing that was put into it and can't be: the message says which, and what would do.
     pub fn check(&self) -> Result<(), TokenError> {
-        match &self.0.fault {
+        match self.fault() {
             Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
@@ -226,7 +238,7 @@ impl TokenSpec {
     /// On whose behalf the token is, if it is on somebody's.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
-        self.0.subject.as_ref()
+        self.0.rare.as_ref()?.subject.as_ref()
     }
 
     /// The further parameters: name and value.
@@ -247,8 +259,33 @@ impl TokenSpec {
 
     /// Bytes of memory that one copy of this spec holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        let subject = self.0.subject.as_ref().map_or(0, Subject::weight);
-        size_of::<Inner>() + self.0.key.len() + subject
+        let rare = self.0.rare.as_ref().map_or(0, |_| size_of::<Rare>());
+        let subject = self.subject().map_or(0, Subject::weight);
+        size_of_val(&*self.0) + self.0.key.len() + rare + subject
+    }
+
+    /// The token that a cache shows here, if any does.
+    #[inline]
+    pub(crate) fn shown(&self) -> Shown {
+        // A slot holds the spec that its token hangs on, so on the only one there is hangs none.
+        if Arc::strong_count(&self.0) == 1 {
+            return Shown::from_inner(None);
+        }
+        self.0.window.shown()
+    }
+
+    /// Shows this token to whoever comes with this very spec.
+    pub(crate) fn show(&self, token: Arc<TokenParts>) {
+        self.0.window.show(token);
+    }
+
+    /// Shows exactly this token no longer.
+    pub(crate) fn take_out(&self, token: &Arc<TokenParts>) {
+        self.0.window.take_out(token);
+    }
+
+    fn fault(&self) -> Option<&TokenError> {
+        self.0.rare.as_ref()?.fault.as_ref()
     }
 
     fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
@@ -271,11 +308,12 @@ impl TokenSpec {
     fn seal(key: Vec<u8>, subject: Option<Subject>, fault: Option<TokenError>) -> Self {
         // Keyed anew for each process: tenants and scopes may come from strangers.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let is_rare = subject.is_some() || fault.is_some();
         Self(Arc::new(Inner {
             hash: HASHER.hash_one(&key),
             key: key.into_boxed_slice(),
-            subject,
-            fault,
+            rare: is_rare.then(|| Box::new(Rare { subject, fault })),
+            window: window::empty(),
         }))
     }
 }
@@ -329,8 +367,8 @@ impl<'a> Draft<'a> {
     fn of(spec: &'a TokenSpec) -> Self {
         Self {
             records: records(&spec.0.key).collect(),
-            subject: spec.0.subject.clone(),
-            fault: spec.0.fault.clone(),
+            subject: spec.subject().cloned(),
+            fault: spec.fault().cloned(),
         }
     }
 

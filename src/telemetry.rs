@@ -50,12 +50,7 @@ use tracing::{Span, debug, debug_span, info, warn};
 
 #[cfg(feature = "store")]
 use crate::store::StoreError;
-use crate::{
-    error::TokenError,
-    recovery::Recovery,
-    spec::TokenSpec,
-    token::{Reason, Token},
-};
+use crate::{error::TokenError, parts::Reason, recovery::Recovery, spec::TokenSpec, token::Token};
 
 /// Is told what happens in a cache and in the layers over it.
 ///

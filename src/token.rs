@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::{Moment, Nanos},
+    clock::Moment,
     error::{ErrorKind, TokenError},
+    parts::{Origin, Reason, Stamp, Times, TokenParts},
     secret::wiped,
     spec::TokenSpec,
 };
@@ -116,7 +117,7 @@ impl NewToken {
 
     /// Whether this is the very same token as that one.
     pub(crate) fn same_text(&self, token: &Token) -> bool {
-        self.header == token.0.header
+        self.header == *token.header_value()
     }
 }
 
@@ -131,7 +132,7 @@ impl fmt::Debug for NewToken {
     }
 }
 
-/// An access token in a cache: its header value and its times. A clone costs one reference count.
+/// An access token in a cache: its header value and its times. A clone costs two reference counts.
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -144,185 +145,28 @@ impl fmt::Debug for NewToken {
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Token(Arc<TokenParts>);
-
-/// What a token is made of; shared by all its clones.
-pub(crate) struct TokenParts {
-    header: HeaderValue,
-    further: Option<Box<Further>>,
-    scopes: Option<Box<str>>,
-    times: Times,
-    stamp: Stamp,
+pub struct Token {
+    parts: Arc<TokenParts>,
     spec: TokenSpec,
 }
 
-/// The headers that go with a token; nearly none has any.
-struct Further(Vec<(HeaderName, HeaderValue)>);
-
-impl Further {
-    fn new(headers: Vec<(HeaderName, HeaderValue)>) -> Option<Box<Self>> {
-        (!headers.is_empty()).then(|| Box::new(Self(headers)))
-    }
-}
-
-/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Times {
-    obtained: Moment,
-    refresh: Nanos,
-    end: Nanos,
-    expiry: Nanos,
-}
-
-impl Times {
-    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
-    pub(crate) fn new(
-        obtained: Moment,
-        refresh: Duration,
-        end: Duration,
-        expiry: Duration,
-    ) -> Self {
-        Self {
-            obtained,
-            refresh: refresh.into(),
-            end: end.into(),
-            expiry: expiry.into(),
-        }
-    }
-
-    /// Before it was asked for.
-    pub(crate) fn obtained(&self) -> Moment {
-        self.obtained
-    }
-
-    /// From here on it is stale: served, and refreshed behind the scenes.
-    pub(crate) fn refresh(&self) -> Moment {
-        self.obtained + self.refresh
-    }
-
-    /// From here on it is not sent any more: a margin before the provider's end.
-    pub(crate) fn end(&self) -> Moment {
-        self.obtained + self.end
-    }
-
-    /// The provider's end.
-    pub(crate) fn expiry(&self) -> Moment {
-        self.obtained + self.expiry
-    }
-}
-
-/// What tells one token of a cache from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Unique in the process, and growing.
-    pub(crate) generation: u64,
-    /// The first generation of this slot that had this very text: the source may give the same one again.
-    pub(crate) same_since: u64,
-    /// Why it was fetched.
-    pub(crate) reason: Reason,
-    /// From where.
-    pub(crate) origin: Origin,
-}
-
-/// Where a token came from.
-///
-/// ```
-/// assert_eq!(tower_bearer::Origin::Provider.as_str(), "provider");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Origin {
-    /// From the cache's source.
-    Provider,
-    /// From the store behind the cache: another process, or an earlier run, asked for it.
-    Store,
-}
-
-impl Origin {
-    /// The origin's name, for logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provider => "provider",
-            Self::Store => "store",
-        }
-    }
-}
-
-/// Why a token was fetched.
-///
-/// ```
-/// assert_eq!(tower_bearer::Reason::Stale.as_str(), "stale");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// There was none.
-    Missing,
-    /// The one there was went past its refresh point.
-    Stale,
-    /// The one there was expired.
-    Expired,
-    /// The one there was had been rejected.
-    Rejected,
-    /// Somebody asked for a new one.
-    Forced,
-    /// A server wanted one with further scopes.
-    Widened,
-}
-
-impl Reason {
-    /// The reason's name, for logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Stale => "stale",
-            Self::Expired => "expired",
-            Self::Rejected => "rejected",
-            Self::Forced => "forced",
-            Self::Widened => "widened",
-        }
-    }
-}
-
-impl TokenParts {
-    pub(crate) fn times(&self) -> &Times {
-        &self.times
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.stamp.generation
-    }
-
-    /// The value for `Authorization`, unless there are further headers.
-    pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
-        self.further.is_none().then_some(&self.header)
-    }
-}
-
 impl Token {
+    /// Makes a token of what a source brought.
     pub(crate) fn seal(new: NewToken, spec: TokenSpec, times: Times, stamp: Stamp) -> Self {
-        Self(Arc::new(TokenParts {
-            header: new.header,
-            further: Further::new(new.further),
-            scopes: new.scopes,
-            times,
-            stamp,
-            spec,
-        }))
+        let parts = TokenParts::new(new.header, new.further, new.scopes, times, stamp);
+        Self { parts, spec }
     }
 
-    pub(crate) fn from_parts(parts: Arc<TokenParts>) -> Self {
-        Self(parts)
+    pub(crate) fn new(parts: Arc<TokenParts>, spec: TokenSpec) -> Self {
+        Self { parts, spec }
     }
 
-    pub(crate) fn into_parts(self) -> Arc<TokenParts> {
-        self.0
+    pub(crate) fn parts(&self) -> &Arc<TokenParts> {
+        &self.parts
     }
 
     pub(crate) fn times(&self) -> &Times {
-        &self.0.times
+        self.parts.times()
     }
 
     /// Whether another is due.
@@ -330,54 +174,41 @@ impl Token {
         self.times().refresh().has_come(now)
     }
 
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.0.stamp
+    /// The first generation of this slot that had this very text: the source may give the same one again.
+    pub(crate) fn same_since(&self) -> u64 {
+        self.parts.same_since()
     }
 
     /// Whether its text is another than that of the slot's token of this generation.
     pub(crate) fn differs_from(&self, generation: u64) -> bool {
-        generation < self.0.stamp.same_since
+        generation < self.same_since()
     }
 
     /// A header value with memory of its own, so that two threads don't share a reference count.
     pub(crate) fn private_header(&self) -> HeaderValue {
-        sensitive(self.0.header.as_bytes().into()).unwrap_or_else(|_| self.0.header.clone())
+        let header = self.header_value();
+        sensitive(header.as_bytes().into()).unwrap_or_else(|_| header.clone())
     }
 
     pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.0
-            .further
-            .as_ref()
-            .map_or(&[], |further| further.0.as_slice())
-    }
-
-    /// Bytes of memory that this token holds, for the cache's bound.
-    pub(crate) fn weight(&self) -> usize {
-        let further = self
-            .further_headers()
-            .iter()
-            .map(|(n, v)| n.as_str().len() + v.len());
-        size_of::<TokenParts>()
-            + self.0.header.len()
-            + self.0.scopes.as_deref().map_or(0, str::len)
-            + further.sum::<usize>()
+        self.parts.further_headers()
     }
 
     /// The token itself, in the clear.
     #[must_use]
     pub fn expose(&self) -> &str {
-        text_of(&self.0.header)
+        text_of(self.header_value())
     }
 
     /// The value for `Authorization`, marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
-        &self.0.header
+        self.parts.header()
     }
 
     /// Puts the token's headers on a request of one's own.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        headers.insert(AUTHORIZATION, self.0.header.clone());
+        headers.insert(AUTHORIZATION, self.header_value().clone());
         for (name, value) in self.further_headers() {
             headers.insert(name, value.clone());
         }
@@ -386,54 +217,54 @@ impl Token {
     /// The spec that it was fetched for. What a server wanted beside it is not in it.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
-        &self.0.spec
+        &self.spec
     }
 
     /// The scopes that were granted, where the provider named them.
     pub fn granted_scopes(&self) -> Option<impl Iterator<Item = &str>> {
-        Some(self.0.scopes.as_deref()?.split_ascii_whitespace())
+        Some(self.parts.scopes()?.split_ascii_whitespace())
     }
 
     /// Grows with every token that the caches of this process get, and is never given twice.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.0.stamp.generation
+        self.parts.generation()
     }
 
     /// How long it lives by the provider's word, or by the cache's assumption.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.0.times.expiry().left(self.0.times.obtained())
+        self.times().expiry().left(self.times().obtained())
     }
 
     /// Where it came from.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        self.0.stamp.origin
+        self.parts.origin()
     }
 
     /// Why it was fetched.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        self.0.stamp.reason
+        self.parts.reason()
     }
 
     /// When it was asked for.
     #[must_use]
     pub fn obtained_at(&self) -> SystemTime {
-        self.0.times.obtained().system_time()
+        self.times().obtained().system_time()
     }
 
     /// When it is due for refresh.
     #[must_use]
     pub fn refresh_at(&self) -> SystemTime {
-        self.0.times.refresh().system_time()
+        self.times().refresh().system_time()
     }
 
     /// When it ends by the provider's word. The cache stops sending it a little earlier.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.0.times.expiry().system_time()
+        self.times().expiry().system_time()
     }
 }
 

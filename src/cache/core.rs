@@ -21,13 +21,15 @@ use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
+    owed::Owed,
     places::Places,
-    slot::{Owed, Slot},
+    slot::Slot,
     stats::Counters,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
+    parts::CacheId,
     source::SharedSource,
 };
 
@@ -48,14 +50,13 @@ impl Core {
         let CacheBuilder {
             source, settings, ..
         } = builder;
-        let owed = Owed::default();
         let works = Works {
-            map: SlotMap::new(settings.max_entries, settings.max_bytes, owed.clone()),
+            map: SlotMap::new(settings.max_entries, settings.max_bytes),
             places: Places::new(settings.max_flights),
             source,
             settings,
             counters: Arc::default(),
-            owed,
+            owed: Owed::default(),
             #[cfg(feature = "metrics")]
             published: Default::default(),
             hold: Mutex::new(None),
@@ -95,6 +96,11 @@ impl Works {
     #[inline]
     pub(super) fn now(&self) -> Moment {
         self.settings.clock.now()
+    }
+
+    /// What tells this cache's tokens from another's.
+    pub(super) fn cache_id(&self) -> CacheId {
+        self.map.bypass().cache()
     }
 
     /// A flight that has not been heard of until then counts as dead: twice its deadline.

@@ -25,9 +25,10 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
+    parts::Origin,
     telemetry::{Telemetry, TokenEvent},
     timer,
-    token::{Origin, Token},
+    token::Token,
 };
 
 /// How many flights may die under a waiter before it gives up.
@@ -37,7 +38,9 @@ const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// A token without waiting, if there is one; sees to it that a stale one is refreshed.
 pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-    slot.usable(now)
+    let usable = slot.usable(now);
+    usable
+        .map(|token| Token::new(token, slot.spec().clone()))
         .or_else(|| at_once(core, slot, now, Slot::ask))
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
-use super::slot::{Owed, Slot};
+use super::{bypass::Bypass, slot::Slot};
 use crate::{clock::Moment, spec::TokenSpec};
 
 /// Between two sweeps for what has expired, at least this share of the entries comes in.
@@ -28,8 +28,8 @@ const OVERHEAD: usize = 128;
 pub(super) struct SlotMap {
     cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     tally: Arc<Tally>,
-    owed: Owed,
     share: u64,
+    bypass: Bypass,
 }
 
 /// What the map counts as entries come and go.
@@ -37,7 +37,9 @@ pub(super) struct SlotMap {
 struct Tally {
     bytes: AtomicU64,
     evictions: AtomicU64,
-    created_since_sweep: AtomicU64,
+    created: Arc<AtomicU64>,
+    /// Of these, how many at the last sweep.
+    created_at_sweep: AtomicU64,
     /// Monotonic.
     next_sweep: AtomicU64,
 }
@@ -55,7 +57,7 @@ impl Shelf {
 }
 
 impl SlotMap {
-    pub(super) fn new(max_entries: usize, max_bytes: u64, owed: Owed) -> Self {
+    pub(super) fn new(max_entries: usize, max_bytes: u64) -> Self {
         let max_entries = max_entries.max(1);
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
@@ -78,16 +80,21 @@ impl SlotMap {
             Err(_) => Cache::with(entries, capacity, by_weight, Default::default(), pinning),
         };
         heaviest.get_or_init(|| cache.shard_capacity().max(1));
+        let bypass = Bypass::new(entries, Arc::clone(&tally.created));
         Self {
             cache,
             tally,
-            owed,
+            bypass,
             share,
         }
     }
 
     pub(super) fn get(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         self.cache.get(spec).map(|shelf| shelf.slot)
+    }
+
+    pub(super) fn bypass(&self) -> &Bypass {
+        &self.bypass
     }
 
     /// Looks without counting it as a use.
@@ -104,11 +111,9 @@ impl SlotMap {
         let made = self
             .cache
             .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone(), self.owed.clone())));
+                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone())));
                 self.tally.bytes.fetch_add(shelf.bytes, Ordering::Relaxed);
-                self.tally
-                    .created_since_sweep
-                    .fetch_add(1, Ordering::Relaxed);
+                self.tally.created.fetch_add(1, Ordering::Relaxed);
                 Ok(shelf)
             });
         match made {
@@ -178,8 +183,9 @@ impl SlotMap {
     /// is used least), and not after every entry that comes in.
     fn sweep_if_full(&self, now: Moment) {
         let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
-        let created = self.tally.created_since_sweep.load(Ordering::Relaxed);
-        if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
+        let created = self.tally.created.load(Ordering::Relaxed);
+        let since = created.saturating_sub(self.tally.created_at_sweep.load(Ordering::Relaxed));
+        if full && since >= self.cache.len() as u64 / SWEEP_SHARE {
             self.sweep(now);
         }
     }
@@ -197,7 +203,10 @@ impl SlotMap {
     }
 
     fn sweep(&self, over_by: Moment) {
-        self.tally.created_since_sweep.store(0, Ordering::Relaxed);
+        let created = self.tally.created.load(Ordering::Relaxed);
+        self.tally
+            .created_at_sweep
+            .store(created, Ordering::Relaxed);
         let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(over_by));
         self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
     }
@@ -299,6 +308,7 @@ impl Hasher for Precomputed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::owed::Owed;
 
     const NOW: Moment = Moment {
         monotonic: 1,
@@ -311,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_bound_holds_far_past_it() {
-        let map = SlotMap::new(100, 1 << 20, Owed::default());
+        let map = SlotMap::new(100, 1 << 20);
         for i in 0..10_000 {
             map.get_or_make(&spec(i), NOW);
         }
@@ -323,7 +333,7 @@ mod tests {
     #[test]
     fn a_small_bound_holds_too() {
         for max in 1..40 {
-            let map = SlotMap::new(max, 1 << 20, Owed::default());
+            let map = SlotMap::new(max, 1 << 20);
             for i in 0..500 {
                 map.get_or_make(&spec(i), NOW);
             }
@@ -333,14 +343,14 @@ mod tests {
 
     #[test]
     fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
-        let map = SlotMap::new(100, 200, Owed::default());
+        let map = SlotMap::new(100, 200);
         let slot = map.get_or_make(&spec(0), NOW);
         assert!(Arc::ptr_eq(&slot, &map.get_or_make(&spec(0), NOW)));
     }
 
     #[test]
     fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
-        let map = SlotMap::new(10, 1 << 20, Owed::default());
+        let map = SlotMap::new(10, 1 << 20);
         let slot = map.get_or_make(&spec(0), NOW);
         let bytes = map.bytes();
         for _ in 0..3 {
@@ -351,7 +361,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_somebody_holds_stays() {
-        let map = SlotMap::new(10, 1 << 20, Owed::default());
+        let map = SlotMap::new(10, 1 << 20);
         let held = map.get_or_make(&spec(0), NOW);
         for i in 1..1_000 {
             map.get_or_make(&spec(i), NOW);
@@ -364,8 +374,8 @@ mod tests {
     #[test]
     fn an_entry_that_waits_for_an_acceptance_is_not_waited_for_when_it_is_gone() {
         let owed = Owed::default();
-        let map = SlotMap::new(10, 1 << 20, owed.clone());
-        map.get_or_make(&spec(0), NOW).vindicate_later(1);
+        let map = SlotMap::new(10, 1 << 20);
+        map.get_or_make(&spec(0), NOW).vindicate_later(1, &owed);
         assert!(owed.any());
         map.remove(&spec(0));
         assert!(!owed.any());
@@ -373,7 +383,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
-        let map = SlotMap::new(10, 1 << 20, Owed::default());
+        let map = SlotMap::new(10, 1 << 20);
         let held = map.get_or_make(&spec(0), NOW);
         map.get_or_make(&spec(1), NOW);
         map.clear();

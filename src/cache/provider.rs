@@ -12,8 +12,9 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
+    parts::Origin,
     telemetry::{Telemetry, TokenEvent},
-    token::{NewToken, Origin},
+    token::NewToken,
 };
 
 /// What a flight comes back with.
@@ -92,5 +93,6 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
         times,
         generation: next_generation(),
         origin: Origin::Provider,
+        cache: works.cache_id(),
     })
 }

@@ -12,26 +12,28 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
     backoff::{Budget, Hold},
     freshness::{self, Freshness},
+    owed::{Debt, Owed},
     wishes::{Standing, Wanted, Wish, Wishes},
 };
 use crate::{
     clock::Moment,
     error::TokenError,
+    parts::{CacheId, Origin, Reason, Stamp, Times, TokenParts},
     source::TokenRequest,
     spec::TokenSpec,
-    token::{NewToken, Origin, Reason, Stamp, Times, Token, TokenParts},
+    token::{NewToken, Token},
 };
 
 #[cfg(test)]
@@ -50,10 +52,6 @@ pub(crate) struct Slot {
     in_service: AtomicU64,
     /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
     quiet_until: AtomicU64,
-    /// The generation whose rejection no replay could follow, and that waits for the next token's first acceptance; or zero.
-    owed: AtomicU64,
-    /// How many slots of the cache have one such.
-    all_owed: Owed,
     desk: Mutex<Desk>,
 }
 
@@ -78,6 +76,8 @@ struct Troubles {
     rejected: Option<Token>,
     /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
     refused: u64,
+    /// The rejection that no replay could follow, and that waits for the next token's first acceptance.
+    owed: Option<Debt>,
     /// What servers want of the next token.
     wishes: Wishes,
 }
@@ -114,17 +114,6 @@ pub(crate) enum Rejection {
     },
 }
 
-/// How many slots of a cache wait for an acceptance: none, nearly always, which is quick to see.
-#[derive(Clone, Default)]
-pub(crate) struct Owed(Arc<AtomicU32>);
-
-impl Owed {
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-}
-
 /// What an operator is told of a slot.
 pub(super) struct Snapshot {
     /// With the scopes that servers want.
@@ -136,14 +125,12 @@ pub(super) struct Snapshot {
 }
 
 impl Slot {
-    pub(crate) fn new(spec: TokenSpec, owed: Owed) -> Self {
+    pub(crate) fn new(spec: TokenSpec) -> Self {
         Self {
             spec,
-            all_owed: owed,
             in_service: AtomicU64::new(0),
             token: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
-            owed: AtomicU64::new(0),
             desk: Mutex::default(),
         }
     }
@@ -172,14 +159,33 @@ impl Slot {
 
     /// The token in service, whatever its age.
     pub(super) fn token(&self) -> Option<Token> {
-        self.token.load_full().map(Token::from_parts)
+        self.of_parts(self.token.load_full())
+    }
+
+    fn of_parts(&self, parts: Option<Arc<TokenParts>>) -> Option<Token> {
+        Some(Token::new(parts?, self.spec.clone()))
+    }
+
+    /// Puts a token in service: from now on it is what everybody gets.
+    fn put_in_service(&self, token: &Arc<TokenParts>) {
+        self.token.store(Some(Arc::clone(token)));
+        self.in_service.store(token.generation(), Ordering::Release);
+        self.spec.show(Arc::clone(token));
+    }
+
+    /// Takes the token out of service, if there is one: whoever looks from now on does not find it.
+    fn take_out_of_service(&self) -> Option<Arc<TokenParts>> {
+        self.in_service.store(0, Ordering::Release);
+        let token = self.token.swap(None)?;
+        self.spec.take_out(&token);
+        Some(token)
     }
 
     /// A token that can be sent, if that takes nobody's attention. No lock, no allocation.
-    pub(crate) fn usable(&self, now: Moment) -> Option<Token> {
+    pub(crate) fn usable(&self, now: Moment) -> Option<Arc<TokenParts>> {
         let token = self.token.load();
         self.serves(token.as_ref()?, now)?;
-        arc_swap::Guard::into_inner(token).map(Token::from_parts)
+        Guard::into_inner(token)
     }
 
     /// The header value of such a token, its generation and whether it is stale, if that header is all there is to it. The
@@ -364,8 +370,7 @@ impl Slot {
             troubles.wishes.want_claims(claims);
         }
         troubles.refused = generation;
-        self.in_service.store(0, Ordering::Release);
-        troubles.rejected = self.token.swap(None).map(Token::from_parts);
+        troubles.rejected = self.of_parts(self.take_out_of_service());
         Rejection::Dropped
     }
 
@@ -393,10 +398,8 @@ impl Slot {
     }
 
     /// This token's rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
-    pub(crate) fn vindicate_later(&self, generation: u64) {
-        if self.owed.swap(generation, Ordering::Relaxed) == 0 {
-            self.all_owed.0.fetch_add(1, Ordering::Relaxed);
-        }
+    pub(crate) fn vindicate_later(&self, generation: u64, owed: &Owed) {
+        self.desk().troubles().owed = Some(owed.one(generation));
     }
 
     /// A request with this token was not rejected.
@@ -404,12 +407,13 @@ impl Slot {
         if self.generation() != generation {
             return;
         }
-        let refused = self.owed.swap(0, Ordering::Relaxed);
-        if refused != 0 {
-            self.all_owed.0.fetch_sub(1, Ordering::Relaxed);
-            if let Some(troubles) = self.desk().settle(refused) {
-                troubles.budget.give_back_by_acceptance(now);
-            }
+        let mut desk = self.desk();
+        let troubles = desk.troubles.as_mut();
+        let Some(debt) = troubles.and_then(|troubles| troubles.owed.take()) else {
+            return;
+        };
+        if let Some(troubles) = desk.settle(debt.refused()) {
+            troubles.budget.give_back_by_acceptance(now);
         }
     }
 
@@ -423,8 +427,7 @@ impl Slot {
             troubles.wishes = Wishes::default();
         }
         self.quiet_until.store(0, Ordering::Relaxed);
-        self.in_service.store(0, Ordering::Release);
-        self.token.swap(None).is_some()
+        self.take_out_of_service().is_some()
     }
 
     /// Whether anything here is worth its memory.
@@ -456,7 +459,8 @@ impl Slot {
 
     /// Bytes of memory held, for the cache's bound.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.spec.weight() + self.token().map_or(0, |token| token.weight())
+        let token = self.token.load();
+        size_of::<Self>() + self.spec.weight() + token.as_ref().map_or(0, |token| token.weight())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -467,9 +471,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if *self.owed.get_mut() != 0 {
-            self.all_owed.0.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.take_out_of_service();
     }
 }
 
@@ -551,6 +553,7 @@ impl Default for Troubles {
             refused: 0,
             unsettled: VecDeque::new(),
             rejected: None,
+            owed: None,
             wishes: Wishes::default(),
         }
     }
@@ -595,6 +598,7 @@ pub(super) struct Fetched {
     pub(super) times: Times,
     pub(super) generation: u64,
     pub(super) origin: Origin,
+    pub(super) cache: CacheId,
 }
 
 impl Takeoff {
@@ -650,12 +654,13 @@ impl Takeoff {
         let last = slot.token().or_else(|| desk.rejected().cloned());
         let same_since = last
             .filter(|last| fetched.token.same_text(last))
-            .map_or(fetched.generation, |last| last.stamp().same_since);
+            .map_or(fetched.generation, |last| last.same_since());
         let stamp = Stamp {
             generation: fetched.generation,
             same_since,
             reason: self.reason,
             origin: fetched.origin,
+            cache: fetched.cache,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         let is_last = desk.last_flight == self.number;
@@ -672,8 +677,7 @@ impl Takeoff {
             if let Some(troubles) = &mut desk.troubles {
                 troubles.wishes.grant();
             }
-            slot.token.store(Some(token.clone().into_parts()));
-            slot.in_service.store(fetched.generation, Ordering::Release);
+            slot.put_in_service(token.parts());
             slot.quiet_until.store(0, Ordering::Relaxed);
         }
         drop(desk);

@@ -12,12 +12,7 @@ use super::{
     freshness::{self, Freshness},
     slot::Slot,
 };
-use crate::{
-    clock::Moment,
-    error::TokenError,
-    spec::TokenSpec,
-    token::{Origin, Token},
-};
+use crate::{clock::Moment, error::TokenError, parts::Origin, spec::TokenSpec, token::Token};
 
 /// What a cache has done so far, and holds now.
 ///

@@ -29,9 +29,10 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
+    parts::{Origin, Reason},
     store::{Held, Loaded, Place, Record, StoreError, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
-    token::{Origin, Reason, Token},
+    token::Token,
 };
 
 /// What a read may take at most, whatever the store's own bound is.
@@ -347,6 +348,7 @@ impl<'a> Visit<'a> {
             times,
             generation: next_generation(),
             origin: Origin::Store,
+            cache: self.works.cache_id(),
         })
     }
 

@@ -316,11 +316,26 @@ fn wishes_are_paid_from_the_same_budget_as_refusals() {
     assert!(schedules > 1_000, "{schedules}");
 }
 
+#[test]
+fn a_slot_that_goes_takes_its_token_off_its_spec() {
+    let spec = TokenSpec::default().with_tenant("own");
+    let (kept, also) = (spec.clone(), spec.clone());
+    let slot = Arc::new(Slot::new(spec));
+    let Answer::Fetch(takeoff, _) = slot.ask(START, START + OVERDUE, None) else {
+        panic!("nobody fetches");
+    };
+    takeoff.land(fetched(1, 1, START), |_, _| {});
+    assert!(kept.shown().is_some());
+    drop(slot);
+    assert!(also.shown().is_none());
+}
+
 /// Two threads do everything at once; each checks what it sees against what it knew before it looked.
 #[test]
 fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
     const TURNS: u64 = 20_000;
-    let slot = Arc::new(Slot::new(TokenSpec::default(), Owed::default()));
+    let spec = TokenSpec::scopes(["shared"]);
+    let slot = Arc::new(Slot::new(spec.clone()));
     let (time, generations) = (AtomicU64::new(1), AtomicU64::new(0));
     let (refused, flights) = (AtomicU64::new(0), AtomicUsize::new(0));
     let fly = |takeoff: Takeoff, now: Moment| {
@@ -350,7 +365,12 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
             );
             newest = newest.max(in_service);
             let still_good = |token: &Token| !slot.is_over(token, now);
-            let token = slot.usable(now).or_else(|| {
+            if let Some(shown) = &*spec.shown() {
+                assert!(shown.generation() > known, "a refused token hangs there");
+            }
+            let usable = slot.usable(now);
+            let usable = usable.map(|token| Token::new(token, spec.clone()));
+            let token = usable.or_else(|| {
                 // Nobody is overdue here: both threads go on.
                 match slot.ask(now, Moment::NEVER, None) {
                     Answer::Have(token) => Some(token),
@@ -437,6 +457,7 @@ impl Walk {
 
 struct World {
     slot: Arc<Slot>,
+    spec: TokenSpec,
     now: Moment,
     waiters: Vec<Waiter>,
     flights: Vec<Flight>,
@@ -557,8 +578,11 @@ impl Drop for World {
 impl World {
     fn new(program: Program) -> Self {
         let owed = Owed::default();
+        // Its own: what hangs on a spec that all have may be another cache's.
+        let spec = TokenSpec::default().with_tenant("own");
         Self {
-            slot: Arc::new(Slot::new(TokenSpec::default(), owed.clone())),
+            slot: Arc::new(Slot::new(spec.clone())),
+            spec,
             now: START,
             waiters: Vec::new(),
             flights: Vec::new(),
@@ -846,7 +870,7 @@ impl World {
         }
         let same = account.text.filter(|(last, _)| *last == text);
         let since = same.map_or(generation, |(_, since)| since);
-        assert_eq!(token.stamp().same_since, since);
+        assert_eq!(token.same_since(), since);
         account.latest = None;
         if version != account.version {
             account.outdated.push(generation);
@@ -973,7 +997,7 @@ impl World {
     fn accept(&mut self) {
         let accepted = self.account.service.unwrap().generation;
         if let Some(refused) = self.account.unsettled.first().copied() {
-            self.slot.vindicate_later(refused);
+            self.slot.vindicate_later(refused, &self.owed);
             assert!(self.owed.any());
             self.account.settle(refused);
             if self.account.acceptance_counts_from.has_come(self.now) {
@@ -1007,11 +1031,15 @@ impl World {
         assert_eq!(self.slot.generation(), in_service);
         let token = self.slot.token().map_or(0, |token| token.generation());
         assert_eq!(token, in_service);
+        // What hangs on the spec is the token in service, and nothing else.
+        let shown = self.spec.shown();
+        let shown = shown.as_ref().map_or(0, |shown| shown.generation());
+        assert_eq!(shown, in_service);
 
         // What is served without asking needs nobody's attention.
         let expected = self.account_answer(Asked::Plainly);
         if let Some(token) = self.slot.usable(self.now) {
-            self.served(&token);
+            self.served(&Token::new(token, self.spec.clone()));
             let is_paused = !account.paused_until.has_come(self.now);
             assert!(expected == Expected::Have || is_paused, "{expected:?}");
         } else {
@@ -1107,6 +1135,7 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
         times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
         origin: Origin::Provider,
+        cache: CacheId::unique(),
     }
 }
 

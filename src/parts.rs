@@ -1,0 +1,275 @@
+//! What a token is made of: its header value, its times, and what tells it from another.
+//!
+//! All clones of a token share these, and so does the window of its spec.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::clock::{Moment, Nanos};
+
+/// What a token is made of. There may be very many, so they are kept small, and what each hit looks at stands together:
+/// that is what has to come from memory.
+#[repr(C)]
+pub(crate) struct TokenParts {
+    header: HeaderValue,
+    further: Option<Box<Further>>,
+    generation: u64,
+    cache: CacheId,
+    /// At which turn of the cache's map its use was told there last.
+    told: AtomicU32,
+    times: Times,
+    scopes: Option<Box<str>>,
+    /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
+    same_for: u32,
+    reason: Reason,
+    origin: Origin,
+}
+
+/// The headers that go with a token; nearly none has any.
+struct Further(Vec<(HeaderName, HeaderValue)>);
+
+/// Which cache of this process a token is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CacheId(u32);
+
+impl CacheId {
+    const NOBODY: Self = Self(0);
+
+    /// One that no other cache has; after four billion of them, nobody's.
+    pub(crate) fn unique() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            last.checked_add(1)
+        });
+        last.map_or(Self::NOBODY, |last| Self(last + 1))
+    }
+}
+
+impl TokenParts {
+    pub(crate) fn new(
+        header: HeaderValue,
+        further: Vec<(HeaderName, HeaderValue)>,
+        scopes: Option<Box<str>>,
+        times: Times,
+        stamp: Stamp,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            header,
+            further: (!further.is_empty()).then(|| Box::new(Further(further))),
+            scopes,
+            times,
+            generation: stamp.generation,
+            same_for: u32::try_from(stamp.generation.saturating_sub(stamp.same_since))
+                .unwrap_or(u32::MAX),
+            cache: stamp.cache,
+            reason: stamp.reason,
+            origin: stamp.origin,
+            told: AtomicU32::new(u32::MAX),
+        })
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The first generation of its slot that had this very text: the source may give the same one again.
+    pub(crate) fn same_since(&self) -> u64 {
+        self.generation - u64::from(self.same_for)
+    }
+
+    pub(crate) fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether another is due.
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+        self.times.refresh().has_come(now)
+    }
+
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// The value for `Authorization`, unless there are further headers.
+    pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
+        self.further.is_none().then_some(&self.header)
+    }
+
+    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.further
+            .as_ref()
+            .map_or(&[], |further| further.0.as_slice())
+    }
+
+    pub(crate) fn scopes(&self) -> Option<&str> {
+        self.scopes.as_deref()
+    }
+
+    /// Whether it is this cache's, and can be sent with nothing else to be done.
+    #[inline]
+    pub(crate) fn is_fresh_in(&self, cache: CacheId, now: Moment) -> bool {
+        self.cache == cache && cache != CacheId::NOBODY && !self.times.refresh().has_come(now)
+    }
+
+    /// Whether its use is still to be told to the cache's map at this turn; from now on it is not.
+    #[inline]
+    pub(crate) fn is_to_be_told(&self, turn: u32) -> bool {
+        // Read first: at most hits nothing is written to memory that threads share.
+        let due = self.told.load(Ordering::Relaxed) != turn;
+        if due {
+            self.told.store(turn, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Bytes of memory that it holds, for the cache's bound.
+    pub(crate) fn weight(&self) -> usize {
+        let further = self
+            .further_headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        size_of::<Self>()
+            + self.header.len()
+            + self.scopes().map_or(0, str::len)
+            + further.sum::<usize>()
+    }
+}
+
+/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Times {
+    obtained: Moment,
+    refresh: Nanos,
+    end: Nanos,
+    expiry: Nanos,
+}
+
+impl Times {
+    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
+    pub(crate) fn new(
+        obtained: Moment,
+        refresh: Duration,
+        end: Duration,
+        expiry: Duration,
+    ) -> Self {
+        Self {
+            obtained,
+            refresh: refresh.into(),
+            end: end.into(),
+            expiry: expiry.into(),
+        }
+    }
+
+    /// Before it was asked for.
+    pub(crate) fn obtained(&self) -> Moment {
+        self.obtained
+    }
+
+    /// From here on it is stale: served, and refreshed behind the scenes.
+    pub(crate) fn refresh(&self) -> Moment {
+        self.obtained + self.refresh
+    }
+
+    /// From here on it is not sent any more: a margin before the provider's end.
+    pub(crate) fn end(&self) -> Moment {
+        self.obtained + self.end
+    }
+
+    /// The provider's end.
+    pub(crate) fn expiry(&self) -> Moment {
+        self.obtained + self.expiry
+    }
+}
+
+/// What tells one token of a cache from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Unique in the process, and growing.
+    pub(crate) generation: u64,
+    /// The first generation of this slot that had this very text: the source may give the same one again.
+    pub(crate) same_since: u64,
+    /// Why it was fetched.
+    pub(crate) reason: Reason,
+    /// From where.
+    pub(crate) origin: Origin,
+    /// Whose it is.
+    pub(crate) cache: CacheId,
+}
+
+/// Where a token came from.
+///
+/// ```
+/// assert_eq!(tower_bearer::Origin::Provider.as_str(), "provider");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// From the cache's source.
+    Provider,
+    /// From the store behind the cache: another process, or an earlier run, asked for it.
+    Store,
+}
+
+impl Origin {
+    /// The origin's name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// Why a token was fetched.
+///
+/// ```
+/// assert_eq!(tower_bearer::Reason::Stale.as_str(), "stale");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There was none.
+    Missing,
+    /// The one there was went past its refresh point.
+    Stale,
+    /// The one there was expired.
+    Expired,
+    /// The one there was had been rejected.
+    Rejected,
+    /// Somebody asked for a new one.
+    Forced,
+    /// A server wanted one with further scopes.
+    Widened,
+}
+
+impl Reason {
+    /// The reason's name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Forced => "forced",
+            Self::Widened => "widened",
+        }
+    }
+}
