@@ -8,42 +8,38 @@
 //! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
 use http::HeaderValue;
-use tokio::sync::watch;
 
+use self::desk::Desk;
+pub(crate) use self::desk::Rejection;
+pub(super) use self::{
+    landing::{Landing, Outcome},
+    takeoff::{Fetched, Takeoff},
+};
 use super::{
-    backoff::{Budget, Hold},
     freshness::{self, Freshness},
-    owed::{Debt, Owed},
-    wishes::{Standing, Wanted, Wish, Wishes},
+    owed::Owed,
+    wishes::{Standing, Wish, Wishes},
 };
 use crate::{
     clock::Moment,
     error::TokenError,
-    parts::{CacheId, Origin, Reason, Stamp, Times, TokenParts},
-    source::TokenRequest,
+    parts::{Reason, TokenParts},
     spec::TokenSpec,
-    token::{NewToken, Token},
+    token::Token,
 };
 
+mod desk;
+mod landing;
 #[cfg(test)]
 mod model;
-
-/// What a flight brings, for everybody who waits for it.
-pub(super) type Outcome = Result<Token, TokenError>;
-
-/// A task that died without a word is not followed by another sooner than this after its start, while the token serves.
-const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
+mod takeoff;
 
 pub(crate) struct Slot {
     spec: TokenSpec,
@@ -53,33 +49,6 @@ pub(crate) struct Slot {
     /// Until then (monotonic) a stale token needs nobody's attention: a flight is under way, or the provider is left alone.
     quiet_until: AtomicU64,
     desk: Mutex<Desk>,
-}
-
-/// What nearly no slot has at any time is boxed: there may be very many slots.
-#[derive(Default)]
-struct Desk {
-    flight: Option<Box<Landing>>,
-    /// The number of the last flight. One with an older number no longer lands here.
-    last_flight: u64,
-    troubles: Option<Box<Troubles>>,
-}
-
-/// What has gone wrong with a slot's tokens so far.
-struct Troubles {
-    hold: Option<Hold>,
-    budget: Budget,
-    /// Whether the last rejection was not believed.
-    storm: bool,
-    /// The generations whose rejections were spent, and that nothing has vindicated yet; no more than can be spent.
-    unsettled: VecDeque<u64>,
-    /// The last token that was rejected, to know it again when the source returns the same one.
-    rejected: Option<Token>,
-    /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
-    refused: u64,
-    /// The rejection that no replay could follow, and that waits for the next token's first acceptance.
-    owed: Option<Debt>,
-    /// What servers want of the next token.
-    wishes: Wishes,
 }
 
 /// What somebody who wants a token is told.
@@ -94,24 +63,6 @@ pub(super) enum Answer {
     Fetch(Takeoff, Landing),
     /// There is none, and the provider is left alone for a while.
     Held(TokenError),
-}
-
-/// What became of a token that was rejected, or of which more was wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// It is out of service.
-    Dropped,
-    /// It was out of service already, or another is due already.
-    Superseded,
-    /// It stays in service until one with further scopes is there.
-    Outdated,
-    /// It was asked for with all that was wanted of it.
-    Vain,
-    /// Too many rejections lately: it stays.
-    Disbelieved {
-        /// The first since one was believed.
-        first: bool,
-    },
 }
 
 /// What an operator is told of a slot.
@@ -284,34 +235,6 @@ impl Slot {
         Answer::Fetch(takeoff, landing)
     }
 
-    fn take_off(
-        self: &Arc<Self>,
-        desk: &mut Desk,
-        now: Moment,
-        overdue: Moment,
-        reason: Reason,
-    ) -> (Takeoff, Landing) {
-        let (sender, receiver) = watch::channel(None);
-        let landing = Landing {
-            receiver,
-            overdue: overdue.monotonic,
-        };
-        desk.last_flight += 1;
-        desk.flight = Some(Box::new(landing.clone()));
-        self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
-        let (wanted, version) = desk.wishes().map(Wishes::wanted).unwrap_or_default();
-        let takeoff = Takeoff {
-            slot: Arc::clone(self),
-            sender: Some(sender),
-            reason,
-            wanted,
-            version,
-            number: desk.last_flight,
-            pause: now + PAUSE_AFTER_DEATH,
-        };
-        (takeoff, landing)
-    }
-
     /// Takes exactly this token out of service.
     pub(crate) fn reject(&self, generation: u64, now: Moment) -> Rejection {
         self.reject_with(&mut self.desk(), generation, now, None)
@@ -479,285 +402,5 @@ impl Drop for Slot {
 impl Slot {
     pub(super) fn hold_desk(&self) -> impl Sized + '_ {
         self.desk()
-    }
-}
-
-impl Desk {
-    /// The flight under way, unless it died or was not heard of for too long.
-    fn flight(&self, now: Moment) -> Option<Landing> {
-        let landing = self.flight.as_ref()?;
-        let alive = landing.receiver.has_changed().is_ok() && now.monotonic < landing.overdue;
-        alive.then(|| Landing::clone(landing))
-    }
-
-    fn troubles(&mut self) -> &mut Troubles {
-        self.troubles.get_or_insert_default()
-    }
-
-    /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.
-    fn settle(&mut self, generation: u64) -> Option<&mut Troubles> {
-        let troubles = self.troubles.as_deref_mut()?;
-        let mut unsettled = troubles.unsettled.iter();
-        let place = unsettled.position(|one| *one == generation)?;
-        troubles.unsettled.remove(place);
-        Some(troubles)
-    }
-
-    fn hold(&self) -> Option<&Hold> {
-        self.troubles.as_ref()?.hold.as_ref()
-    }
-
-    fn held(&self, now: Moment) -> Option<TokenError> {
-        self.hold()?.error(now)
-    }
-
-    fn wishes(&self) -> Option<&Wishes> {
-        Some(&self.troubles.as_ref()?.wishes)
-    }
-
-    fn rejected(&self) -> Option<&Token> {
-        self.troubles.as_ref()?.rejected.as_ref()
-    }
-
-    /// All but how often a token was rejected, and what servers want.
-    fn forget_failures(&mut self) {
-        if let Some(troubles) = &mut self.troubles {
-            troubles.hold = None;
-            troubles.rejected = None;
-        }
-    }
-}
-
-impl Troubles {
-    /// Spends one of the budget on a server's word about this token, if any is left.
-    fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
-        if !self.budget.take(now) {
-            let first = !std::mem::replace(&mut self.storm, true);
-            return Err(Rejection::Disbelieved { first });
-        }
-        self.storm = false;
-        if self.unsettled.len() >= usize::from(Budget::FULL) {
-            self.unsettled.pop_front();
-        }
-        self.unsettled.push_back(generation);
-        Ok(())
-    }
-}
-
-impl Default for Troubles {
-    fn default() -> Self {
-        Self {
-            hold: None,
-            budget: Budget::new(),
-            storm: false,
-            refused: 0,
-            unsettled: VecDeque::new(),
-            rejected: None,
-            owed: None,
-            wishes: Wishes::default(),
-        }
-    }
-}
-
-/// Where the outcome of a flight arrives.
-#[derive(Clone)]
-pub(super) struct Landing {
-    receiver: watch::Receiver<Option<Outcome>>,
-    overdue: u64,
-}
-
-impl Landing {
-    /// Waits for the outcome; none if the flight died.
-    pub(super) async fn outcome(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.wait_for(Option::is_some).await.ok()?;
-        outcome.clone()
-    }
-
-    /// How long to wait before asking the slot again whether the flight is still under way.
-    pub(super) fn patience(&self, now: Moment) -> Duration {
-        Duration::from_nanos(self.overdue.saturating_sub(now.monotonic))
-    }
-}
-
-/// The right and the duty to fetch a slot's next token.
-pub(super) struct Takeoff {
-    slot: Arc<Slot>,
-    /// None once it has landed.
-    sender: Option<watch::Sender<Option<Outcome>>>,
-    reason: Reason,
-    wanted: Wanted,
-    /// Which version of the slot's wishes that is.
-    version: u64,
-    number: u64,
-    pause: Moment,
-}
-
-/// A token from its source, and what the cache adds to it.
-pub(super) struct Fetched {
-    pub(super) token: NewToken,
-    pub(super) times: Times,
-    pub(super) generation: u64,
-    pub(super) origin: Origin,
-    pub(super) cache: CacheId,
-}
-
-impl Takeoff {
-    pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
-    }
-
-    pub(super) fn reason(&self) -> Reason {
-        self.reason
-    }
-
-    /// What to ask the source for.
-    pub(super) fn request(&self) -> TokenRequest {
-        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
-        let request = TokenRequest::new(spec.clone()).because(self.reason);
-        match &self.wanted.claims {
-            Some(claims) => request.with_claims(Arc::clone(claims)),
-            None => request,
-        }
-    }
-
-    /// All that is asked for, as bytes that are the same in every process: what a store's name is made of.
-    #[cfg(feature = "store")]
-    pub(super) fn store_key(&self) -> Vec<u8> {
-        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
-        let mut key = spec.key().to_vec();
-        if let Some(claims) = &self.wanted.claims {
-            // No record of a spec begins with that.
-            key.push(u8::MAX);
-            key.extend_from_slice(claims.as_bytes());
-        }
-        key
-    }
-
-    /// Still alive, though not started yet: counts as dead at a later moment.
-    pub(super) fn delayed(&self, overdue: Moment) {
-        let mut desk = self.slot.desk();
-        if desk.last_flight != self.number {
-            return;
-        }
-        if let Some(landing) = &mut desk.flight {
-            landing.overdue = overdue.monotonic;
-        }
-        self.slot
-            .quiet_until
-            .store(overdue.monotonic, Ordering::Relaxed);
-    }
-
-    /// Puts the token in service, does what is to be done before anybody knows, and gives it to all who wait.
-    pub(super) fn land(self, fetched: Fetched, before: impl FnOnce(&Arc<Slot>, &Token)) -> Token {
-        let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        let last = slot.token().or_else(|| desk.rejected().cloned());
-        let same_since = last
-            .filter(|last| fetched.token.same_text(last))
-            .map_or(fetched.generation, |last| last.same_since());
-        let stamp = Stamp {
-            generation: fetched.generation,
-            same_since,
-            reason: self.reason,
-            origin: fetched.origin,
-            cache: fetched.cache,
-        };
-        let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
-        let is_last = desk.last_flight == self.number;
-        let is_as_wished = desk.wishes().map_or(0, Wishes::version) == self.version;
-        if is_last {
-            desk.flight = None;
-        }
-        if is_last && !is_as_wished {
-            // While it was fetched, a server wanted more. Whoever waited asks again.
-            desk.troubles().refused = fetched.generation;
-            slot.quiet_until.store(0, Ordering::Relaxed);
-        } else if is_last {
-            desk.forget_failures();
-            if let Some(troubles) = &mut desk.troubles {
-                troubles.wishes.grant();
-            }
-            slot.put_in_service(token.parts());
-            slot.quiet_until.store(0, Ordering::Relaxed);
-        }
-        drop(desk);
-        before(&slot, &token);
-        drop(slot);
-        self.tell(Ok(token.clone()));
-        token
-    }
-
-    /// Gives the error to all who wait. Until `quiet`, the token that may still be in service needs nobody's attention;
-    /// `hold` makes of the slot's last hold the one that is kept, if this failure is the slot's own.
-    pub(super) fn fail(
-        self,
-        error: TokenError,
-        quiet: Moment,
-        hold: impl FnOnce(Option<&Hold>) -> Option<Hold>,
-    ) {
-        let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        if desk.last_flight == self.number {
-            desk.flight = None;
-            let troubles = desk.troubles.as_deref_mut();
-            let wish_refused =
-                troubles.is_some_and(|troubles| troubles.wishes.fail(self.version, &error));
-            let mut quiet = quiet.monotonic;
-            // The provider has not been asked yet for the token without what a server wanted of it.
-            if !wish_refused && let Some(hold) = hold(desk.hold()) {
-                quiet = quiet.max(hold.until().monotonic);
-                desk.troubles().hold = Some(hold);
-            }
-            slot.quiet_until.store(quiet, Ordering::Relaxed);
-        }
-        drop(desk);
-        drop(slot);
-        self.tell(Err(error));
-    }
-
-    /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
-    /// in service needs nobody's attention.
-    #[cfg(any(test, feature = "store"))]
-    pub(super) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
-        let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        // Whoever joins a flight does so under this lock; the desk's own landing is one of them.
-        let joined = desk.last_flight == self.number;
-        if let Some(sender) = &self.sender
-            && sender.receiver_count() > usize::from(joined)
-        {
-            drop(desk);
-            return Err(self);
-        }
-        self.sender = None;
-        if joined {
-            desk.flight = None;
-            slot.quiet_until.store(quiet.monotonic, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// The last thing: by then, nobody but those who wait holds the slot on the flight's account.
-    fn tell(mut self, outcome: Outcome) {
-        let sender = self.sender.take();
-        drop(self);
-        if let Some(sender) = sender {
-            sender.send_replace(Some(outcome));
-        }
-    }
-}
-
-impl Drop for Takeoff {
-    /// The task died. Those who wait see the sender go; a token still in service is left in peace for a moment.
-    fn drop(&mut self) {
-        if self.sender.is_none() {
-            return;
-        }
-        let desk = self.slot.desk();
-        if desk.last_flight == self.number {
-            self.slot
-                .quiet_until
-                .store(self.pause.monotonic, Ordering::Relaxed);
-        }
     }
 }

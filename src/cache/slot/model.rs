@@ -14,10 +14,17 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::Duration,
 };
 
-use super::*;
-use crate::error::ErrorKind;
+use super::{takeoff::PAUSE_AFTER_DEATH, *};
+use crate::{
+    cache::backoff::Hold,
+    error::ErrorKind,
+    parts::{CacheId, Origin, Times},
+    source::TokenRequest,
+    token::NewToken,
+};
 
 /// A token is fresh for this long, and stale for as long again.
 const AGE: Duration = Duration::from_secs(10);
