@@ -235,13 +235,15 @@ mod rights {
     #[tokio::test]
     async fn a_path_that_is_a_folder_is_named_with_the_fault() {
         let folder = Folder::new("folder");
-        let store = FileStore::new(&folder.0);
+        let taken = folder.file();
+        fs::create_dir(&taken).unwrap();
+        let store = FileStore::new(&taken);
         let error = store
             .put(&name("a"), "v".into(), LONG, None)
             .await
             .unwrap_err();
         assert!(
-            error.to_string().contains(&*folder.0.to_string_lossy()),
+            error.to_string().contains(&*taken.to_string_lossy()),
             "{error}"
         );
     }
