@@ -5,6 +5,9 @@
 //! It ends in [`Takeoff::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
+//! The token in service hangs on the slot's spec too, for whoever comes with that very spec. Both change in one place, under
+//! the lock.
+//!
 //! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
 
