@@ -120,15 +120,15 @@ impl Slot {
         Some(Token::new(parts?, self.spec.clone()))
     }
 
-    /// Puts a token in service: from now on it is what everybody gets.
-    fn put_in_service(&self, token: &Arc<TokenParts>) {
+    /// Puts a token in service: from now on it is what everybody gets. Whoever does so has the lock.
+    fn put_in_service(&self, _: &mut Desk, token: &Arc<TokenParts>) {
         self.token.store(Some(Arc::clone(token)));
         self.in_service.store(token.generation(), Ordering::Release);
         self.spec.show(Arc::clone(token));
     }
 
     /// Takes the token out of service, if there is one: whoever looks from now on does not find it.
-    fn take_out_of_service(&self) -> Option<Arc<TokenParts>> {
+    fn take_out_of_service(&self, _: &mut Desk) -> Option<Arc<TokenParts>> {
         self.in_service.store(0, Ordering::Release);
         let token = self.token.swap(None)?;
         self.spec.take_out(&token);
@@ -296,7 +296,8 @@ impl Slot {
             troubles.wishes.want_claims(claims);
         }
         troubles.refused = generation;
-        troubles.rejected = self.of_parts(self.take_out_of_service());
+        let refused = self.take_out_of_service(desk);
+        desk.troubles().rejected = self.of_parts(refused);
         Rejection::Dropped
     }
 
@@ -353,7 +354,7 @@ impl Slot {
             troubles.wishes = Wishes::default();
         }
         self.quiet_until.store(0, Ordering::Relaxed);
-        self.take_out_of_service().is_some()
+        self.take_out_of_service(&mut desk).is_some()
     }
 
     /// Whether anything here is worth its memory.
@@ -397,7 +398,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.take_out_of_service();
+        let mut desk = self.desk();
+        self.take_out_of_service(&mut desk);
     }
 }
 

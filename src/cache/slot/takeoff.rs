@@ -157,7 +157,7 @@ impl Takeoff {
             if let Some(troubles) = &mut desk.troubles {
                 troubles.wishes.grant();
             }
-            slot.put_in_service(token.parts());
+            slot.put_in_service(&mut desk, token.parts());
             slot.quiet_until.store(0, Ordering::Relaxed);
         }
         drop(desk);
