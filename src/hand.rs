@@ -26,7 +26,12 @@ pub(crate) struct Hand {
     use_so_far: Use,
     /// When it was last used.
     seen: Moment,
+    /// How often a spec had to be looked up.
+    lookups: u32,
 }
+
+/// One in so many specs that had to be looked up is given its token to hang on it, if it is kept.
+const LOOKUPS: u32 = 16;
 
 /// How much a handle was used so far: the second request is worth a lane of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,6 +123,7 @@ impl Hand {
             memos: Vec::new(),
             use_so_far: Use::None,
             seen: Moment::default(),
+            lookups: 0,
         }
     }
 
@@ -184,7 +190,17 @@ impl Hand {
         let shown = self.lane.bypass.look(spec, now, || cache.tell_of_use(spec));
         let (header, generation, stale) = match shown.as_deref() {
             Some(Some(token)) => (token.only_header()?.clone(), token.generation(), false),
-            _ => cache.known_slot(spec)?.header(now)?,
+            _ => {
+                let slot = cache.known_slot(spec)?;
+                let header = slot.header(now)?;
+                self.lookups = self.lookups.wrapping_add(1);
+                // Not each time: a spec that is kept comes again, and one that is built anew would pay for nothing.
+                let is_one_of_many = self.lookups.is_multiple_of(LOOKUPS);
+                if is_one_of_many && spec.is_kept() && spec.shown().is_none() {
+                    slot.hang_on(spec);
+                }
+                header
+            }
         };
         drop(shown);
         self.count_hit(stale);

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
 };
 
 use crate::{
@@ -40,6 +40,9 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
+
+/// A spec that somebody else keeps, for as long as they do.
+pub(crate) struct WeakSpec(Weak<Inner>);
 
 struct Inner<W: ?Sized = dyn Window> {
     hash: u64,
@@ -267,11 +270,26 @@ impl TokenSpec {
     /// The token that a cache shows here, if any does.
     #[inline]
     pub(crate) fn shown(&self) -> Shown {
-        // A slot holds the spec that its token hangs on, so on the only one there is hangs none.
-        if Arc::strong_count(&self.0) == 1 {
+        // A slot knows the specs that its token hangs on: on one that nobody else knows hangs none.
+        if !self.is_kept() && Arc::weak_count(&self.0) == 0 {
             return Shown::from_inner(None);
         }
         self.0.window.shown()
+    }
+
+    /// Whether somebody else has this very spec too.
+    #[inline]
+    pub(crate) fn is_kept(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether this is that very spec.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSpec {
+        WeakSpec(Arc::downgrade(&self.0))
     }
 
     /// Shows this token to whoever comes with this very spec.
@@ -320,11 +338,22 @@ impl TokenSpec {
 
 impl PartialEq for TokenSpec {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.0.key == other.0.key)
+        self.is(other) || (self.0.hash == other.0.hash && self.0.key == other.0.key)
     }
 }
 
 impl Eq for TokenSpec {}
+
+impl WeakSpec {
+    pub(crate) fn upgrade(&self) -> Option<TokenSpec> {
+        self.0.upgrade().map(TokenSpec)
+    }
+
+    /// Whether this is that very spec.
+    pub(crate) fn is(&self, spec: &TokenSpec) -> bool {
+        Weak::as_ptr(&self.0).addr() == Arc::as_ptr(&spec.0).addr()
+    }
+}
 
 impl Hash for TokenSpec {
     fn hash<H: Hasher>(&self, state: &mut H) {

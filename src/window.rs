@@ -1,4 +1,4 @@
-//! Where a cache shows the token in service to whoever comes with the very spec that it is kept under.
+//! Where a cache shows the token in service to whoever comes with this very spec.
 //!
 //! A spec that a program keeps finds its token here: without the cache's map, and without a lock. Only a slot puts a token in,
 //! and takes it out again when it leaves service, so a window holds no token for longer than the cache does. Where two caches

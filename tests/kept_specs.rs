@@ -159,6 +159,45 @@ async fn an_equal_one_that_is_built_anew_gets_the_same_token() {
     assert_eq!(text(&cache, &tenant("acme")).await, "token-1");
 }
 
+/// As threads have that each keep their own.
+#[tokio::test(start_paused = true)]
+async fn equal_ones_that_are_kept_apart_never_get_what_is_out_of_service() {
+    let (source, api) = (Source::new(), Api::new());
+    let cache = cache(&source);
+    let kept: Vec<TokenSpec> = (0..4).map(|_| tenant("acme")).collect();
+    let client = || layer(&cache).layer(api.clone());
+    let mut clients: Vec<_> = kept.iter().map(|_| client()).collect();
+    let mut refused = 0;
+    for turn in 0..200 {
+        for (client, spec) in clients.iter_mut().zip(&kept) {
+            let response = send(client, request_for(spec)).await.await.unwrap();
+            assert_eq!(response.status(), 200);
+        }
+        match turn % 40 {
+            10 => {
+                cache.refresh(&kept[0]).await.unwrap();
+            }
+            20 => {
+                let token = cache.peek(&kept[1]).unwrap();
+                api.revoke(token.expose());
+                refused += 1;
+            }
+            30 => {
+                cache.remove(&kept[2]);
+            }
+            _ => {}
+        }
+        let newest = format!("token-{}", source.fetches());
+        if let Some(token) = cache.peek(&kept[3]) {
+            assert_eq!(token.expose(), newest);
+        }
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.rejections, stats.replays), (refused, refused));
+    // The first, and one for each of what happened.
+    assert_eq!(source.fetches() as u64, 1 + 3 * refused);
+}
+
 /// A spec is a key, of a program's own maps too, and looks like one to lints.
 #[test]
 fn it_is_a_key_as_before() {

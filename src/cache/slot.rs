@@ -5,8 +5,8 @@
 //! It ends in [`Takeoff::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
-//! The token in service hangs on the slot's spec too, for whoever comes with that very spec. Both change in one place, under
-//! the lock.
+//! The token in service hangs on the slot's spec too, and on equal ones that are kept, for whoever comes with that very spec.
+//! All of it changes in two places, which want the lock.
 //!
 //! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
@@ -121,17 +121,30 @@ impl Slot {
     }
 
     /// Puts a token in service: from now on it is what everybody gets. Whoever does so has the lock.
-    fn put_in_service(&self, _: &mut Desk, token: &Arc<TokenParts>) {
+    fn put_in_service(&self, desk: &mut Desk, token: &Arc<TokenParts>) {
         self.token.store(Some(Arc::clone(token)));
         self.in_service.store(token.generation(), Ordering::Release);
         self.spec.show(Arc::clone(token));
+        desk.for_each_further(|spec| spec.show(Arc::clone(token)));
+    }
+
+    /// Hangs the token in service on this spec too: an equal one that somebody keeps.
+    #[cold]
+    pub(crate) fn hang_on(&self, spec: &TokenSpec) {
+        let mut desk = self.desk();
+        if let Some(token) = self.token.load_full()
+            && (spec.is(&self.spec) || desk.is_further(spec))
+        {
+            spec.show(token);
+        }
     }
 
     /// Takes the token out of service, if there is one: whoever looks from now on does not find it.
-    fn take_out_of_service(&self, _: &mut Desk) -> Option<Arc<TokenParts>> {
+    fn take_out_of_service(&self, desk: &mut Desk) -> Option<Arc<TokenParts>> {
         self.in_service.store(0, Ordering::Release);
         let token = self.token.swap(None)?;
         self.spec.take_out(&token);
+        desk.for_each_further(|spec| spec.take_out(&token));
         Some(token)
     }
 
@@ -280,7 +293,8 @@ impl Slot {
         let in_service = self.generation();
         if generation == 0 || in_service != generation {
             // Somebody else's refusal was first; what will replace the token is still to come, and can have the claims.
-            if let (0, Some(claims), Some(troubles)) = (in_service, claims, &mut desk.troubles)
+            if let (0, Some(claims), Some(troubles)) =
+                (in_service, claims, desk.known_troubles_mut())
                 && generation != 0
                 && troubles.refused == generation
             {
@@ -310,10 +324,7 @@ impl Slot {
             return false;
         }
         let desk = self.desk();
-        let refused = desk
-            .troubles
-            .as_ref()
-            .map_or(0, |troubles| troubles.refused);
+        let refused = desk.known_troubles().map_or(0, |troubles| troubles.refused);
         token.generation() <= refused.max(self.generation())
     }
 
@@ -335,7 +346,7 @@ impl Slot {
             return;
         }
         let mut desk = self.desk();
-        let troubles = desk.troubles.as_mut();
+        let troubles = desk.known_troubles_mut();
         let Some(debt) = troubles.and_then(|troubles| troubles.owed.take()) else {
             return;
         };
@@ -350,7 +361,7 @@ impl Slot {
         desk.last_flight += 1;
         desk.flight = None;
         desk.forget_failures();
-        if let Some(troubles) = &mut desk.troubles {
+        if let Some(troubles) = desk.known_troubles_mut() {
             troubles.wishes = Wishes::default();
         }
         self.quiet_until.store(0, Ordering::Relaxed);
@@ -366,7 +377,7 @@ impl Slot {
             || desk.held(now).is_some()
             || desk.flight(now).is_some()
             // Who was refused lately does not start anew.
-            || desk.troubles.as_ref().is_some_and(|troubles| !troubles.budget.is_full(now))
+            || desk.known_troubles().is_some_and(|troubles| !troubles.budget.is_full(now))
     }
 
     pub(super) fn snapshot(&self, now: Moment) -> Snapshot {
@@ -378,8 +389,7 @@ impl Slot {
             last_error: desk.hold().map(|hold| hold.last_error().clone()),
             held: desk.held(now).is_some(),
             storm: desk
-                .troubles
-                .as_ref()
+                .known_troubles()
                 .is_some_and(|troubles| troubles.budget.is_spent(now)),
         }
     }

@@ -1,4 +1,4 @@
-//! What stands behind a slot's lock: the flight under way, and what has gone wrong so far.
+//! What stands behind a slot's lock: the flight under way, what has gone wrong so far, and where else the token hangs.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,12 @@ use crate::{
     },
     clock::Moment,
     error::TokenError,
+    spec::{TokenSpec, WeakSpec},
     token::Token,
 };
+
+/// On so many specs beside its own a slot's token hangs at most: one for each thread of a program, about.
+const MOST_FURTHER: usize = 32;
 
 /// What nearly no slot has at any time is boxed: there may be very many slots.
 #[derive(Default)]
@@ -20,7 +24,15 @@ pub(super) struct Desk {
     pub(super) flight: Option<Box<Landing>>,
     /// The number of the last flight. One with an older number no longer lands here.
     pub(super) last_flight: u64,
-    pub(super) troubles: Option<Box<Troubles>>,
+    seldom: Option<Box<Seldom>>,
+}
+
+/// What is seldom there.
+#[derive(Default)]
+struct Seldom {
+    troubles: Troubles,
+    /// Specs that are kept beside the slot's own, and that its token hangs on too.
+    further: Vec<WeakSpec>,
 }
 
 /// What has gone wrong with a slot's tokens so far.
@@ -66,13 +78,49 @@ impl Desk {
         landing.is_to_come(now).then(|| landing.clone())
     }
 
+    /// What has gone wrong so far, if anything may have.
+    pub(super) fn known_troubles(&self) -> Option<&Troubles> {
+        Some(&self.seldom.as_ref()?.troubles)
+    }
+
+    /// The same, to change.
+    pub(super) fn known_troubles_mut(&mut self) -> Option<&mut Troubles> {
+        Some(&mut self.seldom.as_mut()?.troubles)
+    }
+
+    /// Where to note what goes wrong.
     pub(super) fn troubles(&mut self) -> &mut Troubles {
-        self.troubles.get_or_insert_default()
+        &mut self.seldom.get_or_insert_default().troubles
+    }
+
+    /// Does this for each further spec that somebody still keeps.
+    pub(super) fn for_each_further(&mut self, act: impl Fn(&TokenSpec)) {
+        let Some(seldom) = &mut self.seldom else {
+            return;
+        };
+        seldom.further.retain(|spec| {
+            let kept = spec.upgrade();
+            kept.inspect(&act).is_some()
+        });
+    }
+
+    /// Whether this one is among the further specs from now on: not if there are many already.
+    pub(super) fn is_further(&mut self, spec: &TokenSpec) -> bool {
+        let further = &mut self.seldom.get_or_insert_default().further;
+        further.retain(|other| other.upgrade().is_some());
+        if further.iter().any(|other| other.is(spec)) {
+            return true;
+        }
+        let has_room = further.len() < MOST_FURTHER;
+        if has_room {
+            further.push(spec.downgrade());
+        }
+        has_room
     }
 
     /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.
     pub(super) fn settle(&mut self, generation: u64) -> Option<&mut Troubles> {
-        let troubles = self.troubles.as_deref_mut()?;
+        let troubles = self.known_troubles_mut()?;
         let mut unsettled = troubles.unsettled.iter();
         let place = unsettled.position(|one| *one == generation)?;
         troubles.unsettled.remove(place);
@@ -80,7 +128,7 @@ impl Desk {
     }
 
     pub(super) fn hold(&self) -> Option<&Hold> {
-        self.troubles.as_ref()?.hold.as_ref()
+        self.known_troubles()?.hold.as_ref()
     }
 
     pub(super) fn held(&self, now: Moment) -> Option<TokenError> {
@@ -88,16 +136,16 @@ impl Desk {
     }
 
     pub(super) fn wishes(&self) -> Option<&Wishes> {
-        Some(&self.troubles.as_ref()?.wishes)
+        Some(&self.known_troubles()?.wishes)
     }
 
     pub(super) fn rejected(&self) -> Option<&Token> {
-        self.troubles.as_ref()?.rejected.as_ref()
+        self.known_troubles()?.rejected.as_ref()
     }
 
     /// All but how often a token was rejected, and what servers want.
     pub(super) fn forget_failures(&mut self) {
-        if let Some(troubles) = &mut self.troubles {
+        if let Some(troubles) = self.known_troubles_mut() {
             troubles.hold = None;
             troubles.rejected = None;
         }

@@ -10,6 +10,7 @@
 //! threads on the slot itself look for them at the end.
 
 use std::{
+    cell::OnceCell,
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
@@ -332,9 +333,40 @@ fn a_slot_that_goes_takes_its_token_off_its_spec() {
         panic!("nobody fetches");
     };
     takeoff.land(fetched(1, 1, START), |_, _| {});
-    assert!(kept.shown().is_some());
+    let further = TokenSpec::default().with_tenant("own");
+    slot.hang_on(&further);
+    assert!(kept.shown().is_some() && further.shown().is_some());
     drop(slot);
-    assert!(also.shown().is_none());
+    assert!(also.shown().is_none() && further.shown().is_none());
+}
+
+#[test]
+fn a_token_hangs_on_so_many_specs_at_most_and_forgets_those_that_nobody_keeps() {
+    let spec = || TokenSpec::default().with_tenant("own");
+    let slot = Arc::new(Slot::new(spec()));
+    let Answer::Fetch(takeoff, _) = slot.ask(START, START + OVERDUE, None) else {
+        panic!("nobody fetches");
+    };
+    takeoff.land(fetched(1, 1, START), |_, _| {});
+    let hangs_on = |spec: &TokenSpec| {
+        slot.hang_on(spec);
+        spec.shown().is_some()
+    };
+    let mut kept: Vec<TokenSpec> = std::iter::repeat_with(spec)
+        .take_while(|spec| hangs_on(spec))
+        .collect();
+    assert!((8..100).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.iter().all(hangs_on) && !hangs_on(&spec()));
+    kept.pop();
+    let last = spec();
+    assert!(hangs_on(&last));
+    let Answer::Fetch(takeoff, _) = slot.ask_anew(START, START + OVERDUE, None) else {
+        panic!("nobody fetches");
+    };
+    takeoff.land(fetched(2, 2, START), |_, _| {});
+    for spec in kept.iter().chain([&last]) {
+        assert_eq!(spec.shown().as_ref().unwrap().generation(), 2);
+    }
 }
 
 /// Two threads do everything at once; each checks what it sees against what it knew before it looked.
@@ -465,6 +497,8 @@ impl Walk {
 struct World {
     slot: Arc<Slot>,
     spec: TokenSpec,
+    /// An equal one that somebody else keeps, once a token hangs on it.
+    further: OnceCell<TokenSpec>,
     now: Moment,
     waiters: Vec<Waiter>,
     flights: Vec<Flight>,
@@ -590,6 +624,7 @@ impl World {
         Self {
             slot: Arc::new(Slot::new(spec.clone())),
             spec,
+            further: OnceCell::new(),
             now: START,
             waiters: Vec::new(),
             flights: Vec::new(),
@@ -1039,9 +1074,18 @@ impl World {
         let token = self.slot.token().map_or(0, |token| token.generation());
         assert_eq!(token, in_service);
         // What hangs on the spec is the token in service, and nothing else.
-        let shown = self.spec.shown();
-        let shown = shown.as_ref().map_or(0, |shown| shown.generation());
-        assert_eq!(shown, in_service);
+        let shown = |spec: &TokenSpec| spec.shown().as_ref().map_or(0, |it| it.generation());
+        assert_eq!(shown(&self.spec), in_service);
+        match self.further.get() {
+            Some(further) => assert_eq!(shown(further), in_service),
+            None if in_service == 0 => {}
+            None => {
+                let further = TokenSpec::default().with_tenant("own");
+                self.slot.hang_on(&further);
+                assert_eq!(shown(&further), in_service);
+                self.further.set(further).unwrap();
+            }
+        }
 
         // What is served without asking needs nobody's attention.
         let expected = self.account_answer(Asked::Plainly);

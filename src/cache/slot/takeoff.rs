@@ -154,7 +154,7 @@ impl Takeoff {
             slot.quiet_until.store(0, Ordering::Relaxed);
         } else if is_last {
             desk.forget_failures();
-            if let Some(troubles) = &mut desk.troubles {
+            if let Some(troubles) = desk.known_troubles_mut() {
                 troubles.wishes.grant();
             }
             slot.put_in_service(&mut desk, token.parts());
@@ -179,7 +179,7 @@ impl Takeoff {
         let mut desk = slot.desk();
         if desk.last_flight == self.number {
             desk.flight = None;
-            let troubles = desk.troubles.as_deref_mut();
+            let troubles = desk.known_troubles_mut();
             let wish_refused =
                 troubles.is_some_and(|troubles| troubles.wishes.fail(self.version, &error));
             let mut quiet = quiet.monotonic;
