@@ -198,6 +198,15 @@ async fn equal_ones_that_are_kept_apart_never_get_what_is_out_of_service() {
     assert_eq!(source.fetches() as u64, 1 + 3 * refused);
 }
 
+#[tokio::test(start_paused = true)]
+async fn it_shows_nobody_the_token_that_hangs_on_it() {
+    let cache = cache(&Source::new());
+    let kept = tenant("acme");
+    let token = text(&cache, &kept).await;
+    let shown = format!("{kept:?} {:?}", cache.entries());
+    assert!(shown.contains("acme") && !shown.contains(&token), "{shown}");
+}
+
 /// A spec is a key, of a program's own maps too, and looks like one to lints.
 #[test]
 fn it_is_a_key_as_before() {
