@@ -18,6 +18,10 @@ use crate::{
     verdict::Judge,
 };
 
+/// Of so many specs that had to be looked up, one gets its token hung on it, if it is kept. Not each: one that is built anew
+/// for a request would pay for nothing, and one that is kept comes again.
+const LOOKUPS: u32 = 16;
+
 /// What one handle keeps for itself.
 pub(crate) struct Hand {
     lane: Arc<Lane>,
@@ -29,9 +33,6 @@ pub(crate) struct Hand {
     /// How often a spec had to be looked up.
     lookups: u32,
 }
-
-/// One in so many specs that had to be looked up is given its token to hang on it, if it is kept.
-const LOOKUPS: u32 = 16;
 
 /// How much a handle was used so far: the second request is worth a lane of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,17 +191,7 @@ impl Hand {
         let shown = self.lane.bypass.look(spec, now, || cache.tell_of_use(spec));
         let (header, generation, stale) = match shown.as_deref() {
             Some(Some(token)) => (token.only_header()?.clone(), token.generation(), false),
-            _ => {
-                let slot = cache.known_slot(spec)?;
-                let header = slot.header(now)?;
-                self.lookups = self.lookups.wrapping_add(1);
-                // Not each time: a spec that is kept comes again, and one that is built anew would pay for nothing.
-                let is_one_of_many = self.lookups.is_multiple_of(LOOKUPS);
-                if is_one_of_many && spec.is_kept() && spec.shown().is_none() {
-                    slot.hang_on(spec);
-                }
-                header
-            }
+            _ => self.look_up(spec, now)?,
         };
         drop(shown);
         self.count_hit(stale);
@@ -209,6 +200,18 @@ impl Hand {
             generation,
             own: Some(spec.clone()),
         })
+    }
+
+    /// The same from the slot: header value, generation, and whether it is stale.
+    fn look_up(&mut self, spec: &TokenSpec, now: Moment) -> Option<(HeaderValue, u64, bool)> {
+        let slot = self.lane.shared.cache.known_slot(spec)?;
+        let header = slot.header(now)?;
+        self.lookups = self.lookups.wrapping_add(1);
+        let is_its_turn = self.lookups.is_multiple_of(LOOKUPS);
+        if is_its_turn && spec.is_kept() && spec.shown().is_none() {
+            slot.hang_on(spec);
+        }
+        Some(header)
     }
 
     #[inline(always)]
