@@ -182,8 +182,8 @@ impl Hand {
         Some(AtHand::new(header, generation))
     }
 
-    /// The token of a request's own spec, if it can be sent now. No allocation; no lock either, if the spec is the very one
-    /// that the token hangs on.
+    /// The token of a request's own spec, if it can be sent now: without a lock and an allocation, if the token hangs on this
+    /// very spec; else under a shard's read lock, and once in a while with what it takes to hang it there.
     #[inline(never)]
     pub(crate) fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
         let now = self.now();

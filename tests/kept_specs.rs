@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use http::Request;
 use support::{
     Answer, Api, HOUR, PLACE, Source, cache, layer, outcome, request, secs, send, settle, tenant,
 };
 use tokio::time::advance;
+use tokio_test::{assert_pending, task};
 use tower::Layer;
 use tower_bearer::{TokenCache, TokenSpec};
 
@@ -16,6 +17,21 @@ fn request_for(spec: &TokenSpec) -> Request<String> {
     let mut request = request("/");
     request.extensions_mut().insert(spec.clone());
     request
+}
+
+/// A cache for so many, and nearly all of them there. The first that come are the last to go, used or not; who comes now is not.
+async fn full_cache(source: &Source, max_entries: usize) -> TokenCache {
+    let cache = TokenCache::builder(source.clone())
+        .with_max_entries(max_entries)
+        .build();
+    others_come(&cache, 0..max_entries * 10).await;
+    cache
+}
+
+async fn others_come(cache: &TokenCache, others: Range<usize>) {
+    for other in others {
+        cache.get(&tenant(other)).await.unwrap();
+    }
 }
 
 async fn text(cache: &TokenCache, spec: &TokenSpec) -> String {
@@ -111,15 +127,9 @@ async fn two_caches_that_are_asked_with_it_each_give_their_own_token() {
 #[tokio::test(start_paused = true)]
 async fn it_stays_while_others_come_and_go() {
     let source = Source::new();
-    let cache = TokenCache::builder(source.clone())
-        .with_max_entries(100)
-        .build();
+    let cache = full_cache(&source, 100).await;
     let kept = tenant("acme");
     let mut client = layer(&cache).layer(Api::new());
-    // The first that come are the last to go, used or not.
-    for other in 0..1_000 {
-        cache.get(&tenant(other)).await.unwrap();
-    }
     for other in 1_000..2_000 {
         cache.get(&tenant(other)).await.unwrap();
         send(&mut client, request_for(&kept)).await.await.unwrap();
@@ -132,18 +142,10 @@ async fn it_stays_while_others_come_and_go() {
 #[tokio::test(start_paused = true)]
 async fn where_it_was_evicted_it_is_fetched_again() {
     let source = Source::new();
-    let cache = TokenCache::builder(source.clone())
-        .with_max_entries(10)
-        .build();
+    let cache = full_cache(&source, 10).await;
     let kept = tenant("acme");
-    // The first that come are the last to go, used or not.
-    for other in 0..100 {
-        cache.get(&tenant(other)).await.unwrap();
-    }
     assert_eq!(text(&cache, &kept).await, "token-101");
-    for other in 100..200 {
-        cache.get(&tenant(other)).await.unwrap();
-    }
+    others_come(&cache, 100..200).await;
     assert!(cache.peek(&kept).is_none(), "it was not evicted");
     assert_eq!(text(&cache, &kept).await, "token-202");
 }
@@ -157,6 +159,31 @@ async fn an_equal_one_that_is_built_anew_gets_the_same_token() {
     assert_eq!(text(&cache, &tenant("acme")).await, "token-1");
     drop(kept);
     assert_eq!(text(&cache, &tenant("acme")).await, "token-1");
+}
+
+/// Nothing keeps the slot of a request that is under way.
+#[tokio::test(start_paused = true)]
+async fn its_refusal_is_recovered_from_when_its_token_was_evicted_meanwhile() {
+    let (source, api) = (Source::new(), Api::new().gated());
+    let cache = full_cache(&source, 10).await;
+    let kept = tenant("acme");
+    let mut client = layer(&cache).layer(api.clone());
+    api.revoke("token-101");
+    let mut late = task::spawn(send(&mut client, request_for(&kept)).await);
+    assert_pending!(late.poll());
+    settle().await;
+    assert_pending!(late.poll());
+    assert_eq!(api.sends(), 1);
+    others_come(&cache, 100..200).await;
+    assert!(cache.peek(&kept).is_none(), "it was not evicted");
+    api.open(2);
+    assert_eq!(outcome(&late.await.unwrap()), (200, Some("recovered")));
+    assert_eq!(api.tokens(), ["token-101", "token-202"]);
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.fetches, stats.rejections, stats.replays),
+        (202, 0, 1)
+    );
 }
 
 /// As threads have that each keep their own.

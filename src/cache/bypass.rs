@@ -1,7 +1,8 @@
 //! The way to a token past the map, for a spec that a program keeps.
 //!
-//! A slot hangs its token on its spec, and on equal ones that are kept, so whoever comes with one of these has it in hand. The map hears of such
-//! uses once a turn: nothing is evicted but by what comes in, so until enough has come in, what it was told holds.
+//! A slot hangs its token on its spec, and on equal ones that are kept, so whoever comes with one of these has it in hand.
+//! The map hears of such uses once a turn: nothing is evicted but by what comes in, so until enough has come in, what it was
+//! told holds.
 
 use std::sync::{
     Arc,

@@ -6,7 +6,7 @@
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
 //! The token in service hangs on the slot's spec too, and on equal ones that are kept, for whoever comes with that very spec.
-//! All of it changes in two places, which want the lock.
+//! It is hung there and taken off under the lock alone.
 //!
 //! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
