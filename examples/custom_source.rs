@@ -19,7 +19,7 @@ struct Plain {
 
 impl TokenSource for Plain {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        let scopes: Vec<_> = request.spec().each_scope().collect();
+        let scopes: Vec<_> = request.spec().iter_scopes().collect();
         let form = "grant_type=client_credentials&client_id=client&client_secret=secret&scope=";
         let ask = self.client.post(&self.token_url);
         let ask = ask.header("content-type", "application/x-www-form-urlencoded");

@@ -40,7 +40,7 @@ async fn main() -> Outcome {
     println!("With the request's own: {}.", response.status());
 
     for entry in cache.entries() {
-        let scopes: Vec<_> = entry.spec.each_scope().collect();
+        let scopes: Vec<_> = entry.spec.iter_scopes().collect();
         println!("In the cache: a token for {scopes:?}.");
     }
     ensure(cache.entries().len() == 2, "not a token for each spec")?;

@@ -283,7 +283,7 @@ impl Shared {
         let Some(stop) = self.stops.get(route as usize) else {
             return false;
         };
-        let own = |scope: &String| stop.spec.each_scope().any(|one| one == scope);
+        let own = |scope: &String| stop.spec.iter_scopes().any(|one| one == scope);
         let allowed = |scope: &String| {
             let mut allowed = stop.allowed_scopes.iter();
             allowed.any(|one| **one == **scope || **one == *"*")

@@ -12,7 +12,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Where tokens come from: `credentials::ClientCredentials` for most, or a source of your own.
 //! let cache = TokenCache::new(source::from_fn(async |request| {
-//!     let scopes: Vec<_> = request.spec().each_scope().collect();
+//!     let scopes: Vec<_> = request.spec().iter_scopes().collect();
 //!     NewToken::bearer(&format!("token-for-{}", scopes.join("-")))
 //! }));
 //! // Where they go. What no route names gets none.

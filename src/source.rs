@@ -28,7 +28,7 @@ use crate::{
 ///
 /// impl TokenSource for FromTheVault {
 ///     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-///         let scopes: Vec<_> = request.spec().each_scope().collect();
+///         let scopes: Vec<_> = request.spec().iter_scopes().collect();
 ///         NewToken::bearer(&format!("vault-{}", scopes.join("-")))
 ///     }
 /// }

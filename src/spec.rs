@@ -33,7 +33,7 @@ use crate::{
 ///
 /// let spec = TokenSpec::scopes(["write", "read"]).with_audience("https://stock.example");
 /// assert_eq!(spec, TokenSpec::scopes(["read", "write"]).with_audience("https://stock.example"));
-/// assert_eq!(spec.each_scope().collect::<Vec<_>>(), ["read", "write"]);
+/// assert_eq!(spec.iter_scopes().collect::<Vec<_>>(), ["read", "write"]);
 ///
 /// let error = TokenSpec::scopes(["read write"]).check().unwrap_err();
 /// assert!(error.to_string().contains("give each scope by itself"));
@@ -217,12 +217,12 @@ impl TokenSpec {
     }
 
     /// The scopes asked for, in order.
-    pub fn each_scope(&self) -> impl Iterator<Item = &str> {
+    pub fn iter_scopes(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Scope)
     }
 
     /// The resources named, in order.
-    pub fn each_resource(&self) -> impl Iterator<Item = &str> {
+    pub fn iter_resources(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Resource)
     }
 
@@ -245,7 +245,7 @@ impl TokenSpec {
     }
 
     /// The further parameters: name and value.
-    pub fn each_extra(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter_extra(&self) -> impl Iterator<Item = (&str, &str)> {
         records(&self.0.key)
             .filter(|(tag, _)| *tag == Tag::Extra as u8)
             .filter_map(|(_, record)| {
@@ -365,9 +365,9 @@ impl Hash for TokenSpec {
 impl fmt::Debug for TokenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenSpec");
-        out.field("scopes", &self.each_scope().collect::<Vec<_>>());
-        if self.each_resource().next().is_some() {
-            out.field("resources", &self.each_resource().collect::<Vec<_>>());
+        out.field("scopes", &self.iter_scopes().collect::<Vec<_>>());
+        if self.iter_resources().next().is_some() {
+            out.field("resources", &self.iter_resources().collect::<Vec<_>>());
         }
         if let Some(audience) = self.audience() {
             out.field("audience", &audience);
@@ -378,7 +378,7 @@ impl fmt::Debug for TokenSpec {
         if let Some(subject) = self.subject() {
             out.field("subject", subject);
         }
-        for (name, _) in self.each_extra() {
+        for (name, _) in self.iter_extra() {
             out.field(name, &format_args!("redacted"));
         }
         out.finish()
@@ -560,12 +560,12 @@ mod tests {
             .with_subject(Subject::new("first"))
             .with_subject(Subject::new("second"))
             .with_scopes(["s"]);
-        assert_eq!(spec.each_scope().collect::<Vec<_>>(), ["s"]);
-        let resources: Vec<_> = spec.each_resource().collect();
+        assert_eq!(spec.iter_scopes().collect::<Vec<_>>(), ["s"]);
+        let resources: Vec<_> = spec.iter_resources().collect();
         assert_eq!(resources, ["https://r1", "https://r2"]);
         assert_eq!(spec.audience(), Some("second"));
         assert_eq!(spec.tenant(), Some("t.example"));
-        assert_eq!(spec.each_extra().collect::<Vec<_>>(), [("n", "v")]);
+        assert_eq!(spec.iter_extra().collect::<Vec<_>>(), [("n", "v")]);
         assert_eq!(spec.subject().unwrap().expose(), "second");
         assert!(spec.check().is_ok());
     }

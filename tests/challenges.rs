@@ -121,12 +121,12 @@ impl Api {
             }
         }
         if let Some(scope) = path.strip_prefix("/scope/")
-            && !asked.spec().each_scope().any(|one| one == scope)
+            && !asked.spec().iter_scopes().any(|one| one == scope)
         {
             return wanting_scope(scope);
         }
         if path == "/greedy" {
-            let more = asked.spec().each_scope().count();
+            let more = asked.spec().iter_scopes().count();
             return wanting_scope(&format!("more-{more}"));
         }
         if path == "/person" {
@@ -198,7 +198,7 @@ where
 fn asked(source: &Source) -> Vec<(String, Option<String>)> {
     let asked = source.asked();
     let each = asked.iter().map(|request| {
-        let scopes: Vec<_> = request.spec().each_scope().collect();
+        let scopes: Vec<_> = request.spec().iter_scopes().collect();
         (scopes.join(" "), request.claims().map(str::to_owned))
     });
     each.collect()
@@ -822,7 +822,7 @@ async fn play(steps: Vec<Step>) {
                     assert!(
                         asked
                             .spec()
-                            .each_scope()
+                            .iter_scopes()
                             .all(|scope| ["read", "write"].contains(&scope))
                     );
                 }

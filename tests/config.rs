@@ -46,7 +46,7 @@ fn json_says_the_same_as_toml() {
         first.spec(),
         TokenSpec::scopes(["a", "b"]).with_resource("urn:one")
     );
-    assert_eq!(second.spec().each_resource().count(), 2);
+    assert_eq!(second.spec().iter_resources().count(), 2);
     assert!(second.allows_scope("any") && !first.allows_scope("any"));
     assert!(first.allows_resource("urn:one") && !first.allows_resource("urn:two"));
 

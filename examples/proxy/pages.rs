@@ -67,8 +67,8 @@ impl Pages {
 fn shown(entry: &Entry) -> Value {
     let seconds = |left: Option<Duration>| left.map(|left| left.as_secs());
     json!({
-        "scopes": entry.spec.each_scope().collect::<Vec<_>>(),
-        "resource": entry.spec.each_resource().collect::<Vec<_>>(),
+        "scopes": entry.spec.iter_scopes().collect::<Vec<_>>(),
+        "resource": entry.spec.iter_resources().collect::<Vec<_>>(),
         "tenant": entry.spec.tenant(),
         "state": entry.state.as_str(),
         "expires_in": seconds(entry.expires_in),

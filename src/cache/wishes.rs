@@ -78,7 +78,7 @@ impl Wishes {
     /// Whether these scopes were asked for already.
     pub(super) fn standing(&self, own: &TokenSpec, scopes: &[String]) -> Standing {
         let asked = self.wanted.spec.as_ref().unwrap_or(own);
-        let has = |scope: &String| asked.each_scope().any(|one| one == scope);
+        let has = |scope: &String| asked.iter_scopes().any(|one| one == scope);
         match scopes.iter().all(has) {
             false => Standing::New,
             true if self.is_due() => Standing::Due,
@@ -90,8 +90,8 @@ impl Wishes {
     pub(super) fn want_scopes(&mut self, own: &TokenSpec, scopes: &[String]) -> bool {
         let asked = self.wanted.spec.as_ref().unwrap_or(own);
         let wider = asked.clone().with_scopes(scopes);
-        let most = own.each_scope().count() + MOST_SCOPES;
-        if wider.check().is_err() || wider.each_scope().count() > most {
+        let most = own.iter_scopes().count() + MOST_SCOPES;
+        if wider.check().is_err() || wider.iter_scopes().count() > most {
             return false;
         }
         self.wanted.spec = Some(wider);
@@ -144,7 +144,7 @@ mod tests {
     fn asked(wishes: &Wishes) -> String {
         let (wanted, _) = wishes.wanted();
         let spec = wanted.spec.unwrap_or_default();
-        spec.each_scope().collect::<Vec<_>>().join(" ")
+        spec.iter_scopes().collect::<Vec<_>>().join(" ")
     }
 
     #[test]

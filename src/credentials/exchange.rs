@@ -188,7 +188,7 @@ impl TokenEndpoint {
         // A further parameter of that name gives way to what a server wants, and goes with what the client can handle.
         let own = self.extra.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         let own = spec
-            .each_extra()
+            .iter_extra()
             .chain(own)
             .find(|(name, _)| *name == CLAIMS);
         let wanted = request.claims().or(own.map(|(_, claims)| claims));
@@ -203,16 +203,16 @@ impl TokenEndpoint {
             form.push(name, value);
             sent.add(value);
         }
-        form.push_scopes(spec.each_scope());
+        form.push_scopes(spec.iter_scopes());
         // RFC 8707 §2: "Multiple resource parameters MAY be used". A single one without scopes is what Microsoft's older
         // endpoints want.
-        for resource in spec.each_resource() {
+        for resource in spec.iter_resources() {
             form.push("resource", resource);
         }
         if let Some(audience) = spec.audience() {
             form.push("audience", audience);
         }
-        for (name, value) in spec.each_extra().filter(|(name, _)| is_free(name)) {
+        for (name, value) in spec.iter_extra().filter(|(name, _)| is_free(name)) {
             grant.leaves(name)?;
             form.push(name, value);
             sent.add_if_long(value);
@@ -221,7 +221,7 @@ impl TokenEndpoint {
             grant.leaves(name)?;
             // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
             let own_audience = name == "audience" && spec.audience().is_some();
-            if !own_audience && spec.each_extra().all(|(found, _)| found != name) {
+            if !own_audience && spec.iter_extra().all(|(found, _)| found != name) {
                 form.push(name, value);
                 sent.add_if_long(value);
             }

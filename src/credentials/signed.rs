@@ -82,7 +82,7 @@ impl Signed {
             None => claims.remove("sub"),
         };
         if self.scopes_inside {
-            let scopes: Vec<_> = request.spec().each_scope().collect();
+            let scopes: Vec<_> = request.spec().iter_scopes().collect();
             claims.insert("scope".into(), scopes.join(" ").into());
         }
         Ok(claims)

@@ -24,7 +24,7 @@ async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
     let count = std::sync::atomic::AtomicU32::new(0);
     let assertion = assertion::from_fn(move |request| {
         let count = 1 + count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let scopes: Vec<_> = request.spec().each_scope().collect();
+        let scopes: Vec<_> = request.spec().iter_scopes().collect();
         let text = format!(
             "{count} for {} and {}",
             request.audience(),

@@ -563,7 +563,7 @@ impl Plain {
                 .unwrap()
         };
         Self {
-            scopes: request.spec().each_scope().map(number).collect(),
+            scopes: request.spec().iter_scopes().map(number).collect(),
             claims: request.claims().map(number),
         }
     }

@@ -130,7 +130,7 @@ impl Stage {
     pub(crate) fn asked(&self) -> Vec<(String, Option<String>)> {
         let asked = self.asked.lock().unwrap();
         let each = asked.iter().map(|request| {
-            let scopes: Vec<_> = request.spec().each_scope().collect();
+            let scopes: Vec<_> = request.spec().iter_scopes().collect();
             (scopes.join(" "), request.claims().map(str::to_owned))
         });
         each.collect()

@@ -64,7 +64,7 @@ fn cache(mint: Arc<Mint>) -> TokenCache {
     TokenCache::new(source::from_fn(move |request| {
         let mint = Arc::clone(&mint);
         async move {
-            let scope = request.spec().each_scope().collect::<Vec<_>>().join(" ");
+            let scope = request.spec().iter_scopes().collect::<Vec<_>>().join(" ");
             let issued = mint.issue(&scope).await;
             Ok(NewToken::bearer(&issued.token)?.with_lifetime(issued.lifetime))
         }
