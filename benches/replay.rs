@@ -156,7 +156,11 @@ async fn ratio(bytes: usize, times: usize, rounds: usize) -> f64 {
     let received = Arc::new(AtomicU64::new(0));
     let server = tokio::spawn(serve(listener, Arc::clone(&received)));
     let mut without = client(layer(&url).layer(connections()));
-    let mut with = client(layer(&url).buffer(LIMIT, rebox).layer(connections()));
+    let mut with = client(
+        layer(&url)
+            .with_body_buffer(LIMIT, rebox)
+            .layer(connections()),
+    );
     for client in [&mut without, &mut with] {
         upload(client, &url, bytes, times).await;
     }
@@ -233,7 +237,7 @@ async fn extra_bytes() -> u64 {
             layer.layer(Sink).oneshot(request).await.unwrap();
         }
         let without = held(without.layer(Sink), bytes);
-        let with = held(with.buffer(LIMIT, rebox).layer(Sink), bytes);
+        let with = held(with.with_body_buffer(LIMIT, rebox).layer(Sink), bytes);
         most = most.max(with.saturating_sub(without));
     }
     most

@@ -67,8 +67,8 @@ async fn main() -> Outcome {
     let source = ClientCredentials::new(login.token_url(), "pods", "s3cret");
     let auth = AuthLayer::new(TokenCache::new(source))
         .route(api.url(), TokenSpec::scopes(["pods"]))?
-        .default_origin(api.url())?
-        .buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+        .with_default_origin(api.url())?
+        .with_body_buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
     let client = ClientBuilder(service).with_layer(&auth).build();
 
     println!("A good token: {}.", client.create("/pods", "one").await?);

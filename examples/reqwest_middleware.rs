@@ -23,7 +23,7 @@ async fn main() -> Outcome {
     let auth = AuthLayer::new(TokenCache::new(source))
         .route(api.url(), TokenSpec::scopes(["orders.read"]))?
         // Bodies that are streams can be sent twice too.
-        .buffer(64 << 10, Body::wrap);
+        .with_body_buffer(64 << 10, Body::wrap);
     let client: ClientWithMiddleware = ClientBuilder::new(Client::new()).with(auth).build();
 
     let response = client.get(api.url_of("/orders")).send().await?;

@@ -21,7 +21,7 @@ async fn main() -> Outcome {
     let cache = TokenCache::new(source);
     let auth = AuthLayer::new(cache.clone())
         .route(&url, TokenSpec::scopes(["health"]))?
-        .default_origin(&url)?;
+        .with_default_origin(&url)?;
     let channel = Channel::from_shared(url)?.connect_lazy();
     // With errors that name their causes, tonic tells a status code from them.
     let client = ServiceBuilder::new().map_err(tower_bearer::Error::with_causes);

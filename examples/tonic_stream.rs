@@ -22,8 +22,8 @@ async fn main() -> Outcome {
     let cache = TokenCache::new(source);
     let auth = AuthLayer::new(cache.clone())
         .route(&url, TokenSpec::scopes(["health"]))?
-        .default_origin(&url)?
-        .buffer(64 << 10, Body::new);
+        .with_default_origin(&url)?
+        .with_body_buffer(64 << 10, Body::new);
     let channel = Channel::from_shared(url)?.connect_lazy();
     let client = ServiceBuilder::new().map_err(tower_bearer::Error::with_causes);
     let mut client = HealthClient::new(client.layer(auth).service(channel));

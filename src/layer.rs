@@ -93,12 +93,12 @@ impl AuthLayer {
     /// type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
     ///
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
-    /// let auth = AuthLayer::new(cache).buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+    /// let auth = AuthLayer::new(cache).with_body_buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
     /// # let _ = auth;
     /// ```
     ///
-    /// With tonic it is `.buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.buffer(64 << 10, reqwest::Body::wrap)`.
-    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
+    /// With tonic it is `.with_body_buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.with_body_buffer(64 << 10, reqwest::Body::wrap)`.
+    pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
     where
         W: Fn(Tee<B>) -> B,
     {
@@ -107,7 +107,7 @@ impl AuthLayer {
 }
 
 impl<F> AuthLayer<When<Twice, F>> {
-    /// Like [`AuthLayer::buffer`], for the requests that the test agrees to.
+    /// Like [`AuthLayer::with_body_buffer`], for the requests that the test agrees to.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -119,10 +119,10 @@ impl<F> AuthLayer<When<Twice, F>> {
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     /// let auth = AuthLayer::new(cache)
     ///     .with_replay_when(|method, _| method.is_idempotent())
-    ///     .buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
+    ///     .with_body_buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
     /// # let _ = auth;
     /// ```
-    pub fn buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<When<Buffered<B, W>, F>>
+    pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<When<Buffered<B, W>, F>>
     where
         W: Fn(Tee<B>) -> B,
     {
@@ -194,11 +194,11 @@ impl<R> AuthLayer<R> {
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     /// let auth = AuthLayer::new(cache)
     ///     .route("https://grpc.example.com", TokenSpec::default())?
-    ///     .default_origin("https://grpc.example.com")?;
+    ///     .with_default_origin("https://grpc.example.com")?;
     /// # let _ = auth;
     /// # Ok::<_, tower_bearer::TokenError>(())
     /// ```
-    pub fn default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
+    pub fn with_default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
         let origin = Origin::read(url.as_ref())?;
         if !Routes::name(&self.routes, &origin) {
             return Err(TokenError::configuration(format!(
@@ -254,10 +254,10 @@ impl<R> AuthLayer<R> {
     ///
     /// // An API that answers 419 when the token is over.
     /// let auth = AuthLayer::new(cache)
-    ///     .with_judge(|status, _| (status.as_u16() == 419).then_some(Verdict::Rejected));
+    ///     .with_classifier(|status, _| (status.as_u16() == 419).then_some(Verdict::Rejected));
     /// # let _ = auth;
     /// ```
-    pub fn with_judge<F>(mut self, judge: F) -> Self
+    pub fn with_classifier<F>(mut self, judge: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync + 'static,
     {
@@ -300,20 +300,20 @@ impl<R> AuthLayer<R> {
     ///
     /// # Errors
     /// A request to there would be an error: its path has dot segments on an origin with a path prefix, or it names no
-    /// origin and there is no [`default_origin`](Self::default_origin).
+    /// origin and there is no [`with_default_origin`](Self::with_default_origin).
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     /// let auth = AuthLayer::new(cache).route("https://stock.internal/v2", TokenSpec::scopes(["stock"]))?;
     ///
-    /// let route = auth.route_of(&"https://STOCK.internal:443/v2/items".parse()?)?;
+    /// let route = auth.match_route(&"https://STOCK.internal:443/v2/items".parse()?)?;
     /// assert_eq!(route.map(|route| route.spec()), Some(&TokenSpec::scopes(["stock"])));
-    /// assert!(auth.route_of(&"https://stock.internal/v1".parse()?)?.is_none());
-    /// assert!(auth.route_of(&"https://stock.internal/v2/../v1".parse()?).is_err());
+    /// assert!(auth.match_route(&"https://stock.internal/v1".parse()?)?.is_none());
+    /// assert!(auth.match_route(&"https://stock.internal/v2/../v1".parse()?).is_err());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn route_of(&self, uri: &http::Uri) -> Result<Option<&Route>, TokenError> {
+    pub fn match_route(&self, uri: &http::Uri) -> Result<Option<&Route>, TokenError> {
         let target = Target {
             scheme: Scheme::read(uri.scheme_str()),
             authority: uri.authority().map(http::uri::Authority::as_str),

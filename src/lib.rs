@@ -49,13 +49,13 @@
 //! | `reqwest::Client`, a token for each request | `http::Request<B>`, any `B` that reqwest takes | feature `reqwest`; wrap a [`clients::ReqwestClient`](crate::clients) |
 //! | `reqwest_middleware::ClientWithMiddleware` | its own builder's | feature `reqwest-middleware`; [`with(auth)`](crate::clients) |
 //! | `hyper_util::client::legacy::Client` | `http::Request<B>` | wrap it |
-//! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`default_origin`](AuthLayer::default_origin) |
-//! | a library that takes a Tower layer, as kube and octocrab do | its own | give it the layer; if its requests name a path alone, with [`default_origin`](AuthLayer::default_origin) |
+//! | tonic's generated clients over a `Channel` | `http::Request<tonic::body::Body>` | wrap the channel, and name [`with_default_origin`](AuthLayer::with_default_origin) |
+//! | a library that takes a Tower layer, as kube and octocrab do | its own | give it the layer; if its requests name a path alone, with [`with_default_origin`](AuthLayer::with_default_origin) |
 //! | any other Tower service | `http::Request<B>`, any `B` | wrap it |
 //!
 //! # Which requests can be sent twice
 //! Those whose bodies are in memory: `()`, `Empty`, `Full`, `Bytes`, strings and vectors, and reqwest's bodies that are no
-//! streams. For all others there is [`AuthLayer::buffer`], which keeps what is sent of a body, up to a limit; tonic's need
+//! streams. For all others there is [`AuthLayer::with_body_buffer`], which keeps what is sent of a body, up to a limit; tonic's need
 //! it. Without it, a 401 takes the token out of service and reaches the caller, with [`Recovery::NotReplayable`].
 //! [`AuthLayer::with_replay_when`] leaves the decision to you, request by request.
 //!
@@ -71,7 +71,7 @@
 //! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | it is the caller's; [`Recovery::Wanted`] says what was wanted |
 //!
 //! What the provider refuses to give is wanted no more, and no address that a challenge names is ever asked for anything.
-//! [`AuthLayer::with_judge`] puts a judgement of your own before this one.
+//! [`AuthLayer::with_classifier`] puts a judgement of your own before this one.
 //!
 //! # Features
 //! | feature | default | what it adds |

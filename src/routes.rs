@@ -546,7 +546,7 @@ fn fingerprint(https: bool, authority: &str) -> usize {
 
 fn no_authority() -> TokenError {
     TokenError::configuration(
-        "the request has a path and no authority, so nobody knows where it goes: name the place with AuthLayer::default_origin",
+        "the request has a path and no authority, so nobody knows where it goes: name the place with AuthLayer::with_default_origin",
     )
 }
 

@@ -111,7 +111,7 @@ fn a_hit_on_a_route_allocates_nothing() {
 
 #[test]
 fn a_hit_of_a_request_that_names_a_path_alone_allocates_nothing() {
-    let layer = warm_layer().default_origin("https://stock.example.com");
+    let layer = warm_layer().with_default_origin("https://stock.example.com");
     let layer = layer.unwrap().without_replay();
     let mut service = layer.layer(Nothing);
     let ours = allocations(|| send(&mut service, path_only()));
@@ -127,7 +127,7 @@ fn a_hit_of_a_request_that_names_a_path_alone_allocates_nothing() {
 #[test]
 fn a_hit_of_what_tonic_sends_allocates_nothing() {
     let of_tonic = || path_only().map(tonic::body::Body::new);
-    let layer = warm_layer().default_origin("https://stock.example.com");
+    let layer = warm_layer().with_default_origin("https://stock.example.com");
     let mut service = layer.unwrap().layer(Nothing);
     let ours = allocations(|| send(&mut service, of_tonic()));
     let value = HeaderValue::from_static("Bearer t");

@@ -215,7 +215,7 @@ impl Play {
             .with_clock(Clock::tokio())
             // What is forgotten on purpose is no part of the contract.
             .with_idle_time(Duration::MAX)
-            .with_max_flights(cap)
+            .with_max_fetches(cap)
             .build();
         Self {
             cache,

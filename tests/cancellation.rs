@@ -115,7 +115,7 @@ async fn the_last_handle_takes_the_flights_that_queue_with_it() {
     let source = Source::new().gated();
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_max_flights(1)
+        .with_max_fetches(1)
         .build();
     let specs: Vec<_> = (0..10).map(tenant).collect();
     {
@@ -309,7 +309,7 @@ async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetc
     source.then(Answer::Never);
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_max_flights(1)
+        .with_max_fetches(1)
         .build();
     let stalled = current_thread();
     let inside = cache.clone();
@@ -555,7 +555,7 @@ async fn a_crowd_that_does_everything_at_once_hangs_nowhere() {
         }
         let cache = TokenCache::builder(source.clone())
             .with_max_entries(4)
-            .with_max_flights(2)
+            .with_max_fetches(2)
             .build();
         let mut crowd = JoinSet::new();
         for member in 0..32_u64 {

@@ -587,7 +587,7 @@ async fn a_users_judge_has_the_first_word() {
             _ => None,
         }
     };
-    let mut client = layer(&cache).with_judge(judge).layer(api.service());
+    let mut client = layer(&cache).with_classifier(judge).layer(api.service());
     // What it says is a refusal is one, and what follows is judged by it too.
     let response = get(&mut client, "/status/419").await;
     assert_eq!(outcome(&response), (419, Some("refused_again")));
@@ -614,7 +614,9 @@ async fn a_users_judge_may_want_claims_and_scopes_and_no_nonsense_gets_through()
         462 => Some(Verdict::Scope(Vec::new())),
         _ => None,
     };
-    let mut client = greedy_layer(&cache).with_judge(judge).layer(api.service());
+    let mut client = greedy_layer(&cache)
+        .with_classifier(judge)
+        .layer(api.service());
     get(&mut client, "/status/460").await;
     let with_claims = ("read".to_owned(), Some("{}".to_owned()));
     assert_eq!(asked(&source), [plain("read"), with_claims]);
@@ -690,9 +692,13 @@ async fn what_the_user_agrees_to_is_sent_again_from_a_buffer_in_whichever_order_
     let wrap = |body: Tee<Body>| -> Body { body.boxed_unsync() };
     for (method, expected) in [(Method::PUT, 2), (Method::POST, 1)] {
         let cache = cache(&Source::new());
-        let one = layer(&cache).buffer(9, wrap).with_replay_when(agree);
+        let one = layer(&cache)
+            .with_body_buffer(9, wrap)
+            .with_replay_when(agree);
         assert_eq!(sends(one, method.clone()).await, expected);
-        let other = layer(&cache).with_replay_when(agree).buffer(9, wrap);
+        let other = layer(&cache)
+            .with_replay_when(agree)
+            .with_body_buffer(9, wrap);
         assert_eq!(sends(other, method).await, expected);
     }
 }

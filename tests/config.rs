@@ -53,7 +53,7 @@ fn json_says_the_same_as_toml() {
     let cache = config.cache().unwrap();
     let layer = config.layer(&cache).unwrap();
     let route = layer
-        .route_of(&"https://b.example/v2/x".parse().unwrap())
+        .match_route(&"https://b.example/v2/x".parse().unwrap())
         .unwrap();
     assert_eq!(
         route.map(ToString::to_string).as_deref(),

@@ -25,7 +25,7 @@ fn client(routes: &[(&str, &str)], default_origin: Option<&str>) -> (Client, Arr
         layer = layer.route(url, spec).unwrap();
     }
     if let Some(origin) = default_origin {
-        layer = layer.default_origin(origin).unwrap();
+        layer = layer.with_default_origin(origin).unwrap();
     }
     let arrived = Arrived::default();
     let seen = Arc::clone(&arrived);

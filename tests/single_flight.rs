@@ -213,7 +213,7 @@ async fn those_who_queue_for_a_place_get_the_error_that_holds_the_source_back() 
     source.then(Answer::fail(ErrorKind::Throttled));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_max_flights(1)
+        .with_max_fetches(1)
         .build();
     let mut callers = JoinSet::new();
     for name in 0..20 {
@@ -306,7 +306,7 @@ async fn a_forced_refresh_that_queues_for_a_place_is_not_given_up_for_dead() {
     let source = Source::new().taking(secs(9));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_max_flights(1)
+        .with_max_fetches(1)
         .build();
     let mut crowd = JoinSet::new();
     for name in 0..20 {

@@ -52,7 +52,7 @@ impl Proxy {
         // A body of up to that much is kept while it is sent, for the case of a 401.
         let replaying = layer
             .clone()
-            .buffer(settings.replay_limit, Payload::new as Wrap);
+            .with_body_buffer(settings.replay_limit, Payload::new as Wrap);
         let auth = replaying.layer(client);
         let parts = Parts {
             auth: auth.clone(),
@@ -116,7 +116,7 @@ impl Proxy {
             return refuse(StatusCode::BAD_REQUEST, "bad_request", detail);
         };
         // On a route with a path prefix, a path that a server could read as another one.
-        let route = match self.0.layer.route_of(&address) {
+        let route = match self.0.layer.match_route(&address) {
             Ok(route) => route,
             Err(error) => {
                 return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string());

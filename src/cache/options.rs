@@ -86,7 +86,7 @@ impl CacheBuilder {
     }
 
     /// How many fetches run at once at most. Default: 32.
-    pub fn with_max_flights(mut self, flights: usize) -> Self {
+    pub fn with_max_fetches(mut self, flights: usize) -> Self {
         self.settings.max_flights = flights.max(1);
         self
     }

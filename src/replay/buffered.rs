@@ -13,7 +13,7 @@ use super::{
 use crate::message::Outgoing;
 
 /// Requests are sent again after a refusal, with any body, up to a limit; made by
-/// [`AuthLayer::buffer`](crate::AuthLayer::buffer).
+/// [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer).
 pub struct Buffered<B, W> {
     limit: usize,
     wrap: W,

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`Twice`] | bodies in memory | the default |
 //! | [`Once`] | nothing | [`without_replay`](crate::AuthLayer::without_replay) |
-//! | [`Buffered`] | any body, up to a limit | [`buffer`](crate::AuthLayer::buffer) |
+//! | [`Buffered`] | any body, up to a limit | [`with_body_buffer`](crate::AuthLayer::with_body_buffer) |
 //! | [`When`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
 
 mod buffered;

@@ -27,7 +27,7 @@ use super::copies::Copies;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A body that can be sent twice; what [`AuthLayer::buffer`](crate::AuthLayer::buffer) puts around the client's own.
+/// A body that can be sent twice; what [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer) puts around the client's own.
 ///
 /// Frames and trailers are handed on as they come. Its errors are those of the body inside, boxed.
 pub struct Tee<B>(Side<B>);

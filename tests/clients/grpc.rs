@@ -71,7 +71,7 @@ impl Stage {
         let layer = AuthLayer::new(cache.clone())
             .route(&url, TokenSpec::scopes(["health"]))
             .unwrap()
-            .default_origin(&url)
+            .with_default_origin(&url)
             .unwrap();
         let channel = Channel::from_shared(url).unwrap().connect_lazy();
         Self {

@@ -151,7 +151,7 @@ async fn a_stream_goes_once_or_is_kept() {
     assert_eq!(outcome(&response), (401, Some("not_replayable")));
 
     stage.with_a_revoked_token().await;
-    let layer = stage.layer.clone().buffer(1 << 10, Body::wrap);
+    let layer = stage.layer.clone().with_body_buffer(1 << 10, Body::wrap);
     let client = ClientBuilder::new(Client::new()).with(layer).build();
     let response = client.post(&url).body(stream()).send().await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));

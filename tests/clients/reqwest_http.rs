@@ -132,7 +132,7 @@ async fn a_body_of_reqwest_in_memory_goes_twice_and_a_stream_only_if_it_is_kept(
         .await
         .unwrap();
     stage.login.revoke_all();
-    let layer = stage.layer.clone().buffer(1 << 10, Body::wrap);
+    let layer = stage.layer.clone().with_body_buffer(1 << 10, Body::wrap);
     let client = layer.layer(ReqwestClient::new(Client::new()));
     let response = client.oneshot(stage.post("/", stream())).await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
@@ -151,7 +151,7 @@ async fn a_request_body_that_is_still_being_written_is_sent_again_from_its_start
     // The answer doesn't wait for the body.
     let refusal = Fault::challenge(401, r#"Bearer error="invalid_token""#);
     stage.api.fault(refusal.before_body());
-    let layer = stage.layer.clone().buffer(1 << 10, Body::wrap);
+    let layer = stage.layer.clone().with_body_buffer(1 << 10, Body::wrap);
     let client = layer.layer(ReqwestClient::new(Client::new()));
     let (mut writer, body) = Channel::<Bytes, Infallible>::new(1);
     let request = stage.post("/", Body::wrap(body));
@@ -227,7 +227,11 @@ async fn a_response_is_what_reqwest_received_and_streams() {
 #[tokio::test]
 async fn a_request_without_an_origin_is_not_sent_and_says_why() {
     let stage = Stage::new().await;
-    let layer = stage.layer.clone().default_origin(stage.api.url()).unwrap();
+    let layer = stage
+        .layer
+        .clone()
+        .with_default_origin(stage.api.url())
+        .unwrap();
     let client = layer.layer(ReqwestClient::new(Client::new()));
     let request = Request::get("/items?key=hidden").body("").unwrap();
     let error = client.oneshot(request).await.unwrap_err();

@@ -199,19 +199,21 @@ pub(crate) fn buffered(
         Kind::Reqwest | Kind::ReqwestTls => over_reqwest(
             ca_pem,
             origin,
-            &layer.buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
+            &layer.with_body_buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
         ),
         #[cfg(feature = "reqwest-middleware")]
         Kind::Middleware | Kind::MiddlewareTls => over_middleware(
             ca_pem,
             origin,
-            &layer.buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
+            &layer.with_body_buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
         ),
-        Kind::Tonic | Kind::TonicTls => {
-            over_tonic(ca_pem, origin, &layer.buffer(limit, tonic::body::Body::new))
-        }
+        Kind::Tonic | Kind::TonicTls => over_tonic(
+            ca_pem,
+            origin,
+            &layer.with_body_buffer(limit, tonic::body::Body::new),
+        ),
         _ => {
-            let layer = layer.buffer(limit, |body: Tee<Boxed>| body.boxed_unsync());
+            let layer = layer.with_body_buffer(limit, |body: Tee<Boxed>| body.boxed_unsync());
             over_hyper(kind, ca_pem, origin, &layer)
         }
     }
@@ -289,7 +291,7 @@ where
     R::Spare<Channel>: Send,
     R::Rest: Send,
 {
-    let layer = layer.clone().default_origin(origin).unwrap();
+    let layer = layer.clone().with_default_origin(origin).unwrap();
     let client = layer.layer(channel(ca_pem, origin));
     Arc::new(move |path, load| {
         let path = path.parse().unwrap();
