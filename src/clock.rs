@@ -19,7 +19,7 @@ use std::{
 /// let start = Moment { monotonic: 0, wall: 1_000 };
 /// let end = start + Duration::from_secs(1);
 /// // The wall clock was set back; the monotonic clock still ends it.
-/// assert!(end.has_come(Moment { monotonic: 1_000_000_000, wall: 0 }));
+/// assert!(end.is_past(Moment { monotonic: 1_000_000_000, wall: 0 }));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
@@ -39,14 +39,14 @@ impl Moment {
     /// Whether a deadline at this moment has passed on either clock.
     #[inline]
     #[must_use]
-    pub const fn has_come(self, now: Self) -> bool {
+    pub const fn is_past(self, now: Self) -> bool {
         // Not short-circuited: two compares and an `or` are cheaper than a second branch.
         (now.monotonic >= self.monotonic) | (now.wall >= self.wall)
     }
 
     /// What is left until this moment, on the clock that says less; zero if it has come.
     #[must_use]
-    pub fn left(self, now: Self) -> Duration {
+    pub fn remaining(self, now: Self) -> Duration {
         let monotonic = self.monotonic.saturating_sub(now.monotonic);
         let wall = self.wall.saturating_sub(now.wall);
         Duration::from_nanos(monotonic.min(wall))
@@ -261,17 +261,17 @@ mod tests {
             wall: 1_000,
         };
         let end = start + Duration::from_nanos(5);
-        assert!(!end.has_come(start));
-        assert!(end.has_come(Moment {
+        assert!(!end.is_past(start));
+        assert!(end.is_past(Moment {
             monotonic: 15,
             wall: 0
         }));
-        assert!(end.has_come(Moment {
+        assert!(end.is_past(Moment {
             monotonic: 0,
             wall: 1_005
         }));
         assert_eq!(
-            end.left(Moment {
+            end.remaining(Moment {
                 monotonic: 12,
                 wall: 0
             }),

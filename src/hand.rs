@@ -314,9 +314,9 @@ impl Memo {
     /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
     #[inline]
     fn serves(&self, now: Moment) -> Option<bool> {
-        if !self.refresh.has_come(now) {
+        if !self.refresh.is_past(now) {
             return Some(false);
         }
-        (self.slot.is_quiet(now) && !self.end.has_come(now)).then_some(true)
+        (self.slot.is_quiet(now) && !self.end.is_past(now)).then_some(true)
     }
 }

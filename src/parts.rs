@@ -98,7 +98,7 @@ impl TokenParts {
 
     /// Whether another is due.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.times.refresh().has_come(now)
+        self.times.refresh().is_past(now)
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
@@ -123,7 +123,7 @@ impl TokenParts {
     /// Whether it is this cache's, and can be sent with nothing else to be done.
     #[inline]
     pub(crate) fn is_fresh_in(&self, cache: CacheId, now: Moment) -> bool {
-        self.cache == cache && cache != CacheId::NOBODY && !self.times.refresh().has_come(now)
+        self.cache == cache && cache != CacheId::NOBODY && !self.times.refresh().is_past(now)
     }
 
     /// Whether its use is still to be told to the cache's map at this turn; from now on it is not.

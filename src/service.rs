@@ -637,7 +637,7 @@ where
         let cache = &self.sent.lane.shared.cache;
         let now = cache.now();
         match &self.step {
-            Step::Ready(token) if token.times().end().has_come(now) => {}
+            Step::Ready(token) if token.times().end().is_past(now) => {}
             Step::Ready(_) | Step::Drain(..) | Step::Fetch(_) => return Ok(()),
         }
         let slot = self.sent.slot()?;

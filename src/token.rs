@@ -171,7 +171,7 @@ impl Token {
 
     /// Whether another is due.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.times().refresh().has_come(now)
+        self.times().refresh().is_past(now)
     }
 
     /// The first generation of this slot that had this very text: the source may give the same one again.
@@ -234,7 +234,7 @@ impl Token {
     /// How long it lives by the provider's word, or by the cache's assumption.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.times().expiry().left(self.times().obtained())
+        self.times().expiry().remaining(self.times().obtained())
     }
 
     /// Where it came from.

@@ -29,7 +29,7 @@ impl Hold {
         now: Moment,
         jitter: f64,
     ) -> Self {
-        let during = previous.filter(|hold| !hold.until.has_come(now));
+        let during = previous.filter(|hold| !hold.until.is_past(now));
         let failures = match during {
             Some(hold) => hold.failures,
             None => previous.map_or(0, |hold| hold.failures).saturating_add(1),
@@ -55,17 +55,21 @@ impl Hold {
 
     /// The remembered error, with what is left of the wait; none when it is over.
     pub(crate) fn error(&self, now: Moment) -> Option<TokenError> {
-        if self.until.has_come(now) {
+        if self.until.is_past(now) {
             return None;
         }
-        Some(self.error.clone().with_retry_after(self.until.left(now)))
+        Some(
+            self.error
+                .clone()
+                .with_retry_after(self.until.remaining(now)),
+        )
     }
 
     /// Whether another request's success ends it early. Not if the server asked for it: that success was asked for before.
     pub(crate) fn yields_to_success(&self, now: Moment) -> bool {
         let asked_for =
             self.error.retry_after().is_some() || self.error.kind() == ErrorKind::Throttled;
-        !asked_for || self.until.has_come(now)
+        !asked_for || self.until.is_past(now)
     }
 
     pub(crate) fn until(&self) -> Moment {
@@ -150,7 +154,7 @@ impl Budget {
     /// Some request with the next token was accepted. It may have gone to a healthier endpoint than the one that was
     /// refused, so that counts for something once in a while only.
     pub(crate) fn give_back_by_acceptance(&mut self, now: Moment) {
-        if self.next_by_acceptance.has_come(now) {
+        if self.next_by_acceptance.is_past(now) {
             self.next_by_acceptance = now + Self::REFILL;
             self.give_back();
         }
@@ -169,7 +173,7 @@ impl Budget {
     }
 
     fn refill(&mut self, now: Moment) {
-        while self.left < Self::FULL && (self.since + Self::REFILL).has_come(now) {
+        while self.left < Self::FULL && (self.since + Self::REFILL).is_past(now) {
             self.since = self.since + Self::REFILL;
             self.left += 1;
         }
@@ -196,7 +200,7 @@ mod tests {
         for _ in 0..9 {
             let now = hold.as_ref().map_or(START, Hold::until);
             let next = Hold::after(hold.as_ref(), fault(), now, 0.0);
-            waits.push(next.until().left(now).as_secs());
+            waits.push(next.until().remaining(now).as_secs());
             hold = Some(next);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -206,30 +210,30 @@ mod tests {
     fn failures_that_come_in_together_count_once() {
         let first = Hold::after(None, fault(), START, 0.0);
         let second = Hold::after(Some(&first), fault(), START, 0.0);
-        assert_eq!(second.until().left(START), Duration::from_secs(1));
+        assert_eq!(second.until().remaining(START), Duration::from_secs(1));
         let longer = fault().with_retry_after(Duration::from_secs(9));
         let third = Hold::after(Some(&second), longer, START, 0.0);
         let fourth = Hold::after(Some(&third), fault(), START, 0.0);
-        assert_eq!(fourth.until().left(START), Duration::from_secs(9));
+        assert_eq!(fourth.until().remaining(START), Duration::from_secs(9));
     }
 
     #[test]
     fn jitter_shortens_our_own_wait_and_never_the_servers() {
         let own = Hold::after(None, fault(), START, 1.0);
-        assert_eq!(own.until().left(START), Duration::from_millis(500));
+        assert_eq!(own.until().remaining(START), Duration::from_millis(500));
         let asked = fault().with_retry_after(Duration::from_secs(20));
         let servers = Hold::after(None, asked, START, 1.0);
-        assert_eq!(servers.until().left(START), Duration::from_secs(22));
+        assert_eq!(servers.until().remaining(START), Duration::from_secs(22));
     }
 
     #[test]
     fn a_retry_after_counts_for_an_hour_at_most() {
         let asked = fault().with_retry_after(Duration::from_secs(7200));
         let hold = Hold::after(None, asked, START, 0.5);
-        assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+        assert_eq!(hold.until().remaining(START), Duration::from_secs(3600));
         for endless in [Duration::from_secs(u64::MAX), Duration::MAX] {
             let hold = Hold::after(None, fault().with_retry_after(endless), START, 1.0);
-            assert_eq!(hold.until().left(START), Duration::from_secs(3600));
+            assert_eq!(hold.until().remaining(START), Duration::from_secs(3600));
         }
     }
 
@@ -237,7 +241,7 @@ mod tests {
     fn a_retry_after_of_nothing_is_still_a_wait() {
         let asked = fault().with_retry_after(Duration::ZERO);
         let hold = Hold::after(None, asked.clone(), START, 0.0);
-        assert_eq!(hold.until().left(START), Duration::from_secs(1));
+        assert_eq!(hold.until().remaining(START), Duration::from_secs(1));
         assert_eq!(next_attempt(&asked, 1), Some(Duration::from_millis(100)));
     }
 

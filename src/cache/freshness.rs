@@ -28,9 +28,9 @@ pub(crate) enum Freshness {
 }
 
 pub(crate) fn judge(times: &Times, now: Moment) -> Freshness {
-    if times.end().has_come(now) {
+    if times.end().is_past(now) {
         Freshness::Expired
-    } else if times.refresh().has_come(now) {
+    } else if times.refresh().is_past(now) {
         Freshness::Stale
     } else {
         Freshness::Fresh
@@ -93,7 +93,7 @@ mod tests {
             refresh_in.map(Duration::from_secs_f64),
             jitter,
         );
-        let after = |moment: Moment| moment.left(START).as_secs_f64();
+        let after = |moment: Moment| moment.remaining(START).as_secs_f64();
         (
             after(times.refresh()),
             after(times.end()),
@@ -176,14 +176,16 @@ mod tests {
         for off in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
             for age in [0, 600, 3_599, 3_601] {
                 let (times, now) = resumed(age, off, 0.5);
-                let left = times.expiry().left(now);
+                let left = times.expiry().remaining(now);
                 let by_our_clock = (3_600 - age as i64 + off).max(0) as u64;
                 assert_eq!(
                     left,
                     Duration::from_secs(by_our_clock).min(hour),
                     "{age} {off}"
                 );
-                assert!(times.end().left(now) <= left && times.refresh().left(now) <= left);
+                assert!(
+                    times.end().remaining(now) <= left && times.refresh().remaining(now) <= left
+                );
             }
         }
     }

@@ -43,7 +43,7 @@ impl Outage {
     pub(super) fn may_ask(&self, now: Moment) -> bool {
         match &mut self.state().down {
             None => true,
-            Some(down) if down.until.has_come(now) => {
+            Some(down) if down.until.is_past(now) => {
                 down.until = now + TRIAL;
                 down.trial = true;
                 true
@@ -57,7 +57,7 @@ impl Outage {
         let mut state = self.state();
         state.proven = true;
         let down = state.down.take()?;
-        Some(now.left(down.since))
+        Some(now.remaining(down.since))
     }
 
     /// What it was asked then has failed, or was only not done in time; says whether that is news. `jitter` is from 0 to 1, and
@@ -86,7 +86,7 @@ impl Outage {
     /// Whether it has never worked, and is slow for no longer than this: a connection may have to be made.
     pub(super) fn is_beginning(&self, now: Moment, patience: Duration) -> bool {
         let state = self.state();
-        let slow = |down: &Down| down.slow && now.left(down.since) < patience;
+        let slow = |down: &Down| down.slow && now.remaining(down.since) < patience;
         !state.proven && state.down.as_ref().is_none_or(slow)
     }
 

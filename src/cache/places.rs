@@ -45,7 +45,7 @@ impl Places {
     pub(super) fn take(&self, now: Moment, until: Moment) -> Option<Place<'_>> {
         let mut lent = self.lent();
         while let Some(oldest) = lent.until.first_entry()
-            && oldest.get().has_come(now)
+            && oldest.get().is_past(now)
         {
             oldest.remove();
         }

@@ -80,7 +80,7 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
 fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, TokenError> {
     let lifetime = token.lifetime.unwrap_or(works.settings.assumed_lifetime);
     let times = freshness::plan(asked, lifetime, token.refresh_in, chance());
-    if times.end().has_come(works.now()) {
+    if times.end().is_past(works.now()) {
         return Err(TokenError::new(
             ErrorKind::Malformed,
             format!(

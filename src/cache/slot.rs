@@ -317,7 +317,7 @@ impl Slot {
 
     /// Whether a token that landed here must not be sent any more.
     pub(super) fn is_over(&self, token: &Token, now: Moment) -> bool {
-        if token.times().end().has_come(now) {
+        if token.times().end().is_past(now) {
             return true;
         }
         if self.generation() == token.generation() {
@@ -372,7 +372,7 @@ impl Slot {
     pub(super) fn is_worth_keeping(&self, now: Moment) -> bool {
         let desk = self.desk();
         let token = self.token.load();
-        let expired = |token: &TokenParts| token.times().end().has_come(now);
+        let expired = |token: &TokenParts| token.times().end().is_past(now);
         token.as_deref().is_some_and(|token| !expired(token))
             || desk.held(now).is_some()
             || desk.flight(now).is_some()

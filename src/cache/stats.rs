@@ -143,8 +143,8 @@ impl Entry {
         Self {
             spec: seen.spec,
             state,
-            expires_in: times.map(|times| times.expiry().left(now)),
-            refresh_in: times.map(|times| times.refresh().left(now)),
+            expires_in: times.map(|times| times.expiry().remaining(now)),
+            refresh_in: times.map(|times| times.refresh().remaining(now)),
             generation: seen.token.as_ref().map(Token::generation),
             origin: seen.token.as_ref().map(Token::origin),
             last_error: seen.last_error.or_else(|| source_held.cloned()),

@@ -134,7 +134,7 @@ impl TokenCache {
     #[must_use]
     pub fn peek(&self, spec: &TokenSpec) -> Option<Token> {
         let token = self.0.works.map.peek(spec)?.token()?;
-        (!token.times().end().has_come(self.now())).then_some(token)
+        (!token.times().end().is_past(self.now())).then_some(token)
     }
 
     /// Takes exactly this token out of service, because a server refused it. The next [`get`](Self::get) fetches another.

@@ -245,8 +245,8 @@ impl<'a> Visit<'a> {
     fn without_store(&self) -> Arrival {
         let may_hope = |token: Token| {
             let times = token.times();
-            let window = times.end().left(times.refresh());
-            times.end().left(self.works.now()) > window / 2
+            let window = times.end().remaining(times.refresh());
+            times.end().remaining(self.works.now()) > window / 2
         };
         if !self.patient && self.slot.token().is_some_and(may_hope) {
             return Arrival::Elsewhere;
@@ -337,7 +337,7 @@ impl<'a> Visit<'a> {
             return None;
         }
         if let Some(current) = self.slot.token() {
-            let usable = !current.times().end().has_come(now);
+            let usable = !current.times().end().is_past(now);
             // Our own deadlines of the same token stand.
             if token.same_text(&current) || (usable && freshness != Freshness::Fresh) {
                 return None;
@@ -367,7 +367,7 @@ impl<'a> Visit<'a> {
             return;
         }
         let record = record::of(&fetched.token, &fetched.times);
-        let lifetime = fetched.times.expiry().left(self.works.now());
+        let lifetime = fetched.times.expiry().remaining(self.works.now());
         let save = self.fleet.vault.save(&self.place, &record, lifetime, held);
         self.write(save).await;
     }
@@ -410,7 +410,7 @@ impl<'a> Visit<'a> {
 
 /// When to look again for what another process fetches, while the token in service serves.
 fn look_again_at(slot: &Slot, now: Moment) -> Moment {
-    let left = slot.token().map(|token| token.times().end().left(now));
+    let left = slot.token().map(|token| token.times().end().remaining(now));
     let pause = left.unwrap_or_default() / 8;
     let pause = pause.clamp(Duration::from_millis(50), Duration::from_secs(1));
     now + pause.mul_f64(1.0 - chance() / 2.0)

@@ -782,25 +782,25 @@ impl World {
                 assert_eq!(expected, Expected::Held);
                 let left = error.retry_after().unwrap();
                 let (key, source) = (self.account.held_until, self.account.source_held_until);
-                assert!(left == key.left(now) || left == source.left(now));
+                assert!(left == key.remaining(now) || left == source.remaining(now));
             }
         }
     }
 
     fn account_answer(&self, asked: Asked) -> Expected {
-        let has_come = |moment: Moment| moment.has_come(self.now);
+        let is_past = |moment: Moment| moment.is_past(self.now);
         let account = &self.account;
         let forced = match asked {
             Asked::Plainly => false,
             Asked::Anew => true,
             Asked::AsWished => account.is_due(),
         };
-        let usable = account.service.filter(|served| !has_come(served.end));
-        if !forced && usable.is_some_and(|served| !has_come(served.refresh)) {
+        let usable = account.service.filter(|served| !is_past(served.end));
+        if !forced && usable.is_some_and(|served| !is_past(served.refresh)) {
             return Expected::Have;
         }
         let serves = !forced && usable.is_some();
-        let held = !has_come(account.held_until) || !has_come(account.source_held_until);
+        let held = !is_past(account.held_until) || !is_past(account.source_held_until);
         match (serves, self.is_flying(), held) {
             (true, true, _) | (true, _, true) => Expected::Have,
             (true, false, false) => Expected::HaveAndFetch,
@@ -812,15 +812,15 @@ impl World {
 
     fn source_error(&self) -> Option<TokenError> {
         let until = self.account.source_held_until;
-        let left = until.left(self.now);
-        (!until.has_come(self.now)).then(|| fault().with_retry_after(left))
+        let left = until.remaining(self.now);
+        (!until.is_past(self.now)).then(|| fault().with_retry_after(left))
     }
 
     /// Whether somebody is fetching whose outcome can be waited for.
     fn is_flying(&self) -> bool {
         self.account.latest.is_some_and(|number| {
             let flight = &self.flights[number];
-            flight.takeoff.is_some() && !(flight.started + OVERDUE).has_come(self.now)
+            flight.takeoff.is_some() && !(flight.started + OVERDUE).is_past(self.now)
         })
     }
 
@@ -882,7 +882,7 @@ impl World {
     fn served(&self, token: &Token) {
         let generation = token.generation();
         assert!(
-            !token.times().end().has_come(self.now),
+            !token.times().end().is_past(self.now),
             "served when expired"
         );
         assert!(
@@ -1042,7 +1042,7 @@ impl World {
             self.slot.vindicate_later(refused, &self.owed);
             assert!(self.owed.any());
             self.account.settle(refused);
-            if self.account.acceptance_counts_from.has_come(self.now) {
+            if self.account.acceptance_counts_from.is_past(self.now) {
                 self.account.acceptance_counts_from = self.now + REFILL;
                 self.account.budget = (self.account.budget + 1).min(5);
             }
@@ -1091,11 +1091,11 @@ impl World {
         let expected = self.account_answer(Asked::Plainly);
         if let Some(token) = self.slot.usable(self.now) {
             self.served(&Token::new(token, self.spec.clone()));
-            let is_paused = !account.paused_until.has_come(self.now);
+            let is_paused = !account.paused_until.is_past(self.now);
             assert!(expected == Expected::Have || is_paused, "{expected:?}");
         } else {
             let fresh = account.service;
-            let fresh = fresh.is_some_and(|served| !served.refresh.has_come(self.now));
+            let fresh = fresh.is_some_and(|served| !served.refresh.is_past(self.now));
             assert!(!fresh, "fresh, and not served at once");
         }
 
@@ -1147,7 +1147,7 @@ impl Account {
     }
 
     fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
-        while self.budget < 5 && self.refill.has_come(now) {
+        while self.budget < 5 && self.refill.is_past(now) {
             self.budget += 1;
             self.refill = self.refill + REFILL;
         }
