@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneService};
-use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, replay::Tee, source};
+use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, replay::ReplayBody, source};
 
 type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 type BoxedClient = BoxCloneService<Request<Boxed>, (), BoxError>;
@@ -115,7 +115,7 @@ fn layer(url: &str) -> AuthLayer {
         .unwrap()
 }
 
-fn rebox(body: Tee<Boxed>) -> Boxed {
+fn rebox(body: ReplayBody<Boxed>) -> Boxed {
     body.boxed_unsync()
 }
 

@@ -12,7 +12,7 @@ use crate::{
     cache::TokenCache,
     error::TokenError,
     hand::Shared,
-    replay::{Buffered, Once, Tee, Twice, When},
+    replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
     routes::{Found, Origin, Route, Routes, Scheme, Target},
     service::Auth,
     spec::TokenSpec,
@@ -55,7 +55,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[must_use = "a layer does nothing before it is applied to a service"]
-pub struct AuthLayer<R = Twice> {
+pub struct AuthLayer<R = CloneBody> {
     cache: TokenCache,
     routes: Vec<Route>,
     default_origin: Option<Origin>,
@@ -73,13 +73,13 @@ impl AuthLayer {
             routes: Vec::new(),
             default_origin: None,
             judge: None,
-            replay: Twice,
+            replay: CloneBody,
             shared: OnceLock::new(),
         }
     }
 
     /// Requests whose bodies can't be had twice by themselves can be sent again too: what is sent of such a body is kept, up to
-    /// `limit` bytes. `wrap` makes the client's own body type of the [`Tee`] that does it.
+    /// `limit` bytes. `wrap` makes the client's own body type of the [`ReplayBody`] that does it.
     ///
     /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
     /// body, and an answer that comes before that end is judged like any other. The body type has a default, which is the
@@ -98,15 +98,15 @@ impl AuthLayer {
     /// ```
     ///
     /// With tonic it is `.with_body_buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.with_body_buffer(64 << 10, reqwest::Body::wrap)`.
-    pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<Buffered<B, W>>
+    pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<BufferBody<B, W>>
     where
-        W: Fn(Tee<B>) -> B,
+        W: Fn(ReplayBody<B>) -> B,
     {
-        self.with_policy(|Twice| Buffered::new(limit, wrap))
+        self.with_policy(|CloneBody| BufferBody::new(limit, wrap))
     }
 }
 
-impl<F> AuthLayer<When<Twice, F>> {
+impl<F> AuthLayer<ReplayIf<CloneBody, F>> {
     /// Like [`AuthLayer::with_body_buffer`], for the requests that the test agrees to.
     ///
     /// ```
@@ -122,11 +122,15 @@ impl<F> AuthLayer<When<Twice, F>> {
     ///     .with_body_buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
     /// # let _ = auth;
     /// ```
-    pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<When<Buffered<B, W>, F>>
+    pub fn with_body_buffer<B, W>(
+        self,
+        limit: usize,
+        wrap: W,
+    ) -> AuthLayer<ReplayIf<BufferBody<B, W>, F>>
     where
-        W: Fn(Tee<B>) -> B,
+        W: Fn(ReplayBody<B>) -> B,
     {
-        self.with_policy(|when| when.over(Buffered::new(limit, wrap)))
+        self.with_policy(|when| when.over(BufferBody::new(limit, wrap)))
     }
 }
 
@@ -218,8 +222,8 @@ impl<R> AuthLayer<R> {
     /// let auth = AuthLayer::new(cache).without_replay();
     /// # let _ = auth;
     /// ```
-    pub fn without_replay(self) -> AuthLayer<Once> {
-        self.with_policy(|_| Once)
+    pub fn without_replay(self) -> AuthLayer<NoReplay> {
+        self.with_policy(|_| NoReplay)
     }
 
     /// A request is sent again only if this agrees, by its method and headers. Without, all may be: a 401 says that the
@@ -234,11 +238,11 @@ impl<R> AuthLayer<R> {
     /// });
     /// # let _ = auth;
     /// ```
-    pub fn with_replay_when<F>(self, test: F) -> AuthLayer<When<R, F>>
+    pub fn with_replay_when<F>(self, test: F) -> AuthLayer<ReplayIf<R, F>>
     where
         F: Fn(&Method, &HeaderMap) -> bool + Clone,
     {
-        self.with_policy(|policy| When::new(policy, test))
+        self.with_policy(|policy| ReplayIf::new(policy, test))
     }
 
     /// Judges each response to a request that bore a token, by its status and headers. None leaves it to the layer's own

@@ -19,9 +19,9 @@ use crate::{
     cache::{Rejection, Slot, Waiting, Wish},
     error::{Error, TokenError},
     hand::{AtHand, Hand, Lane, Shared},
-    message::{Draining, Incoming, Outgoing},
+    message::{Draining, HttpRequest, HttpResponse},
     recovery::Recovery,
-    replay::{Replay, Twice},
+    replay::{CloneBody, ReplayPolicy},
     routes::Found,
     spec::TokenSpec,
     telemetry::TokenEvent,
@@ -35,7 +35,7 @@ use crate::{
 /// cheap. Each handle keeps a copy of the header value it used last, so a handle that is kept is faster than one that
 /// is cloned for every request.
 #[derive(Clone)]
-pub struct Auth<S, R = Twice> {
+pub struct Auth<S, R = CloneBody> {
     inner: S,
     hand: Hand,
     replay: R,
@@ -88,8 +88,8 @@ impl<S: fmt::Debug, R> fmt::Debug for Auth<S, R> {
 impl<S, R, B> Service<http::Request<B>> for Auth<S, R>
 where
     S: Service<http::Request<B>> + Clone,
-    S::Response: Incoming,
-    R: Replay<http::Request<B>>,
+    S::Response: HttpResponse,
+    R: ReplayPolicy<http::Request<B>>,
     B: 'static,
 {
     type Response = S::Response;
@@ -111,8 +111,8 @@ where
 impl<S, R> Service<reqwest::Request> for Auth<S, R>
 where
     S: Service<reqwest::Request> + Clone,
-    S::Response: Incoming,
-    R: Replay<reqwest::Request>,
+    S::Response: HttpResponse,
+    R: ReplayPolicy<reqwest::Request>,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
@@ -135,8 +135,8 @@ impl<S, R> Auth<S, R> {
     pub(crate) fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
-        Req: Outgoing,
-        R: Replay<Req>,
+        Req: HttpRequest,
+        R: ReplayPolicy<Req>,
     {
         let routes = &self.hand.shared().routes;
         let found = routes.find_plain(request.scheme(), request.authority(), || request.path());
@@ -171,8 +171,8 @@ impl<S, R> Auth<S, R> {
     fn send_otherwise<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
-        Req: Outgoing,
-        R: Replay<Req>,
+        Req: HttpRequest,
+        R: ReplayPolicy<Req>,
     {
         let found = self.hand.shared().routes.find(&request.target());
         // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
@@ -219,7 +219,7 @@ impl<S, R> Auth<S, R> {
     }
 
     /// Which route a request is on, and which slot has its token.
-    fn place<Req: Outgoing>(
+    fn place<Req: HttpRequest>(
         &self,
         request: &Req,
         found: Found,
@@ -272,7 +272,7 @@ impl Sent {
 
     /// Whether the response says nothing about the token, as nearly all do; then the token was accepted.
     #[inline]
-    fn accepted_by<Res: Incoming>(&self, response: &Res) -> bool {
+    fn accepted_by<Res: HttpResponse>(&self, response: &Res) -> bool {
         let concerned = verdict::concerns_the_token(response.status(), response.headers());
         if concerned || self.lane.is_judged {
             return false;
@@ -283,7 +283,7 @@ impl Sent {
 
     /// What the response says about the token, if it comes from where the token went.
     #[cold]
-    fn judge<Res: Incoming>(&self, response: &Res) -> Verdict {
+    fn judge<Res: HttpResponse>(&self, response: &Res) -> Verdict {
         if self.accepted_by(response) {
             return Verdict::Pass;
         }
@@ -336,7 +336,7 @@ impl Sent {
     }
 
     /// Tells the caller, and the log, what was done about a refusal.
-    fn note<Res: Incoming>(&self, response: &mut Res, recovery: Recovery) {
+    fn note<Res: HttpResponse>(&self, response: &mut Res, recovery: Recovery) {
         if let Some(spec) = self.spec() {
             self.lane.shared.cache.tell(&TokenEvent::Refused {
                 spec,
@@ -350,7 +350,7 @@ impl Sent {
 
 /// Takes our header off again: the caller had put one there.
 #[cold]
-fn take_back<Req: Outgoing>(request: &mut Req) {
+fn take_back<Req: HttpRequest>(request: &mut Req) {
     let headers = request.headers_mut();
     let mut values: Vec<HeaderValue> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
     values.pop();
@@ -363,10 +363,10 @@ fn take_back<Req: Outgoing>(request: &mut Req) {
 pin_project! {
     /// The response to come, of a request that bears its token.
     #[must_use = "futures do nothing unless they are polled"]
-    pub struct ResponseFuture<S, Req, R = Twice>
+    pub struct ResponseFuture<S, Req, R = CloneBody>
     where
         S: Service<Req>,
-        R: Replay<Req>,
+        R: ReplayPolicy<Req>,
     {
         #[pin]
         state: State<S::Future, R::Spare<S>, Box<Detour<S, Req, S::Response, R, R::Rest>>>,
@@ -430,9 +430,9 @@ enum Trip<Res, R, Rest> {
 impl<S, Req, R> Future for ResponseFuture<S, Req, R>
 where
     S: Service<Req> + Clone,
-    S::Response: Incoming,
-    Req: Outgoing,
-    R: Replay<Req>,
+    S::Response: HttpResponse,
+    Req: HttpRequest,
+    R: ReplayPolicy<Req>,
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
@@ -520,9 +520,12 @@ where
 }
 
 type DetourOf<S, Req, R> =
-    Detour<S, Req, <S as Service<Req>>::Response, R, <R as Replay<Req>>::Rest>;
-type StateOf<S, Req, R> =
-    State<<S as Service<Req>>::Future, <R as Replay<Req>>::Spare<S>, Box<DetourOf<S, Req, R>>>;
+    Detour<S, Req, <S as Service<Req>>::Response, R, <R as ReplayPolicy<Req>>::Rest>;
+type StateOf<S, Req, R> = State<
+    <S as Service<Req>>::Future,
+    <R as ReplayPolicy<Req>>::Spare<S>,
+    Box<DetourOf<S, Req, R>>,
+>;
 
 /// Takes the refused token out of service, or notes what is wanted of the next, and sets out for that; or hands the refusal
 /// on, with the reason.
@@ -534,8 +537,8 @@ fn recover<S, Req, R>(
 ) -> Result<Box<DetourOf<S, Req, R>>, S::Response>
 where
     S: Service<Req>,
-    S::Response: Incoming,
-    R: Replay<Req>,
+    S::Response: HttpResponse,
+    R: ReplayPolicy<Req>,
 {
     let cache = &sent.lane.shared.cache;
     let Ok(slot) = sent.slot() else {
@@ -592,7 +595,7 @@ where
     }
 }
 
-impl<S, Req, Res: Incoming, R: Replay<Req>> Detour<S, Req, Res, R, R::Rest> {
+impl<S, Req, Res: HttpResponse, R: ReplayPolicy<Req>> Detour<S, Req, Res, R, R::Rest> {
     /// The wait for the token is over. An error is the end of the way, with what the caller gets.
     fn arrived(
         &mut self,
@@ -629,8 +632,8 @@ impl<S, Req, Res: Incoming, R: Replay<Req>> Detour<S, Req, Res, R, R::Rest> {
 impl<S, Req, R> DetourOf<S, Req, R>
 where
     S: Service<Req> + Clone,
-    Req: Outgoing,
-    R: Replay<Req>,
+    Req: HttpRequest,
+    R: ReplayPolicy<Req>,
 {
     /// Sees to another token if the one that is here has expired meanwhile.
     fn keep_fresh(&mut self) -> Result<(), TokenError> {
@@ -692,7 +695,7 @@ impl<F, Spare, Detour> State<F, Spare, Detour> {
 impl<S, Req, R> ResponseFuture<S, Req, R>
 where
     S: Service<Req>,
-    R: Replay<Req>,
+    R: ReplayPolicy<Req>,
 {
     #[inline]
     fn sent(future: S::Future, sent: Sent, spare: R::Spare<S>) -> Self {
@@ -721,7 +724,7 @@ where
 impl<S, Req, R> fmt::Debug for ResponseFuture<S, Req, R>
 where
     S: Service<Req>,
-    R: Replay<Req>,
+    R: ReplayPolicy<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResponseFuture(_)")

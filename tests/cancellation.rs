@@ -279,7 +279,7 @@ async fn a_flight_on_a_runtime_that_is_polled_no_more_is_taken_over_once_it_is_o
         .expect("it hangs")
         .unwrap();
     assert_eq!(token.expose(), "token-1");
-    // Twice the fetch timeout of ten seconds.
+    // CloneBody the fetch timeout of ten seconds.
     assert_eq!(start.elapsed().as_secs(), 20);
     assert_eq!(source.fetches(), 1);
     stalled.shutdown_background();

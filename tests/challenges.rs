@@ -25,7 +25,7 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, util::BoxCloneService};
 use tower_bearer::{
     Auth, AuthLayer, ErrorKind, Reason, Recovery, Route, TokenCache, TokenSpec, Verdict,
-    replay::{Replay, Tee},
+    replay::{ReplayBody, ReplayPolicy},
 };
 
 /// An API that knows what each token was asked for with.
@@ -668,7 +668,7 @@ async fn what_the_user_agrees_to_is_sent_again_from_a_buffer_in_whichever_order_
     type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
     async fn sends<R>(layer: AuthLayer<R>, method: Method) -> usize
     where
-        R: Replay<Request<Body>>,
+        R: ReplayPolicy<Request<Body>>,
     {
         let sends = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&sends);
@@ -689,7 +689,7 @@ async fn what_the_user_agrees_to_is_sent_again_from_a_buffer_in_whichever_order_
         sends.load(SeqCst)
     }
     let agree = |method: &Method, _: &http::HeaderMap| method.is_idempotent();
-    let wrap = |body: Tee<Body>| -> Body { body.boxed_unsync() };
+    let wrap = |body: ReplayBody<Body>| -> Body { body.boxed_unsync() };
     for (method, expected) in [(Method::PUT, 2), (Method::POST, 1)] {
         let cache = cache(&Source::new());
         let one = layer(&cache)

@@ -149,7 +149,7 @@ async fn nothing_that_can_be_shown_holds_a_secret() {
     shown.debug(&layer);
     shown.debug(&client);
     shown.debug(&Route::new(api.url(), spec.clone()));
-    shown.debug(&(replay::Twice, replay::Once));
+    shown.debug(&(replay::CloneBody, replay::NoReplay));
     shown.debug(&(&login, &api));
     shown.debug(&AuthorizationServer::builder().with_client(ID, SECRET));
     shown.debug(&Api::builder(&login));

@@ -12,7 +12,7 @@ use hyper_util::client::legacy;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     Auth, AuthLayer, Error,
-    replay::{Buffered, Tee},
+    replay::{BufferBody, ReplayBody},
 };
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Proxy(Arc<Parts>, Arc<Mutex<Authorized>>);
 
-type Authorized = Auth<Client, Buffered<Payload, Wrap>>;
+type Authorized = Auth<Client, BufferBody<Payload, Wrap>>;
 
 struct Parts {
     layer: AuthLayer,
@@ -42,7 +42,7 @@ struct Parts {
 }
 
 /// Makes of what keeps a body that body again.
-type Wrap = fn(Tee<Payload>) -> Payload;
+type Wrap = fn(ReplayBody<Payload>) -> Payload;
 
 impl Proxy {
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {

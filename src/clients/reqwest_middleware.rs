@@ -17,7 +17,7 @@ use reqwest_middleware::{Middleware, Next, Result};
 use tower_service::Service;
 
 use crate::{
-    error::Error, layer::AuthLayer, message::Outgoing, replay::Replay, routes::Scheme,
+    error::Error, layer::AuthLayer, message::HttpRequest, replay::ReplayPolicy, routes::Scheme,
     service::Auth, spec::TokenSpec,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 #[async_trait]
 impl<R> Middleware for AuthLayer<R>
 where
-    R: Replay<Request> + Send + Sync + 'static,
+    R: ReplayPolicy<Request> + Send + Sync + 'static,
     R::Spare<()>: Send,
     R::Rest: Send,
 {
@@ -84,7 +84,7 @@ struct Taken {
     shared: Arc<Mutex<Extensions>>,
 }
 
-impl Outgoing for Asked {
+impl HttpRequest for Asked {
     fn method(&self) -> &Method {
         self.request.method()
     }
@@ -121,7 +121,7 @@ impl Outgoing for Asked {
     }
 }
 
-impl<R: Replay<Request>> Replay<Asked> for AskedAgain<R> {
+impl<R: ReplayPolicy<Request>> ReplayPolicy<Asked> for AskedAgain<R> {
     /// The service stands beside what the policy keeps, which then is the same for any lifetime of a chain.
     type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
     type Rest = R::Rest;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A response that can be judged.
-pub trait Incoming {
+pub trait HttpResponse {
     /// Its status.
     fn status(&self) -> StatusCode;
     /// Its headers.
@@ -24,7 +24,7 @@ pub trait Incoming {
     fn drain(self) -> Option<Draining>;
 }
 
-impl<B: 'static> Incoming for Response<B> {
+impl<B: 'static> HttpResponse for Response<B> {
     #[inline]
     fn status(&self) -> StatusCode {
         self.status()

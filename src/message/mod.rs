@@ -18,5 +18,5 @@ mod twin;
 pub(crate) use drain::Draining;
 #[cfg(feature = "reqwest")]
 pub(crate) use incoming::AnsweredBy;
-pub(crate) use incoming::Incoming;
-pub(crate) use outgoing::Outgoing;
+pub(crate) use incoming::HttpResponse;
+pub(crate) use outgoing::HttpRequest;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A request that can be given a token.
-pub trait Outgoing: Sized {
+pub trait HttpRequest: Sized {
     /// Its method.
     fn method(&self) -> &Method;
     /// The scheme of its URL.
@@ -37,7 +37,7 @@ pub trait Outgoing: Sized {
     }
 }
 
-impl<B: 'static> Outgoing for Request<B> {
+impl<B: 'static> HttpRequest for Request<B> {
     #[inline]
     fn method(&self) -> &Method {
         self.method()

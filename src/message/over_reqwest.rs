@@ -4,8 +4,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     drain::{Draining, drain},
-    incoming::{Incoming, target_of},
-    outgoing::Outgoing,
+    incoming::{HttpResponse, target_of},
+    outgoing::HttpRequest,
 };
 use crate::{
     recovery::Recovery,
@@ -13,7 +13,7 @@ use crate::{
     spec::TokenSpec,
 };
 
-impl Outgoing for reqwest::Request {
+impl HttpRequest for reqwest::Request {
     #[inline]
     fn method(&self) -> &Method {
         self.method()
@@ -56,7 +56,7 @@ impl Outgoing for reqwest::Request {
     }
 }
 
-impl Incoming for reqwest::Response {
+impl HttpResponse for reqwest::Response {
     #[inline]
     fn status(&self) -> StatusCode {
         self.status()

@@ -1,4 +1,4 @@
-//! [`Buffered`]: bodies that can't be had twice by themselves are kept while they are sent.
+//! [`BufferBody`]: bodies that can't be had twice by themselves are kept while they are sent.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,14 +7,14 @@ use http::{Request, request::Parts};
 use http_body::Body;
 
 use super::{
-    policy::Replay,
-    tee::{Held, Tee},
+    policy::ReplayPolicy,
+    tee::{Held, ReplayBody},
 };
-use crate::message::Outgoing;
+use crate::message::HttpRequest;
 
 /// Requests are sent again after a refusal, with any body, up to a limit; made by
 /// [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer).
-pub struct Buffered<B, W> {
+pub struct BufferBody<B, W> {
     limit: usize,
     wrap: W,
     body: PhantomData<fn(B) -> B>,
@@ -38,7 +38,7 @@ pub struct Withheld<B, W> {
     wrap: W,
 }
 
-impl<B, W: Fn(Tee<B>) -> B> Withheld<B, W> {
+impl<B, W: Fn(ReplayBody<B>) -> B> Withheld<B, W> {
     /// The body, taken away from its first sending.
     fn take_back(&self) -> Option<B> {
         self.held.take_back().map(&self.wrap)
@@ -54,7 +54,7 @@ impl<Req, B, W> KeptRequest<Req, B, W> {
     }
 }
 
-impl<B, W> Buffered<B, W> {
+impl<B, W> BufferBody<B, W> {
     pub(crate) fn new(limit: usize, wrap: W) -> Self {
         Self {
             limit,
@@ -64,26 +64,26 @@ impl<B, W> Buffered<B, W> {
     }
 }
 
-impl<B, W> Buffered<B, W>
+impl<B, W> BufferBody<B, W>
 where
     B: Body<Data = Bytes> + 'static,
-    W: Fn(Tee<B>) -> B + Clone,
+    W: Fn(ReplayBody<B>) -> B + Clone,
 {
     /// The body as it is sent now, and the way to get it back; the body itself if it is longer than the limit.
     fn split(&self, body: B) -> Result<(B, Withheld<B, W>), B> {
         if body.size_hint().lower() > self.limit as u64 {
             return Err(body);
         }
-        let (tee, held) = Tee::new(body, self.limit);
+        let (tee, held) = ReplayBody::new(body, self.limit);
         let wrap = self.wrap.clone();
         Ok(((self.wrap)(tee), Withheld { held, wrap }))
     }
 }
 
-impl<B, W> Replay<Request<B>> for Buffered<B, W>
+impl<B, W> ReplayPolicy<Request<B>> for BufferBody<B, W>
 where
     B: Body<Data = Bytes> + Default + 'static,
-    W: Fn(Tee<B>) -> B + Clone,
+    W: Fn(ReplayBody<B>) -> B + Clone,
 {
     type Spare<S> = Option<Kept<S, Request<B>, B, W>>;
     type Rest = Option<Withheld<B, W>>;
@@ -139,9 +139,9 @@ fn parts_of<B>(request: &Request<B>) -> Parts {
 }
 
 #[cfg(feature = "reqwest")]
-impl<W> Replay<reqwest::Request> for Buffered<reqwest::Body, W>
+impl<W> ReplayPolicy<reqwest::Request> for BufferBody<reqwest::Body, W>
 where
-    W: Fn(Tee<reqwest::Body>) -> reqwest::Body + Clone,
+    W: Fn(ReplayBody<reqwest::Body>) -> reqwest::Body + Clone,
 {
     type Spare<S> = Option<Kept<S, reqwest::Request, reqwest::Body, W>>;
     type Rest = Option<Withheld<reqwest::Body, W>>;
@@ -183,15 +183,15 @@ where
     }
 }
 
-impl<B, W: Clone> Clone for Buffered<B, W> {
+impl<B, W: Clone> Clone for BufferBody<B, W> {
     fn clone(&self) -> Self {
         Self::new(self.limit, self.wrap.clone())
     }
 }
 
-impl<B, W> fmt::Debug for Buffered<B, W> {
+impl<B, W> fmt::Debug for BufferBody<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffered")
+        f.debug_struct("BufferBody")
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
@@ -224,7 +224,7 @@ mod tests {
 
     /// What is sent, and what is sent again.
     async fn both(request: Request<Boxed>) -> [Bytes; 2] {
-        let policy = Buffered::new(8, |tee: Tee<Boxed>| tee.boxed_unsync());
+        let policy = BufferBody::new(8, |tee: ReplayBody<Boxed>| tee.boxed_unsync());
         let mut request = request;
         let mut spare = policy.keep(&(), &mut request);
         let sent = request.into_body().collect().await.unwrap().to_bytes();
@@ -235,13 +235,21 @@ mod tests {
         [sent, again]
     }
 
-    type Taken<P> = Option<((), Request<Boxed>, <P as Replay<Request<Boxed>>>::Rest)>;
+    type Taken<P> = Option<(
+        (),
+        Request<Boxed>,
+        <P as ReplayPolicy<Request<Boxed>>>::Rest,
+    )>;
 
-    fn take_of<P: Replay<Request<Boxed>>>(_: &P, spare: &mut P::Spare<()>) -> Taken<P> {
+    fn take_of<P: ReplayPolicy<Request<Boxed>>>(_: &P, spare: &mut P::Spare<()>) -> Taken<P> {
         P::take(spare)
     }
 
-    fn complete_of<P: Replay<Request<Boxed>>>(_: &P, request: &mut Request<Boxed>, rest: P::Rest) {
+    fn complete_of<P: ReplayPolicy<Request<Boxed>>>(
+        _: &P,
+        request: &mut Request<Boxed>,
+        rest: P::Rest,
+    ) {
         P::complete(request, rest);
     }
 

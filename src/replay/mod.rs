@@ -5,16 +5,16 @@
 //!
 //! | policy | what is sent again | by |
 //! |---|---|---|
-//! | [`Twice`] | bodies in memory | the default |
-//! | [`Once`] | nothing | [`without_replay`](crate::AuthLayer::without_replay) |
-//! | [`Buffered`] | any body, up to a limit | [`with_body_buffer`](crate::AuthLayer::with_body_buffer) |
-//! | [`When`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
+//! | [`CloneBody`] | bodies in memory | the default |
+//! | [`NoReplay`] | nothing | [`without_replay`](crate::AuthLayer::without_replay) |
+//! | [`BufferBody`] | any body, up to a limit | [`with_body_buffer`](crate::AuthLayer::with_body_buffer) |
+//! | [`ReplayIf`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
 
 mod buffered;
 mod copies;
 mod policy;
 mod tee;
 
-pub use buffered::Buffered;
-pub use policy::{Once, Replay, Twice, When};
-pub use tee::Tee;
+pub use buffered::BufferBody;
+pub use policy::{CloneBody, NoReplay, ReplayIf, ReplayPolicy};
+pub use tee::ReplayBody;

@@ -1,13 +1,13 @@
-//! [`Replay`], and the policies that keep no bytes: [`Twice`], [`Once`] and [`When`].
+//! [`ReplayPolicy`], and the policies that keep no bytes: [`CloneBody`], [`NoReplay`] and [`ReplayIf`].
 
 use std::fmt;
 
 use http::{HeaderMap, Method};
 
-use crate::message::Outgoing;
+use crate::message::HttpRequest;
 
 /// How a layer goes about sending a request twice. The policies of this module are the ways there are.
-pub trait Replay<Req>: Clone {
+pub trait ReplayPolicy<Req>: Clone {
     /// What is kept of a request until its response is judged.
     type Spare<S>;
     /// What a kept request still lacks while it waits for its token.
@@ -25,9 +25,9 @@ pub trait Replay<Req>: Clone {
 
 /// Requests are sent again after a refusal, where their bodies can be had twice. The default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Twice;
+pub struct CloneBody;
 
-impl<Req: Outgoing> Replay<Req> for Twice {
+impl<Req: HttpRequest> ReplayPolicy<Req> for CloneBody {
     type Spare<S> = Option<(S, Req)>;
     type Rest = ();
 
@@ -47,9 +47,9 @@ impl<Req: Outgoing> Replay<Req> for Twice {
 
 /// No request is sent again; made by [`AuthLayer::without_replay`](crate::AuthLayer::without_replay).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Once;
+pub struct NoReplay;
 
-impl<Req> Replay<Req> for Once {
+impl<Req> ReplayPolicy<Req> for NoReplay {
     type Spare<S> = ();
     type Rest = ();
 
@@ -66,26 +66,26 @@ impl<Req> Replay<Req> for Once {
 /// Requests are sent again as another policy says, if the user's own test agrees; made by
 /// [`AuthLayer::with_replay_when`](crate::AuthLayer::with_replay_when).
 #[derive(Clone, Copy)]
-pub struct When<R, F> {
+pub struct ReplayIf<R, F> {
     policy: R,
     test: F,
 }
 
-impl<R, F> When<R, F> {
+impl<R, F> ReplayIf<R, F> {
     pub(crate) fn new(policy: R, test: F) -> Self {
         Self { policy, test }
     }
 
     /// The same test over another policy.
-    pub(crate) fn over<P>(self, policy: P) -> When<P, F> {
-        When::new(policy, self.test)
+    pub(crate) fn over<P>(self, policy: P) -> ReplayIf<P, F> {
+        ReplayIf::new(policy, self.test)
     }
 }
 
-impl<Req, R, F> Replay<Req> for When<R, F>
+impl<Req, R, F> ReplayPolicy<Req> for ReplayIf<R, F>
 where
-    Req: Outgoing,
-    R: Replay<Req>,
+    Req: HttpRequest,
+    R: ReplayPolicy<Req>,
     F: Fn(&Method, &HeaderMap) -> bool + Clone,
 {
     type Spare<S> = Option<R::Spare<S>>;
@@ -106,9 +106,9 @@ where
     }
 }
 
-impl<R: fmt::Debug, F> fmt::Debug for When<R, F> {
+impl<R: fmt::Debug, F> fmt::Debug for ReplayIf<R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("When")
+        f.debug_struct("ReplayIf")
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }

@@ -30,7 +30,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// A body that can be sent twice; what [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer) puts around the client's own.
 ///
 /// Frames and trailers are handed on as they come. Its errors are those of the body inside, boxed.
-pub struct Tee<B>(Side<B>);
+pub struct ReplayBody<B>(Side<B>);
 
 enum Side<B> {
     /// It is sent for the first time, and kept.
@@ -69,7 +69,7 @@ pub(super) struct Held<B> {
     paused: bool,
 }
 
-impl<B> Tee<B> {
+impl<B> ReplayBody<B> {
     /// The body to send, and the way to send it again.
     pub(super) fn new(body: B, limit: usize) -> (Self, Held<B>) {
         let well = Arc::new(Mutex::new(Well {
@@ -100,7 +100,7 @@ impl<B> Held<B> {
     }
 
     /// Takes the body away from its first sending; none if that can't be repeated.
-    pub(super) fn take_back(&self) -> Option<Tee<B>> {
+    pub(super) fn take_back(&self) -> Option<ReplayBody<B>> {
         let mut well = lock(&self.well);
         let body = well.body.take()?;
         let again = Again {
@@ -109,7 +109,7 @@ impl<B> Held<B> {
             trailers: well.trailers.take(),
         };
         go_on(well);
-        Some(Tee(Side::Again(again)))
+        Some(ReplayBody(Side::Again(again)))
     }
 }
 
@@ -204,7 +204,7 @@ impl<B> Well<B> {
     }
 }
 
-impl<B> Body for Tee<B>
+impl<B> Body for ReplayBody<B>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -296,12 +296,12 @@ where
     }
 }
 
-impl<B> fmt::Debug for Tee<B> {
+impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Side::First(_) => "Tee(first)",
-            Side::Alone(_) => "Tee(alone)",
-            Side::Again(_) => "Tee(again)",
+            Side::First(_) => "ReplayBody(first)",
+            Side::Alone(_) => "ReplayBody(alone)",
+            Side::Again(_) => "ReplayBody(again)",
         })
     }
 }

@@ -72,22 +72,22 @@ fn trailers() -> HeaderMap {
 
 const LIMIT: usize = 20;
 
-fn tee(steps: impl IntoIterator<Item = Step>) -> (Tee<Script>, Held<Script>, Script) {
+fn tee(steps: impl IntoIterator<Item = Step>) -> (ReplayBody<Script>, Held<Script>, Script) {
     let script = Script::of(steps);
-    let (tee, held) = Tee::new(script.clone(), LIMIT);
+    let (tee, held) = ReplayBody::new(script.clone(), LIMIT);
     (tee, held, script)
 }
 
 /// The next frame, which must be there.
-fn next(tee: &mut Tee<Script>) -> Option<Result<Frame<Bytes>, BoxError>> {
+fn next(tee: &mut ReplayBody<Script>) -> Option<Result<Frame<Bytes>, BoxError>> {
     assert_ready!(task::spawn(tee.frame()).poll())
 }
 
-fn data(tee: &mut Tee<Script>) -> Bytes {
+fn data(tee: &mut ReplayBody<Script>) -> Bytes {
     next(tee).unwrap().unwrap().into_data().unwrap()
 }
 
-fn all(tee: Tee<Script>) -> (Bytes, Option<HeaderMap>) {
+fn all(tee: ReplayBody<Script>) -> (Bytes, Option<HeaderMap>) {
     let collected = assert_ready!(task::spawn(tee.collect()).poll()).unwrap();
     let trailers = collected.trailers().cloned();
     (collected.to_bytes(), trailers)
@@ -249,7 +249,7 @@ proptest! {
         let whole: Vec<u8> = frames.concat();
         let steps = frames.iter().map(|frame| Step::Data(Box::leak(frame.clone().into_boxed_slice())));
         let script = Script::of(steps.chain([Step::End]));
-        let (mut first, held) = Tee::new(script, limit);
+        let (mut first, held) = ReplayBody::new(script, limit);
         let mut sent = Vec::new();
         let mut ended = false;
         for _ in 0..answered_after {

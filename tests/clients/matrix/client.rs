@@ -27,7 +27,7 @@ use tonic::{
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     Auth, AuthLayer, Error, Recovery,
-    replay::{Replay, Tee},
+    replay::{ReplayBody, ReplayPolicy},
 };
 
 use super::raw::Raw;
@@ -154,17 +154,19 @@ pub(crate) fn plain<R>(
     layer: &AuthLayer<R>,
 ) -> Sender
 where
-    R: Replay<reqwest::Request> + Replay<Request<Full<Bytes>>> + Replay<Request<Boxed>>,
-    R: Replay<Request<tonic::body::Body>> + Send + Sync + 'static,
-    <R as Replay<reqwest::Request>>::Spare<reqwest::Client>: Send,
-    <R as Replay<reqwest::Request>>::Spare<()>: Send,
-    <R as Replay<reqwest::Request>>::Rest: Send,
-    <R as Replay<Request<Full<Bytes>>>>::Spare<Hyper<Full<Bytes>>>: Send,
-    <R as Replay<Request<Full<Bytes>>>>::Rest: Send,
-    <R as Replay<Request<Boxed>>>::Spare<Hyper<Boxed>>: Send,
-    <R as Replay<Request<Boxed>>>::Rest: Send,
-    <R as Replay<Request<tonic::body::Body>>>::Spare<Channel>: Send,
-    <R as Replay<Request<tonic::body::Body>>>::Rest: Send,
+    R: ReplayPolicy<reqwest::Request>
+        + ReplayPolicy<Request<Full<Bytes>>>
+        + ReplayPolicy<Request<Boxed>>,
+    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
+    <R as ReplayPolicy<reqwest::Request>>::Spare<reqwest::Client>: Send,
+    <R as ReplayPolicy<reqwest::Request>>::Spare<()>: Send,
+    <R as ReplayPolicy<reqwest::Request>>::Rest: Send,
+    <R as ReplayPolicy<Request<Full<Bytes>>>>::Spare<Hyper<Full<Bytes>>>: Send,
+    <R as ReplayPolicy<Request<Full<Bytes>>>>::Rest: Send,
+    <R as ReplayPolicy<Request<Boxed>>>::Spare<Hyper<Boxed>>: Send,
+    <R as ReplayPolicy<Request<Boxed>>>::Rest: Send,
+    <R as ReplayPolicy<Request<tonic::body::Body>>>::Spare<Channel>: Send,
+    <R as ReplayPolicy<Request<tonic::body::Body>>>::Rest: Send,
 {
     match kind {
         Kind::Reqwest | Kind::ReqwestTls => over_reqwest(ca_pem, origin, layer),
@@ -199,13 +201,13 @@ pub(crate) fn buffered(
         Kind::Reqwest | Kind::ReqwestTls => over_reqwest(
             ca_pem,
             origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
+            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
         ),
         #[cfg(feature = "reqwest-middleware")]
         Kind::Middleware | Kind::MiddlewareTls => over_middleware(
             ca_pem,
             origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<Tee<reqwest::Body>>),
+            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
         ),
         Kind::Tonic | Kind::TonicTls => over_tonic(
             ca_pem,
@@ -213,7 +215,8 @@ pub(crate) fn buffered(
             &layer.with_body_buffer(limit, tonic::body::Body::new),
         ),
         _ => {
-            let layer = layer.with_body_buffer(limit, |body: Tee<Boxed>| body.boxed_unsync());
+            let layer =
+                layer.with_body_buffer(limit, |body: ReplayBody<Boxed>| body.boxed_unsync());
             over_hyper(kind, ca_pem, origin, &layer)
         }
     }
@@ -221,7 +224,7 @@ pub(crate) fn buffered(
 
 fn over_reqwest<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: Replay<reqwest::Request> + Send + Sync + 'static,
+    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
     R::Spare<reqwest::Client>: Send,
     R::Rest: Send,
 {
@@ -236,7 +239,7 @@ where
 #[cfg(feature = "reqwest-middleware")]
 fn over_middleware<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: Replay<reqwest::Request> + Send + Sync + 'static,
+    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
     R::Spare<()>: Send,
     R::Rest: Send,
 {
@@ -269,7 +272,7 @@ fn reqwest_request(origin: &str, path: &str, load: Load) -> reqwest::Request {
 
 fn over_hyper<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: Replay<Request<Boxed>> + Send + Sync + 'static,
+    R: ReplayPolicy<Request<Boxed>> + Send + Sync + 'static,
     R::Spare<Hyper<Boxed>>: Send,
     R::Rest: Send,
 {
@@ -287,7 +290,7 @@ where
 
 fn over_tonic<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: Replay<Request<tonic::body::Body>> + Send + Sync + 'static,
+    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
     R::Spare<Channel>: Send,
     R::Rest: Send,
 {
@@ -322,7 +325,7 @@ fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
 
 async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Request) -> Sent
 where
-    R: Replay<reqwest::Request>,
+    R: ReplayPolicy<reqwest::Request>,
 {
     read(client.oneshot(request).await.map_err(inner)?).await
 }
@@ -356,7 +359,7 @@ async fn by_hyper<B, R>(client: Auth<Hyper<B>, R>, request: Request<B>) -> Sent
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
-    R: Replay<Request<B>>,
+    R: ReplayPolicy<Request<B>>,
 {
     let response = client.oneshot(request).await.map_err(inner)?;
     Ok(Answer {
@@ -377,7 +380,7 @@ where
 /// By tonic's own client, which sees no more of a response than its status and its message: the rest is seen on the way.
 async fn by_tonic<R>(client: Auth<Channel, R>, path: http::uri::PathAndQuery, load: Load) -> Sent
 where
-    R: Replay<Request<tonic::body::Body>> + Send + 'static,
+    R: ReplayPolicy<Request<tonic::body::Body>> + Send + 'static,
     R::Spare<Channel>: Send,
     R::Rest: Send,
 {
