@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tokio::task::JoinSet;
 use tower_bearer::{
-    Origin, Secret, TokenCache, TokenSpec,
+    Secret, TokenCache, TokenOrigin, TokenSpec,
     credentials::ClientCredentials,
     store::{KeyRing, MemoryStore},
     testing::AuthorizationServer,
@@ -37,7 +37,7 @@ async fn main() -> Outcome {
     }
     let mut shared = 0;
     while let Some(token) = starting.join_next().await {
-        shared += usize::from(token??.origin() == Origin::Store);
+        shared += usize::from(token??.origin() == TokenOrigin::Store);
     }
     println!(
         "{} token request, and {shared} took what it brought.",
@@ -69,7 +69,7 @@ async fn main() -> Outcome {
         "After a restart, {token:?} is from the {}.",
         token.origin().as_str()
     );
-    ensure(token.origin() == Origin::Store, "a token request")?;
+    ensure(token.origin() == TokenOrigin::Store, "a token request")?;
     println!("{:?}", restarted.stats());
     Ok(())
 }

@@ -169,7 +169,7 @@ mod wire;
 pub use cache::{CacheBuilder, Entry, State, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError, WithCauses};
 pub use layer::AuthLayer;
-pub use parts::{Origin, Reason};
+pub use parts::{FetchReason, TokenOrigin};
 pub use recovery::Recovery;
 pub use routes::Route;
 pub use secret::Secret;

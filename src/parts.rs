@@ -28,8 +28,8 @@ pub(crate) struct TokenParts {
     scopes: Option<Box<str>>,
     /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
     same_for: u32,
-    reason: Reason,
-    origin: Origin,
+    reason: FetchReason,
+    origin: TokenOrigin,
 }
 
 /// The headers that go with a token; nearly none has any.
@@ -88,11 +88,11 @@ impl TokenParts {
         self.generation - u64::from(self.same_for)
     }
 
-    pub(crate) fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> FetchReason {
         self.reason
     }
 
-    pub(crate) fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> TokenOrigin {
         self.origin
     }
 
@@ -205,9 +205,9 @@ pub(crate) struct Stamp {
     /// The first generation of this slot that had this very text: the source may give the same one again.
     pub(crate) same_since: u64,
     /// Why it was fetched.
-    pub(crate) reason: Reason,
+    pub(crate) reason: FetchReason,
     /// From where.
-    pub(crate) origin: Origin,
+    pub(crate) origin: TokenOrigin,
     /// Whose it is.
     pub(crate) cache: CacheId,
 }
@@ -215,18 +215,18 @@ pub(crate) struct Stamp {
 /// Where a token came from.
 ///
 /// ```
-/// assert_eq!(tower_bearer::Origin::Provider.as_str(), "provider");
+/// assert_eq!(tower_bearer::TokenOrigin::Provider.as_str(), "provider");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum TokenOrigin {
     /// From the cache's source.
     Provider,
     /// From the store behind the cache: another process, or an earlier run, asked for it.
     Store,
 }
 
-impl Origin {
+impl TokenOrigin {
     /// The origin's name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -240,11 +240,11 @@ impl Origin {
 /// Why a token was fetched.
 ///
 /// ```
-/// assert_eq!(tower_bearer::Reason::Stale.as_str(), "stale");
+/// assert_eq!(tower_bearer::FetchReason::Stale.as_str(), "stale");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum FetchReason {
     /// There was none.
     Missing,
     /// The one there was went past its refresh point.
@@ -259,7 +259,7 @@ pub enum Reason {
     Widened,
 }
 
-impl Reason {
+impl FetchReason {
     /// The reason's name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

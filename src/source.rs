@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 pub use crate::identity::Identity;
 use crate::{
     error::TokenError,
-    parts::Reason,
+    parts::FetchReason,
     spec::TokenSpec,
     token::{NewToken, Token},
 };
@@ -87,7 +87,7 @@ pub trait TokenSource: Send + Sync + 'static {
 pub struct TokenRequest {
     spec: TokenSpec,
     claims: Option<Arc<str>>,
-    reason: Reason,
+    reason: FetchReason,
     attempt: u32,
 }
 
@@ -105,7 +105,7 @@ impl TokenRequest {
         Self {
             spec,
             claims: None,
-            reason: Reason::Missing,
+            reason: FetchReason::Missing,
             attempt: 1,
         }
     }
@@ -125,7 +125,7 @@ impl TokenRequest {
         self
     }
 
-    pub(crate) fn because(mut self, reason: Reason) -> Self {
+    pub(crate) fn because(mut self, reason: FetchReason) -> Self {
         self.reason = reason;
         self
     }
@@ -148,7 +148,7 @@ impl TokenRequest {
 
     /// Why it is wanted.
     #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> FetchReason {
         self.reason
     }
 

@@ -50,7 +50,9 @@ use tracing::{Span, debug, debug_span, info, warn};
 
 #[cfg(feature = "store")]
 use crate::store::StoreError;
-use crate::{error::TokenError, parts::Reason, recovery::Recovery, spec::TokenSpec, token::Token};
+use crate::{
+    error::TokenError, parts::FetchReason, recovery::Recovery, spec::TokenSpec, token::Token,
+};
 
 /// Is told what happens in a cache and in the layers over it.
 ///
@@ -113,7 +115,7 @@ pub enum TokenEvent<'a> {
         /// For what.
         spec: &'a TokenSpec,
         /// What it was wanted for.
-        reason: Reason,
+        reason: FetchReason,
         /// Why not.
         error: &'a TokenError,
         /// How long that took, all attempts together.
@@ -234,7 +236,7 @@ impl Telemetry {
     }
 
     /// The span of a fetch.
-    pub(crate) fn fetch_span(spec: &TokenSpec, reason: Reason) -> Span {
+    pub(crate) fn fetch_span(spec: &TokenSpec, reason: FetchReason) -> Span {
         debug_span!(target: "tower_bearer", "fetch", ?spec, reason = reason.as_str())
     }
 

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::{Origin, Reason, Stamp, Times, TokenParts},
+    parts::{FetchReason, Stamp, Times, TokenOrigin, TokenParts},
     secret::wiped,
     spec::TokenSpec,
 };
@@ -239,13 +239,13 @@ impl Token {
 
     /// Where it came from.
     #[must_use]
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> TokenOrigin {
         self.parts.origin()
     }
 
     /// Why it was fetched.
     #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> FetchReason {
         self.parts.reason()
     }
 

@@ -14,7 +14,7 @@ use support::{Answer, HOUR, Source, cache, fault, millis, secs, settle, spec, te
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_bearer::{
-    ErrorKind, Reason, State, TokenCache, TokenSpec,
+    ErrorKind, FetchReason, State, TokenCache, TokenSpec,
     clock::{Clock, Moment},
 };
 
@@ -46,7 +46,7 @@ async fn walk(source: Source, fresh: u64, stale: u64, end: u64) {
     );
     settle().await;
     assert_eq!(source.fetches(), 2, "not fetched while stale");
-    assert_eq!(source.asked()[1].reason(), Reason::Stale);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Stale);
 
     go(end - 1).await;
     // The refresh may have been given up meanwhile; the token is served in any case.
@@ -99,7 +99,10 @@ async fn what_nobody_asks_for_is_not_refreshed() {
     assert_eq!(asked.len(), 1 + 1 + 24);
     // It is not even known any more.
     cache.get(&tenant("idle")).await.unwrap();
-    assert_eq!(source.asked().last().unwrap().reason(), Reason::Missing);
+    assert_eq!(
+        source.asked().last().unwrap().reason(),
+        FetchReason::Missing
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +147,7 @@ async fn a_refresh_point_beyond_the_lifetime_is_clamped_to_it() {
     cache.get(spec()).await.unwrap();
     advance(secs(90)).await;
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
-    assert_eq!(source.asked()[1].reason(), Reason::Expired);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -642,7 +645,7 @@ async fn a_suspended_machine_wakes_up_to_an_expired_token() {
         .wall
         .fetch_add(secs(8 * 3_600).as_nanos() as u64, SeqCst);
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
-    assert_eq!(source.asked()[1].reason(), Reason::Expired);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -694,7 +697,7 @@ async fn refresh_fetches_however_good_the_token_is() {
     let first = cache.get(spec()).await.unwrap();
     let second = cache.refresh(spec()).await.unwrap();
     assert!(second.generation() > first.generation());
-    assert_eq!(second.reason(), Reason::Forced);
+    assert_eq!(second.reason(), FetchReason::Forced);
     assert_eq!(
         cache.get(spec()).await.unwrap().generation(),
         second.generation()

@@ -24,7 +24,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, util::BoxCloneService};
 use tower_bearer::{
-    Auth, AuthLayer, ErrorKind, Reason, Recovery, Route, TokenCache, TokenSpec, Verdict,
+    Auth, AuthLayer, ErrorKind, FetchReason, Recovery, Route, TokenCache, TokenSpec, Verdict,
     replay::{ReplayBody, ReplayPolicy},
 };
 
@@ -222,7 +222,7 @@ async fn claims_go_into_the_next_token_request_and_later_ones_and_the_token_serv
     assert_eq!(outcome(&get(&mut other, "/").await), FINE);
     assert_eq!(outcome(&get(&mut client, "/claims/a").await), RECOVERED);
     assert_eq!(asked(&source), [plain("read"), with_claims("a")]);
-    assert_eq!(source.asked()[1].reason(), Reason::Rejected);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Rejected);
     assert_eq!(cache.stats().rejections, 1);
     // Everybody on the key has it.
     assert_eq!(outcome(&get(&mut other, "/").await), FINE);
@@ -358,7 +358,7 @@ async fn fifty_claims_challenges_at_once_cost_one_fetch() {
 async fn scopes_add_up_and_are_remembered() {
     let (source, api, cache, mut client) = stage();
     assert_eq!(outcome(&get(&mut client, "/scope/write").await), RECOVERED);
-    assert_eq!(source.asked()[1].reason(), Reason::Widened);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Widened);
     // The next one is not even challenged.
     assert_eq!(outcome(&get(&mut client, "/scope/write").await), FINE);
     assert_eq!(outcome(&get(&mut client, "/").await), FINE);

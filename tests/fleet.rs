@@ -25,8 +25,8 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::Layer;
 use tower_bearer::{
-    CacheBuilder, ErrorKind, NewToken, Origin, Reason, Secret, Token, TokenCache, TokenError,
-    TokenSource,
+    CacheBuilder, ErrorKind, FetchReason, NewToken, Secret, Token, TokenCache, TokenError,
+    TokenOrigin, TokenSource,
     clock::{Clock, Moment},
     source::{Identity, TokenRequest},
     store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
@@ -91,7 +91,7 @@ async fn a_hundred_cold_replicas_cost_one_token_request() {
     assert!(tokens.iter().all(|token| token.expose() == "token-1"));
     let fetched = tokens
         .iter()
-        .filter(|token| token.origin() == Origin::Provider);
+        .filter(|token| token.origin() == TokenOrigin::Provider);
     assert_eq!(fetched.count(), 1);
     let sum = |of: fn(&tower_bearer::Stats) -> u64| -> u64 {
         replicas.iter().map(|cache| of(&cache.stats())).sum()
@@ -127,7 +127,10 @@ async fn a_second_start_takes_the_first_ones_token_with_its_times_and_all() {
     let never = tower_bearer::source::from_fn(async |_| Err(fault(ErrorKind::Network)));
     let restarted = builder(never, store.clone()).with_clock(clock).build();
     let second = restarted.get(spec()).await.unwrap();
-    assert_eq!((second.expose(), second.origin()), ("first", Origin::Store));
+    assert_eq!(
+        (second.expose(), second.origin()),
+        ("first", TokenOrigin::Store)
+    );
     assert_ne!(second.generation(), first.generation());
     assert_eq!(second.obtained_at(), first.obtained_at());
     assert_eq!(second.expires_at(), first.expires_at());
@@ -174,11 +177,11 @@ fn a_program_that_starts_often_keeps_its_token_in_a_file() {
     };
     // A disk that is busy may be too slow for a run, and not for all.
     let runs: Vec<_> = (0..20).map(|_| run()).collect();
-    assert_eq!(runs[0].1, Origin::Provider);
-    assert!(runs.iter().any(|(_, origin)| *origin == Origin::Store));
+    assert_eq!(runs[0].1, TokenOrigin::Provider);
+    assert!(runs.iter().any(|(_, origin)| *origin == TokenOrigin::Store));
     let fetched = runs
         .iter()
-        .filter(|(_, origin)| *origin == Origin::Provider);
+        .filter(|(_, origin)| *origin == TokenOrigin::Provider);
     assert_eq!(fetched.count(), source.fetches());
     std::fs::remove_dir_all(&folder).unwrap();
 }
@@ -211,7 +214,7 @@ async fn a_caller_who_waits_for_another_replica_may_give_up_and_nothing_is_lost(
     source.open();
     sleep(secs(1)).await;
     // The flight went on without anybody.
-    assert_eq!(other.peek(spec()).unwrap().origin(), Origin::Store);
+    assert_eq!(other.peek(spec()).unwrap().origin(), TokenOrigin::Store);
     assert_eq!(source.fetches(), 1);
 }
 
@@ -230,7 +233,7 @@ async fn who_gets_the_lease_looks_again_for_what_came_since_its_first_look() {
     source.open();
     leads.await.unwrap();
     store.hold_leases(false);
-    assert_eq!(follows.await.unwrap().origin(), Origin::Store);
+    assert_eq!(follows.await.unwrap().origin(), TokenOrigin::Store);
     assert_eq!(source.fetches(), 1);
 }
 
@@ -305,7 +308,7 @@ async fn who_waits_in_vain_asks_the_provider_after_half_of_the_fetch_timeout() {
     let cache = replica(&source, &store);
     let begun = Instant::now();
     let token = cache.get(spec()).await.unwrap();
-    assert_eq!(token.origin(), Origin::Provider);
+    assert_eq!(token.origin(), TokenOrigin::Provider);
     assert_eq!(begun.elapsed(), secs(5));
     assert_eq!((source.fetches(), cache.stats().store_errors), (1, 0));
 }
@@ -387,7 +390,7 @@ async fn while_another_refreshes_the_old_token_serves_and_the_new_one_is_looked_
     let token = second.peek(spec()).unwrap();
     assert_eq!(
         (token.expose(), token.origin(), token.reason()),
-        ("token-2", Origin::Store, Reason::Stale)
+        ("token-2", TokenOrigin::Store, FetchReason::Stale)
     );
     assert_eq!(source.fetches(), 2);
 }
@@ -576,7 +579,10 @@ async fn a_late_rejection_leaves_the_newer_token_in_the_store() {
     second.refresh(spec()).await.unwrap();
     assert!(first.reject(&token));
     let next = first.get(spec()).await.unwrap();
-    assert_eq!((next.expose(), next.origin()), ("token-2", Origin::Store));
+    assert_eq!(
+        (next.expose(), next.origin()),
+        ("token-2", TokenOrigin::Store)
+    );
     assert_eq!(store.deleted(), 0);
     let late = replica(&source, &store).get(spec()).await.unwrap();
     assert_eq!((late.expose(), source.fetches()), ("token-2", 2));
@@ -595,7 +601,7 @@ async fn a_rejected_token_leaves_the_store_before_the_next_is_there() {
     let late = replica(&source, &store).get(spec()).await.unwrap();
     assert_eq!(
         (late.expose(), late.origin()),
-        ("token-3", Origin::Provider)
+        ("token-3", TokenOrigin::Provider)
     );
 }
 
@@ -612,7 +618,7 @@ async fn what_was_refused_or_removed_is_never_taken_from_the_store_again() {
     let next = cache.get(spec()).await.unwrap();
     assert_eq!(
         (next.expose(), next.origin()),
-        ("token-3", Origin::Provider)
+        ("token-3", TokenOrigin::Provider)
     );
     store.refuse_writes(None);
     sleep(secs(9)).await;
@@ -636,7 +642,7 @@ async fn a_source_that_gives_the_rejected_token_again_is_believed() {
     assert_eq!(source.fetches(), 2);
     // It is in the store for whoever needs it.
     let late = replica(&source, &store).get(spec()).await.unwrap();
-    assert_eq!((late.origin(), source.fetches()), (Origin::Store, 2));
+    assert_eq!((late.origin(), source.fetches()), (TokenOrigin::Store, 2));
 }
 
 // Clocks.
@@ -691,12 +697,12 @@ async fn a_token_from_the_future_lives_no_longer_than_it_was_given() {
     let now = |off| off_by(&start, off).now().system_time();
     at(300).build().get(spec()).await.unwrap();
     let token = at(-300).build().get(spec()).await.unwrap();
-    assert_eq!(token.origin(), Origin::Store);
+    assert_eq!(token.origin(), TokenOrigin::Store);
     assert_eq!(token.obtained_at(), now(-300));
     assert_eq!(token.expires_at(), now(-300) + HOUR);
     // And the other way round it is older than it is.
     let token = at(900).build().get(spec()).await.unwrap();
-    assert_eq!(token.origin(), Origin::Store);
+    assert_eq!(token.origin(), TokenOrigin::Store);
     assert_eq!(token.expires_at(), now(900) + secs(3_600 - 600));
     assert_eq!(source.fetches(), 1);
 }
@@ -783,7 +789,7 @@ async fn a_store_that_fails_in_whatever_way_fails_no_request_and_is_told_once() 
             let key = tenant("after");
             cache.get(&key).await.unwrap();
             let other = replica(&source, &store).get(&key).await.unwrap();
-            assert_eq!(other.origin(), Origin::Store);
+            assert_eq!(other.origin(), TokenOrigin::Store);
         }
     }
 }
@@ -812,13 +818,16 @@ async fn a_store_that_is_slow_to_begin_is_tried_again_by_a_process_that_starts()
     assert_pending!(get.poll());
     sleep(millis(100)).await;
     store.refuse_reads(None);
-    assert_eq!(get.await.unwrap().origin(), Origin::Store);
+    assert_eq!(get.await.unwrap().origin(), TokenOrigin::Store);
     assert_eq!(source.fetches(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_another_replica_outlasts_a_store_that_fails_for_a_moment_and_not_for_long() {
-    for (moment, expected) in [(millis(300), Origin::Store), (secs(60), Origin::Provider)] {
+    for (moment, expected) in [
+        (millis(300), TokenOrigin::Store),
+        (secs(60), TokenOrigin::Provider),
+    ] {
         let (source, store) = (Source::new().gated(), Unwell::new());
         let [leader, other] = [replica(&source, &store), replica(&source, &store)];
         let mut leads = task::spawn(leader.get(spec()));
@@ -832,7 +841,7 @@ async fn who_waits_for_another_replica_outlasts_a_store_that_fails_for_a_moment_
         sleep(moment.min(secs(2))).await;
         assert_eq!(
             source.fetches(),
-            if expected == Origin::Store { 1 } else { 2 }
+            if expected == TokenOrigin::Store { 1 } else { 2 }
         );
         store.refuse_reads(None);
         store.refuse_writes(None);
@@ -895,7 +904,7 @@ async fn a_store_that_is_slow_but_answers_is_used() {
     let token = second.get(spec()).await.unwrap();
     assert_eq!(
         (token.origin(), begun.elapsed()),
-        (Origin::Store, millis(200))
+        (TokenOrigin::Store, millis(200))
     );
     assert_eq!(second.stats().store_errors, 0);
 }
@@ -950,7 +959,7 @@ async fn what_cannot_be_opened_counts_as_nothing_is_told_once_and_replaced() {
             .with_events(told.clone())
             .build();
         let token = cache.get(spec()).await.unwrap();
-        assert_eq!(token.origin(), Origin::Provider);
+        assert_eq!(token.origin(), TokenOrigin::Provider);
         assert_eq!(told.take(), ["unreadable"]);
         let stats = cache.stats();
         // Seen at the first look, and under the lease.
@@ -958,7 +967,7 @@ async fn what_cannot_be_opened_counts_as_nothing_is_told_once_and_replaced() {
         let other = replica(&source, &store).get(spec()).await.unwrap();
         assert_eq!(
             (other.expose(), other.origin()),
-            (token.expose(), Origin::Store)
+            (token.expose(), TokenOrigin::Store)
         );
     }
 }
@@ -973,7 +982,7 @@ async fn the_values_of_two_keys_that_were_swapped_are_taken_for_neither() {
     let other = replica(&source, &store);
     for key in ["a", "b"] {
         let token = other.get(&tenant(key)).await.unwrap();
-        assert_eq!(token.origin(), Origin::Provider);
+        assert_eq!(token.origin(), TokenOrigin::Provider);
     }
     assert_eq!(source.fetches(), 4);
 }
@@ -990,10 +999,13 @@ async fn another_key_finds_nothing_and_an_older_one_everything() {
             .build()
     };
     let stranger = with(ring(OTHER_KEY)).get(&tenant("x")).await.unwrap();
-    assert_eq!(stranger.origin(), Origin::Provider);
+    assert_eq!(stranger.origin(), TokenOrigin::Provider);
     let both = ring(OTHER_KEY).with_older(Secret::new(KEY)).unwrap();
     let token = with(both).get(spec()).await.unwrap();
-    assert_eq!((token.expose(), token.origin()), ("token-1", Origin::Store));
+    assert_eq!(
+        (token.expose(), token.origin()),
+        ("token-1", TokenOrigin::Store)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -1006,7 +1018,7 @@ async fn while_the_provider_is_left_alone_the_store_still_gives_what_it_has() {
     let asked = source.fetches();
     // The whole source is left alone by now.
     let token = cache.get(spec()).await.unwrap();
-    assert_eq!(token.origin(), Origin::Store);
+    assert_eq!(token.origin(), TokenOrigin::Store);
     let error = cache.get(&tenant("newer")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Throttled);
     assert!(error.retry_after().is_some());
@@ -1093,12 +1105,15 @@ async fn tokens_are_shared_by_the_same_source_and_namespace_and_by_no_others() {
     let mut first = Vec::new();
     for (client, namespace) in all {
         let token = cache(client, namespace).get(spec()).await.unwrap();
-        assert_eq!(token.origin(), Origin::Provider);
+        assert_eq!(token.origin(), TokenOrigin::Provider);
         first.push(token.expose().to_owned());
     }
     for ((client, namespace), first) in all.into_iter().zip(first) {
         let token = cache(client, namespace).get(spec()).await.unwrap();
-        assert_eq!((token.expose(), token.origin()), (&*first, Origin::Store));
+        assert_eq!(
+            (token.expose(), token.origin()),
+            (&*first, TokenOrigin::Store)
+        );
     }
 }
 

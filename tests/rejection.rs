@@ -10,7 +10,7 @@ use support::{
 use tokio::{task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::Layer;
-use tower_bearer::{ErrorKind, Reason, Recovery, State};
+use tower_bearer::{ErrorKind, FetchReason, Recovery, State};
 
 /// A body that nobody can have twice.
 struct OneWay;
@@ -56,7 +56,7 @@ async fn fifty_late_401s_cost_one_fetch() {
     assert_eq!((source.fetches(), api.sends()), (2, 100));
     let stats = cache.stats();
     assert_eq!((stats.rejections, stats.replays, stats.storms), (1, 50, 0));
-    assert_eq!(source.asked()[1].reason(), Reason::Rejected);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Rejected);
 }
 
 #[tokio::test(start_paused = true)]

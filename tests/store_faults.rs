@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    AuthLayer, NewToken, Origin, Secret, TokenCache, TokenSpec, source,
+    AuthLayer, NewToken, Secret, TokenCache, TokenOrigin, TokenSpec, source,
     store::{KeyRing, RedisStore},
     telemetry::{TokenEvent, TokenEvents},
 };
@@ -256,7 +256,7 @@ impl Fleet {
             let [one, other] = &self.replicas;
             let fetched = one.get(&spec).await.unwrap();
             let found = other.get(&spec).await.unwrap();
-            if (fetched.origin(), found.origin()) == (Origin::Provider, Origin::Store) {
+            if (fetched.origin(), found.origin()) == (TokenOrigin::Provider, TokenOrigin::Store) {
                 break;
             }
             assert!(

@@ -12,7 +12,7 @@ use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, set
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
-    ErrorKind, Origin, Reason, State, TokenCache,
+    ErrorKind, FetchReason, State, TokenCache, TokenOrigin,
     clock::Clock,
     telemetry::{TokenEvent, TokenEvents},
 };
@@ -219,22 +219,25 @@ async fn a_token_knows_where_it_came_from_and_why() {
     let first = cache.get(spec()).await.unwrap();
     assert_eq!(
         (first.origin(), first.reason()),
-        (Origin::Provider, Reason::Missing)
+        (TokenOrigin::Provider, FetchReason::Missing)
     );
     assert_eq!(first.lifetime(), support::HOUR);
     cache.reject(&first);
-    assert_eq!(cache.get(spec()).await.unwrap().reason(), Reason::Rejected);
+    assert_eq!(
+        cache.get(spec()).await.unwrap().reason(),
+        FetchReason::Rejected
+    );
     assert_eq!(
         cache.refresh(spec()).await.unwrap().reason(),
-        Reason::Forced
+        FetchReason::Forced
     );
     advance(support::HOUR).await;
     let last = cache.get(spec()).await.unwrap();
-    assert_eq!(last.reason(), Reason::Expired);
+    assert_eq!(last.reason(), FetchReason::Expired);
     let apart = last
         .obtained_at()
         .duration_since(first.obtained_at())
         .unwrap();
     assert_eq!(apart, support::HOUR);
-    assert_eq!(cache.entries()[0].origin, Some(Origin::Provider));
+    assert_eq!(cache.entries()[0].origin, Some(TokenOrigin::Provider));
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::Origin,
+    parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
     timer,
     token::Token,
@@ -263,14 +263,14 @@ async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
 }
 
 fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
-    if fetched.origin == Origin::Provider {
+    if fetched.origin == TokenOrigin::Provider {
         works.release_source(works.now());
     }
     takeoff.land(fetched, |slot, token| {
         works.map.weigh(slot);
         let event = match token.origin() {
-            Origin::Provider => TokenEvent::Fetched { token, elapsed },
-            Origin::Store => TokenEvent::Loaded { token, elapsed },
+            TokenOrigin::Provider => TokenEvent::Fetched { token, elapsed },
+            TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
         works.settings.telemetry.tell(&event);
         works

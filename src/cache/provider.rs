@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::Origin,
+    parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
     token::NewToken,
 };
@@ -92,7 +92,7 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
         token,
         times,
         generation: next_generation(),
-        origin: Origin::Provider,
+        origin: TokenOrigin::Provider,
         cache: works.cache_id(),
     })
 }

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::TokenError,
-    parts::{Reason, TokenParts},
+    parts::{FetchReason, TokenParts},
     spec::TokenSpec,
     token::Token,
 };
@@ -184,12 +184,12 @@ impl Slot {
     ) -> Answer {
         let mut desk = self.desk();
         let (usable, reason) = match self.token() {
-            None if desk.rejected().is_some() => (None, Reason::Rejected),
-            None => (None, Reason::Missing),
+            None if desk.rejected().is_some() => (None, FetchReason::Rejected),
+            None => (None, FetchReason::Missing),
             Some(token) => match freshness::judge(token.times(), now) {
                 Freshness::Fresh => return Answer::Have(token),
-                Freshness::Stale => (Some(token), Reason::Stale),
-                Freshness::Expired => (None, Reason::Expired),
+                Freshness::Stale => (Some(token), FetchReason::Stale),
+                Freshness::Expired => (None, FetchReason::Expired),
             },
         };
         let Some(token) = usable else {
@@ -215,7 +215,7 @@ impl Slot {
         overdue: Moment,
         source: Option<TokenError>,
     ) -> Answer {
-        self.fetch_or_wait(&mut self.desk(), now, overdue, source, Reason::Forced)
+        self.fetch_or_wait(&mut self.desk(), now, overdue, source, FetchReason::Forced)
     }
 
     /// A token that was asked for with all that servers want by now.
@@ -227,7 +227,7 @@ impl Slot {
     ) -> Answer {
         let mut desk = self.desk();
         if desk.wishes().is_some_and(Wishes::is_due) {
-            return self.fetch_or_wait(&mut desk, now, overdue, source, Reason::Widened);
+            return self.fetch_or_wait(&mut desk, now, overdue, source, FetchReason::Widened);
         }
         drop(desk);
         self.ask(now, overdue, source)
@@ -239,7 +239,7 @@ impl Slot {
         now: Moment,
         overdue: Moment,
         source: Option<TokenError>,
-        reason: Reason,
+        reason: FetchReason,
     ) -> Answer {
         if let Some(landing) = desk.flight(now) {
             return Answer::Wait(landing);

@@ -12,7 +12,7 @@ use super::{
     freshness::{self, Freshness},
     slot::Slot,
 };
-use crate::{clock::Moment, error::TokenError, parts::Origin, spec::TokenSpec, token::Token};
+use crate::{clock::Moment, error::TokenError, parts::TokenOrigin, spec::TokenSpec, token::Token};
 
 /// What a cache has done so far, and holds now.
 ///
@@ -124,7 +124,7 @@ pub struct Entry {
     /// The token's generation.
     pub generation: Option<u64>,
     /// Where the token came from.
-    pub origin: Option<Origin>,
+    pub origin: Option<TokenOrigin>,
     /// The last fetch's error, if it failed.
     pub last_error: Option<TokenError>,
 }

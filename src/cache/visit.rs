@@ -29,7 +29,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::{Origin, Reason},
+    parts::{FetchReason, TokenOrigin},
     store::{Held, Loaded, Place, Record, StoreError, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::Token,
@@ -84,7 +84,7 @@ pub(super) async fn bring(
     flight: &mut Option<Takeoff>,
     asked: &mut bool,
 ) -> Option<Brought> {
-    let mut patient = flight.as_ref()?.reason() != Reason::Stale;
+    let mut patient = flight.as_ref()?.reason() != FetchReason::Stale;
     loop {
         let takeoff = flight.as_ref()?;
         let brought = try_to_bring(works, fleet, takeoff, patient, asked).await;
@@ -140,7 +140,7 @@ struct Visit<'a> {
     works: &'a Works,
     fleet: &'a Fleet,
     slot: &'a Slot,
-    reason: Reason,
+    reason: FetchReason,
     /// Somebody waits for the token.
     patient: bool,
     place: Place,
@@ -256,7 +256,7 @@ impl<'a> Visit<'a> {
 
     /// Whoever wants a new token does not want the one that is there; what comes while it waits is new.
     async fn first_look(&mut self) -> Look {
-        if self.reason != Reason::Forced {
+        if self.reason != FetchReason::Forced {
             return self.look().await;
         }
         let Some(loaded) = self.load().await else {
@@ -347,7 +347,7 @@ impl<'a> Visit<'a> {
             token,
             times,
             generation: next_generation(),
-            origin: Origin::Store,
+            origin: TokenOrigin::Store,
             cache: self.works.cache_id(),
         })
     }

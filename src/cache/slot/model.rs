@@ -22,7 +22,7 @@ use super::{takeoff::PAUSE_AFTER_DEATH, *};
 use crate::{
     cache::backoff::Hold,
     error::ErrorKind,
-    parts::{CacheId, Origin, Times},
+    parts::{CacheId, Times, TokenOrigin},
     source::TokenRequest,
     token::NewToken,
 };
@@ -1185,7 +1185,7 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
         token: NewToken::bearer(&format!("text-{text}")).unwrap(),
         times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
-        origin: Origin::Provider,
+        origin: TokenOrigin::Provider,
         cache: CacheId::unique(),
     }
 }

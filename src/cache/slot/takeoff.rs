@@ -19,7 +19,7 @@ use crate::{
     },
     clock::Moment,
     error::TokenError,
-    parts::{CacheId, Origin, Reason, Stamp, Times},
+    parts::{CacheId, FetchReason, Stamp, Times, TokenOrigin},
     source::TokenRequest,
     token::{NewToken, Token},
 };
@@ -32,7 +32,7 @@ pub(in crate::cache) struct Takeoff {
     slot: Arc<Slot>,
     /// None once it has landed.
     sender: Option<watch::Sender<Option<Outcome>>>,
-    reason: Reason,
+    reason: FetchReason,
     wanted: Wanted,
     /// Which version of the slot's wishes that is.
     version: u64,
@@ -45,7 +45,7 @@ pub(in crate::cache) struct Fetched {
     pub(in crate::cache) token: NewToken,
     pub(in crate::cache) times: Times,
     pub(in crate::cache) generation: u64,
-    pub(in crate::cache) origin: Origin,
+    pub(in crate::cache) origin: TokenOrigin,
     pub(in crate::cache) cache: CacheId,
 }
 
@@ -56,7 +56,7 @@ impl Slot {
         desk: &mut Desk,
         now: Moment,
         overdue: Moment,
-        reason: Reason,
+        reason: FetchReason,
     ) -> (Takeoff, Landing) {
         let (sender, receiver) = watch::channel(None);
         let landing = Landing::new(receiver, overdue.monotonic);
@@ -82,7 +82,7 @@ impl Takeoff {
         &self.slot
     }
 
-    pub(in crate::cache) fn reason(&self) -> Reason {
+    pub(in crate::cache) fn reason(&self) -> FetchReason {
         self.reason
     }
 
