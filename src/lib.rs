@@ -166,7 +166,7 @@ mod verdict;
 mod window;
 mod wire;
 
-pub use cache::{CacheBuilder, Entry, State, Stats, TokenCache};
+pub use cache::{CacheBuilder, Entry, EntryState, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError, WithCauses};
 pub use layer::AuthLayer;
 pub use parts::{FetchReason, TokenOrigin};

@@ -136,7 +136,7 @@ pub enum TokenEvent<'a> {
         generation: u64,
     },
     /// A server refused a token, as happened too often lately: it stays in service.
-    Storm {
+    RejectionLimitReached {
         /// What it is for.
         spec: &'a TokenSpec,
         /// Which one it is.
@@ -308,7 +308,7 @@ fn log(event: &TokenEvent<'_>) {
             ?spec, generation,
             "a token was rejected"
         ),
-        TokenEvent::Storm {
+        TokenEvent::RejectionLimitReached {
             spec,
             generation,
             first: true,
@@ -317,7 +317,7 @@ fn log(event: &TokenEvent<'_>) {
             ?spec, generation,
             "tokens are rejected again and again: 401s pass until that ends"
         ),
-        TokenEvent::Storm {
+        TokenEvent::RejectionLimitReached {
             spec,
             generation,
             first: false,
@@ -407,7 +407,9 @@ fn measure(event: &TokenEvent<'_>) {
             histogram!("tower_bearer_wait_seconds").record(elapsed);
         }
         TokenEvent::Rejected { .. } => counter!("tower_bearer_rejections_total").increment(1),
-        TokenEvent::Storm { .. } => counter!("tower_bearer_storms_total").increment(1),
+        TokenEvent::RejectionLimitReached { .. } => {
+            counter!("tower_bearer_storms_total").increment(1)
+        }
         TokenEvent::Refused { recovery, .. } => {
             counter!("tower_bearer_replays_total", "outcome" => recovery.as_str()).increment(1);
         }

@@ -329,7 +329,12 @@ impl Play {
         }
         let stats = self.cache.stats();
         let mut account = lock(&self.account);
-        let counted = (stats.hits, stats.misses, stats.rejections, stats.storms);
+        let counted = (
+            stats.hits,
+            stats.misses,
+            stats.rejections,
+            stats.rejection_limit_reached,
+        );
         let expected = (
             account.hits,
             account.misses,

@@ -14,7 +14,7 @@ use support::{Answer, HOUR, Source, cache, fault, millis, secs, settle, spec, te
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_bearer::{
-    ErrorKind, FetchReason, State, TokenCache, TokenSpec,
+    EntryState, ErrorKind, FetchReason, TokenCache, TokenSpec,
     clock::{Clock, Moment},
 };
 
@@ -36,10 +36,10 @@ async fn walk(source: Source, fresh: u64, stale: u64, end: u64) {
     );
     settle().await;
     assert_eq!(source.fetches(), 1, "fetched while fresh");
-    assert_eq!(cache.entries()[0].state, State::Fresh);
+    assert_eq!(cache.entries()[0].state, EntryState::Fresh);
 
     go(stale + 1).await;
-    assert_eq!(cache.entries()[0].state, State::Stale);
+    assert_eq!(cache.entries()[0].state, EntryState::Stale);
     assert_eq!(
         cache.get(spec()).await.unwrap().generation(),
         first.generation()
@@ -367,7 +367,7 @@ async fn what_ails_the_provider_holds_back_the_whole_source() {
             cache
                 .entries()
                 .iter()
-                .all(|entry| entry.state == State::BackingOff)
+                .all(|entry| entry.state == EntryState::BackingOff)
         );
 
         source.henceforth(Answer::Token(Some(HOUR)));
@@ -487,7 +487,13 @@ async fn a_key_that_is_refused_without_end_takes_nothing_from_another() {
         believed += u32::from(cache.reject(&token));
     }
     assert_eq!((believed, source.fetches()), (5, 7));
-    assert_eq!((cache.stats().rejections, cache.stats().storms), (5, 15));
+    assert_eq!(
+        (
+            cache.stats().rejections,
+            cache.stats().rejection_limit_reached
+        ),
+        (5, 15)
+    );
     assert!(cache.reject(&other));
     cache.get(&tenant("other")).await.unwrap();
     assert_eq!(source.fetches(), 8);
@@ -812,7 +818,7 @@ async fn stats_count_what_happened() {
     assert_eq!(
         (
             stats.rejections,
-            stats.storms,
+            stats.rejection_limit_reached,
             stats.replays,
             stats.evictions
         ),
@@ -839,24 +845,24 @@ async fn entries_tell_how_each_token_stands_and_hold_none() {
     let good = entry(spec());
     assert_eq!(
         (good.state, good.generation),
-        (State::Fresh, Some(token.generation()))
+        (EntryState::Fresh, Some(token.generation()))
     );
     assert_eq!(good.expires_in, Some(millis(99_900)));
     assert!(good.last_error.is_none());
     let failing = entry(&tenant("failing"));
     assert_eq!(
         (failing.state, failing.generation),
-        (State::BackingOff, None)
+        (EntryState::BackingOff, None)
     );
     assert_eq!(failing.last_error.unwrap().kind(), ErrorKind::InvalidScope);
     advance(secs(76)).await;
     let stale = entry(spec());
     assert_eq!(
         (stale.state, stale.refresh_in),
-        (State::Stale, Some(Duration::ZERO))
+        (EntryState::Stale, Some(Duration::ZERO))
     );
     advance(secs(20)).await;
-    assert_eq!(entry(spec()).state, State::Expired);
+    assert_eq!(entry(spec()).state, EntryState::Expired);
     assert!(!format!("{:?}", cache.entries()).contains("token-"));
 }
 
@@ -952,7 +958,9 @@ async fn expired_entries_go_when_the_cache_is_nearly_full() {
     source.henceforth(Answer::Token(Some(HOUR)));
     let expired = || {
         let entries = cache.entries();
-        let expired = entries.iter().filter(|entry| entry.state == State::Expired);
+        let expired = entries
+            .iter()
+            .filter(|entry| entry.state == EntryState::Expired);
         (expired.count(), entries.len())
     };
     let mut swept = false;

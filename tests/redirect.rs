@@ -74,7 +74,14 @@ async fn another_origin_gets_no_token_and_its_401_is_not_judged() {
     let there = stage.other.counts();
     assert_eq!((there.requests, there.with_token), (10, 0));
     let stats = stage.cache.stats();
-    assert_eq!((stats.rejections, stats.replays, stats.storms), (0, 0, 0));
+    assert_eq!(
+        (
+            stats.rejections,
+            stats.replays,
+            stats.rejection_limit_reached
+        ),
+        (0, 0, 0)
+    );
     assert_eq!(stage.login.counts().requests, 1);
     // The token is still good, and in service.
     stage.api.clear_faults();

@@ -10,7 +10,7 @@ use support::{
 use tokio::{task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::Layer;
-use tower_bearer::{ErrorKind, FetchReason, Recovery, State};
+use tower_bearer::{EntryState, ErrorKind, FetchReason, Recovery};
 
 /// A body that nobody can have twice.
 struct OneWay;
@@ -55,7 +55,14 @@ async fn fifty_late_401s_cost_one_fetch() {
     assert_eq!(calls.join_all().await, [(200, Some("recovered")); 50]);
     assert_eq!((source.fetches(), api.sends()), (2, 100));
     let stats = cache.stats();
-    assert_eq!((stats.rejections, stats.replays, stats.storms), (1, 50, 0));
+    assert_eq!(
+        (
+            stats.rejections,
+            stats.replays,
+            stats.rejection_limit_reached
+        ),
+        (1, 50, 0)
+    );
     assert_eq!(source.asked()[1].reason(), FetchReason::Rejected);
 }
 
@@ -304,8 +311,8 @@ async fn an_endpoint_that_always_answers_401_costs_five_fetches_and_one_more_eac
     }
     // The first token, and five more.
     assert_eq!((source.fetches(), passed), (6, 95));
-    assert_eq!(cache.entries()[0].state, State::Storm);
-    assert_eq!(cache.stats().storms, 95);
+    assert_eq!(cache.entries()[0].state, EntryState::RejectionLimitReached);
+    assert_eq!(cache.stats().rejection_limit_reached, 95);
 
     let before = source.fetches();
     for second in 1..=600 {
@@ -357,7 +364,7 @@ async fn real_revocations_every_second_for_an_hour_always_recover() {
         advance(secs(1)).await;
     }
     assert_eq!(source.fetches(), 3_601);
-    assert_eq!(cache.stats().storms, 0);
+    assert_eq!(cache.stats().rejection_limit_reached, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -381,7 +388,7 @@ async fn real_revocations_recover_though_whoever_noticed_them_first_goes_away() 
         assert_eq!(outcome(&response), (200, Some("recovered")));
         advance(secs(1)).await;
     }
-    assert_eq!(cache.stats().storms, 0);
+    assert_eq!(cache.stats().rejection_limit_reached, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -399,7 +406,7 @@ async fn real_revocations_recover_without_replay_too() {
         assert_eq!(outcome(&response), (200, None), "in round {round}");
         advance(secs(15)).await;
     }
-    assert_eq!(cache.stats().storms, 0);
+    assert_eq!(cache.stats().rejection_limit_reached, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, set
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
-    ErrorKind, FetchReason, State, TokenCache, TokenOrigin,
+    EntryState, ErrorKind, FetchReason, TokenCache, TokenOrigin,
     clock::Clock,
     telemetry::{TokenEvent, TokenEvents},
 };
@@ -31,7 +31,7 @@ impl TokenEvents for Hook {
             }
             TokenEvent::Waited { .. } => "waited".to_owned(),
             TokenEvent::Rejected { .. } => "rejected".to_owned(),
-            TokenEvent::Storm { first, .. } => format!("storm: {first}"),
+            TokenEvent::RejectionLimitReached { first, .. } => format!("storm: {first}"),
             TokenEvent::Refused { recovery, .. } => format!("refused: {}", recovery.as_str()),
             other => panic!("{other:?}"),
         };
@@ -143,7 +143,7 @@ async fn a_storm_warns_once_and_goes_on_quietly() {
     };
     assert_eq!((storms(true), storms(false)), (1, 44));
     assert_eq!(log::take().matches(" WARN ").count(), 1);
-    assert_eq!(cache.entries()[0].state, State::Storm);
+    assert_eq!(cache.entries()[0].state, EntryState::RejectionLimitReached);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,7 +58,7 @@ pub(crate) use slot::{Rejection, Slot};
 pub(crate) use stats::LocalHits;
 
 pub use options::CacheBuilder;
-pub use stats::{Entry, State, Stats};
+pub use stats::{Entry, EntryState, Stats};
 pub use token_cache::TokenCache;
 pub(crate) use token_cache::Waiting;
 pub(crate) use wishes::Wish;

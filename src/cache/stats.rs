@@ -48,7 +48,7 @@ pub struct Stats {
     /// Tokens taken out of service because a server refused them.
     pub rejections: u64,
     /// Rejections that were not believed: too many lately.
-    pub storms: u64,
+    pub rejection_limit_reached: u64,
     /// Requests sent a second time.
     pub replays: u64,
     /// Entries that gave way to others.
@@ -66,11 +66,11 @@ pub struct Stats {
 /// How a spec's token stands.
 ///
 /// ```
-/// assert_eq!(tower_bearer::State::BackingOff.as_str(), "backing_off");
+/// assert_eq!(tower_bearer::EntryState::BackingOff.as_str(), "backing_off");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum EntryState {
     /// It is served.
     Fresh,
     /// It is served, and another is due.
@@ -80,10 +80,10 @@ pub enum State {
     /// There is none, and the provider is left alone for a while.
     BackingOff,
     /// It was rejected too often lately: it is served, and 401s pass.
-    Storm,
+    RejectionLimitReached,
 }
 
-impl State {
+impl EntryState {
     /// The state's name in snake_case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -92,7 +92,7 @@ impl State {
             Self::Stale => "stale",
             Self::Expired => "expired",
             Self::BackingOff => "backing_off",
-            Self::Storm => "storm",
+            Self::RejectionLimitReached => "storm",
         }
     }
 }
@@ -100,13 +100,13 @@ impl State {
 /// One spec of a cache, and how its token stands. It holds no token.
 ///
 /// ```
-/// use tower_bearer::{NewToken, State, TokenCache, TokenSpec, source};
+/// use tower_bearer::{NewToken, EntryState, TokenCache, TokenSpec, source};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
 /// cache.get(&TokenSpec::scopes(["read"])).await?;
 /// let entries = cache.entries();
-/// assert_eq!(entries[0].state, State::Fresh);
+/// assert_eq!(entries[0].state, EntryState::Fresh);
 /// assert_eq!(entries[0].spec, TokenSpec::scopes(["read"]));
 /// # Ok(()) }
 /// ```
@@ -116,7 +116,7 @@ pub struct Entry {
     /// What is asked for, with the scopes that servers wanted beside those of the key.
     pub spec: TokenSpec,
     /// How its token stands.
-    pub state: State,
+    pub state: EntryState,
     /// What is left of the token by the provider's word.
     pub expires_in: Option<Duration>,
     /// What is left until it is due for refresh.
@@ -134,11 +134,13 @@ impl Entry {
         let seen = slot.snapshot(now);
         let times = seen.token.as_ref().map(|token| *token.times());
         let state = match times.map(|times| freshness::judge(&times, now)) {
-            Some(Freshness::Fresh | Freshness::Stale) if seen.storm => State::Storm,
-            Some(Freshness::Fresh) => State::Fresh,
-            Some(Freshness::Stale) => State::Stale,
-            _ if seen.held || source_held.is_some() => State::BackingOff,
-            _ => State::Expired,
+            Some(Freshness::Fresh | Freshness::Stale) if seen.storm => {
+                EntryState::RejectionLimitReached
+            }
+            Some(Freshness::Fresh) => EntryState::Fresh,
+            Some(Freshness::Stale) => EntryState::Stale,
+            _ if seen.held || source_held.is_some() => EntryState::BackingOff,
+            _ => EntryState::Expired,
         };
         Self {
             spec: seen.spec,
@@ -164,7 +166,7 @@ pub(crate) struct Counters {
     pub(super) fetch_failures: AtomicU64,
     pub(super) token_requests: AtomicU64,
     pub(super) rejections: AtomicU64,
-    pub(super) storms: AtomicU64,
+    pub(super) rejection_limit_reached: AtomicU64,
     pub(super) replays: AtomicU64,
     pub(super) store_hits: AtomicU64,
     pub(super) store_misses: AtomicU64,

@@ -230,7 +230,7 @@ impl TokenCache {
             fetch_failures: read(&counters.fetch_failures),
             token_requests: read(&counters.token_requests),
             rejections: read(&counters.rejections),
-            storms: read(&counters.storms),
+            rejection_limit_reached: read(&counters.rejection_limit_reached),
             replays: read(&counters.replays),
             evictions: works.map.evictions(),
             store_hits: read(&counters.store_hits),
@@ -354,8 +354,8 @@ impl TokenCache {
             }
             Rejection::Superseded | Rejection::Outdated | Rejection::Vain => {}
             Rejection::Disbelieved { first } => {
-                count(&counters.storms);
-                let storm = TokenEvent::Storm {
+                count(&counters.rejection_limit_reached);
+                let storm = TokenEvent::RejectionLimitReached {
                     spec,
                     generation,
                     first,
