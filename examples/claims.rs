@@ -55,7 +55,7 @@ async fn main() -> Outcome {
 
     // And no wider: what the program did not allow is never asked for. The caller gets the API's answer, and the reason.
     let response = get(&mut client, api.url_of("/files/all")).await?;
-    let Some(Recovery::Wanted(Verdict::Scope(scopes))) = recovery(&response) else {
+    let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = recovery(&response) else {
         return Err("a scope was not refused".into());
     };
     ensure(login.counts().requests == fetches, "it was asked for")?;

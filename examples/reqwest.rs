@@ -56,7 +56,7 @@ async fn main() -> Outcome {
     // An API that refuses every token gets two of them, and its 401 is the caller's.
     api.always_unauthorized(true);
     let response = post(&mut client, &api, Body::from("in memory")).await?;
-    let told = matches!(recovery(&response), Some(Recovery::RefusedAgain));
+    let told = matches!(recovery(&response), Some(Recovery::RejectedAgain));
     ensure(response.status() == 401 && told, "no second refusal")?;
     println!("An API that refuses every token: {}.", response.status());
 

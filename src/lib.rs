@@ -68,7 +68,7 @@
 //! | 401 with claims (continuous access evaluation) | the same; the claims go into this token request and all later ones for that token |
 //! | 401 or 403 with `insufficient_scope` | the same, with these scopes too, if the route [allows](Route::with_allowed_scopes) them; other requests go on with the token that is there |
 //! | gRPC's `UNAUTHENTICATED` in the headers | as 401 |
-//! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | it is the caller's; [`Recovery::Wanted`] says what was wanted |
+//! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | it is the caller's; [`Recovery::Unsatisfiable`] says what was wanted |
 //!
 //! What the provider refuses to give is wanted no more, and no address that a challenge names is ever asked for anything.
 //! [`AuthLayer::with_classifier`] puts a judgement of your own before this one.

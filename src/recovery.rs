@@ -24,7 +24,7 @@ pub enum Recovery {
     /// The token was refused; the request was sent again with another, and this is the answer.
     Recovered,
     /// The token was refused, and so was the next one: this is the second answer.
-    RefusedAgain,
+    RejectedAgain,
     /// The token was refused and is out of service; the request's body can't be sent twice, so this is the first answer.
     NotReplayable,
     /// The token was refused, and no other could be had; this is the first answer.
@@ -32,9 +32,9 @@ pub enum Recovery {
     /// The token was refused, and its source gave the very same one again; this is the first answer.
     SameToken,
     /// The token was refused, as too many were before it; it stays in service, and this is the first answer.
-    TooManyRefusals,
+    RejectionLimitReached,
     /// The response wants something that another token of the same kind would not give it.
-    Wanted(Verdict),
+    Unsatisfiable(Verdict),
 }
 
 impl Recovery {
@@ -47,12 +47,12 @@ impl Recovery {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Recovered => "recovered",
-            Self::RefusedAgain => "refused_again",
+            Self::RejectedAgain => "rejected_again",
             Self::NotReplayable => "not_replayable",
             Self::NoToken(_) => "no_token",
             Self::SameToken => "same_token",
-            Self::TooManyRefusals => "too_many_refusals",
-            Self::Wanted(_) => "wanted",
+            Self::RejectionLimitReached => "rejection_limit_reached",
+            Self::Unsatisfiable(_) => "unsatisfiable",
         }
     }
 }

@@ -306,8 +306,8 @@ impl Sent {
     /// Whether another token of the same source can have what is wanted.
     fn can_meet(&self, verdict: &Verdict) -> bool {
         match verdict {
-            Verdict::Rejected | Verdict::Claims(_) => true,
-            Verdict::Scope(scopes) => self.lane.shared.allows(self.route, scopes),
+            Verdict::Rejected | Verdict::ClaimsRequired(_) => true,
+            Verdict::ScopesRequired(scopes) => self.lane.shared.allows(self.route, scopes),
             Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => false,
         }
     }
@@ -455,7 +455,7 @@ where
                         return Poll::Ready(Ok(response));
                     }
                     if !sent.can_meet(&verdict) {
-                        sent.note(&mut response, Recovery::Wanted(verdict));
+                        sent.note(&mut response, Recovery::Unsatisfiable(verdict));
                         return Poll::Ready(Ok(response));
                     }
                     match recover(response, sent, verdict, R::take(spare)) {
@@ -503,8 +503,8 @@ where
                             sent.vindicate(*refused);
                             Recovery::Recovered
                         }
-                        Verdict::Rejected => Recovery::RefusedAgain,
-                        wanted => Recovery::Wanted(wanted),
+                        Verdict::Rejected => Recovery::RejectedAgain,
+                        wanted => Recovery::Unsatisfiable(wanted),
                     };
                     sent.note(&mut response, recovery);
                     return Poll::Ready(Ok(response));
@@ -545,20 +545,20 @@ where
         return Err(response);
     };
     let wish = match &verdict {
-        Verdict::Claims(claims) => Some(Wish::Claims(claims)),
-        Verdict::Scope(scopes) => Some(Wish::Scopes(scopes)),
+        Verdict::ClaimsRequired(claims) => Some(Wish::Claims(claims)),
+        Verdict::ScopesRequired(scopes) => Some(Wish::Scopes(scopes)),
         _ => None,
     };
     let changed = match cache.reject_generation(&slot, sent.generation, wish) {
         Rejection::Dropped | Rejection::Outdated => true,
         Rejection::Superseded => false,
         Rejection::Disbelieved { .. } => {
-            sent.note(&mut response, Recovery::TooManyRefusals);
+            sent.note(&mut response, Recovery::RejectionLimitReached);
             return Err(response);
         }
         // It has these scopes, as far as its provider was asked, and they don't do.
         Rejection::Vain => {
-            sent.note(&mut response, Recovery::Wanted(verdict));
+            sent.note(&mut response, Recovery::Unsatisfiable(verdict));
             return Err(response);
         }
     };

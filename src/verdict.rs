@@ -25,8 +25,8 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// ```
 /// use tower_bearer::Verdict;
 ///
-/// let verdict = Verdict::Scope(vec!["files:write".into()]);
-/// assert_eq!(verdict.as_str(), "scope");
+/// let verdict = Verdict::ScopesRequired(vec!["files:write".into()]);
+/// assert_eq!(verdict.as_str(), "scopes_required");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,9 +37,9 @@ pub enum Verdict {
     Rejected,
     /// A token that satisfies these claims is wanted, a JSON object (OpenID's claims request; continuous access
     /// evaluation).
-    Claims(Box<str>),
+    ClaimsRequired(Box<str>),
     /// A token with these scopes too is wanted (RFC 6750 §3.1).
-    Scope(Vec<String>),
+    ScopesRequired(Vec<String>),
     /// A person must authenticate again, or better (RFC 9470 §3).
     StepUp {
         /// How, best first, divided by blanks.
@@ -58,8 +58,8 @@ impl Verdict {
         match self {
             Self::Pass => "pass",
             Self::Rejected => "rejected",
-            Self::Claims(_) => "claims",
-            Self::Scope(_) => "scope",
+            Self::ClaimsRequired(_) => "claims_required",
+            Self::ScopesRequired(_) => "scopes_required",
             Self::StepUp { .. } => "step_up",
             Self::DpopNonce => "dpop_nonce",
         }
@@ -112,7 +112,7 @@ fn judge_challenges(status: StatusCode, headers: &HeaderMap) -> Verdict {
     if status == StatusCode::FORBIDDEN {
         // RFC 6750 §3.1: of Bearer's errors, insufficient_scope alone goes with 403.
         return match verdict {
-            Some(scope @ Verdict::Scope(_)) => scope,
+            Some(scope @ Verdict::ScopesRequired(_)) => scope,
             _ => Verdict::Pass,
         };
     }
@@ -152,11 +152,11 @@ fn judge_error(challenge: &Challenge) -> Option<Verdict> {
         "insufficient_scope" => challenge
             .param("scope")
             .and_then(scopes)
-            .map_or(Verdict::Pass, Verdict::Scope),
+            .map_or(Verdict::Pass, Verdict::ScopesRequired),
         "insufficient_claims" => challenge
             .param("claims")
             .and_then(decode_claims)
-            .map_or(Verdict::Pass, Verdict::Claims),
+            .map_or(Verdict::Pass, Verdict::ClaimsRequired),
         "insufficient_user_authentication" => Verdict::StepUp {
             acr_values: challenge.param("acr_values").map(Box::from),
             max_age: challenge
@@ -235,11 +235,13 @@ mod tests {
             };
             assert_eq!(shown, case["verdict"], "{name}");
             match verdict {
-                Verdict::Claims(claims) => {
+                Verdict::ClaimsRequired(claims) => {
                     let claims: Value = serde_json::from_str(&claims).unwrap();
                     assert_eq!(claims, case["claims"], "{name}");
                 }
-                Verdict::Scope(scopes) => assert_eq!(Value::from(scopes), case["scope"], "{name}"),
+                Verdict::ScopesRequired(scopes) => {
+                    assert_eq!(Value::from(scopes), case["scope"], "{name}")
+                }
                 Verdict::StepUp {
                     acr_values,
                     max_age,
@@ -286,7 +288,7 @@ mod tests {
     #[test]
     fn missing_scopes_mean_the_same_on_401_as_on_403() {
         for status in [401, 403] {
-            let wanted = Verdict::Scope(vec!["a".into(), "b".into()]);
+            let wanted = Verdict::ScopesRequired(vec!["a".into(), "b".into()]);
             assert_eq!(
                 of(
                     status,
@@ -316,7 +318,7 @@ mod tests {
         let url_safe = BASE64_URL_SAFE_NO_PAD.encode(text);
         assert!(standard.contains(['+', '/']) && url_safe.contains(['-', '_']));
         for encoded in [&standard, &url_safe] {
-            assert_eq!(claims(encoded), Verdict::Claims(text.into()));
+            assert_eq!(claims(encoded), Verdict::ClaimsRequired(text.into()));
         }
     }
 
@@ -330,7 +332,7 @@ mod tests {
         let fits = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_CLAIMS - 8));
         assert!(matches!(
             claims(&BASE64_STANDARD.encode(fits)),
-            Verdict::Claims(_)
+            Verdict::ClaimsRequired(_)
         ));
     }
 

@@ -293,7 +293,7 @@ async fn a_provider_that_refuses_claims_again_and_again_is_asked_a_bounded_numbe
     // The first, and five times one with claims and one without.
     assert_eq!(source.fetches(), 11);
     let response = get(&mut client, "/claims/a").await;
-    assert_eq!(outcome(&response), (401, Some("too_many_refusals")));
+    assert_eq!(outcome(&response), (401, Some("rejection_limit_reached")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ async fn a_late_claims_challenge_for_an_old_token_costs_nothing() {
     api.open(2);
     // It is sent again with the newer token, and what is wanted of that one is the caller's to see.
     let response = late.await.unwrap();
-    assert_eq!(outcome(&response), (401, Some("wanted")));
+    assert_eq!(outcome(&response), (401, Some("unsatisfiable")));
     assert_eq!((source.fetches(), cache.stats().rejections), (2, 0));
     assert_eq!(api.tokens(), [1, 2]);
     assert_eq!(cache.peek(spec()).unwrap().expose(), "token-2");
@@ -388,10 +388,10 @@ async fn scopes_beyond_the_routes_allowance_are_the_callers_to_see() {
     let (source, _, _, mut client) = stage();
     for _ in 0..20 {
         let response = get(&mut client, "/scope/admin").await;
-        assert_eq!(outcome(&response), (403, Some("wanted")));
+        assert_eq!(outcome(&response), (403, Some("unsatisfiable")));
         let wanted = response.extensions().get();
         assert!(
-            matches!(wanted, Some(Recovery::Wanted(Verdict::Scope(scopes))) if scopes == &["admin"])
+            matches!(wanted, Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) if scopes == &["admin"])
         );
     }
     // One that is allowed beside one that is not: neither is asked for.
@@ -407,7 +407,7 @@ async fn without_an_allowance_no_server_gets_a_scope() {
     let cache = cache(&source);
     let mut client = support::layer(&cache).layer(api.service());
     let response = get(&mut client, "/scope/write").await;
-    assert_eq!(outcome(&response), (403, Some("wanted")));
+    assert_eq!(outcome(&response), (403, Some("unsatisfiable")));
     assert_eq!(source.fetches(), 1);
 }
 
@@ -521,7 +521,10 @@ async fn a_server_that_always_wants_another_scope_costs_five_fetches() {
         last = outcome(&response).1;
         assert_eq!(outcome(&get(&mut client, "/").await), FINE);
     }
-    assert_eq!((source.fetches(), last), (6, Some("too_many_refusals")));
+    assert_eq!(
+        (source.fetches(), last),
+        (6, Some("rejection_limit_reached"))
+    );
     // A real refusal is not believed either, for as long as the key is in such a storm; half a minute later it is.
     advance(secs(31)).await;
     api.revoke(6);
@@ -537,9 +540,12 @@ async fn a_scope_that_the_token_was_asked_for_with_is_not_asked_for_again() {
     let cache = cache(&source);
     let mut client = layer(&cache).layer(strict);
     let first = get(&mut client, "/").await;
-    assert_eq!(outcome(&first), (403, Some("wanted")));
+    assert_eq!(outcome(&first), (403, Some("unsatisfiable")));
     for _ in 0..20 {
-        assert_eq!(outcome(&get(&mut client, "/").await), (403, Some("wanted")));
+        assert_eq!(
+            outcome(&get(&mut client, "/").await),
+            (403, Some("unsatisfiable"))
+        );
     }
     assert_eq!(asked(&source), ["read", "read write"].map(plain));
 }
@@ -572,8 +578,8 @@ async fn a_person_that_is_wanted_is_the_callers_to_find() {
     let (source, _, cache, mut client) = stage();
     for _ in 0..20 {
         let response = get(&mut client, "/person").await;
-        assert_eq!(outcome(&response), (401, Some("wanted")));
-        let Some(Recovery::Wanted(verdict)) = response.extensions().get() else {
+        assert_eq!(outcome(&response), (401, Some("unsatisfiable")));
+        let Some(Recovery::Unsatisfiable(verdict)) = response.extensions().get() else {
             panic!("{:?}", response.extensions());
         };
         let step_up = Verdict::StepUp {
@@ -604,7 +610,7 @@ async fn a_users_judge_has_the_first_word() {
     let mut client = layer(&cache).with_classifier(judge).layer(api.service());
     // What it says is a refusal is one, and what follows is judged by it too.
     let response = get(&mut client, "/status/419").await;
-    assert_eq!(outcome(&response), (419, Some("refused_again")));
+    assert_eq!(outcome(&response), (419, Some("rejected_again")));
     assert_eq!(api.tokens(), [1, 2]);
     // What it says is none is none.
     let response = get(&mut client, "/scope/write").await;
@@ -623,9 +629,12 @@ async fn a_users_judge_may_want_claims_and_scopes_and_no_nonsense_gets_through()
     let api = Api::new(&source);
     let cache = cache(&source);
     let judge = |status: StatusCode, _: &http::HeaderMap| match status.as_u16() {
-        460 => Some(Verdict::Claims("{}".into())),
-        461 => Some(Verdict::Scope(vec!["no scope".into(), "caf\u{e9}".into()])),
-        462 => Some(Verdict::Scope(Vec::new())),
+        460 => Some(Verdict::ClaimsRequired("{}".into())),
+        461 => Some(Verdict::ScopesRequired(vec![
+            "no scope".into(),
+            "caf\u{e9}".into(),
+        ])),
+        462 => Some(Verdict::ScopesRequired(Vec::new())),
         _ => None,
     };
     let mut client = greedy_layer(&cache)
@@ -636,7 +645,7 @@ async fn a_users_judge_may_want_claims_and_scopes_and_no_nonsense_gets_through()
     assert_eq!(asked(&source), [plain("read"), with_claims]);
     for path in ["/status/461", "/status/462"] {
         let response = get(&mut client, path).await;
-        assert_eq!(outcome(&response).1, Some("wanted"), "{path}");
+        assert_eq!(outcome(&response).1, Some("unsatisfiable"), "{path}");
     }
     assert_eq!(source.fetches(), 2);
     assert_eq!(outcome(&get(&mut client, "/").await), FINE);

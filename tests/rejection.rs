@@ -77,7 +77,10 @@ async fn a_source_that_gives_the_same_token_again_causes_no_replay() {
         let response = send(&mut client, request("/")).await.await.unwrap();
         let (status, recovery) = outcome(&response);
         assert_eq!(status, 401);
-        assert!(matches!(recovery, Some("same_token" | "too_many_refusals")));
+        assert!(matches!(
+            recovery,
+            Some("same_token" | "rejection_limit_reached")
+        ));
         // It stays in service.
         assert_eq!(cache.peek(spec()).unwrap().expose(), "forever");
     }
@@ -97,7 +100,7 @@ async fn a_second_401_is_the_callers_after_exactly_two_sends() {
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
     let response = send(&mut client, request("/refused")).await.await.unwrap();
-    assert_eq!(outcome(&response), (401, Some("refused_again")));
+    assert_eq!(outcome(&response), (401, Some("rejected_again")));
     assert_eq!(api.tokens(), ["token-1", "token-2"]);
     assert_eq!((source.fetches(), cache.stats().replays), (2, 1));
     // The second token was not taken out of service by the same request.
@@ -301,8 +304,8 @@ async fn an_endpoint_that_always_answers_401_costs_five_fetches_and_one_more_eac
     for _ in 0..100 {
         let response = send(&mut client, request("/refused")).await.await.unwrap();
         match outcome(&response) {
-            (401, Some("refused_again")) => assert_eq!(passed, 0),
-            (401, Some("too_many_refusals")) => passed += 1,
+            (401, Some("rejected_again")) => assert_eq!(passed, 0),
+            (401, Some("rejection_limit_reached")) => passed += 1,
             other => panic!("{other:?}"),
         }
         // The healthy endpoint of the same key is served all the while.

@@ -65,7 +65,7 @@ async fn a_second_refusal_is_the_callers() {
         let caller = Caller::new(kind).await;
         caller.api.always_unauthorized(true);
         let answer = caller.post(body()).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "refused_again"), "{kind:?}");
+        assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
         assert_eq!(
             (caller.api.counts().requests, caller.fetches()),
             (2, 2),
@@ -84,7 +84,11 @@ async fn an_api_that_refuses_every_token_does_not_cost_a_fetch_per_request() {
             assert_eq!(caller.post(body()).await.unwrap().status, 401, "{kind:?}");
         }
         let answer = caller.post(body()).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "too_many_refusals"), "{kind:?}");
+        assert_eq!(
+            answer.outcome(),
+            (401, "rejection_limit_reached"),
+            "{kind:?}"
+        );
         assert_eq!(caller.fetches(), 6, "{kind:?}");
     }
 }

@@ -78,7 +78,7 @@ async fn a_request_names_its_token() {
     for _ in 0..3 {
         let request = stage.post("/admin", "abc");
         let response = client.ready().await.unwrap().call(request).await.unwrap();
-        assert_eq!(outcome(&response), (403, Some("wanted")));
+        assert_eq!(outcome(&response), (403, Some("unsatisfiable")));
         let mut request = stage.post("/admin", "abc");
         request.extensions_mut().insert(writing());
         let response = client.ready().await.unwrap().call(request).await.unwrap();

@@ -158,13 +158,17 @@ async fn a_refusal_too_many_before_the_end_of_the_body_does_not_cut_the_stream()
         stage.api.always_unauthorized(true);
         for _ in 0..5 {
             let answer = stage.post(Load::Whole(some(9))).await.unwrap();
-            assert_eq!(answer.outcome(), (401, "refused_again"), "{kind:?}");
+            assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
         }
         stage.api.reset_counts();
         stage.api.fault(early());
         let (load, _held) = held(MEBIBYTE);
         let answer = stage.post(load).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "too_many_refusals"), "{kind:?}");
+        assert_eq!(
+            answer.outcome(),
+            (401, "rejection_limit_reached"),
+            "{kind:?}"
+        );
         if !kind.is_tonic() {
             assert_eq!(answer.body, sum(REASON), "{kind:?}");
         }

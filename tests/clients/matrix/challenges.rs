@@ -44,8 +44,8 @@ async fn claims_that_are_wanted_again_are_the_callers_to_see() {
         stage.warm_up().await;
         stage.api.fault_times(2, wanting_claims());
         let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "wanted"), "{kind:?}");
-        let Some(Recovery::Wanted(Verdict::Claims(claims))) = answer.recovery else {
+        assert_eq!(answer.outcome(), (401, "unsatisfiable"), "{kind:?}");
+        let Some(Recovery::Unsatisfiable(Verdict::ClaimsRequired(claims))) = answer.recovery else {
             panic!("{kind:?}: {:?}", answer.recovery);
         };
         assert_eq!(&*claims, CLAIMS, "{kind:?}");
@@ -84,8 +84,9 @@ async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
         for _ in 0..3 {
             let answer = stage.post_to("/admin", Load::Whole(some(5_000))).await;
             let answer = answer.unwrap();
-            assert_eq!(answer.outcome(), (403, "wanted"), "{kind:?}");
-            let Some(Recovery::Wanted(Verdict::Scope(scopes))) = &answer.recovery else {
+            assert_eq!(answer.outcome(), (403, "unsatisfiable"), "{kind:?}");
+            let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = &answer.recovery
+            else {
                 panic!("{kind:?}: {:?}", answer.recovery);
             };
             assert_eq!(scopes[..], ["admin"], "{kind:?}");

@@ -53,7 +53,7 @@ async fn a_second_refusal_is_the_callers_as_it_came() {
         stage.warm_up().await;
         stage.api.always_unauthorized(true);
         let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "refused_again"), "{kind:?}");
+        assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
         assert_eq!(stage.counts(), (2, 1), "{kind:?}");
         assert_eq!(stage.bodies(), vec![sum(5_000); 2], "{kind:?}");
         let code = kind.is_tonic().then_some(Code::Unauthenticated);
@@ -94,7 +94,7 @@ async fn grpc_status_16_without_a_body_is_a_refusal_and_7_is_none() {
         assert_eq!(stage.bodies(), vec![sum(5_000); 2], "{kind:?}");
         stage.api.fault_times(2, Fault::grpc_status(16));
         let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "refused_again"), "{kind:?}");
+        assert_eq!(answer.outcome(), (200, "rejected_again"), "{kind:?}");
         let code = kind.is_tonic().then_some(Code::Unauthenticated);
         assert_eq!(answer.code, code, "{kind:?}");
         assert_eq!(stage.counts(), (4, 2), "{kind:?}");
