@@ -27,7 +27,7 @@ use tokio::{
 };
 use tower_bearer::{
     NewToken, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    source::{Identity, TokenRequest},
+    source::{SourceId, TokenRequest},
     store::{KeyRing, RedisStore},
 };
 
@@ -108,8 +108,8 @@ impl TokenSource for Source {
             .with_refresh_in(self.provider.refresh_in))
     }
 
-    fn identity(&self) -> Identity {
-        Identity::new("bench")
+    fn source_id(&self) -> SourceId {
+        SourceId::new("bench")
     }
 }
 

@@ -15,23 +15,23 @@ use crate::secret::Secret;
 /// A source without an identity is [unnamed](Self::unnamed): its tokens are never shared.
 ///
 /// ```
-/// use tower_bearer::{Secret, source::Identity};
+/// use tower_bearer::{Secret, source::SourceId};
 ///
-/// let identity = Identity::new("vault")
+/// let identity = SourceId::new("vault")
 ///     .with("address", "https://vault.internal")
 ///     .with_secret("app_role", &Secret::new("hunter2"));
 /// assert!(identity.is_named());
-/// assert_eq!(format!("{identity:?}"), "Identity(vault, address, app_role)");
+/// assert_eq!(format!("{identity:?}"), "SourceId(vault, address, app_role)");
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Identity(Option<Box<[u8]>>);
+pub struct SourceId(Option<Box<[u8]>>);
 
 /// The kinds of records.
 const KIND: u8 = 1;
 const TEXT: u8 = 2;
 const DIGEST: u8 = 3;
 
-impl Identity {
+impl SourceId {
     /// A source of this kind.
     #[must_use]
     pub fn new(kind: &str) -> Self {
@@ -41,9 +41,9 @@ impl Identity {
     /// No identity: what can't be told from others is not shared with them.
     ///
     /// ```
-    /// use tower_bearer::source::Identity;
+    /// use tower_bearer::source::SourceId;
     ///
-    /// assert!(!Identity::unnamed().with("client", "orders").is_named());
+    /// assert!(!SourceId::unnamed().with("client", "orders").is_named());
     /// ```
     #[must_use]
     pub fn unnamed() -> Self {
@@ -75,11 +75,11 @@ impl Identity {
     /// Adds another's identity as a part of this one's. If that is unnamed, so is this.
     ///
     /// ```
-    /// use tower_bearer::source::Identity;
+    /// use tower_bearer::source::SourceId;
     ///
-    /// let actor = Identity::new("vault");
-    /// assert!(Identity::new("exchange").with_part("actor", &actor).is_named());
-    /// assert!(!Identity::new("exchange").with_part("actor", &Identity::unnamed()).is_named());
+    /// let actor = SourceId::new("vault");
+    /// assert!(SourceId::new("exchange").with_part("actor", &actor).is_named());
+    /// assert!(!SourceId::new("exchange").with_part("actor", &SourceId::unnamed()).is_named());
     /// ```
     #[must_use]
     pub fn with_part(self, name: &str, part: &Self) -> Self {
@@ -131,13 +131,13 @@ fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Names alone: a value may be a person's name, and a digest of a weak secret can be guessed.
-impl fmt::Debug for Identity {
+impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_named() {
-            return f.write_str("Identity(unnamed)");
+            return f.write_str("SourceId(unnamed)");
         }
         let names: Vec<_> = self.names().collect();
-        write!(f, "Identity({})", names.join(", "))
+        write!(f, "SourceId({})", names.join(", "))
     }
 }
 
@@ -148,18 +148,18 @@ mod tests {
     #[test]
     fn a_value_never_passes_for_another_field() {
         let identities = [
-            Identity::unnamed(),
-            Identity::new(""),
-            Identity::new("a"),
-            Identity::new("a").with("b", ""),
-            Identity::new("a").with("", "b"),
-            Identity::new("ab"),
-            Identity::new("a").with("b", "c"),
-            Identity::new("a").with("bc", ""),
-            Identity::new("a").with("b", "c").with("d", "e"),
-            Identity::new("a").with("d", "e").with("b", "c"),
-            Identity::new("a").with_secret("b", &Secret::new("c")),
-            Identity::new("a").with_part("b", &Identity::new("c")),
+            SourceId::unnamed(),
+            SourceId::new(""),
+            SourceId::new("a"),
+            SourceId::new("a").with("b", ""),
+            SourceId::new("a").with("", "b"),
+            SourceId::new("ab"),
+            SourceId::new("a").with("b", "c"),
+            SourceId::new("a").with("bc", ""),
+            SourceId::new("a").with("b", "c").with("d", "e"),
+            SourceId::new("a").with("d", "e").with("b", "c"),
+            SourceId::new("a").with_secret("b", &Secret::new("c")),
+            SourceId::new("a").with_part("b", &SourceId::new("c")),
         ];
         for (i, one) in identities.iter().enumerate() {
             for (j, other) in identities.iter().enumerate() {
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_secret_enters_as_its_digest() {
-        let identity = Identity::new("a").with_secret("b", &Secret::new("hunter2"));
+        let identity = SourceId::new("a").with_secret("b", &Secret::new("hunter2"));
         let bytes = identity.as_bytes();
         assert!(bytes.ends_with(&Sha256::digest("hunter2")));
         assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
-        assert_eq!(identity, Identity::new("a").with_digest("b", "hunter2"));
+        assert_eq!(identity, SourceId::new("a").with_digest("b", "hunter2"));
     }
 
     #[test]
@@ -182,11 +182,11 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tower-bearer-id-{}", std::process::id()));
         std::fs::write(&path, "x").unwrap();
         let secret = Secret::from_file(&path).unwrap();
-        assert!(Identity::new("a").with_secret("b", &secret).is_named());
+        assert!(SourceId::new("a").with_secret("b", &secret).is_named());
         std::fs::remove_file(&path).unwrap();
-        let identity = Identity::new("a").with_secret("b", &secret);
+        let identity = SourceId::new("a").with_secret("b", &secret);
         assert!(!identity.is_named());
         assert_eq!(identity.as_bytes(), b"");
-        assert_eq!(format!("{identity:?}"), "Identity(unnamed)");
+        assert_eq!(format!("{identity:?}"), "SourceId(unnamed)");
     }
 }

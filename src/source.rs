@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-pub use crate::identity::Identity;
+pub use crate::identity::SourceId;
 use crate::{
     error::TokenError,
     parts::FetchReason,
@@ -56,8 +56,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// tokens stay in this process.
     ///
     /// It must name everything beside the spec that makes its tokens differ from another source's.
-    fn identity(&self) -> Identity {
-        Identity::unnamed()
+    fn source_id(&self) -> SourceId {
+        SourceId::unnamed()
     }
 
     /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
@@ -178,7 +178,7 @@ where
 {
     FromFn {
         fetch,
-        identity: Identity::unnamed(),
+        identity: SourceId::unnamed(),
     }
 }
 
@@ -186,22 +186,22 @@ where
 #[derive(Clone)]
 pub struct FromFn<F> {
     fetch: F,
-    identity: Identity,
+    identity: SourceId,
 }
 
 impl<F> FromFn<F> {
     /// Gives the source an identity, so that a store may share its tokens.
     ///
     /// ```
-    /// use tower_bearer::{NewToken, TokenSource, source::{self, Identity}};
+    /// use tower_bearer::{NewToken, TokenSource, source::{self, SourceId}};
     ///
     /// let source = source::from_fn(async |_| NewToken::bearer("abc"));
-    /// assert!(!source.identity().is_named());
-    /// let source = source.with_identity(Identity::new("vault").with("role", "orders"));
-    /// assert!(source.identity().is_named());
+    /// assert!(!source.source_id().is_named());
+    /// let source = source.with_source_id(SourceId::new("vault").with("role", "orders"));
+    /// assert!(source.source_id().is_named());
     /// ```
     #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_source_id(mut self, identity: SourceId) -> Self {
         self.identity = identity;
         self
     }
@@ -219,7 +219,7 @@ where
         (self.fetch)(request.clone())
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         self.identity.clone()
     }
 }
@@ -255,8 +255,8 @@ pub trait TokenProvider: Send + Sync + 'static {
     fn token(&self, spec: &TokenSpec) -> impl Future<Output = Result<Token, TokenError>> + Send;
 
     /// Who the tokens are from: a cache has its source's identity. Unless it is overridden there is none.
-    fn identity(&self) -> Identity {
-        Identity::unnamed()
+    fn source_id(&self) -> SourceId {
+        SourceId::unnamed()
     }
 }
 
@@ -269,7 +269,7 @@ pub(crate) type Fetching<'a> =
 pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
 
-    fn identity_of(&self) -> Identity;
+    fn source_id_of(&self) -> SourceId;
 
     fn has_another_credential(&self, since: &TokenError) -> bool;
     #[cfg(feature = "store")]
@@ -281,8 +281,8 @@ impl<S: TokenSource> DynSource for S {
         Box::pin(self.fetch(request))
     }
 
-    fn identity_of(&self) -> Identity {
-        self.identity()
+    fn source_id_of(&self) -> SourceId {
+        self.source_id()
     }
 
     fn has_another_credential(&self, since: &TokenError) -> bool {

@@ -149,7 +149,7 @@ impl CacheBuilder {
     /// A token from the store keeps its times. They are of the wall clock of whoever fetched it: where clocks differ, it
     /// lives until its expiry by one's own clock, and no longer than it was given.
     ///
-    /// Tokens are told apart by the source's [`identity`](crate::TokenSource::identity) and by all that is asked for. A source
+    /// Tokens are told apart by the source's [`source_id`](crate::TokenSource::source_id) and by all that is asked for. A source
     /// without an identity, such as a closure, needs a [namespace](Self::with_store_namespace).
     /// [`refresh`](crate::TokenCache::refresh) takes nothing that was there when it was called, and
     /// [`remove`](crate::TokenCache::remove) makes this process take that token from the store no more.
@@ -184,7 +184,7 @@ impl CacheBuilder {
     }
 
     /// Keeps this cache's tokens apart from those of others in the same store. Default: none, which will do where the source
-    /// has an [identity](crate::TokenSource::identity).
+    /// has an [identity](crate::TokenSource::source_id).
     ///
     /// A source without an identity needs it: then it must be the same for all processes whose sources give the same tokens,
     /// and for none else. Without, a fetch ends with an error that says so.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Moment,
     error::TokenError,
-    source::{Identity, TokenProvider, TokenSource},
+    source::{SourceId, TokenProvider, TokenSource},
     spec::TokenSpec,
     telemetry::TokenEvent,
     token::Token,
@@ -403,8 +403,8 @@ impl TokenProvider for TokenCache {
         self.get(spec).await
     }
 
-    fn identity(&self) -> Identity {
-        self.0.works.source.identity_of()
+    fn source_id(&self) -> SourceId {
+        self.0.works.source.source_id_of()
     }
 }
 

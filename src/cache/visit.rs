@@ -418,7 +418,7 @@ fn look_again_at(slot: &Slot, now: Moment) -> Moment {
 
 /// Where the slot's token belongs: the source, the namespace, and all that is asked for.
 fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, TokenError> {
-    let identity = works.source.identity_of();
+    let identity = works.source.source_id_of();
     if !identity.is_named() && fleet.namespace.is_none() {
         return Err(TokenError::configuration(
             "the token source has no identity, so a store can't tell its tokens from another's: \

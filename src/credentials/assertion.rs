@@ -15,7 +15,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{Identity, TokenProvider},
+    source::{SourceId, TokenProvider},
     spec::TokenSpec,
 };
 
@@ -53,10 +53,10 @@ pub trait Assertion: Send + Sync + 'static {
         request: &AssertionRequest,
     ) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
-    /// Whose assertions these are, as part of a source's [identity](crate::TokenSource::identity). Unless it is overridden
+    /// Whose assertions these are, as part of a source's [identity](crate::TokenSource::source_id). Unless it is overridden
     /// nobody's.
-    fn identity(&self) -> Identity {
-        Identity::unnamed()
+    fn source_id(&self) -> SourceId {
+        SourceId::unnamed()
     }
 }
 
@@ -91,8 +91,8 @@ impl Assertion for Secret {
         Ok(self.clone())
     }
 
-    fn identity(&self) -> Identity {
-        Identity::new("assertion").with_secret("text", self)
+    fn source_id(&self) -> SourceId {
+        SourceId::new("assertion").with_secret("text", self)
     }
 }
 
@@ -163,10 +163,10 @@ impl<P: TokenProvider> Assertion for FromProvider<P> {
         Ok(Secret::new(token.expose()))
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         let spec = self.spec.key();
-        Identity::new("provider")
-            .with_part("source", &self.provider.identity())
+        SourceId::new("provider")
+            .with_part("source", &self.provider.source_id())
             .with_digest("spec", spec)
     }
 }
@@ -188,7 +188,7 @@ pub(super) struct Shared(Arc<dyn DynAssertion>);
 trait DynAssertion: Send + Sync {
     fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a>;
 
-    fn identity_of(&self) -> Identity;
+    fn source_id_of(&self) -> SourceId;
 }
 
 impl<A: Assertion> DynAssertion for A {
@@ -196,8 +196,8 @@ impl<A: Assertion> DynAssertion for A {
         Box::pin(self.assertion(request))
     }
 
-    fn identity_of(&self) -> Identity {
-        self.identity()
+    fn source_id_of(&self) -> SourceId {
+        self.source_id()
     }
 }
 
@@ -210,7 +210,7 @@ impl Shared {
         self.0.make(request).await
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.0.identity_of()
+    pub(super) fn source_id(&self) -> SourceId {
+        self.0.source_id_of()
     }
 }

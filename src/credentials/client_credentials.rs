@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
     transport::Transport,
 };
@@ -140,7 +140,7 @@ impl TokenSource for ClientCredentials {
         new_token(&self.0.exchange(request, grant).await?)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         self.0.identity("client_credentials")
     }
 
@@ -397,7 +397,7 @@ mod tests {
         let of = |url, id, secret: &str, value| {
             let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
             let source = ClientCredentials::over(transport, url, id, secret);
-            source.with_extra("a", value).identity()
+            source.with_extra("a", value).source_id()
         };
         let identity = of(URL, "orders", "hunter2", "x");
         assert!(identity.is_named());

@@ -10,7 +10,7 @@ use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::Identity,
+    source::SourceId,
     spec::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
     wire::Address,
@@ -238,15 +238,15 @@ impl TokenEndpoint {
     }
 
     /// Who asks this endpoint for tokens of this grant. The proof of the client is no part of it: it may be replaced.
-    pub(crate) fn identity(&self, grant: &str) -> Identity {
+    pub(crate) fn identity(&self, grant: &str) -> SourceId {
         let Some(url) = self.address().text() else {
-            return Identity::unnamed();
+            return SourceId::unnamed();
         };
         let place = match &self.place {
             Place::Known(_) => "token_url",
             Place::Discovered(_) => "issuer",
         };
-        let mut identity = Identity::new(grant).with(place, url);
+        let mut identity = SourceId::new(grant).with(place, url);
         if let Some(id) = &self.client {
             identity = identity.with("client_id", id);
         }

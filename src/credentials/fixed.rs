@@ -3,7 +3,7 @@
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
 
@@ -44,7 +44,7 @@ impl TokenSource for Static {
         NewToken::bearer(self.0.expose()?.as_str())
     }
 
-    fn identity(&self) -> Identity {
-        Identity::new("static").with_secret("token", &self.0)
+    fn source_id(&self) -> SourceId {
+        SourceId::new("static").with_secret("token", &self.0)
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
 #[cfg(feature = "jwt")]
@@ -51,7 +51,7 @@ pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 pub struct JwtBearer {
     endpoint: TokenEndpoint,
     assertion: Shared,
-    identity: Option<Identity>,
+    identity: Option<SourceId>,
 }
 
 impl JwtBearer {
@@ -93,7 +93,7 @@ impl JwtBearer {
 
     /// Says who the tokens are for, in place of what the assertions say of themselves.
     #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_source_id(mut self, identity: SourceId) -> Self {
         self.identity = Some(identity);
         self
     }
@@ -110,9 +110,9 @@ impl TokenSource for JwtBearer {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.identity());
+        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
         self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     spec::TokenSpec,
     subject::Subject,
     token::NewToken,
@@ -156,7 +156,7 @@ impl TokenSource for OnBehalfOf {
         new_token(&self.asserted(request, subject).await?)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         self.endpoint.identity("on_behalf_of")
     }
 

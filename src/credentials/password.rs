@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::TokenError,
     secret::Secret,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
 
@@ -75,7 +75,7 @@ impl TokenSource for Password {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         self.endpoint
             .identity("password")
             .with_digest("username", &self.username)

@@ -8,7 +8,7 @@ use super::{endpoint::TokenEndpoint, exchange::new_token, family::Family};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// Processes share one by a file, which [`on_rotation`](Self::on_rotation) writes and each use reads, behind caches with a
 /// [store](crate::CacheBuilder#method.with_store): there, one process at a time uses it. Give it a
-/// [name](Self::with_identity) that stays when the token changes.
+/// [name](Self::with_source_id) that stays when the token changes.
 ///
 /// # When it is refused
 /// A provider that answers `invalid_grant` has ended the sign-in: the token is expired, revoked, or was used twice. Then every
@@ -60,7 +60,7 @@ use crate::{
 pub struct RefreshToken {
     endpoint: TokenEndpoint,
     family: Arc<Family>,
-    identity: Option<Identity>,
+    identity: Option<SourceId>,
 }
 
 impl RefreshToken {
@@ -89,10 +89,10 @@ impl RefreshToken {
         self
     }
 
-    /// Says who signed in, for a [store](Identity) that outlives the refresh token: unless it is said, they are known by the
+    /// Says who signed in, for a [store](SourceId) that outlives the refresh token: unless it is said, they are known by the
     /// digest of the token given first.
     #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_source_id(mut self, identity: SourceId) -> Self {
         self.identity = Some(identity);
         self
     }
@@ -113,7 +113,7 @@ impl TokenSource for RefreshToken {
         }
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         let endpoint = self.endpoint.identity("refresh_token");
         match &self.identity {
             Some(identity) => endpoint.with_part("for", identity),

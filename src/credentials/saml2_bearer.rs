@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
 
@@ -45,7 +45,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 pub struct Saml2Bearer {
     endpoint: TokenEndpoint,
     assertion: Shared,
-    identity: Option<Identity>,
+    identity: Option<SourceId>,
 }
 
 impl Saml2Bearer {
@@ -61,7 +61,7 @@ impl Saml2Bearer {
 
     /// Says who the tokens are for, in place of what the assertions say of themselves.
     #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_source_id(mut self, identity: SourceId) -> Self {
         self.identity = Some(identity);
         self
     }
@@ -80,9 +80,9 @@ impl TokenSource for Saml2Bearer {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.identity());
+        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
         self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
     }
 

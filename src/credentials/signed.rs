@@ -12,7 +12,7 @@ use crate::{
     error::TokenError,
     jws::{SigningKey, unique_id},
     secret::{Secret, wipe},
-    source::Identity,
+    source::SourceId,
     wire::client_claims,
 };
 
@@ -95,8 +95,8 @@ impl Assertion for Signed {
         Ok(Secret::new(line.as_str()))
     }
 
-    fn identity(&self) -> Identity {
-        Identity::new("signed")
+    fn source_id(&self) -> SourceId {
+        SourceId::new("signed")
             .with("issuer", &self.issuer)
             .with("subject", self.subject.as_deref().unwrap_or_default())
             .with("audience", self.audience.as_deref().unwrap_or_default())

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, TokenError},
-    source::{Identity, TokenRequest, TokenSource},
+    source::{SourceId, TokenRequest, TokenSource},
     subject::TokenType,
     token::NewToken,
 };
@@ -55,7 +55,7 @@ pub struct TokenExchange {
     subject: Option<Party>,
     actor: Option<Party>,
     requested: Option<TokenType>,
-    identity: Option<Identity>,
+    identity: Option<SourceId>,
 }
 
 /// Somebody's token, and of which kind it is.
@@ -108,7 +108,7 @@ impl TokenExchange {
 
     /// Says who the tokens are for, in place of what the subject's and actor's assertions say of themselves.
     #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_source_id(mut self, identity: SourceId) -> Self {
         self.identity = Some(identity);
         self
     }
@@ -195,7 +195,7 @@ impl TokenSource for TokenExchange {
         new_token(&response)
     }
 
-    fn identity(&self) -> Identity {
+    fn source_id(&self) -> SourceId {
         let mut identity = self.endpoint.identity(GRANT_TYPE);
         if let Some(kind) = &self.requested {
             identity = identity.with("requested_token_type", kind.as_str());
@@ -207,7 +207,7 @@ impl TokenSource for TokenExchange {
             if let Some(party) = party {
                 identity = identity
                     .with(name, party.kind.as_str())
-                    .with_part(name, &party.token.identity());
+                    .with_part(name, &party.token.source_id());
             }
         }
         identity

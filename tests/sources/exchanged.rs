@@ -3,7 +3,7 @@
 use tower_bearer::{
     ErrorKind, Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
     credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
-    source::Identity,
+    source::SourceId,
     testing::Fault,
 };
 
@@ -22,7 +22,7 @@ async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
     let actor = assertion::from_provider(own, TokenSpec::default());
     let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
     // Both the client's and the actor's are known, so the whole is.
-    assert!(source.identity().is_named());
+    assert!(source.source_id().is_named());
     let cache = TokenCache::new(source);
     for user in ["alice", "bob"] {
         let (access, _) = login.sign_in(user, "client", ["read"]);
@@ -51,7 +51,7 @@ async fn a_clusters_token_is_exchanged_without_a_client() {
     let source = TokenExchange::new(endpoint)
         .with_subject(Secret::new("the cluster's"), TokenType::JWT)
         .with_requested_token_type(TokenType::ACCESS_TOKEN);
-    assert!(source.identity().is_named());
+    assert!(source.source_id().is_named());
     let cache = TokenCache::new(source);
     let token = cache.get(&TokenSpec::default()).await.unwrap();
     assert_eq!(login.subject_of(token.expose()).as_deref(), Some("pod"));
@@ -129,15 +129,17 @@ fn the_identity_has_subject_actor_and_type_in_it() {
     let plain = || TokenExchange::new(endpoint.clone());
     let a = || Secret::new("a");
     let identities = [
-        plain().identity(),
-        plain().with_subject(a(), TokenType::JWT).identity(),
-        plain().with_subject(a(), TokenType::ID_TOKEN).identity(),
+        plain().source_id(),
+        plain().with_subject(a(), TokenType::JWT).source_id(),
+        plain().with_subject(a(), TokenType::ID_TOKEN).source_id(),
         plain()
             .with_subject(Secret::new("b"), TokenType::JWT)
-            .identity(),
-        plain().with_actor(a(), TokenType::JWT).identity(),
-        plain().with_requested_token_type(TokenType::JWT).identity(),
-        plain().with_identity(Identity::new("x")).identity(),
+            .source_id(),
+        plain().with_actor(a(), TokenType::JWT).source_id(),
+        plain()
+            .with_requested_token_type(TokenType::JWT)
+            .source_id(),
+        plain().with_source_id(SourceId::new("x")).source_id(),
     ];
     for (i, one) in identities.iter().enumerate() {
         assert!(one.is_named());
@@ -149,7 +151,7 @@ fn the_identity_has_subject_actor_and_type_in_it() {
     assert!(
         !plain()
             .with_actor(unknown, TokenType::JWT)
-            .identity()
+            .source_id()
             .is_named()
     );
 }

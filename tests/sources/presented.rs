@@ -104,8 +104,8 @@ async fn a_password_signs_in() {
     let error = fetch(&source("wrong"), spec()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidGrant);
     assert_ne!(
-        source("a").identity(),
-        Password::new(endpoint(&login), "other", "a").identity()
+        source("a").source_id(),
+        Password::new(endpoint(&login), "other", "a").source_id()
     );
 }
 
@@ -269,7 +269,7 @@ mod signed {
             "private_key": PEM, "token_uri": "https://oauth2.example/token", "universe_domain": "x",
         });
         let source = JwtBearer::service_account(transport, &json.to_string()).unwrap();
-        assert!(source.identity().is_named());
+        assert!(source.source_id().is_named());
         assert!(!format!("{source:?}").contains("PRIVATE"));
         for _ in 0..2 {
             fetch(&source, TokenSpec::scopes(["https://a.example/b", "c"]))
@@ -308,7 +308,7 @@ mod signed {
                 .with_subject("alice")
                 .with_audience("here")),
         );
-        assert_ne!(own.identity(), other.identity());
+        assert_ne!(own.source_id(), other.source_id());
         for source in [own, other] {
             fetch(&source, spec()).await.unwrap();
         }

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
-    source::Identity, testing::AuthorizationServer,
+    source::SourceId, testing::AuthorizationServer,
 };
 
 use crate::{SOON, endpoint, fetch, log, login};
@@ -101,7 +101,7 @@ async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_t
     let process = || {
         let file = path.clone();
         let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap())
-            .with_identity(Identity::new("person").with("name", "alice"))
+            .with_source_id(SourceId::new("person").with("name", "alice"))
             .on_rotation(move |new| {
                 let file = file.clone();
                 async move {
@@ -348,9 +348,9 @@ async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
 async fn who_signed_in_is_known_by_the_first_token_or_by_name() {
     let login = login().await;
     let of = |token: &str| RefreshToken::new(endpoint(&login), token);
-    assert_eq!(of("a").identity(), of("a").identity());
-    assert_ne!(of("a").identity(), of("b").identity());
-    let named = |token, name| of(token).with_identity(Identity::new(name)).identity();
+    assert_eq!(of("a").source_id(), of("a").source_id());
+    assert_ne!(of("a").source_id(), of("b").source_id());
+    let named = |token, name| of(token).with_source_id(SourceId::new(name)).source_id();
     assert_eq!(named("a", "alice"), named("b", "alice"));
     assert_ne!(named("a", "alice"), named("a", "bob"));
 }

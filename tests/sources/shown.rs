@@ -6,7 +6,7 @@ use tower_bearer::{
         ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
         TokenExchange, assertion,
     },
-    source::Identity,
+    source::SourceId,
 };
 
 use crate::silent;
@@ -58,26 +58,26 @@ fn debug_shows_no_secret_of_any_source() {
 fn each_source_of_one_endpoint_is_another() {
     let secret = || Secret::new(SECRET);
     let identities = [
-        ClientCredentials::at(endpoint()).identity(),
-        RefreshToken::new(endpoint(), secret()).identity(),
-        JwtBearer::new(endpoint(), secret()).identity(),
-        Saml2Bearer::new(endpoint(), secret()).identity(),
-        OnBehalfOf::new(endpoint()).identity(),
-        TokenExchange::new(endpoint()).identity(),
-        Static::new(secret()).identity(),
+        ClientCredentials::at(endpoint()).source_id(),
+        RefreshToken::new(endpoint(), secret()).source_id(),
+        JwtBearer::new(endpoint(), secret()).source_id(),
+        Saml2Bearer::new(endpoint(), secret()).source_id(),
+        OnBehalfOf::new(endpoint()).source_id(),
+        TokenExchange::new(endpoint()).source_id(),
+        Static::new(secret()).source_id(),
         #[cfg(feature = "password")]
-        tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()).identity(),
-        ClientCredentials::at(endpoint().without_client()).identity(),
+        tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()).source_id(),
+        ClientCredentials::at(endpoint().without_client()).source_id(),
         ClientCredentials::at(TokenEndpoint::discover_over(
             silent(),
             "https://login.example",
             "orders",
             "",
         ))
-        .identity(),
+        .source_id(),
         JwtBearer::new(endpoint(), secret())
-            .with_identity(Identity::new("robot"))
-            .identity(),
+            .with_source_id(SourceId::new("robot"))
+            .source_id(),
     ];
     for (i, one) in identities.iter().enumerate() {
         assert!(one.is_named(), "{i}");
