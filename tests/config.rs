@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_bearer::{
     TokenSpec,
-    config::{Config, Size, Span},
+    config::{Config, ConfigDuration, ConfigSize},
 };
 
 const SECRET: &str = "hunter2-and-more";
@@ -30,13 +30,13 @@ fn whole() -> serde_json::Value {
 #[test]
 fn json_says_the_same_as_toml() {
     let config: Config = serde_json::from_value(whole()).unwrap();
-    assert_eq!(config.cache.max_bytes, Some(Size(65536)));
+    assert_eq!(config.cache.max_bytes, Some(ConfigSize(65536)));
     assert_eq!(config.cache.assumed_lifetime, None);
     assert_eq!(
         config
             .source
             .fetch_timeout
-            .map(|Span(limit)| limit.as_secs()),
+            .map(|ConfigDuration(limit)| limit.as_secs()),
         Some(3)
     );
     let [first, second] = &*config.routes else {
@@ -161,7 +161,7 @@ fn the_programs_own_sections_are_told_of_alike() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Task {
-        every: Span,
+        every: ConfigDuration,
     }
 
     let read = |worker: serde_json::Value| {

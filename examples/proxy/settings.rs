@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use tower_bearer::{
     AuthLayer, TokenCache,
-    config::{Config, ConfigError, RouteConfig, Size, Span},
+    config::{Config, ConfigDuration, ConfigError, ConfigSize, RouteConfig},
 };
 
 use crate::upstreams::{Upstream, Upstreams};
@@ -40,8 +40,8 @@ struct Section {
     listen: Option<String>,
     #[serde(default)]
     allow_remote: bool,
-    replay_limit: Option<Size>,
-    grace: Option<Span>,
+    replay_limit: Option<ConfigSize>,
+    grace: Option<ConfigDuration>,
     #[serde(default)]
     upstream: Vec<UpstreamSection>,
 }
@@ -68,7 +68,9 @@ impl Settings {
         let layer = config.layer(&cache)?;
         let section = &config.own.proxy;
         let in_proxy = |error: ConfigError| error.within("proxy");
-        let replay_limit = section.replay_limit.map_or(64 << 10, |Size(bytes)| bytes);
+        let replay_limit = section
+            .replay_limit
+            .map_or(64 << 10, |ConfigSize(bytes)| bytes);
         Ok(Self {
             cache,
             layer,
@@ -77,7 +79,7 @@ impl Settings {
             replay_limit: usize::try_from(replay_limit).unwrap_or(usize::MAX),
             grace: section
                 .grace
-                .map_or(Duration::from_secs(30), |Span(grace)| grace),
+                .map_or(Duration::from_secs(30), |ConfigDuration(grace)| grace),
             routes: config.routes,
         })
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     error::ConfigError,
     secret::SecretFrom,
-    units::{Size, Span},
+    units::{ConfigDuration, ConfigSize},
 };
 use crate::cache::CacheBuilder;
 
@@ -21,10 +21,10 @@ use crate::cache::CacheBuilder;
 /// | `store` | a second level that outlives the process: see [`StoreConfig`] |
 ///
 /// ```
-/// use tower_bearer::config::{CacheConfig, Size};
+/// use tower_bearer::config::{CacheConfig, ConfigSize};
 ///
 /// let cache: CacheConfig = toml::from_str("max_bytes = '64MiB'")?;
-/// assert_eq!(cache.max_bytes, Some(Size(64 << 20)));
+/// assert_eq!(cache.max_bytes, Some(ConfigSize(64 << 20)));
 /// # Ok::<_, toml::de::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -34,9 +34,9 @@ pub struct CacheConfig {
     /// How many specs it knows at most.
     pub max_entries: Option<usize>,
     /// How many bytes it holds at most.
-    pub max_bytes: Option<Size>,
+    pub max_bytes: Option<ConfigSize>,
     /// How long a token lives whose provider does not say.
-    pub assumed_lifetime: Option<Span>,
+    pub assumed_lifetime: Option<ConfigDuration>,
     /// A second level behind it.
     pub store: Option<StoreConfig>,
 }
@@ -107,10 +107,10 @@ impl CacheConfig {
         if let Some(entries) = self.max_entries {
             builder = builder.with_max_entries(entries);
         }
-        if let Some(Size(bytes)) = self.max_bytes {
+        if let Some(ConfigSize(bytes)) = self.max_bytes {
             builder = builder.with_max_bytes(bytes);
         }
-        if let Some(Span(lifetime)) = self.assumed_lifetime {
+        if let Some(ConfigDuration(lifetime)) = self.assumed_lifetime {
             if lifetime.is_zero() {
                 return Err(ConfigError::new(
                     "assumed_lifetime",

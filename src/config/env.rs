@@ -6,7 +6,7 @@ use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
     client_auth::ClientAuthName, error::ConfigError, route::RouteConfig, secret::SecretFrom,
-    source::SourceConfig, units::Span, whole::Config,
+    source::SourceConfig, units::ConfigDuration, whole::Config,
 };
 use crate::secret::Secret;
 
@@ -76,7 +76,7 @@ fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         source.client_auth = Some(auth.map_err(|error| error.within("OAUTH_CLIENT_AUTH"))?);
     }
     if let Some(span) = text("OAUTH_FETCH_TIMEOUT")? {
-        let span: Result<Span, _> = span.parse();
+        let span: Result<ConfigDuration, _> = span.parse();
         let fault = |fault| ConfigError::new("OAUTH_FETCH_TIMEOUT", fault);
         source.fetch_timeout = Some(span.map_err(fault)?);
     }
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(route.scopes, ["read", "write"]);
         assert_eq!(route.spec().tenant(), Some("acme"));
         assert_eq!(route.spec().audience(), Some("stock"));
-        let cache = config.cache_over(crate::transport::Transport::from_fn(async |_| {
+        let cache = config.cache_with_transport(crate::transport::Transport::from_fn(async |_| {
             panic!("nothing is asked")
         }));
         assert!(config.layer(&cache.unwrap()).is_ok());

@@ -33,8 +33,8 @@
 //! | `[[route]]` | where they go: [`RouteConfig`], any number of them |
 //!
 //! A key that nobody knows is an error; a key that is missing means the library's default. A secret is text,
-//! `{ env = "NAME" }` or `{ file = "path" }`: see [`SecretFrom`]. Durations are `"10s"` (see [`Span`]), sizes `"64MiB"` (see
-//! [`Size`]). A relative path is relative to the directory that the process runs in.
+//! `{ env = "NAME" }` or `{ file = "path" }`: see [`SecretFrom`]. Durations are `"10s"` (see [`ConfigDuration`]), sizes `"64MiB"` (see
+//! [`ConfigSize`]). A relative path is relative to the directory that the process runs in.
 //!
 //! A program with sections of its own reads them beside these: see [`Config`]. One without a file reads the usual
 //! environment variables: see [`Config::from_env`].
@@ -74,5 +74,5 @@ pub use error::ConfigError;
 pub use route::RouteConfig;
 pub use secret::SecretFrom;
 pub use source::{SourceConfig, SourceType};
-pub use units::{Size, Span};
-pub use whole::{Config, NothingElse};
+pub use units::{ConfigDuration, ConfigSize};
+pub use whole::{Config, NoExtra};

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
-use super::{client_auth::ClientAuthName, error::ConfigError, secret::SecretFrom, units::Span};
+use super::{
+    client_auth::ClientAuthName, error::ConfigError, secret::SecretFrom, units::ConfigDuration,
+};
 use crate::{
     cache::{CacheBuilder, TokenCache},
     credentials::{
@@ -81,7 +83,7 @@ pub struct SourceConfig {
     #[serde(default)]
     pub extra: BTreeMap<String, SecretFrom>,
     /// How long a fetch may take.
-    pub fetch_timeout: Option<Span>,
+    pub fetch_timeout: Option<ConfigDuration>,
 }
 
 /// Which source, by the name of its file under [`credentials`](crate::credentials). Those that need what no configuration holds (a
@@ -115,11 +117,11 @@ impl SourceConfig {
         let builder = self.over(self.endpoint(transport)?)?;
         match self.fetch_timeout {
             None => Ok(builder),
-            Some(Span(limit)) if limit.is_zero() => Err(ConfigError::new(
+            Some(ConfigDuration(limit)) if limit.is_zero() => Err(ConfigError::new(
                 "fetch_timeout",
                 "it is zero, and no fetch takes no time: make it longer, or leave it out",
             )),
-            Some(Span(limit)) => Ok(builder.with_fetch_timeout(limit)),
+            Some(ConfigDuration(limit)) => Ok(builder.with_fetch_timeout(limit)),
         }
     }
 

@@ -11,34 +11,34 @@ use serde::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_bearer::config::Span;
+/// use tower_bearer::config::ConfigDuration;
 ///
-/// assert_eq!("90s".parse::<Span>()?.0, Duration::from_secs(90));
-/// assert_eq!("5m".parse::<Span>()?.0, Duration::from_secs(300));
-/// assert_eq!("90".parse::<Span>(), Err(r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#));
+/// assert_eq!("90s".parse::<ConfigDuration>()?.0, Duration::from_secs(90));
+/// assert_eq!("5m".parse::<ConfigDuration>()?.0, Duration::from_secs(300));
+/// assert_eq!("90".parse::<ConfigDuration>(), Err(r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#));
 /// # Ok::<_, &str>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct ConfigDuration(pub Duration);
 
 /// A size in bytes: a whole number alone, or one with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
 ///
 /// ```
-/// use tower_bearer::config::Size;
+/// use tower_bearer::config::ConfigSize;
 ///
-/// assert_eq!("64KiB".parse::<Size>()?.0, 65_536);
-/// assert_eq!("65536".parse::<Size>()?.0, 65_536);
-/// assert!("64 kilos".parse::<Size>().is_err());
+/// assert_eq!("64KiB".parse::<ConfigSize>()?.0, 65_536);
+/// assert_eq!("65536".parse::<ConfigSize>()?.0, 65_536);
+/// assert!("64 kilos".parse::<ConfigSize>().is_err());
 /// # Ok::<_, &str>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct ConfigSize(pub u64);
 
 const NO_SPAN: &str = r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#;
 const NO_SIZE: &str =
     r#"it is no size: write it as a number of bytes, or as "64KiB", "64MiB" or "1GiB""#;
 
-impl FromStr for Span {
+impl FromStr for ConfigDuration {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -56,7 +56,7 @@ impl FromStr for Span {
     }
 }
 
-impl FromStr for Size {
+impl FromStr for ConfigSize {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -84,18 +84,18 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim_start_matches(' ')))
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
 
         impl Visitor<'_> for Reader {
-            type Value = Span;
+            type Value = ConfigDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(r#"a duration in quotes ("10s")"#)
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<ConfigDuration, E> {
                 text.parse().map_err(E::custom)
             }
         }
@@ -104,26 +104,29 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for ConfigSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
 
         impl Visitor<'_> for Reader {
-            type Value = Size;
+            type Value = ConfigSize;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(r#"a number of bytes, or a size in quotes ("64MiB")"#)
             }
 
-            fn visit_u64<E>(self, bytes: u64) -> Result<Size, E> {
-                Ok(Size(bytes))
+            fn visit_u64<E>(self, bytes: u64) -> Result<ConfigSize, E> {
+                Ok(ConfigSize(bytes))
             }
 
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-                bytes.try_into().map(Size).map_err(|_| E::custom(NO_SIZE))
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<ConfigSize, E> {
+                bytes
+                    .try_into()
+                    .map(ConfigSize)
+                    .map_err(|_| E::custom(NO_SIZE))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<ConfigSize, E> {
                 text.parse().map_err(E::custom)
             }
         }
@@ -147,7 +150,7 @@ mod tests {
             ("2d", 172_800_000),
             ("0s", 0),
         ] {
-            let span: Span = text.parse().unwrap();
+            let span: ConfigDuration = text.parse().unwrap();
             assert_eq!(span.0.as_millis(), milliseconds, "{text}");
         }
         for text in [
@@ -161,7 +164,7 @@ mod tests {
             "99999999999999999d",
             "s10",
         ] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(text.parse::<ConfigDuration>().is_err(), "{text}");
         }
     }
 
@@ -178,10 +181,10 @@ mod tests {
             ("1MB", 1_000_000),
             ("1GB", 1_000_000_000),
         ] {
-            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+            assert_eq!(text.parse(), Ok(ConfigSize(bytes)), "{text}");
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1mib", "1TiB", "99999999999GiB"] {
-            assert!(text.parse::<Size>().is_err(), "{text}");
+            assert!(text.parse::<ConfigSize>().is_err(), "{text}");
         }
     }
 }

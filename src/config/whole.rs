@@ -20,7 +20,7 @@ use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 ///
 /// ```
 /// use serde::Deserialize;
-/// use tower_bearer::config::{Config, Span};
+/// use tower_bearer::config::{Config, ConfigDuration};
 ///
 /// #[derive(Debug, Deserialize)]
 /// #[serde(deny_unknown_fields)]
@@ -31,7 +31,7 @@ use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 /// #[derive(Debug, Deserialize)]
 /// #[serde(deny_unknown_fields)]
 /// struct Worker {
-///     pause: Span,
+///     pause: ConfigDuration,
 /// }
 ///
 /// let text = r#"
@@ -58,7 +58,7 @@ use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Config<Own = NothingElse> {
+pub struct Config<Own = NoExtra> {
     /// Where tokens come from: `[source]`.
     pub source: SourceConfig,
     /// How they are kept: `[cache]`.
@@ -72,7 +72,7 @@ pub struct Config<Own = NothingElse> {
 /// No sections but ours.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NothingElse {}
+pub struct NoExtra {}
 
 impl<Own> Config<Own> {
     /// The cache.
@@ -84,7 +84,7 @@ impl<Own> Config<Own> {
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn cache(&self) -> Result<TokenCache, ConfigError> {
-        self.cache_over(Transport::preferred())
+        self.cache_with_transport(Transport::preferred())
     }
 
     /// The same over this transport.
@@ -104,11 +104,11 @@ impl<Own> Config<Own> {
     /// #     client_auth = 'none'
     /// # ")?;
     /// let transport = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#))));
-    /// let cache = config.cache_over(transport)?;
+    /// let cache = config.cache_with_transport(transport)?;
     /// # let _ = cache;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn cache_over(&self, transport: Transport) -> Result<TokenCache, ConfigError> {
+    pub fn cache_with_transport(&self, transport: Transport) -> Result<TokenCache, ConfigError> {
         let builder = self.source.builder(transport);
         let builder = builder.map_err(|error| error.within("source"))?;
         let builder = self.cache.apply(builder);
