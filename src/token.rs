@@ -251,7 +251,7 @@ impl Token {
 
     /// When it was asked for.
     #[must_use]
-    pub fn obtained_at(&self) -> SystemTime {
+    pub fn requested_at(&self) -> SystemTime {
         self.times().obtained().system_time()
     }
 

@@ -175,7 +175,7 @@ async fn the_jitter_is_fixed_per_token_and_never_more_than_a_fifth_of_the_lead()
         let token = cache.get(&tenant(name)).await.unwrap();
         let after = token
             .refresh_at()
-            .duration_since(token.obtained_at())
+            .duration_since(token.requested_at())
             .unwrap();
         assert!(after >= secs(3_240) && after <= secs(3_300), "{after:?}");
         let again = cache.get(&tenant(name)).await.unwrap();

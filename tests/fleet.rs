@@ -132,7 +132,7 @@ async fn a_second_start_takes_the_first_ones_token_with_its_times_and_all() {
         ("first", TokenOrigin::Store)
     );
     assert_ne!(second.generation(), first.generation());
-    assert_eq!(second.obtained_at(), first.obtained_at());
+    assert_eq!(second.requested_at(), first.requested_at());
     assert_eq!(second.expires_at(), first.expires_at());
     assert_eq!(second.lifetime(), HOUR);
     // Whoever fetched it is the first to see to the next: the others up to a fifth of the lead later.
@@ -340,7 +340,7 @@ async fn a_fleet_refreshes_once_and_all_have_the_new_token_in_time() {
     all_get(&replicas).await;
     for lifetime in 1..=20 {
         // Until all have the next one, or the old one ends.
-        let obtained = replicas[0].peek(spec()).unwrap().obtained_at();
+        let obtained = replicas[0].peek(spec()).unwrap().requested_at();
         for _ in 0..1_790 {
             sleep(secs(2)).await;
             for cache in &replicas {
@@ -350,7 +350,7 @@ async fn a_fleet_refreshes_once_and_all_have_the_new_token_in_time() {
             }
             let newest = replicas[0].peek(spec()).unwrap();
             let same = texts(&replicas).iter().all(|text| text == newest.expose());
-            if same && newest.obtained_at() != obtained {
+            if same && newest.requested_at() != obtained {
                 break;
             }
         }
@@ -698,7 +698,7 @@ async fn a_token_from_the_future_lives_no_longer_than_it_was_given() {
     at(300).build().get(spec()).await.unwrap();
     let token = at(-300).build().get(spec()).await.unwrap();
     assert_eq!(token.origin(), TokenOrigin::Store);
-    assert_eq!(token.obtained_at(), now(-300));
+    assert_eq!(token.requested_at(), now(-300));
     assert_eq!(token.expires_at(), now(-300) + HOUR);
     // And the other way round it is older than it is.
     let token = at(900).build().get(spec()).await.unwrap();

@@ -235,8 +235,8 @@ async fn a_token_knows_where_it_came_from_and_why() {
     let last = cache.get(spec()).await.unwrap();
     assert_eq!(last.reason(), FetchReason::Expired);
     let apart = last
-        .obtained_at()
-        .duration_since(first.obtained_at())
+        .requested_at()
+        .duration_since(first.requested_at())
         .unwrap();
     assert_eq!(apart, support::HOUR);
     assert_eq!(cache.entries()[0].origin, Some(TokenOrigin::Provider));

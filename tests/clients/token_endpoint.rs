@@ -42,7 +42,7 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
                 let spec = TokenSpec::scopes(["b", "a"]).with_audience("stock");
                 let token = TokenCache::new(source).get(&spec).await.unwrap();
                 assert!(login.is_valid(token.expose(), Some("a b")));
-                let left = token.expires_at().duration_since(token.obtained_at());
+                let left = token.expires_at().duration_since(token.requested_at());
                 assert_eq!(left.unwrap(), Duration::from_secs(3600));
                 let call = login.requests().pop().unwrap();
                 assert_eq!(call.auth, method, "{transport:?}");
