@@ -12,8 +12,8 @@ use http::{
 
 use crate::{
     error::TokenError,
+    oauth::{self, Answer, Sent},
     verdict::{self, Verdict},
-    wire::{self, Answer, Sent},
 };
 
 /// What no error may show.

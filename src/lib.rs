@@ -136,6 +136,7 @@ mod layer;
 mod loopback;
 mod mark;
 mod message;
+mod oauth;
 mod parts;
 #[cfg(any(
     feature = "jwt",
@@ -164,7 +165,6 @@ mod token;
 pub mod transport;
 mod verdict;
 mod window;
-mod wire;
 
 pub use cache::{CacheBuilder, Entry, EntryState, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError, WithCauses};

@@ -13,7 +13,7 @@ use http::{
 };
 use serde_json::Value;
 
-use crate::wire::{Challenge, challenges};
+use crate::oauth::{Challenge, challenges};
 
 /// Bytes of decoded claims.
 const MAX_CLAIMS: usize = 8 << 10;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["secret", "clock"],
     &["subject", "jws", "parts"],
     &["window"],
-    &["identity", "spec", "wire"],
+    &["identity", "spec", "oauth"],
     &["token", "verdict", "transport", "store"],
     &["source", "recovery"],
     &["telemetry"],

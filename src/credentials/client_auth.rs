@@ -9,13 +9,13 @@ use http::Uri;
 use crate::{
     error::TokenError,
     mark::Mark,
+    oauth::Proof,
     secret::{Exposed, Secret},
-    wire::Proof,
 };
 #[cfg(feature = "jwt")]
 use crate::{
     jws::{SigningKey, hs256, unique_id},
-    wire::client_claims,
+    oauth::client_claims,
 };
 
 /// How a client proves itself to the provider.

@@ -20,9 +20,9 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorKind, TokenError},
+    oauth::{Address, Answer, Metadata, document_request, metadata, retry_after, well_known},
     timer,
     transport::{Transport, require_tls},
-    wire::{Address, Answer, Metadata, document_request, metadata, retry_after, well_known},
 };
 
 /// Metadata seldom change, and a provider that moves keeps the old address for a while.

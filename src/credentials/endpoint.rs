@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
+    oauth::Address,
     secret::Secret,
     source::SourceId,
     spec::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
-    wire::Address,
 };
 
 /// Where and as whom to ask for tokens: what every source that asks a provider is made with.

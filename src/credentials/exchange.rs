@@ -10,11 +10,11 @@ use super::endpoint::{Place, TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
     mark::Mark,
-    source::TokenRequest,
-    token::NewToken,
-    wire::{
+    oauth::{
         Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
     },
+    source::TokenRequest,
+    token::NewToken,
 };
 
 /// OpenID Connect Core §5.5.

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use super::{endpoint::TokenEndpoint, exchange::Grant};
 use crate::{
     error::{ErrorKind, TokenError},
+    oauth::TokenResponse,
     secret::Secret,
     source::TokenRequest,
     timer,
-    wire::TokenResponse,
 };
 
 /// How long an exchange may take, and how long its keeper: longer than a cache's flight, so that a late answer still counts.

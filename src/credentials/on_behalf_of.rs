@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, TokenError},
+    oauth::TokenResponse,
     secret::Secret,
     source::{SourceId, TokenRequest, TokenSource},
     spec::TokenSpec,
     subject::Subject,
     token::NewToken,
-    wire::TokenResponse,
 };
 
 /// Tokens on behalf of the user whose token came with a request.

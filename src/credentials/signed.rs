@@ -11,9 +11,9 @@ use super::assertion::{Assertion, AssertionRequest};
 use crate::{
     error::TokenError,
     jws::{SigningKey, unique_id},
+    oauth::client_claims,
     secret::{Secret, wipe},
     source::SourceId,
-    wire::client_claims,
 };
 
 /// How long an assertion is good for. It is made anew for each attempt; some providers want no more than an hour.

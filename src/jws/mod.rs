@@ -10,7 +10,7 @@
 //! | `algorithm` | [`SigningAlgorithm`]: which signatures there are, and which key makes them |
 //! | `compact` | header, claims and signature in one line |
 //!
-//! It differs from [`wire`](crate::wire) in that this is nobody's protocol yet: which claims are signed, and where the
+//! It differs from [`wire`](crate::oauth) in that this is nobody's protocol yet: which claims are signed, and where the
 //! result goes, is decided above.
 
 mod algorithm;

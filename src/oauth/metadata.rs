@@ -274,7 +274,7 @@ mod tests {
                 prop_assert!(found.token_endpoint.host().is_some());
             }
             // Nothing but what can be asked gets as far as that.
-            if crate::wire::Address::issuer(&issuer).check().is_err() {
+            if crate::oauth::Address::issuer(&issuer).check().is_err() {
                 return Ok(());
             }
             for place in well_known(&issuer) {

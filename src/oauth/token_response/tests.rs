@@ -4,7 +4,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::basic::Client;
+use crate::oauth::basic::Client;
 
 /// A whole second, as the header Date has it.
 const NOW: u64 = 1_700_000_000;
