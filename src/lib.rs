@@ -131,7 +131,7 @@ pub mod fuzz;
 mod hand;
 mod identity;
 #[cfg(feature = "jwt")]
-mod jws;
+mod jwt;
 mod layer;
 mod loopback;
 mod mark;

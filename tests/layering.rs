@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["mark", "pem"],
     &["error", "loopback", "timer"],
     &["secret", "clock"],
-    &["subject", "jws", "parts"],
+    &["subject", "jwt", "parts"],
     &["window"],
     &["identity", "spec", "oauth"],
     &["token", "verdict", "transport", "store"],

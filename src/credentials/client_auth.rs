@@ -14,7 +14,7 @@ use crate::{
 };
 #[cfg(feature = "jwt")]
 use crate::{
-    jws::{SigningKey, hs256, unique_id},
+    jwt::{SigningKey, hs256, unique_id},
     oauth::client_claims,
 };
 

@@ -43,7 +43,7 @@ mod token_exchange;
 
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-pub use crate::jws::{SigningAlgorithm, SigningKey};
+pub use crate::jwt::{SigningAlgorithm, SigningKey};
 pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::assertion::{Assertion, AssertionRequest};
 use crate::{
     error::TokenError,
-    jws::{SigningKey, unique_id},
+    jwt::{SigningKey, unique_id},
     oauth::client_claims,
     secret::{Secret, wipe},
     source::SourceId,
