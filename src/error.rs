@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use crate::mark::Mark;
+use crate::util::fingerprint::Mark;
 
 /// Why there is no token.
 ///

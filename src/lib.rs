@@ -129,22 +129,12 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod hand;
-mod identity;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod layer;
-mod loopback;
-mod mark;
 mod message;
 mod oauth;
 mod parts;
-#[cfg(any(
-    feature = "jwt",
-    feature = "reqwest",
-    feature = "hyper",
-    feature = "testing"
-))]
-mod pem;
 mod recovery;
 pub mod replay;
 mod routes;
@@ -160,9 +150,9 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-mod timer;
 mod token;
 pub mod transport;
+mod util;
 mod verdict;
 mod window;
 

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use url::{Host, Url};
 
-use crate::{error::TokenError, loopback::is_loopback, spec::TokenSpec};
+use crate::{error::TokenError, spec::TokenSpec, util::loopback::is_loopback};
 
 /// An origin, and perhaps a path prefix, that may receive a token, and which one.
 ///

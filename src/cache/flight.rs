@@ -27,8 +27,8 @@ use crate::{
     error::{ErrorKind, TokenError},
     parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
-    timer,
     token::Token,
+    util::timer,
 };
 
 /// How many flights may die under a waiter before it gives up.

@@ -8,9 +8,9 @@ use http::Uri;
 
 use crate::{
     error::TokenError,
-    mark::Mark,
     oauth::Proof,
     secret::{Exposed, Secret},
+    util::fingerprint::Mark,
 };
 #[cfg(feature = "jwt")]
 use crate::{

@@ -21,8 +21,8 @@ use tracing::{debug, warn};
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{Address, Answer, Metadata, document_request, metadata, retry_after, well_known},
-    timer,
     transport::{Transport, require_tls},
+    util::timer,
 };
 
 /// Metadata seldom change, and a provider that moves keeps the old address for a while.

@@ -9,12 +9,12 @@ use tracing::debug;
 use super::endpoint::{Place, TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
-    mark::Mark,
     oauth::{
         Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
     },
     source::TokenRequest,
     token::NewToken,
+    util::fingerprint::Mark,
 };
 
 /// OpenID Connect Core §5.5.

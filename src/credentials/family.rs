@@ -18,7 +18,7 @@ use crate::{
     oauth::TokenResponse,
     secret::Secret,
     source::TokenRequest,
-    timer,
+    util::timer,
 };
 
 /// How long an exchange may take, and how long its keeper: longer than a cache's flight, so that a late answer still counts.

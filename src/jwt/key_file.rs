@@ -9,7 +9,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::material::Material;
-use crate::{error::TokenError, mark::Mark};
+use crate::{error::TokenError, util::fingerprint::Mark};
 
 pub(super) struct KeyFile {
     path: Box<Path>,

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
-use crate::{error::TokenError, mark::Mark, pem};
+use crate::{error::TokenError, util::fingerprint::Mark, util::pem};
 
 /// A key, and what was said of it where it was found.
 pub(super) struct Material {

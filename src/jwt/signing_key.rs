@@ -11,7 +11,7 @@ use super::{
     key_file::KeyFile,
     material::{Material, certificates, thumbprint},
 };
-use crate::{error::TokenError, mark::Mark};
+use crate::{error::TokenError, util::fingerprint::Mark};
 
 /// A private key that signs assertions: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
 ///

@@ -10,7 +10,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::timer;
+use crate::util::timer;
 
 /// More than this is not worth a connection.
 const MOST_BYTES: u64 = 64 << 10;

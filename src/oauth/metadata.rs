@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, TokenError},
-    loopback::is_loopback,
+    util::loopback::is_loopback,
 };
 
 /// Authentication methods that are kept, and characters of each.

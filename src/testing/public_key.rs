@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::pem;
+use crate::util::pem;
 
 #[derive(Clone)]
 pub(super) enum PublicKey {

@@ -18,7 +18,7 @@ use super::{
     identity::Identity,
     options::{Options, no_certificate},
 };
-use crate::{error::TokenError, loopback::is_loopback, mark::Mark};
+use crate::{error::TokenError, util::fingerprint::Mark, util::loopback::is_loopback};
 
 /// How token endpoints are asked. A clone shares the client and its connections.
 ///

@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{error::TokenError, mark::Mark, pem};
+use crate::{error::TokenError, util::fingerprint::Mark, util::pem};
 
 /// Where certificate and key are.
 #[derive(Clone)]

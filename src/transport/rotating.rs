@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::per_flavor::PerFlavor;
-use crate::{error::TokenError, mark::Mark};
+use crate::{error::TokenError, util::fingerprint::Mark};
 
 type Clients<T> = PerFlavor<Result<T, TokenError>>;
 

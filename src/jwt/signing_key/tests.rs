@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::pem;
+use crate::util::pem;
 
 fn vector(name: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");

@@ -11,7 +11,7 @@ use crate::{
         Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, holder::new_holder,
         shelf::Shelf,
     },
-    timer,
+    util::timer,
 };
 
 /// A store in one file, which outlives the program and may be used by several at once.

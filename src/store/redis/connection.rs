@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     store::{StoreError, StoreErrorKind},
-    timer,
+    util::timer,
 };
 
 /// A connection. Clones share it.

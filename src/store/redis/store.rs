@@ -23,7 +23,7 @@ use crate::{
         Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, circuit::Circuit,
         holder::new_holder, shelf::FENCES_LAST,
     },
-    timer,
+    util::timer,
 };
 
 /// A store in Redis, or in what speaks its protocol (Valkey, KeyDB, ElastiCache), which all processes of a fleet share.

@@ -2,13 +2,15 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-pub use crate::identity::SourceId;
+mod source_id;
+
 use crate::{
     error::TokenError,
     parts::FetchReason,
     spec::TokenSpec,
     token::{NewToken, Token},
 };
+pub use source_id::SourceId;
 
 /// Obtains a new token. It fetches and never caches: the [`TokenCache`](crate::TokenCache) in front of it does.
 ///

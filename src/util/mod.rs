@@ -1,0 +1,12 @@
+//! Small helpers that know nothing of tokens.
+
+pub(crate) mod fingerprint;
+pub(crate) mod loopback;
+#[cfg(any(
+    feature = "jwt",
+    feature = "reqwest",
+    feature = "hyper",
+    feature = "testing"
+))]
+pub(crate) mod pem;
+pub(crate) mod timer;
