@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use crate::util::fingerprint::Mark;
+use crate::util::fingerprint::Fingerprint;
 
 /// Why there is no token.
 ///
@@ -30,7 +30,7 @@ struct Repr {
     retryable: bool,
     retry_after: Option<Duration>,
     claims: Option<Box<str>>,
-    mark: Option<Mark>,
+    mark: Option<Fingerprint>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -200,12 +200,12 @@ impl TokenError {
     }
 
     /// What the client proved itself with when this happened.
-    pub(crate) fn with_mark(mut self, mark: Mark) -> Self {
+    pub(crate) fn with_mark(mut self, mark: Fingerprint) -> Self {
         self.repr().mark = Some(mark);
         self
     }
 
-    pub(crate) fn mark(&self) -> Option<Mark> {
+    pub(crate) fn mark(&self) -> Option<Fingerprint> {
         self.0.mark
     }
 

@@ -10,7 +10,7 @@ use crate::{
     error::TokenError,
     oauth::Proof,
     secret::{Exposed, Secret},
-    util::fingerprint::Mark,
+    util::fingerprint::Fingerprint,
 };
 #[cfg(feature = "jwt")]
 use crate::{
@@ -287,7 +287,7 @@ impl ClientAuth {
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
         secret: &Secret,
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] endpoint: &Uri,
-    ) -> Result<(Proof, Mark), TokenError> {
+    ) -> Result<(Proof, Fingerprint), TokenError> {
         Ok(match &self.method {
             Method::Basic => with_mark(secret.expose()?, Proof::Basic),
             Method::Post => with_mark(secret.expose()?, Proof::Post),
@@ -309,12 +309,12 @@ impl ClientAuth {
             }
             Method::Assertion(assertion) => with_mark(assertion.expose()?, given),
             Method::AssertionFrom(read) => with_mark(read().await?.expose()?, given),
-            Method::Mtls | Method::None => (Proof::Id, Mark::of(&[])),
+            Method::Mtls | Method::None => (Proof::Id, Fingerprint::of(&[])),
         })
     }
 
     /// The mark of what it would be made with now, where that can be told without waiting.
-    pub(super) fn mark(&self, secret: &Secret) -> Option<Mark> {
+    pub(super) fn mark(&self, secret: &Secret) -> Option<Fingerprint> {
         let exposed = match &self.method {
             Method::Basic | Method::Post => secret.expose(),
             #[cfg(feature = "jwt")]
@@ -323,7 +323,7 @@ impl ClientAuth {
             Method::PrivateKeyJwt(key) => return key.mark().ok(),
             Method::Assertion(assertion) => assertion.expose(),
             Method::AssertionFrom(_) => return None,
-            Method::Mtls | Method::None => return Some(Mark::of(&[])),
+            Method::Mtls | Method::None => return Some(Fingerprint::of(&[])),
         };
         exposed.ok().map(|exposed| mark(&exposed))
     }
@@ -357,13 +357,13 @@ fn given(assertion: Exposed) -> Proof {
     Proof::Assertion(assertion, None)
 }
 
-fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Mark) {
+fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Fingerprint) {
     let mark = mark(&secret);
     (proof(secret), mark)
 }
 
-fn mark(secret: &Exposed) -> Mark {
-    Mark::of(secret.as_str().as_bytes())
+fn mark(secret: &Exposed) -> Fingerprint {
+    Fingerprint::of(secret.as_str().as_bytes())
 }
 
 impl fmt::Debug for ClientAuth {

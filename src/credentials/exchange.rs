@@ -14,7 +14,7 @@ use crate::{
     },
     source::TokenRequest,
     token::NewToken,
-    util::fingerprint::Mark,
+    util::fingerprint::Fingerprint,
 };
 
 /// OpenID Connect Core §5.5.
@@ -68,7 +68,7 @@ impl Grant<'_> {
 struct Proven {
     /// None: the provider goes by the grant alone.
     proof: Option<Proof>,
-    mark: Mark,
+    mark: Fingerprint,
 }
 
 impl TokenEndpoint {
@@ -117,7 +117,7 @@ impl TokenEndpoint {
 
     async fn prove(&self, uri: &Uri) -> Result<Proven, TokenError> {
         let Some(id) = &self.client else {
-            let mark = self.with_certificate(Mark::of(b""))?;
+            let mark = self.with_certificate(Fingerprint::of(b""))?;
             return Ok(Proven { proof: None, mark });
         };
         let (proof, mark) = self.auth.prove(id, &self.secret, uri).await?;
@@ -126,7 +126,7 @@ impl TokenEndpoint {
         Ok(Proven { proof, mark })
     }
 
-    fn with_certificate(&self, mark: Mark) -> Result<Mark, TokenError> {
+    fn with_certificate(&self, mark: Fingerprint) -> Result<Fingerprint, TokenError> {
         let certificate = self.transport.identity_mark()?;
         Ok(certificate.map_or(mark, |certificate| mark.and(certificate)))
     }

@@ -9,7 +9,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::material::Material;
-use crate::{error::TokenError, util::fingerprint::Mark};
+use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 pub(super) struct KeyFile {
     path: Box<Path>,
@@ -37,7 +37,7 @@ impl KeyFile {
                     .with_source(error)
             })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = Mark::of(text.as_bytes());
+        let mark = Fingerprint::of(text.as_bytes());
         if let Some(known) = last.as_ref().filter(|known| known.mark == mark) {
             return Ok(known.clone());
         }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
-use crate::{error::TokenError, util::fingerprint::Mark, util::pem};
+use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
 /// A key, and what was said of it where it was found.
 pub(super) struct Material {
@@ -13,7 +13,7 @@ pub(super) struct Material {
     pub(super) key_id: Option<String>,
     pub(super) algorithm: Option<SigningAlgorithm>,
     pub(super) thumbprint: Option<String>,
-    pub(super) mark: Mark,
+    pub(super) mark: Fingerprint,
 }
 
 impl Material {
@@ -32,7 +32,7 @@ impl Material {
             key_id: jwk.key_id,
             algorithm: jwk.algorithm,
             thumbprint: jwk.thumbprint,
-            mark: Mark::of(text.as_bytes()),
+            mark: Fingerprint::of(text.as_bytes()),
         })
     }
 
@@ -63,7 +63,7 @@ impl Material {
             pair,
             key_id: None,
             algorithm: None,
-            mark: Mark::of(text.as_bytes()),
+            mark: Fingerprint::of(text.as_bytes()),
         })
     }
 }

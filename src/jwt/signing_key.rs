@@ -11,7 +11,7 @@ use super::{
     key_file::KeyFile,
     material::{Material, certificates, thumbprint},
 };
-use crate::{error::TokenError, util::fingerprint::Mark};
+use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 /// A private key that signs assertions: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
 ///
@@ -139,7 +139,7 @@ impl SigningKey {
     }
 
     /// Changes when another key is in the file.
-    pub(crate) fn mark(&self) -> Result<Mark, TokenError> {
+    pub(crate) fn mark(&self) -> Result<Fingerprint, TokenError> {
         Ok(self.material()?.mark)
     }
 

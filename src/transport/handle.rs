@@ -18,7 +18,7 @@ use super::{
     identity::Identity,
     options::{Options, no_certificate},
 };
-use crate::{error::TokenError, util::fingerprint::Mark, util::loopback::is_loopback};
+use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
 /// How token endpoints are asked. A clone shares the client and its connections.
 ///
@@ -224,7 +224,7 @@ impl Transport {
     }
 
     /// The mark of the client's certificate and key as they are now. That of a client of your own is not known.
-    pub(crate) fn identity_mark(&self) -> Result<Option<Mark>, TokenError> {
+    pub(crate) fn identity_mark(&self) -> Result<Option<Fingerprint>, TokenError> {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
             return Ok(options.load_identity()?.map(|pair| pair.mark));

@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{error::TokenError, util::fingerprint::Mark, util::pem};
+use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
 /// Where certificate and key are.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub(super) enum Identity {
 pub(super) struct Pair {
     /// The client's own first, then those up to the authority; and then the key.
     pub(super) pem: Zeroizing<String>,
-    pub(super) mark: Mark,
+    pub(super) mark: Fingerprint,
 }
 
 impl Identity {
@@ -88,7 +88,7 @@ impl Pair {
             pem.push_str(text);
             pem.push('\n');
         }
-        let mark = Mark::of(pem.as_bytes());
+        let mark = Fingerprint::of(pem.as_bytes());
         Ok(Self { pem, mark })
     }
 }

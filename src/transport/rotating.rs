@@ -7,14 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::per_flavor::PerFlavor;
-use crate::{error::TokenError, util::fingerprint::Mark};
+use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 type Clients<T> = PerFlavor<Result<T, TokenError>>;
 
 pub(super) struct Rotating<T>(Mutex<Option<Generation<T>>>);
 
 struct Generation<T> {
-    mark: Option<Mark>,
+    mark: Option<Fingerprint>,
     clients: Arc<Clients<T>>,
     /// The last that could be built.
     before: Option<Arc<Clients<T>>>,
@@ -29,7 +29,7 @@ impl<T: Clone> Rotating<T> {
     /// each host.
     pub(super) fn get_or_build(
         &self,
-        mark: Option<Mark>,
+        mark: Option<Fingerprint>,
         build: impl Fn(usize) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let (clients, before) = self.generation(mark);
@@ -42,7 +42,7 @@ impl<T: Clone> Rotating<T> {
             .ok_or(fault)
     }
 
-    fn generation(&self, mark: Option<Mark>) -> (Arc<Clients<T>>, Option<Arc<Clients<T>>>) {
+    fn generation(&self, mark: Option<Fingerprint>) -> (Arc<Clients<T>>, Option<Arc<Clients<T>>>) {
         let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = match present.take() {
             Some(same) if same.mark == mark => present.insert(same),
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_client_is_built_once_for_each_certificate() {
         let rotating = Rotating::new();
-        let marks = [Mark::of(b"a"), Mark::of(b"b")].map(Some);
+        let marks = [Fingerprint::of(b"a"), Fingerprint::of(b"b")].map(Some);
         let built = std::cell::Cell::new(0);
         let build = |_| {
             built.set(built.get() + 1);
@@ -82,7 +82,7 @@ mod tests {
         let rotating = Rotating::new();
         let fault = |_| Err(TokenError::configuration("they don't belong together"));
         assert!(rotating.get_or_build(None, fault).is_err());
-        let marks = [&b"a"[..], b"b", b"c", b"d"].map(|text| Some(Mark::of(text)));
+        let marks = [&b"a"[..], b"b", b"c", b"d"].map(|text| Some(Fingerprint::of(text)));
         assert_eq!(rotating.get_or_build(marks[0], |_| Ok(1)).unwrap(), 1);
         for mark in [marks[1], marks[1], marks[2]] {
             assert_eq!(rotating.get_or_build(mark, fault).unwrap(), 1);

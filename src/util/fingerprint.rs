@@ -1,4 +1,4 @@
-//! [`Mark`]: tells whether something secret is still the same, and shows nothing of it.
+//! [`Fingerprint`]: tells whether something secret is still the same, and shows nothing of it.
 
 use std::{
     fmt,
@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 /// A digest of a secret, of use in this process alone: its key is made anew in each, so that a mark that leaks is found
 /// in no table of digests.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark([u8; 32]);
+pub(crate) struct Fingerprint([u8; 32]);
 
-impl Mark {
+impl Fingerprint {
     pub(crate) fn of(secret: &[u8]) -> Self {
         static KEY: LazyLock<[u64; 2]> = LazyLock::new(|| [(); 2].map(|()| random()));
         let mut digest = Sha256::new();
@@ -34,9 +34,9 @@ impl Mark {
     }
 }
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mark(_)")
+        f.write_str("Fingerprint(_)")
     }
 }
 
@@ -50,13 +50,13 @@ mod tests {
 
     #[test]
     fn the_same_has_the_same_mark_and_nothing_else_has() {
-        let mark = Mark::of(b"hunter2");
-        assert_eq!(mark, Mark::of(b"hunter2"));
-        assert_ne!(mark, Mark::of(b"hunter3"));
-        assert_ne!(mark, Mark::of(b""));
-        let other = Mark::of(b"x");
+        let mark = Fingerprint::of(b"hunter2");
+        assert_eq!(mark, Fingerprint::of(b"hunter2"));
+        assert_ne!(mark, Fingerprint::of(b"hunter3"));
+        assert_ne!(mark, Fingerprint::of(b""));
+        let other = Fingerprint::of(b"x");
         assert_ne!(mark.and(other), other.and(mark));
         assert_eq!(mark.and(other), mark.and(other));
-        assert_eq!(format!("{mark:?}"), "Mark(_)");
+        assert_eq!(format!("{mark:?}"), "Fingerprint(_)");
     }
 }
