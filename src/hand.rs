@@ -1,291 +1,291 @@
-//! What a handle has at hand: the way to what a layer's services share, and the header values it used last.
+//! Per-handle state of [`Auth`](crate::Auth): the pointer to what the services of a layer share, and a memo of the header
+//! values that the handle sent last.
 //!
-//! A hit must not write to memory that another thread writes to. So from its second request on, a handle has a [`Lane`] of its
-//! own, whose reference count its futures share, a hit counter of its own, and for each route a copy of the header value
-//! with a reference count of its own. A handle that is cloned for each request makes none of these, and pays for shared counts.
+//! A hit must not write to memory that another thread writes to. From its second request on, a handle therefore has a
+//! pointer of its own, whose reference count only its own response futures change, and private copies of header values.
+//! A handle that is cloned for each request makes none of these and pays for shared reference counts.
 
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 
 use crate::{
-    cache::{Bypass, LocalHits, Owed, Slot, TokenCache},
+    cache::{Owed, Slot, TokenCache},
     clock::Moment,
     error::TokenError,
     routes::{Origin, Route, Routes},
     spec::TokenSpec,
-    token::Token,
     verdict::Judge,
 };
 
-/// Of so many specs that had to be looked up, one gets its token hung on it, if it is kept. Not each: one that is built anew
-/// for a request would pay for nothing, and one that is kept comes again.
-const LOOKUPS: u32 = 16;
+/// The number of tokens in a handle's memo. Each holds its cache entry, which therefore is not evicted.
+const MEMO_SIZE: usize = 4;
+/// An occupied place in the memo goes to another token at most this often, because each change copies a header value.
+const REPLACE_INTERVAL_NANOS: u64 = 1_000_000_000;
 
 /// What one handle keeps for itself.
-pub(crate) struct Hand {
-    lane: Arc<Lane>,
-    /// By route: what the last request on it was sent with.
-    memos: Vec<Option<Memo>>,
-    use_so_far: Use,
-    /// When it was last used.
-    seen: Moment,
-    /// How often a spec had to be looked up.
-    lookups: u32,
-}
-
-/// How much a handle was used so far: the second request is worth a lane of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    None,
-    Once,
-    /// The lane is this handle's alone, so it may count on it.
-    Settled,
+pub(crate) struct HandleState {
+    shared: Arc<SharedPointer>,
+    memo: Option<Box<Memo>>,
+    was_used: bool,
+    /// When the handle was used last, by the coarse clock.
+    last_use: Moment,
 }
 
 /// What all services of a layer share.
-pub(crate) struct Shared {
+pub(crate) struct LayerShared {
     pub(crate) cache: TokenCache,
     pub(crate) routes: Routes,
-    stops: Box<[Stop]>,
-    /// The user's own, if there is one.
+    entries: Box<[RouteEntry]>,
     pub(crate) judge: Option<Judge>,
 }
 
-/// A route's token: its slot is looked up once, and held.
-struct Stop {
+/// The token of a route: its cache entry is looked up once, and held.
+struct RouteEntry {
     spec: TokenSpec,
     allowed_scopes: Box<[Box<str>]>,
     slot: OnceLock<Arc<Slot>>,
 }
 
-/// A handle's own way to what all share, so that two threads don't count references on one cache line.
+/// A handle's pointer to [`LayerShared`]: threads with handles of their own don't change one reference count.
 #[repr(align(128))]
-pub(crate) struct Lane {
-    pub(crate) shared: Arc<Shared>,
-    /// None in the lane that a layer's services start on.
-    hits: Option<LocalHits>,
-    bypass: Bypass,
+pub(crate) struct SharedPointer {
+    pub(crate) layer: Arc<LayerShared>,
     pub(crate) owed: Owed,
-    /// Whether the user judges each response.
-    pub(crate) is_judged: bool,
+    pub(crate) has_classifier: bool,
 }
 
-impl Lane {
-    fn new(shared: Arc<Shared>, hits: Option<LocalHits>) -> Arc<Self> {
-        Arc::new(Self {
-            bypass: shared.cache.bypass(),
-            owed: shared.cache.owed(),
-            is_judged: shared.judge.is_some(),
-            shared,
-            hits,
-        })
-    }
-}
+/// The header values that a handle sent last. Routes and specs are assigned to places by number and by hash.
+#[derive(Default)]
+#[repr(align(128))]
+struct Memo([Option<CachedHeader>; MEMO_SIZE]);
 
-/// A header value with memory of its own, and how long it may be used without asking.
-struct Memo {
+/// A private copy of a header value, and how long it may be used without asking the cache.
+struct CachedHeader {
+    key: MemoKey,
     slot: Arc<Slot>,
     generation: u64,
-    refresh: Moment,
-    end: Moment,
+    refresh_at: Moment,
+    unusable_at: Moment,
     header: HeaderValue,
+    /// On the monotonic clock.
+    cached_at: u64,
 }
 
-/// What a request can be sent with now.
-pub(crate) struct AtHand {
+enum MemoKey {
+    Route(u32),
+    /// Compared by pointer. Because the memo holds the spec, no other spec can get its address.
+    Spec(TokenSpec),
+}
+
+/// What a request can be sent with at once.
+pub(crate) struct AvailableToken {
     pub(crate) header: HeaderValue,
     pub(crate) generation: u64,
-    /// The request's own spec, if it has one.
-    pub(crate) own: Option<TokenSpec>,
 }
 
-impl AtHand {
-    #[inline(always)]
-    fn new(header: HeaderValue, generation: u64) -> Self {
-        let own = None;
-        Self {
-            header,
-            generation,
-            own,
-        }
-    }
-}
-
-impl Hand {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self::on(Lane::new(shared, None))
+impl HandleState {
+    pub(crate) fn new(layer: Arc<LayerShared>) -> Self {
+        Self::with_pointer(Arc::new(SharedPointer::new(layer)))
     }
 
-    /// On this lane, and not used yet.
-    fn on(lane: Arc<Lane>) -> Self {
+    fn with_pointer(shared: Arc<SharedPointer>) -> Self {
         Self {
-            lane,
-            memos: Vec::new(),
-            use_so_far: Use::None,
-            seen: Moment::default(),
-            lookups: 0,
+            shared,
+            memo: None,
+            was_used: false,
+            last_use: Moment::default(),
         }
     }
 
     #[inline(always)]
-    pub(crate) fn lane(&self) -> &Arc<Lane> {
-        &self.lane
+    pub(crate) fn pointer(&self) -> &Arc<SharedPointer> {
+        &self.shared
     }
 
     #[inline(always)]
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.lane.shared
+    pub(crate) fn layer(&self) -> &LayerShared {
+        &self.shared.layer
     }
 
-    /// The token of a route, if it can be sent now. No lock, no allocation.
+    /// Returns the token of a route if it can be sent now. Takes no lock and allocates nothing.
     #[inline(always)]
-    pub(crate) fn at_hand(&mut self, route: u32) -> Option<AtHand> {
+    pub(crate) fn token_of_route(&mut self, route: u32) -> Option<AvailableToken> {
         let now = self.now();
-        if let Some(Some(memo)) = self.memos.get(route as usize)
-            && memo.slot.generation() == memo.generation
-            && let Some(stale) = memo.serves(now)
-            && let Some(hits) = &self.lane.hits
+        if let Some(memo) = &self.memo
+            && let Some(cached) = memo.get(route as usize)
+            && matches!(cached.key, MemoKey::Route(number) if number == route)
+            && let Some(token) = cached.available(now, &self.shared.layer.cache)
         {
-            hits.hit(stale);
-            return Some(AtHand::new(memo.header.clone(), memo.generation));
+            return Some(token);
         }
-        self.take_in_hand(route, now)
-    }
-
-    /// The same from the cache, and from the second time on with a copy for this handle alone.
-    #[cold]
-    fn take_in_hand(&mut self, route: u32, now: Moment) -> Option<AtHand> {
-        let shared = Arc::clone(&self.lane.shared);
-        let slot = shared.slot(route).ok()?;
-        // What takes anybody's attention waits until it is known that the caller has no header of their own.
-        let token = Token::new(slot.usable(now)?, slot.spec().clone());
-        if !token.further_headers().is_empty() {
-            return None;
-        }
-        let generation = token.generation();
-        if !self.count_hit(token.is_stale(now)) {
-            return Some(AtHand::new(token.header_value().clone(), generation));
-        }
-        let memo = Memo {
-            slot: Arc::clone(slot),
-            generation,
-            refresh: token.times().refresh(),
-            end: token.times().end(),
-            header: token.private_header(),
-        };
-        let header = memo.header.clone();
-        self.memos.resize_with(shared.stops.len(), || None);
-        if let Some(place) = self.memos.get_mut(route as usize) {
-            *place = Some(memo);
-        }
-        Some(AtHand::new(header, generation))
-    }
-
-    /// The token of a request's own spec, if it can be sent now: without a lock and an allocation, if the token hangs on this
-    /// very spec; else under a shard's read lock, and once in a while with what it takes to hang it there.
-    #[inline(never)]
-    pub(crate) fn at_hand_by_spec(&mut self, spec: &TokenSpec) -> Option<AtHand> {
-        let now = self.now();
-        let cache = &self.lane.shared.cache;
-        let shown = self.lane.bypass.look(spec, now, || cache.tell_of_use(spec));
-        let (header, generation, stale) = match shown.as_deref() {
-            Some(Some(token)) => (token.only_header()?.clone(), token.generation(), false),
-            _ => self.look_up(spec, now)?,
-        };
-        drop(shown);
-        self.count_hit(stale);
-        Some(AtHand {
-            header,
-            generation,
-            own: Some(spec.clone()),
+        self.settle();
+        let layer = &*self.shared.layer;
+        let slot = layer.slot(route).ok()?;
+        let memo = self.memo.as_deref_mut();
+        token_of_slot(layer, memo, slot, now, route as usize, || {
+            MemoKey::Route(route)
         })
     }
 
-    /// The same from the slot: header value, generation, and whether it is stale.
-    fn look_up(&mut self, spec: &TokenSpec, now: Moment) -> Option<(HeaderValue, u64, bool)> {
-        let slot = self.lane.shared.cache.known_slot(spec)?;
-        let header = slot.header(now)?;
-        self.lookups = self.lookups.wrapping_add(1);
-        let is_its_turn = self.lookups.is_multiple_of(LOOKUPS);
-        if is_its_turn && spec.is_kept() && spec.shown().is_none() {
-            slot.hang_on(spec);
+    /// Returns the token of a request's own spec if it can be sent now. A spec that the memo doesn't have is looked up under
+    /// the read lock of a shard.
+    #[inline(never)]
+    pub(crate) fn token_of_spec(&mut self, spec: &TokenSpec) -> Option<AvailableToken> {
+        let now = self.now();
+        let place = spec.precomputed_hash() as usize;
+        if let Some(memo) = &self.memo
+            && let Some(cached) = memo.get(place)
+            && matches!(&cached.key, MemoKey::Spec(other) if other.ptr_eq(spec))
+            && let Some(token) = cached.available(now, &self.shared.layer.cache)
+        {
+            return Some(token);
         }
-        Some(header)
+        self.settle();
+        let layer = &*self.shared.layer;
+        let slot = layer.cache.known_slot(spec)?;
+        let memo = self.memo.as_deref_mut();
+        token_of_slot(layer, memo, &slot, now, place, || {
+            MemoKey::Spec(spec.clone())
+        })
+    }
+
+    /// Gives the handle a pointer and a memo of its own on its second request.
+    #[inline]
+    fn settle(&mut self) {
+        if self.was_used && self.memo.is_none() {
+            self.shared = Arc::new(SharedPointer::new(Arc::clone(&self.shared.layer)));
+            self.memo = Some(Box::default());
+        }
+        self.was_used = true;
     }
 
     #[inline(always)]
     fn now(&mut self) -> Moment {
-        let now = self.lane.shared.cache.now_since(self.seen);
-        // Written once a tick and not at every hit: the neighbour in memory may be another thread's handle.
-        if now.monotonic != self.seen.monotonic {
-            self.seen = now;
+        let now = self.shared.layer.cache.now_since(self.last_use);
+        // Written once per tick of the clock, not per hit: the handle may share a cache line with another thread's.
+        if now.monotonic != self.last_use.monotonic {
+            self.last_use = now;
         }
         now
     }
-
-    /// Counts a hit, and says whether this handle has a lane of its own: from its second one on.
-    #[inline]
-    fn count_hit(&mut self, stale: bool) -> bool {
-        if self.use_so_far == Use::Settled
-            && let Some(hits) = &self.lane.hits
-        {
-            hits.hit(stale);
-            return true;
-        }
-        self.settle_in(stale)
-    }
-
-    #[cold]
-    fn settle_in(&mut self, stale: bool) -> bool {
-        let shared = Arc::clone(&self.lane.shared);
-        if self.use_so_far == Use::None {
-            self.use_so_far = Use::Once;
-            shared.cache.count_hit(stale);
-            return false;
-        }
-        self.use_so_far = Use::Settled;
-        let hits = shared.cache.local_hits();
-        hits.hit(stale);
-        self.lane = Lane::new(shared, Some(hits));
-        true
-    }
 }
 
-impl Clone for Hand {
+/// Returns the token of a cache entry if it can be sent now, and remembers it if the handle has a memo.
+#[inline(never)]
+fn token_of_slot(
+    layer: &LayerShared,
+    memo: Option<&mut Memo>,
+    slot: &Arc<Slot>,
+    now: Moment,
+    place: usize,
+    key: impl FnOnce() -> MemoKey,
+) -> Option<AvailableToken> {
+    // Nothing is fetched before it is known that the caller set no `Authorization` header.
+    let (header, generation, is_stale) = slot.header(now)?;
+    layer.cache.count_hit(is_stale);
+    if let Some(memo) = memo
+        && memo.has_room(place, slot, now)
+        && let Some(token) = slot.token()
+    {
+        let cached = CachedHeader {
+            key: key(),
+            slot: Arc::clone(slot),
+            generation: token.generation(),
+            refresh_at: token.times().refresh(),
+            unusable_at: token.times().end(),
+            header: token.private_header(),
+            cached_at: now.monotonic,
+        };
+        memo.set(place, cached);
+    }
+    Some(AvailableToken { header, generation })
+}
+
+impl Clone for HandleState {
     fn clone(&self) -> Self {
-        Self::on(Arc::clone(&self.lane))
+        Self::with_pointer(Arc::clone(&self.shared))
     }
 }
 
-impl Shared {
+impl SharedPointer {
+    fn new(layer: Arc<LayerShared>) -> Self {
+        Self {
+            owed: layer.cache.owed(),
+            has_classifier: layer.judge.is_some(),
+            layer,
+        }
+    }
+}
+
+impl Memo {
+    #[inline(always)]
+    fn get(&self, place: usize) -> Option<&CachedHeader> {
+        self.0.get(place % MEMO_SIZE)?.as_ref()
+    }
+
+    fn set(&mut self, place: usize, cached: CachedHeader) {
+        if let Some(entry) = self.0.get_mut(place % MEMO_SIZE) {
+            *entry = Some(cached);
+        }
+    }
+
+    /// Returns `true` if a token of this slot may be remembered now.
+    fn has_room(&self, place: usize, slot: &Arc<Slot>, now: Moment) -> bool {
+        self.get(place).is_none_or(|cached| {
+            Arc::ptr_eq(&cached.slot, slot)
+                || now.monotonic.saturating_sub(cached.cached_at) >= REPLACE_INTERVAL_NANOS
+        })
+    }
+}
+
+impl CachedHeader {
+    /// Returns the header value, and counts the hit, if it is still that of the current token and can be sent.
+    #[inline(always)]
+    fn available(&self, now: Moment, cache: &TokenCache) -> Option<AvailableToken> {
+        if self.slot.generation() != self.generation {
+            return None;
+        }
+        let is_stale = self.refresh_at.is_past(now);
+        if is_stale && !(self.slot.is_quiet(now) && !self.unusable_at.is_past(now)) {
+            return None;
+        }
+        cache.count_hit(is_stale);
+        Some(AvailableToken {
+            header: self.header.clone(),
+            generation: self.generation,
+        })
+    }
+}
+
+impl LayerShared {
     pub(crate) fn new(
         cache: TokenCache,
-        listed: &[Route],
+        routes: &[Route],
         default_origin: Option<Origin>,
         judge: Option<Judge>,
     ) -> Self {
-        let stop = |route: &Route| Stop {
+        let entry = |route: &Route| RouteEntry {
             spec: route.spec().clone(),
             allowed_scopes: route.allowed_scopes().into(),
             slot: OnceLock::new(),
         };
         Self {
             cache,
-            routes: Routes::arrange(listed, default_origin),
-            stops: listed.iter().map(stop).collect(),
+            entries: routes.iter().map(entry).collect(),
+            routes: Routes::arrange(routes, default_origin),
             judge,
         }
     }
 
-    /// Whether a server on this route may ask for all of these.
+    /// Returns `true` if a server on this route may require all of these scopes.
     pub(crate) fn allows(&self, route: u32, scopes: &[String]) -> bool {
-        let Some(stop) = self.stops.get(route as usize) else {
+        let Some(entry) = self.entries.get(route as usize) else {
             return false;
         };
-        let own = |scope: &String| stop.spec.iter_scopes().any(|one| one == scope);
+        let own = |scope: &String| entry.spec.iter_scopes().any(|one| one == scope);
         let allowed = |scope: &String| {
-            let mut allowed = stop.allowed_scopes.iter();
+            let mut allowed = entry.allowed_scopes.iter();
             allowed.any(|one| **one == **scope || **one == *"*")
         };
         scopes.iter().all(|scope| own(scope) || allowed(scope))
@@ -293,30 +293,19 @@ impl Shared {
 
     /// The spec of a route.
     pub(crate) fn spec(&self, route: u32) -> Option<&TokenSpec> {
-        Some(&self.stops.get(route as usize)?.spec)
+        Some(&self.entries.get(route as usize)?.spec)
     }
 
     #[inline]
     pub(crate) fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
-        let Some(stop) = self.stops.get(route as usize) else {
-            // The numbers are those that the routes were arranged with.
+        let Some(entry) = self.entries.get(route as usize) else {
+            // A route number is an index of this list.
             return Err(TokenError::configuration("the route has no spec"));
         };
-        if let Some(slot) = stop.slot.get() {
+        if let Some(slot) = entry.slot.get() {
             return Ok(slot);
         }
-        let slot = self.cache.slot(&stop.spec)?;
-        Ok(stop.slot.get_or_init(|| slot))
-    }
-}
-
-impl Memo {
-    /// Whether it can be sent now; if so, whether it is stale, with nothing to be done about it just now.
-    #[inline]
-    fn serves(&self, now: Moment) -> Option<bool> {
-        if !self.refresh.is_past(now) {
-            return Some(false);
-        }
-        (self.slot.is_quiet(now) && !self.end.is_past(now)).then_some(true)
+        let slot = self.cache.slot(&entry.spec)?;
+        Ok(entry.slot.get_or_init(|| slot))
     }
 }

@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use crate::{
     cache::TokenCache,
     error::TokenError,
-    hand::Shared,
+    hand::LayerShared,
     replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
     routes::{Found, Origin, Route, Routes, Scheme, Target},
     service::Auth,
@@ -62,7 +62,7 @@ pub struct AuthLayer<R = CloneBody> {
     judge: Option<Judge>,
     replay: R,
     /// Arranged at the first use, and shared by all services that this layer makes.
-    shared: OnceLock<Arc<Shared>>,
+    shared: OnceLock<Arc<LayerShared>>,
 }
 
 impl AuthLayer {
@@ -271,11 +271,11 @@ impl<R> AuthLayer<R> {
     }
 
     /// What all services of this layer share.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
+    pub(crate) fn shared(&self) -> Arc<LayerShared> {
         let arrange = || {
             let (cache, judge) = (self.cache.clone(), self.judge.clone());
             let default_origin = self.default_origin.clone();
-            Arc::new(Shared::new(cache, &self.routes, default_origin, judge))
+            Arc::new(LayerShared::new(cache, &self.routes, default_origin, judge))
         };
         Arc::clone(self.shared.get_or_init(arrange))
     }

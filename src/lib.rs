@@ -154,7 +154,6 @@ mod token;
 pub mod transport;
 mod util;
 mod verdict;
-mod window;
 
 pub use cache::{CacheBuilder, Entry, EntryState, Stats, TokenCache};
 pub use error::{Error, ErrorKind, TokenError, WithCauses};

@@ -1,14 +1,8 @@
 //! What a token is made of: its header value, its times, and what tells it from another.
 //!
-//! All clones of a token share these, and so does the window of its spec.
+//! All clones of a token share these.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
@@ -21,9 +15,6 @@ pub(crate) struct TokenParts {
     header: HeaderValue,
     further: Option<Box<Further>>,
     generation: u64,
-    cache: CacheId,
-    /// At which turn of the cache's map its use was told there last.
-    told: AtomicU32,
     times: Times,
     scopes: Option<Box<str>>,
     /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
@@ -34,23 +25,6 @@ pub(crate) struct TokenParts {
 
 /// The headers that go with a token; nearly none has any.
 struct Further(Vec<(HeaderName, HeaderValue)>);
-
-/// Which cache of this process a token is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CacheId(u32);
-
-impl CacheId {
-    const NOBODY: Self = Self(0);
-
-    /// One that no other cache has; after four billion of them, nobody's.
-    pub(crate) fn unique() -> Self {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-            last.checked_add(1)
-        });
-        last.map_or(Self::NOBODY, |last| Self(last + 1))
-    }
-}
 
 impl TokenParts {
     pub(crate) fn new(
@@ -68,10 +42,8 @@ impl TokenParts {
             generation: stamp.generation,
             same_for: u32::try_from(stamp.generation.saturating_sub(stamp.same_since))
                 .unwrap_or(u32::MAX),
-            cache: stamp.cache,
             reason: stamp.reason,
             origin: stamp.origin,
-            told: AtomicU32::new(u32::MAX),
         })
     }
 
@@ -118,23 +90,6 @@ impl TokenParts {
 
     pub(crate) fn scopes(&self) -> Option<&str> {
         self.scopes.as_deref()
-    }
-
-    /// Whether it is this cache's, and can be sent with nothing else to be done.
-    #[inline]
-    pub(crate) fn is_fresh_in(&self, cache: CacheId, now: Moment) -> bool {
-        self.cache == cache && cache != CacheId::NOBODY && !self.times.refresh().is_past(now)
-    }
-
-    /// Whether its use is still to be told to the cache's map at this turn; from now on it is not.
-    #[inline]
-    pub(crate) fn is_to_be_told(&self, turn: u32) -> bool {
-        // Read first: at most hits nothing is written to memory that threads share.
-        let due = self.told.load(Ordering::Relaxed) != turn;
-        if due {
-            self.told.store(turn, Ordering::Relaxed);
-        }
-        due
     }
 
     /// Bytes of memory that it holds, for the cache's bound.
@@ -208,8 +163,6 @@ pub(crate) struct Stamp {
     pub(crate) reason: FetchReason,
     /// From where.
     pub(crate) origin: TokenOrigin,
-    /// Whose it is.
-    pub(crate) cache: CacheId,
 }
 
 /// Where a token came from.

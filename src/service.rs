@@ -18,7 +18,7 @@ use tower_service::Service;
 use crate::{
     cache::{Rejection, Slot, Waiting, Wish},
     error::{Error, TokenError},
-    hand::{AtHand, Hand, Lane, Shared},
+    hand::{AvailableToken, HandleState, LayerShared, SharedPointer},
     message::{Draining, HttpRequest, HttpResponse},
     recovery::Recovery,
     replay::{CloneBody, ReplayPolicy},
@@ -37,14 +37,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Auth<S, R = CloneBody> {
     inner: S,
-    hand: Hand,
+    handle: HandleState,
     replay: R,
 }
 
 /// With which token a request was sent.
 #[derive(Clone)]
 struct Sent {
-    lane: Arc<Lane>,
+    shared: Arc<SharedPointer>,
     route: u32,
     generation: u64,
     /// The request's own spec, if it had one.
@@ -52,10 +52,10 @@ struct Sent {
 }
 
 impl<S, R> Auth<S, R> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>, replay: R) -> Self {
+    pub(crate) fn new(inner: S, layer: Arc<LayerShared>, replay: R) -> Self {
         Self {
             inner,
-            hand: Hand::new(shared),
+            handle: HandleState::new(layer),
             replay,
         }
     }
@@ -80,7 +80,7 @@ impl<S: fmt::Debug, R> fmt::Debug for Auth<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auth")
             .field("inner", &self.inner)
-            .field("cache", &self.hand.shared().cache)
+            .field("cache", &self.handle.layer().cache)
             .finish_non_exhaustive()
     }
 }
@@ -138,24 +138,20 @@ impl<S, R> Auth<S, R> {
         Req: HttpRequest,
         R: ReplayPolicy<Req>,
     {
-        let routes = &self.hand.shared().routes;
+        let routes = &self.handle.layer().routes;
         let found = routes.find_plain(request.scheme(), request.authority(), || request.path());
         let Some(route) = found else {
             return self.send_otherwise(request);
         };
-        let at_hand = match request.spec() {
-            None => self.hand.at_hand(route),
-            Some(spec) => self.hand.at_hand_by_spec(spec),
+        let own = request.spec();
+        let available = match own {
+            None => self.handle.token_of_route(route),
+            Some(spec) => self.handle.token_of_spec(spec),
         };
-        let Some(AtHand {
-            header,
-            generation,
-            own,
-        }) = at_hand
-        else {
+        let Some(AvailableToken { header, generation }) = available else {
             return self.send_otherwise(request);
         };
-        let sent = self.sent(route, generation, own);
+        let sent = self.sent(route, generation, own.cloned());
         let spare = self.replay.keep(&self.inner, &mut request);
         // One look at the map for both questions: is there one, and where does it go.
         if request.headers_mut().append(AUTHORIZATION, header) {
@@ -174,7 +170,7 @@ impl<S, R> Auth<S, R> {
         Req: HttpRequest,
         R: ReplayPolicy<Req>,
     {
-        let found = self.hand.shared().routes.find(&request.target());
+        let found = self.handle.layer().routes.find(&request.target());
         // The caller's own header, or a place that no route names: hands off, and its 401 is the caller's.
         let listed = !matches!(found, Found::Unlisted) || request.spec().is_some();
         if !listed || request.headers().contains_key(AUTHORIZATION) {
@@ -188,7 +184,7 @@ impl<S, R> Auth<S, R> {
             }
         };
         let own = request.spec().cloned();
-        let cache = &self.hand.shared().cache;
+        let cache = &self.handle.layer().cache;
         let now = cache.now();
         if let Some(token) = cache.without_waiting(&slot, now) {
             cache.count_hit(token.is_stale(now));
@@ -224,7 +220,7 @@ impl<S, R> Auth<S, R> {
         request: &Req,
         found: Found,
     ) -> Result<(u32, Arc<Slot>), TokenError> {
-        let shared = self.hand.shared();
+        let shared = self.handle.layer();
         match (found, request.spec()) {
             (Found::Refused(error), _) => Err(error),
             (Found::Unlisted, _) => Err(TokenError::configuration(
@@ -238,7 +234,7 @@ impl<S, R> Auth<S, R> {
     #[inline]
     fn sent(&self, route: u32, generation: u64, own: Option<TokenSpec>) -> Sent {
         Sent {
-            lane: Arc::clone(self.hand.lane()),
+            shared: Arc::clone(self.handle.pointer()),
             route,
             generation,
             own,
@@ -249,24 +245,24 @@ impl<S, R> Auth<S, R> {
 impl Sent {
     /// The slot of the token, made if there is none: nothing keeps it while a request is under way.
     fn slot(&self) -> Result<Arc<Slot>, TokenError> {
-        let shared = &self.lane.shared;
+        let layer = &self.shared.layer;
         match &self.own {
-            Some(spec) => shared.cache.slot(spec),
-            None => shared.slot(self.route).cloned(),
+            Some(spec) => layer.cache.slot(spec),
+            None => layer.slot(self.route).cloned(),
         }
     }
 
     /// The slot of the token, if there is one.
     fn known_slot(&self) -> Option<Arc<Slot>> {
-        let shared = &self.lane.shared;
+        let layer = &self.shared.layer;
         match &self.own {
-            Some(spec) => shared.cache.known_slot(spec),
-            None => shared.slot(self.route).ok().cloned(),
+            Some(spec) => layer.cache.known_slot(spec),
+            None => layer.slot(self.route).ok().cloned(),
         }
     }
 
     fn spec(&self) -> Option<&TokenSpec> {
-        let of_route = || self.lane.shared.spec(self.route);
+        let of_route = || self.shared.layer.spec(self.route);
         self.own.as_ref().or_else(of_route)
     }
 
@@ -274,7 +270,7 @@ impl Sent {
     #[inline]
     fn accepted_by<Res: HttpResponse>(&self, response: &Res) -> bool {
         let concerned = verdict::concerns_the_token(response.status(), response.headers());
-        if concerned || self.lane.is_judged {
+        if concerned || self.shared.has_classifier {
             return false;
         }
         self.accept();
@@ -288,7 +284,7 @@ impl Sent {
             return Verdict::Pass;
         }
         let (status, headers) = (response.status(), response.headers());
-        let own = self.lane.shared.judge.as_ref();
+        let own = self.shared.layer.judge.as_ref();
         let verdict = own
             .and_then(|judge| judge(status, headers))
             .unwrap_or_else(|| verdict::judge(status, headers));
@@ -299,7 +295,7 @@ impl Sent {
         // A redirect that the client followed may lead elsewhere; what is said there is nothing to us.
         let foreign = response
             .from()
-            .is_some_and(|from| !self.lane.shared.routes.is_origin_of(self.route, &from));
+            .is_some_and(|from| !self.shared.layer.routes.is_origin_of(self.route, &from));
         if foreign { Verdict::Pass } else { verdict }
     }
 
@@ -307,7 +303,7 @@ impl Sent {
     fn can_meet(&self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Rejected | Verdict::ClaimsRequired(_) => true,
-            Verdict::ScopesRequired(scopes) => self.lane.shared.allows(self.route, scopes),
+            Verdict::ScopesRequired(scopes) => self.shared.layer.allows(self.route, scopes),
             Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => false,
         }
     }
@@ -315,7 +311,7 @@ impl Sent {
     /// The token was not refused. If a refusal waits for that, it was a true one.
     #[inline]
     fn accept(&self) {
-        if self.lane.owed.any() {
+        if self.shared.owed.any() {
             self.settle();
         }
     }
@@ -323,7 +319,7 @@ impl Sent {
     #[cold]
     fn settle(&self) {
         if let Some(slot) = self.known_slot() {
-            let now = self.lane.shared.cache.now();
+            let now = self.shared.layer.cache.now();
             slot.accepted(self.generation, now);
         }
     }
@@ -338,7 +334,7 @@ impl Sent {
     /// Tells the caller, and the log, what was done about a refusal.
     fn note<Res: HttpResponse>(&self, response: &mut Res, recovery: Recovery) {
         if let Some(spec) = self.spec() {
-            self.lane.shared.cache.tell(&TokenEvent::Refused {
+            self.shared.layer.cache.tell(&TokenEvent::Refused {
                 spec,
                 generation: self.generation,
                 recovery: &recovery,
@@ -540,7 +536,7 @@ where
     S::Response: HttpResponse,
     R: ReplayPolicy<Req>,
 {
-    let cache = &sent.lane.shared.cache;
+    let cache = &sent.shared.layer.cache;
     let Ok(slot) = sent.slot() else {
         return Err(response);
     };
@@ -569,7 +565,7 @@ where
     };
     let Some((service, request, rest)) = kept else {
         if changed {
-            slot.vindicate_later(sent.generation, &sent.lane.owed);
+            slot.vindicate_later(sent.generation, &sent.shared.owed);
         }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
@@ -637,7 +633,7 @@ where
 {
     /// Sees to another token if the one that is here has expired meanwhile.
     fn keep_fresh(&mut self) -> Result<(), TokenError> {
-        let cache = &self.sent.lane.shared.cache;
+        let cache = &self.sent.shared.layer.cache;
         let now = cache.now();
         match &self.step {
             Step::Ready(token) if token.times().end().is_past(now) => {}
@@ -673,7 +669,7 @@ where
             Trip::Again(_) => {
                 let refused = self.sent.generation;
                 token.apply(request.headers_mut());
-                sent.lane.shared.cache.count_replay();
+                sent.shared.layer.cache.count_replay();
                 let future = self.service.call(request);
                 Ok(State::SentAgain {
                     future,

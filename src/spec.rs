@@ -6,21 +6,16 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{Arc, LazyLock, Weak},
+    sync::{Arc, LazyLock},
 };
 
-use crate::{
-    error::TokenError,
-    parts::TokenParts,
-    subject::Subject,
-    window::{self, Shown, Window},
-};
+use crate::{error::TokenError, subject::Subject};
 
 /// Which token a request needs.
 ///
 /// It goes on a route, or on a single request as an extension. A clone costs one reference count, and two specs that
-/// ask for the same are equal, in whatever order their scopes were given. Build it once and keep it where you can: a kept
-/// spec comes to its token faster than one that has to be looked up.
+/// ask for the same are equal, in whatever order their scopes were given. Build it once and keep it where you can: a service
+/// handle remembers the specs that it used last.
 ///
 /// An empty spec is allowed: some servers have default scopes, and the request then names none.
 ///
@@ -41,14 +36,10 @@ use crate::{
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
 
-/// A spec that somebody else keeps, for as long as they do.
-pub(crate) struct WeakSpec(Weak<Inner>);
-
-struct Inner<W: ?Sized = dyn Window> {
+struct Inner {
     hash: u64,
     key: Box<[u8]>,
     rare: Option<Box<Rare>>,
-    window: W,
 }
 
 /// What nearly no spec has.
@@ -267,39 +258,16 @@ impl TokenSpec {
         size_of_val(&*self.0) + self.0.key.len() + rare + subject
     }
 
-    /// The token that a cache shows here, if any does.
+    /// Returns `true` if both are clones of one spec, which says that they are equal without comparing keys.
     #[inline]
-    pub(crate) fn shown(&self) -> Shown {
-        // A slot knows the specs that its token hangs on: on one that nobody else knows hangs none.
-        if !self.is_kept() && Arc::weak_count(&self.0) == 0 {
-            return Shown::from_inner(None);
-        }
-        self.0.window.shown()
-    }
-
-    /// Whether somebody else has this very spec too.
-    #[inline]
-    pub(crate) fn is_kept(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    /// Whether this is that very spec.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(crate) fn downgrade(&self) -> WeakSpec {
-        WeakSpec(Arc::downgrade(&self.0))
-    }
-
-    /// Shows this token to whoever comes with this very spec.
-    pub(crate) fn show(&self, token: Arc<TokenParts>) {
-        self.0.window.show(token);
-    }
-
-    /// Shows exactly this token no longer.
-    pub(crate) fn take_out(&self, token: &Arc<TokenParts>) {
-        self.0.window.take_out(token);
+    /// The hash of the key, computed when the spec was built.
+    #[inline]
+    pub(crate) fn precomputed_hash(&self) -> u64 {
+        self.0.hash
     }
 
     fn fault(&self) -> Option<&TokenError> {
@@ -331,29 +299,17 @@ impl TokenSpec {
             hash: HASHER.hash_one(&key),
             key: key.into_boxed_slice(),
             rare: is_rare.then(|| Box::new(Rare { subject, fault })),
-            window: window::empty(),
         }))
     }
 }
 
 impl PartialEq for TokenSpec {
     fn eq(&self, other: &Self) -> bool {
-        self.is(other) || (self.0.hash == other.0.hash && self.0.key == other.0.key)
+        self.ptr_eq(other) || (self.0.hash == other.0.hash && self.0.key == other.0.key)
     }
 }
 
 impl Eq for TokenSpec {}
-
-impl WeakSpec {
-    pub(crate) fn upgrade(&self) -> Option<TokenSpec> {
-        self.0.upgrade().map(TokenSpec)
-    }
-
-    /// Whether this is that very spec.
-    pub(crate) fn is(&self, spec: &TokenSpec) -> bool {
-        Weak::as_ptr(&self.0).addr() == Arc::as_ptr(&spec.0).addr()
-    }
-}
 
 impl Hash for TokenSpec {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -29,7 +29,6 @@ use super::{
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::CacheId,
     source::SharedSource,
 };
 
@@ -96,11 +95,6 @@ impl Works {
     #[inline]
     pub(super) fn now(&self) -> Moment {
         self.settings.clock.now()
-    }
-
-    /// What tells this cache's tokens from another's.
-    pub(super) fn cache_id(&self) -> CacheId {
-        self.map.bypass().cache()
     }
 
     /// A flight that has not been heard of until then counts as dead: twice its deadline.

@@ -17,7 +17,6 @@ impl TokenCache {
         let slots = works.map.slots();
         let desks: Vec<_> = slots.iter().map(|slot| Slot::hold_desk(slot)).collect();
         let hold = Works::hold_hold(works);
-        let hits = works.counters.hold_local_hits();
         let once = Cell::new(Some(act));
         let act = || once.take().into_iter().for_each(|act| act());
         if locks == Locks::AllButShards {
@@ -27,6 +26,6 @@ impl TokenCache {
             works.map.sweep_with(act);
         }
         assert!(once.take().is_none(), "the cache had no entry");
-        drop((desks, hold, hits));
+        drop((desks, hold));
     }
 }

@@ -10,7 +10,6 @@
 //! | `fleet` | what a cache keeps for its store |
 //! | `core` | what all clones of a cache share |
 //! | `map` | the bounded map from spec to slot |
-//! | `bypass` | the way to a token past the map, for specs that are kept |
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
 //! | `owed` | which slots wait for an acceptance |
 //! | `stats` | counters, and what an operator sees |
@@ -26,7 +25,6 @@
 #[cfg(feature = "store")]
 mod asked;
 mod backoff;
-mod bypass;
 mod core;
 #[cfg(feature = "store")]
 mod fleet;
@@ -52,10 +50,8 @@ mod token_cache;
 mod visit;
 mod wishes;
 
-pub(crate) use bypass::Bypass;
 pub(crate) use owed::Owed;
 pub(crate) use slot::{Rejection, Slot};
-pub(crate) use stats::LocalHits;
 
 pub use options::CacheBuilder;
 pub use stats::{Entry, EntryState, Stats};

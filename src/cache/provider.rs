@@ -93,6 +93,5 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
         times,
         generation: next_generation(),
         origin: TokenOrigin::Provider,
-        cache: works.cache_id(),
     })
 }

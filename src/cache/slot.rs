@@ -5,9 +5,6 @@
 //! It ends in [`Takeoff::land`]. If it is dropped instead, wherever and however its task died, those who wait are woken and
 //! one of them takes off anew. So nothing that happens to a task can leave a slot without a way on.
 //!
-//! The token in service hangs on the slot's spec too, and on equal ones that are kept, for whoever comes with that very spec.
-//! It is hung there and taken off under the lock alone.
-//!
 //! A generation is never given twice in a process, so "the token that I sent" means the same token for ever: rejecting an
 //! old one never costs the one that has replaced it.
 
@@ -112,7 +109,7 @@ impl Slot {
     }
 
     /// The token in service, whatever its age.
-    pub(super) fn token(&self) -> Option<Token> {
+    pub(crate) fn token(&self) -> Option<Token> {
         self.of_parts(self.token.load_full())
     }
 
@@ -121,31 +118,15 @@ impl Slot {
     }
 
     /// Puts a token in service: from now on it is what everybody gets. Whoever does so has the lock.
-    fn put_in_service(&self, desk: &mut Desk, token: &Arc<TokenParts>) {
+    fn put_in_service(&self, _desk: &mut Desk, token: &Arc<TokenParts>) {
         self.token.store(Some(Arc::clone(token)));
         self.in_service.store(token.generation(), Ordering::Release);
-        self.spec.show(Arc::clone(token));
-        desk.for_each_further(|spec| spec.show(Arc::clone(token)));
-    }
-
-    /// Hangs the token in service on this spec too: an equal one that somebody keeps.
-    #[cold]
-    pub(crate) fn hang_on(&self, spec: &TokenSpec) {
-        let mut desk = self.desk();
-        if let Some(token) = self.token.load_full()
-            && (spec.is(&self.spec) || desk.is_further(spec))
-        {
-            spec.show(token);
-        }
     }
 
     /// Takes the token out of service, if there is one: whoever looks from now on does not find it.
-    fn take_out_of_service(&self, desk: &mut Desk) -> Option<Arc<TokenParts>> {
+    fn take_out_of_service(&self, _desk: &mut Desk) -> Option<Arc<TokenParts>> {
         self.in_service.store(0, Ordering::Release);
-        let token = self.token.swap(None)?;
-        self.spec.take_out(&token);
-        desk.for_each_further(|spec| spec.take_out(&token));
-        Some(token)
+        self.token.swap(None)
     }
 
     /// A token that can be sent, if that takes nobody's attention. No lock, no allocation.
@@ -403,13 +384,6 @@ impl Slot {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         // Nothing under this lock can panic half way; and a poisoned slot would be a latch.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut desk = self.desk();
-        self.take_out_of_service(&mut desk);
     }
 }
 

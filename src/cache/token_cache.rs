@@ -2,16 +2,13 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use arc_swap::Guard;
-
 use super::{
-    bypass::Bypass,
     core::Core,
     flight,
     options::CacheBuilder,
     owed::Owed,
     slot::{Outcome, Rejection, Slot},
-    stats::{Entry, LocalHits, Stats, count},
+    stats::{Entry, Stats, count},
     wishes::Wish,
 };
 use crate::{
@@ -77,12 +74,6 @@ impl TokenCache {
     /// then the error comes at once, and [`retry_after`](TokenError::retry_after) says how long it will.
     pub async fn get(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let now = self.now();
-        let bypass = self.0.works.map.bypass();
-        let shown = bypass.look(spec, now, || self.tell_of_use(spec));
-        if let Some(token) = shown.and_then(Guard::into_inner) {
-            self.count_hit(false);
-            return Ok(Token::new(token, spec.clone()));
-        }
         let slot = match self.0.works.map.get(spec) {
             Some(slot) => slot,
             None => self.slot(spec)?,
@@ -289,12 +280,6 @@ impl TokenCache {
         self.0.works.settings.clock.now_since(last)
     }
 
-    /// Tells the map of a use that went past it: else what is used most would seem to be used least.
-    #[cold]
-    pub(crate) fn tell_of_use(&self, spec: &TokenSpec) {
-        self.0.works.map.get(spec);
-    }
-
     /// The spec's slot, if there is one.
     pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         spec.check().ok()?;
@@ -378,16 +363,8 @@ impl TokenCache {
         count(&self.0.works.counters.replays);
     }
 
-    pub(crate) fn bypass(&self) -> Bypass {
-        self.0.works.map.bypass().clone()
-    }
-
     pub(crate) fn owed(&self) -> Owed {
         self.0.works.owed.clone()
-    }
-
-    pub(crate) fn local_hits(&self) -> LocalHits {
-        LocalHits::new(Arc::clone(&self.0.works.counters))
     }
 }
 

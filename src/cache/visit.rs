@@ -348,7 +348,6 @@ impl<'a> Visit<'a> {
             times,
             generation: next_generation(),
             origin: TokenOrigin::Store,
-            cache: self.works.cache_id(),
         })
     }
 

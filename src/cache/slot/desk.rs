@@ -11,12 +11,8 @@ use crate::{
     },
     clock::Moment,
     error::TokenError,
-    spec::{TokenSpec, WeakSpec},
     token::Token,
 };
-
-/// On so many specs beside its own a slot's token hangs at most: one for each thread of a program, about.
-const MOST_FURTHER: usize = 32;
 
 /// What nearly no slot has at any time is boxed: there may be very many slots.
 #[derive(Default)]
@@ -24,15 +20,7 @@ pub(super) struct Desk {
     pub(super) flight: Option<Box<Landing>>,
     /// The number of the last flight. One with an older number no longer lands here.
     pub(super) last_flight: u64,
-    seldom: Option<Box<Seldom>>,
-}
-
-/// What is seldom there.
-#[derive(Default)]
-struct Seldom {
-    troubles: Troubles,
-    /// Specs that are kept beside the slot's own, and that its token hangs on too.
-    further: Vec<WeakSpec>,
+    troubles: Option<Box<Troubles>>,
 }
 
 /// What has gone wrong with a slot's tokens so far.
@@ -80,42 +68,17 @@ impl Desk {
 
     /// What has gone wrong so far, if anything may have.
     pub(super) fn known_troubles(&self) -> Option<&Troubles> {
-        Some(&self.seldom.as_ref()?.troubles)
+        self.troubles.as_deref()
     }
 
     /// The same, to change.
     pub(super) fn known_troubles_mut(&mut self) -> Option<&mut Troubles> {
-        Some(&mut self.seldom.as_mut()?.troubles)
+        self.troubles.as_deref_mut()
     }
 
     /// Where to note what goes wrong.
     pub(super) fn troubles(&mut self) -> &mut Troubles {
-        &mut self.seldom.get_or_insert_default().troubles
-    }
-
-    /// Does this for each further spec that somebody still keeps.
-    pub(super) fn for_each_further(&mut self, act: impl Fn(&TokenSpec)) {
-        let Some(seldom) = &mut self.seldom else {
-            return;
-        };
-        seldom.further.retain(|spec| {
-            let kept = spec.upgrade();
-            kept.inspect(&act).is_some()
-        });
-    }
-
-    /// Whether this one is among the further specs from now on: not if there are many already.
-    pub(super) fn is_further(&mut self, spec: &TokenSpec) -> bool {
-        let further = &mut self.seldom.get_or_insert_default().further;
-        further.retain(|other| other.upgrade().is_some());
-        if further.iter().any(|other| other.is(spec)) {
-            return true;
-        }
-        let has_room = further.len() < MOST_FURTHER;
-        if has_room {
-            further.push(spec.downgrade());
-        }
-        has_room
+        self.troubles.get_or_insert_default()
     }
 
     /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.

@@ -10,7 +10,6 @@
 //! threads on the slot itself look for them at the end.
 
 use std::{
-    cell::OnceCell,
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
@@ -22,7 +21,7 @@ use super::{takeoff::PAUSE_AFTER_DEATH, *};
 use crate::{
     cache::backoff::Hold,
     error::ErrorKind,
-    parts::{CacheId, Times, TokenOrigin},
+    parts::{Times, TokenOrigin},
     source::TokenRequest,
     token::NewToken,
 };
@@ -324,51 +323,6 @@ fn wishes_are_paid_from_the_same_budget_as_refusals() {
     assert!(schedules > 1_000, "{schedules}");
 }
 
-#[test]
-fn a_slot_that_goes_takes_its_token_off_its_spec() {
-    let spec = TokenSpec::default().with_tenant("own");
-    let (kept, also) = (spec.clone(), spec.clone());
-    let slot = Arc::new(Slot::new(spec));
-    let Answer::Fetch(takeoff, _) = slot.ask(START, START + OVERDUE, None) else {
-        panic!("nobody fetches");
-    };
-    takeoff.land(fetched(1, 1, START), |_, _| {});
-    let further = TokenSpec::default().with_tenant("own");
-    slot.hang_on(&further);
-    assert!(kept.shown().is_some() && further.shown().is_some());
-    drop(slot);
-    assert!(also.shown().is_none() && further.shown().is_none());
-}
-
-#[test]
-fn a_token_hangs_on_so_many_specs_at_most_and_forgets_those_that_nobody_keeps() {
-    let spec = || TokenSpec::default().with_tenant("own");
-    let slot = Arc::new(Slot::new(spec()));
-    let Answer::Fetch(takeoff, _) = slot.ask(START, START + OVERDUE, None) else {
-        panic!("nobody fetches");
-    };
-    takeoff.land(fetched(1, 1, START), |_, _| {});
-    let hangs_on = |spec: &TokenSpec| {
-        slot.hang_on(spec);
-        spec.shown().is_some()
-    };
-    let mut kept: Vec<TokenSpec> = std::iter::repeat_with(spec)
-        .take_while(|spec| hangs_on(spec))
-        .collect();
-    assert!((8..100).contains(&kept.len()), "{}", kept.len());
-    assert!(kept.iter().all(hangs_on) && !hangs_on(&spec()));
-    kept.pop();
-    let last = spec();
-    assert!(hangs_on(&last));
-    let Answer::Fetch(takeoff, _) = slot.ask_anew(START, START + OVERDUE, None) else {
-        panic!("nobody fetches");
-    };
-    takeoff.land(fetched(2, 2, START), |_, _| {});
-    for spec in kept.iter().chain([&last]) {
-        assert_eq!(spec.shown().as_ref().unwrap().generation(), 2);
-    }
-}
-
 /// Two threads do everything at once; each checks what it sees against what it knew before it looked.
 #[test]
 fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
@@ -404,9 +358,6 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
             );
             newest = newest.max(in_service);
             let still_good = |token: &Token| !slot.is_over(token, now);
-            if let Some(shown) = &*spec.shown() {
-                assert!(shown.generation() > known, "a refused token hangs there");
-            }
             let usable = slot.usable(now);
             let usable = usable.map(|token| Token::new(token, spec.clone()));
             let token = usable.or_else(|| {
@@ -497,8 +448,6 @@ impl Walk {
 struct World {
     slot: Arc<Slot>,
     spec: TokenSpec,
-    /// An equal one that somebody else keeps, once a token hangs on it.
-    further: OnceCell<TokenSpec>,
     now: Moment,
     waiters: Vec<Waiter>,
     flights: Vec<Flight>,
@@ -619,12 +568,10 @@ impl Drop for World {
 impl World {
     fn new(program: Program) -> Self {
         let owed = Owed::default();
-        // Its own: what hangs on a spec that all have may be another cache's.
         let spec = TokenSpec::default().with_tenant("own");
         Self {
             slot: Arc::new(Slot::new(spec.clone())),
             spec,
-            further: OnceCell::new(),
             now: START,
             waiters: Vec::new(),
             flights: Vec::new(),
@@ -1073,20 +1020,6 @@ impl World {
         assert_eq!(self.slot.generation(), in_service);
         let token = self.slot.token().map_or(0, |token| token.generation());
         assert_eq!(token, in_service);
-        // What hangs on the spec is the token in service, and nothing else.
-        let shown = |spec: &TokenSpec| spec.shown().as_ref().map_or(0, |it| it.generation());
-        assert_eq!(shown(&self.spec), in_service);
-        match self.further.get() {
-            Some(further) => assert_eq!(shown(further), in_service),
-            None if in_service == 0 => {}
-            None => {
-                let further = TokenSpec::default().with_tenant("own");
-                self.slot.hang_on(&further);
-                assert_eq!(shown(&further), in_service);
-                self.further.set(further).unwrap();
-            }
-        }
-
         // What is served without asking needs nobody's attention.
         let expected = self.account_answer(Asked::Plainly);
         if let Some(token) = self.slot.usable(self.now) {
@@ -1186,7 +1119,6 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
         times: Times::new(now, AGE, AGE * 2, AGE * 2),
         generation,
         origin: TokenOrigin::Provider,
-        cache: CacheId::unique(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     clock::Moment,
     error::TokenError,
-    parts::{CacheId, FetchReason, Stamp, Times, TokenOrigin},
+    parts::{FetchReason, Stamp, Times, TokenOrigin},
     source::TokenRequest,
     token::{NewToken, Token},
 };
@@ -46,7 +46,6 @@ pub(in crate::cache) struct Fetched {
     pub(in crate::cache) times: Times,
     pub(in crate::cache) generation: u64,
     pub(in crate::cache) origin: TokenOrigin,
-    pub(in crate::cache) cache: CacheId,
 }
 
 impl Slot {
@@ -140,7 +139,6 @@ impl Takeoff {
             same_since,
             reason: self.reason,
             origin: fetched.origin,
-            cache: fetched.cache,
         };
         let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
         let is_last = desk.last_flight == self.number;
