@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::{
-    cache::{Owed, Slot, TokenCache},
+    cache::{Slot, TokenCache},
     clock::Moment,
     error::TokenError,
     routes::{Origin, Route, Routes},
@@ -51,7 +51,6 @@ struct RouteEntry {
 #[repr(align(128))]
 pub(crate) struct SharedPointer {
     pub(crate) layer: Arc<LayerShared>,
-    pub(crate) owed: Owed,
     pub(crate) has_classifier: bool,
 }
 
@@ -211,7 +210,6 @@ impl Clone for HandleState {
 impl SharedPointer {
     fn new(layer: Arc<LayerShared>) -> Self {
         Self {
-            owed: layer.cache.owed(),
             has_classifier: layer.judge.is_some(),
             layer,
         }

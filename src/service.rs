@@ -270,11 +270,7 @@ impl Sent {
     #[inline]
     fn accepted_by<Res: HttpResponse>(&self, response: &Res) -> bool {
         let concerned = verdict::concerns_the_token(response.status(), response.headers());
-        if concerned || self.shared.has_classifier {
-            return false;
-        }
-        self.accept();
-        true
+        !concerned && !self.shared.has_classifier
     }
 
     /// What the response says about the token, if it comes from where the token went.
@@ -288,10 +284,6 @@ impl Sent {
         let verdict = own
             .and_then(|judge| judge(status, headers))
             .unwrap_or_else(|| verdict::judge(status, headers));
-        if matches!(verdict, Verdict::Pass) {
-            self.accept();
-            return verdict;
-        }
         // A redirect that the client followed may lead elsewhere; what is said there is nothing to us.
         let foreign = response
             .from()
@@ -305,22 +297,6 @@ impl Sent {
             Verdict::Rejected | Verdict::ClaimsRequired(_) => true,
             Verdict::ScopesRequired(scopes) => self.shared.layer.allows(self.route, scopes),
             Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => false,
-        }
-    }
-
-    /// The token was not refused. If a refusal waits for that, it was a true one.
-    #[inline]
-    fn accept(&self) {
-        if self.shared.owed.any() {
-            self.settle();
-        }
-    }
-
-    #[cold]
-    fn settle(&self) {
-        if let Some(slot) = self.known_slot() {
-            let now = self.shared.layer.cache.now();
-            slot.accepted(self.generation, now);
         }
     }
 
@@ -545,9 +521,8 @@ where
         Verdict::ScopesRequired(scopes) => Some(Wish::Scopes(scopes)),
         _ => None,
     };
-    let changed = match cache.reject_generation(&slot, sent.generation, wish) {
-        Rejection::Dropped | Rejection::Outdated => true,
-        Rejection::Superseded => false,
+    match cache.reject_generation(&slot, sent.generation, wish) {
+        Rejection::Dropped | Rejection::Outdated | Rejection::Superseded => {}
         Rejection::Disbelieved { .. } => {
             sent.note(&mut response, Recovery::RejectionLimitReached);
             return Err(response);
@@ -557,16 +532,13 @@ where
             sent.note(&mut response, Recovery::Unsatisfiable(verdict));
             return Err(response);
         }
-    };
+    }
     // If there is none at hand, this sets out for one, so that whoever comes next waits less.
     let at_hand = match wish {
         Some(Wish::Scopes(_)) => cache.wished_without_waiting(&slot),
         _ => cache.without_waiting(&slot, cache.now()),
     };
     let Some((service, request, rest)) = kept else {
-        if changed {
-            slot.vindicate_later(sent.generation, &sent.shared.owed);
-        }
         sent.note(&mut response, Recovery::NotReplayable);
         return Err(response);
     };

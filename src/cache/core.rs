@@ -21,7 +21,6 @@ use super::{
     backoff::Hold,
     map::SlotMap,
     options::{CacheBuilder, Settings},
-    owed::Owed,
     places::Places,
     slot::Slot,
     stats::Counters,
@@ -55,7 +54,6 @@ impl Core {
             source,
             settings,
             counters: Arc::default(),
-            owed: Owed::default(),
             #[cfg(feature = "metrics")]
             published: Default::default(),
             hold: Mutex::new(None),
@@ -81,7 +79,6 @@ pub(super) struct Works {
     pub(super) map: SlotMap,
     pub(super) counters: Arc<Counters>,
     pub(super) places: Places,
-    pub(super) owed: Owed,
     #[cfg(feature = "metrics")]
     published: crate::telemetry::Published,
     hold: Mutex<Option<Hold>>,

@@ -301,7 +301,6 @@ impl Hasher for Precomputed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::owed::Owed;
 
     const NOW: Moment = Moment {
         monotonic: 1,
@@ -362,16 +361,6 @@ mod tests {
         let again = map.get_or_make(&spec(0), NOW);
         assert!(Arc::ptr_eq(&held, &again));
         assert!(map.evictions() > 0);
-    }
-
-    #[test]
-    fn an_entry_that_waits_for_an_acceptance_is_not_waited_for_when_it_is_gone() {
-        let owed = Owed::default();
-        let map = SlotMap::new(10, 1 << 20);
-        map.get_or_make(&spec(0), NOW).vindicate_later(1, &owed);
-        assert!(owed.any());
-        map.remove(&spec(0));
-        assert!(!owed.any());
     }
 
     #[test]

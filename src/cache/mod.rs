@@ -11,7 +11,6 @@
 //! | `core` | what all clones of a cache share |
 //! | `map` | the bounded map from spec to slot |
 //! | `slot` | what is known of one spec's token: a state machine without I/O |
-//! | `owed` | which slots wait for an acceptance |
 //! | `stats` | counters, and what an operator sees |
 //! | `places` | how many fetches run at once |
 //! | `freshness` | fresh, stale or expired; pure |
@@ -36,7 +35,6 @@ mod map;
 mod options;
 #[cfg(feature = "store")]
 mod outage;
-mod owed;
 mod places;
 mod provider;
 #[cfg(feature = "store")]
@@ -50,7 +48,6 @@ mod token_cache;
 mod visit;
 mod wishes;
 
-pub(crate) use owed::Owed;
 pub(crate) use slot::{Rejection, Slot};
 
 pub use options::CacheBuilder;

@@ -24,7 +24,6 @@ pub(super) use self::{
 };
 use super::{
     freshness::{self, Freshness},
-    owed::Owed,
     wishes::{Standing, Wish, Wishes},
 };
 use crate::{
@@ -313,26 +312,6 @@ impl Slot {
     pub(crate) fn vindicate(&self, generation: u64) {
         if let Some(troubles) = self.desk().settle(generation) {
             troubles.budget.give_back();
-        }
-    }
-
-    /// This token's rejection could not be followed by a replay: the next token's first acceptance tells how it turned out.
-    pub(crate) fn vindicate_later(&self, generation: u64, owed: &Owed) {
-        self.desk().troubles().owed = Some(owed.one(generation));
-    }
-
-    /// A request with this token was not rejected.
-    pub(crate) fn accepted(&self, generation: u64, now: Moment) {
-        if self.generation() != generation {
-            return;
-        }
-        let mut desk = self.desk();
-        let troubles = desk.known_troubles_mut();
-        let Some(debt) = troubles.and_then(|troubles| troubles.owed.take()) else {
-            return;
-        };
-        if let Some(troubles) = desk.settle(debt.refused()) {
-            troubles.budget.give_back_by_acceptance(now);
         }
     }
 

@@ -6,7 +6,6 @@ use super::{
     core::Core,
     flight,
     options::CacheBuilder,
-    owed::Owed,
     slot::{Outcome, Rejection, Slot},
     stats::{Entry, Stats, count},
     wishes::Wish,
@@ -361,10 +360,6 @@ impl TokenCache {
 
     pub(crate) fn count_replay(&self) {
         count(&self.0.works.counters.replays);
-    }
-
-    pub(crate) fn owed(&self) -> Owed {
-        self.0.works.owed.clone()
     }
 }
 

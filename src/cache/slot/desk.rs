@@ -6,7 +6,6 @@ use super::landing::Landing;
 use crate::{
     cache::{
         backoff::{Budget, Hold},
-        owed::Debt,
         wishes::Wishes,
     },
     clock::Moment,
@@ -35,8 +34,6 @@ pub(super) struct Troubles {
     pub(super) rejected: Option<Token>,
     /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
     pub(super) refused: u64,
-    /// The rejection that no replay could follow, and that waits for the next token's first acceptance.
-    pub(super) owed: Option<Debt>,
     /// What servers want of the next token.
     pub(super) wishes: Wishes,
 }
@@ -140,7 +137,6 @@ impl Default for Troubles {
             refused: 0,
             unsettled: VecDeque::new(),
             rejected: None,
-            owed: None,
             wishes: Wishes::default(),
         }
     }

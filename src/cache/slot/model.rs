@@ -32,7 +32,7 @@ const AGE: Duration = Duration::from_secs(10);
 const OVERDUE: Duration = Duration::from_secs(15);
 const HOLD: Duration = Duration::from_secs(1);
 const SOURCE_HOLD: Duration = Duration::from_secs(12);
-const REFILL: Duration = Duration::from_secs(30);
+const REFILL: Duration = Duration::from_secs(15);
 const START: Moment = Moment {
     monotonic: 1,
     wall: 1,
@@ -60,7 +60,6 @@ enum Step {
     /// It wants other claims.
     WantClaims,
     Vindicate(u64),
-    Accept,
     Remove,
     HoldSource,
     Pass,
@@ -84,7 +83,6 @@ struct Program {
     scopes_again: u8,
     claims: u8,
     vindications: u8,
-    acceptances: u8,
     removals: u8,
     source_holds: u8,
     passes: u8,
@@ -138,7 +136,6 @@ impl Program {
             Step::WantScopeAgain => &mut self.scopes_again,
             Step::WantClaims => &mut self.claims,
             Step::Vindicate(_) => &mut self.vindications,
-            Step::Accept => &mut self.acceptances,
             Step::Remove => &mut self.removals,
             Step::HoldSource => &mut self.source_holds,
             Step::Pass => &mut self.passes,
@@ -260,7 +257,6 @@ fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
         landings: 8,
         rejections: 7,
         vindications: 1,
-        acceptances: 1,
         passes: 1,
         pass: REFILL,
         prompt: true,
@@ -455,7 +451,6 @@ struct World {
     /// What each token was asked for with.
     tokens: Vec<Plain>,
     generation: u64,
-    owed: Owed,
     left: Program,
     /// What was done so far, to be told if it goes wrong.
     done: Vec<Step>,
@@ -535,7 +530,6 @@ struct Account {
     /// Whether the last refusal was not believed.
     storm: bool,
     refill: Moment,
-    acceptance_counts_from: Moment,
     unsettled: Vec<u64>,
     wanted: Plain,
     version: u64,
@@ -567,7 +561,6 @@ impl Drop for World {
 
 impl World {
     fn new(program: Program) -> Self {
-        let owed = Owed::default();
         let spec = TokenSpec::default().with_tenant("own");
         Self {
             slot: Arc::new(Slot::new(spec.clone())),
@@ -587,7 +580,6 @@ impl World {
                 budget: 5,
                 storm: false,
                 refill: Moment::NEVER,
-                acceptance_counts_from: START,
                 unsettled: Vec::new(),
                 wanted: Plain::default(),
                 version: 0,
@@ -600,7 +592,6 @@ impl World {
             },
             tokens: Vec::new(),
             generation: 0,
-            owed,
             left: program,
             done: Vec::new(),
         }
@@ -610,7 +601,7 @@ impl World {
         let mut steps = vec![Step::Ask, Step::Force, Step::AskWished];
         steps.extend([Step::Remove, Step::Pass, Step::HoldSource]);
         if self.account.service.is_some() {
-            steps.extend([Step::Reject, Step::Accept]);
+            steps.push(Step::Reject);
         }
         if self.generation > 0 {
             steps.extend([Step::RejectLate, Step::WantScope, Step::WantClaims]);
@@ -689,7 +680,6 @@ impl World {
                 self.account.settle(generation);
                 self.account.budget = (self.account.budget + 1).min(5);
             }
-            Step::Accept => self.accept(),
             Step::Remove => self.remove(),
             Step::HoldSource => self.account.source_held_until = self.now + SOURCE_HOLD,
             Step::Pass => self.now = self.now + self.left.pass,
@@ -980,22 +970,6 @@ impl World {
         let scopes = [format!("s{scope}")];
         let rejection = self.slot.wish(generation, Wish::Scopes(&scopes), self.now);
         assert_eq!(rejection, expected);
-    }
-
-    /// The first refusal that is unsettled could not be replayed, and now the token in service is accepted.
-    fn accept(&mut self) {
-        let accepted = self.account.service.unwrap().generation;
-        if let Some(refused) = self.account.unsettled.first().copied() {
-            self.slot.vindicate_later(refused, &self.owed);
-            assert!(self.owed.any());
-            self.account.settle(refused);
-            if self.account.acceptance_counts_from.is_past(self.now) {
-                self.account.acceptance_counts_from = self.now + REFILL;
-                self.account.budget = (self.account.budget + 1).min(5);
-            }
-        }
-        self.slot.accepted(accepted, self.now);
-        assert!(!self.owed.any());
     }
 
     fn remove(&mut self) {
