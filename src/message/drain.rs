@@ -8,7 +8,6 @@ use std::{any::Any, pin::Pin, time::Duration};
 use bytes::Buf;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::util::timer;
 
@@ -16,10 +15,6 @@ use crate::util::timer;
 const MOST_BYTES: u64 = 64 << 10;
 /// Nor is a longer wait.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// The connection's own task has to see the end before the connection is free: it is let through so many times,
-const TURNS: usize = 8;
-/// and on other threads has as long as this.
-const TICK: Duration = Duration::from_millis(1);
 
 /// The reading to the end of what is left of an answer.
 pub(crate) type Draining = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -38,21 +33,6 @@ pub(super) async fn drain<B: Body + Unpin>(body: B) {
         }
     };
     timer::within(PATIENCE, whole).await;
-    let_through().await;
-}
-
-/// Lets the connection's own task see the end: nobody tells when it has. On one thread it runs before this does again. On others
-/// it runs beside this, perhaps later: a tick of the timer is long enough for that, and short beside the token's fetch.
-async fn let_through() {
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
-    }
-    let runtime = Handle::try_current();
-    if runtime.is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
-        && let Some(tick) = timer::after(TICK)
-    {
-        tick.await;
-    }
 }
 
 /// The same for a body of a kind that is known here; others go as they are, and their connections with them.
