@@ -10,7 +10,7 @@ use support::{
 use tokio::{task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::Layer;
-use tower_bearer::{EntryState, ErrorKind, FetchReason, Recovery};
+use tower_bearer::{ErrorKind, cache::EntryState, layer::Recovery, token::FetchReason};
 
 /// A body that nobody can have twice.
 struct OneWay;

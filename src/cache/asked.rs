@@ -11,8 +11,8 @@ use std::{
 use tokio::time;
 
 use super::{
-    core::{Works, chance},
     outage::Outage,
+    shared::{Works, chance},
     stats::count,
 };
 use crate::{

@@ -16,7 +16,7 @@ use std::{
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use super::slot::Slot;
-use crate::{clock::Moment, spec::TokenSpec};
+use crate::{clock::Moment, token::TokenSpec};
 
 /// Between two sweeps for what has expired, at least this share of the entries comes in.
 const SWEEP_SHARE: u64 = 8;

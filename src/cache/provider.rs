@@ -3,18 +3,16 @@
 use tokio::time;
 
 use super::{
-    backoff,
-    core::{Works, chance, next_generation},
-    freshness,
+    backoff, freshness,
+    shared::{Works, chance, next_generation},
     slot::{Fetched, Takeoff},
     stats::count,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
-    token::NewToken,
+    token::{NewToken, TokenOrigin},
 };
 
 /// What a flight comes back with.

@@ -3,7 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::freshness;
-use crate::{clock::Moment, parts::Times, store::Record, token::NewToken};
+use crate::{
+    clock::Moment,
+    store::Record,
+    token::{NewToken, Times},
+};
 
 /// What there is to keep of a token.
 pub(super) fn of(token: &NewToken, times: &Times) -> Record {

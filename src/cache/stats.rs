@@ -9,7 +9,11 @@ use super::{
     freshness::{self, Freshness},
     slot::Slot,
 };
-use crate::{clock::Moment, error::TokenError, parts::TokenOrigin, spec::TokenSpec, token::Token};
+use crate::{
+    clock::Moment,
+    error::TokenError,
+    token::{Token, TokenOrigin, TokenSpec},
+};
 
 /// What a cache has done so far, and holds now.
 ///
@@ -63,7 +67,7 @@ pub struct Stats {
 /// How a spec's token stands.
 ///
 /// ```
-/// assert_eq!(tower_bearer::EntryState::BackingOff.as_str(), "backing_off");
+/// assert_eq!(tower_bearer::cache::EntryState::BackingOff.as_str(), "backing_off");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -97,7 +101,7 @@ impl EntryState {
 /// One spec of a cache, and how its token stands. It holds no token.
 ///
 /// ```
-/// use tower_bearer::{NewToken, EntryState, TokenCache, TokenSpec, source};
+/// use tower_bearer::{NewToken, cache::EntryState, TokenCache, TokenSpec, source};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));

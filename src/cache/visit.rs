@@ -18,21 +18,20 @@ use tokio::time::{self, Instant};
 
 use super::{
     asked::Asked,
-    core::{Works, chance, next_generation},
     fleet::Fleet,
     freshness::{self, Freshness},
     provider::{Brought, from_provider},
     record,
+    shared::{Works, chance, next_generation},
     slot::{Fetched, Slot, Takeoff},
     stats::count,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::{FetchReason, TokenOrigin},
     store::{Held, Loaded, Place, Record, StoreError, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
-    token::Token,
+    token::{FetchReason, Token, TokenOrigin},
 };
 
 /// What a read may take at most, whatever the store's own bound is.

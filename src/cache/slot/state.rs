@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::landing::Landing;
+use super::fetch_receiver::Landing;
 use crate::{
     cache::{
         backoff::{Budget, Hold},
-        wishes::Wishes,
+        required_claims::Wishes,
     },
     clock::Moment,
     error::TokenError,

@@ -11,9 +11,8 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::{FetchReason, Stamp, Times, TokenOrigin, TokenParts},
     secret::wiped,
-    spec::TokenSpec,
+    token::{FetchReason, Stamp, Times, TokenOrigin, TokenParts, TokenSpec},
 };
 
 const SCHEME: &str = "Bearer ";

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use url::{Host, Url};
 
-use crate::{error::TokenError, spec::TokenSpec, util::loopback::is_loopback};
+use crate::{error::TokenError, token::TokenSpec, util::loopback::is_loopback};
 
 /// An origin, and perhaps a path prefix, that may receive a token, and which one.
 ///
@@ -218,15 +218,15 @@ struct Listed {
 
 /// Where a request goes, in pieces.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    pub(crate) scheme: Scheme,
+pub struct RequestTarget<'a> {
+    pub(crate) scheme: RequestScheme,
     pub(crate) authority: Option<&'a str>,
     pub(crate) path: &'a str,
 }
 
 /// A request's scheme, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub enum RequestScheme {
     /// `https`
     Https,
     /// `http`
@@ -237,7 +237,7 @@ pub enum Scheme {
     None,
 }
 
-impl Scheme {
+impl RequestScheme {
     #[inline(always)]
     pub(crate) fn read(scheme: Option<&str>) -> Self {
         match scheme {
@@ -341,13 +341,13 @@ impl Routes {
     #[inline(always)]
     pub(crate) fn find_plain<'a>(
         &self,
-        scheme: Scheme,
+        scheme: RequestScheme,
         authority: Option<&str>,
         path: impl FnOnce() -> &'a str,
     ) -> Option<u32> {
         let listed = match authority {
             Some(authority) => self.listed(scheme.https()?, authority)?,
-            None if scheme == Scheme::None => {
+            None if scheme == RequestScheme::None => {
                 self.origins.get(usize::from(self.default_listed?))?
             }
             None => return None,
@@ -359,7 +359,7 @@ impl Routes {
     }
 
     /// The route that a request is on, however it is spelled.
-    pub(crate) fn find(&self, target: &Target<'_>) -> Found {
+    pub(crate) fn find(&self, target: &RequestTarget<'_>) -> Found {
         let origin = match (target.scheme, target.scheme.https(), target.authority) {
             (_, Some(https), Some(authority)) => {
                 if let Some(listed) = self.listed(https, authority) {
@@ -370,7 +370,7 @@ impl Routes {
                 }
                 canonical(https, authority).map(Cow::Owned)
             }
-            (Scheme::None, _, None) => match &self.default_origin {
+            (RequestScheme::None, _, None) => match &self.default_origin {
                 Some(origin) => Some(Cow::Borrowed(origin)),
                 None => return Found::Refused(no_authority()),
             },
@@ -384,7 +384,7 @@ impl Routes {
     }
 
     /// Whether an answer from there is an answer of the route's own origin.
-    pub(crate) fn is_origin_of(&self, route: u32, target: &Target<'_>) -> bool {
+    pub(crate) fn is_origin_of(&self, route: u32, target: &RequestTarget<'_>) -> bool {
         let there = match (target.scheme.https(), target.authority) {
             (Some(https), Some(authority)) => canonical(https, authority),
             _ => None,

@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use super::fleet::Fleet;
 use super::{
     backoff::Hold,
+    builder::{CacheBuilder, Settings},
+    fetch_limit::Places,
     map::SlotMap,
-    options::{CacheBuilder, Settings},
-    places::Places,
     slot::Slot,
     stats::Counters,
 };

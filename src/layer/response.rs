@@ -5,8 +5,8 @@ use url::Url;
 
 use super::drain::{Draining, drain_known};
 use crate::{
-    recovery::Recovery,
-    routes::{Scheme, Target},
+    layer::{RequestScheme, RequestTarget},
+    verdict::Recovery,
 };
 
 /// A response that can be judged.
@@ -16,7 +16,7 @@ pub trait HttpResponse {
     /// Its headers.
     fn headers(&self) -> &HeaderMap;
     /// Where it comes from, if the client tells.
-    fn from(&self) -> Option<Target<'_>>;
+    fn from(&self) -> Option<RequestTarget<'_>>;
     /// Notes what was done about it.
     fn note(&mut self, recovery: Recovery);
     /// Reads what is left of it, as far as that is worth the connection it came on; none if its body is of a kind that we
@@ -36,7 +36,7 @@ impl<B: 'static> HttpResponse for Response<B> {
     }
 
     /// A client that follows redirects tells by an extension: see [`AnsweredBy`].
-    fn from(&self) -> Option<Target<'_>> {
+    fn from(&self) -> Option<RequestTarget<'_>> {
         let answered_by: &AnsweredBy = self.extensions().get()?;
         Some(target_of(&answered_by.0))
     }
@@ -54,9 +54,9 @@ impl<B: 'static> HttpResponse for Response<B> {
 #[derive(Clone, Debug)]
 pub(crate) struct AnsweredBy(pub(crate) Url);
 
-pub(super) fn target_of(url: &Url) -> Target<'_> {
-    Target {
-        scheme: Scheme::read(Some(url.scheme())),
+pub(super) fn target_of(url: &Url) -> RequestTarget<'_> {
+    RequestTarget {
+        scheme: RequestScheme::read(Some(url.scheme())),
         authority: Some(url.authority()),
         path: url.path(),
     }

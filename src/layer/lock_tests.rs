@@ -12,12 +12,11 @@ use http::{Request, Response};
 use tower::{Layer, Service, util::BoxService};
 
 use crate::{
-    cache::{TokenCache, locks::Locks},
+    cache::{TokenCache, held_locks::Locks},
     error::Error,
     layer::AuthLayer,
     source,
-    spec::TokenSpec,
-    token::NewToken,
+    token::{NewToken, TokenSpec},
 };
 
 type Client = BoxService<Request<()>, Response<()>, Error<Infallible>>;

@@ -8,14 +8,16 @@ use std::{
 use http::{HeaderMap, Method, StatusCode};
 use tower_layer::Layer;
 
+use super::{
+    handle::LayerShared,
+    replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
+    route_table::{Found, Origin, RequestScheme, RequestTarget, Route, Routes},
+    service::Auth,
+};
 use crate::{
     cache::TokenCache,
     error::TokenError,
-    hand::LayerShared,
-    replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
-    routes::{Found, Origin, Route, Routes, Scheme, Target},
-    service::Auth,
-    spec::TokenSpec,
+    token::TokenSpec,
     verdict::{Judge, Verdict},
 };
 
@@ -26,7 +28,7 @@ use crate::{
 ///
 /// When a server answers 401, exactly the token that was sent is taken out of service, another is fetched, and the
 /// request is sent once more, if its body can be had twice: if it is in memory. What happened is in the response's
-/// extensions, as a [`Recovery`](crate::Recovery).
+/// extensions, as a [`Recovery`](crate::layer::Recovery).
 ///
 /// ```
 /// use tower::{ServiceBuilder, ServiceExt, Service};
@@ -137,7 +139,7 @@ impl<F> AuthLayer<ReplayIf<CloneBody, F>> {
 impl<R> AuthLayer<R> {
     /// Requests to this URL's origin, and below its path, get this token.
     ///
-    /// A path is a prefix of whole segments, and the longest prefix wins. Scheme, host and port must be the same;
+    /// A path is a prefix of whole segments, and the longest prefix wins. RequestScheme, host and port must be the same;
     /// neither letter case nor a default port nor another spelling of an address makes a difference.
     ///
     /// # Errors
@@ -252,7 +254,7 @@ impl<R> AuthLayer<R> {
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_bearer::Verdict;
+    /// use tower_bearer::layer::Verdict;
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     ///
@@ -318,8 +320,8 @@ impl<R> AuthLayer<R> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn match_route(&self, uri: &http::Uri) -> Result<Option<&Route>, TokenError> {
-        let target = Target {
-            scheme: Scheme::read(uri.scheme_str()),
+        let target = RequestTarget {
+            scheme: RequestScheme::read(uri.scheme_str()),
             authority: uri.authority().map(http::uri::Authority::as_str),
             path: uri.path(),
         };

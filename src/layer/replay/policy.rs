@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, Method};
 
-use crate::message::HttpRequest;
+use crate::layer::HttpRequest;
 
 /// How a layer goes about sending a request twice. The policies of this module are the ways there are.
 pub trait ReplayPolicy<Req>: Clone {
@@ -33,7 +33,7 @@ impl<Req: HttpRequest> ReplayPolicy<Req> for CloneBody {
 
     #[inline]
     fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S> {
-        let twin = request.twin()?;
+        let twin = request.try_clone()?;
         Some((service.clone(), twin))
     }
 

@@ -16,29 +16,27 @@ use std::sync::{
 use arc_swap::{ArcSwapOption, Guard};
 use http::HeaderValue;
 
-use self::desk::Desk;
-pub(crate) use self::desk::Rejection;
+use self::state::Desk;
+pub(crate) use self::state::Rejection;
 pub(super) use self::{
-    landing::{Landing, Outcome},
-    takeoff::{Fetched, Takeoff},
+    fetch_guard::{Fetched, Takeoff},
+    fetch_receiver::{Landing, Outcome},
 };
 use super::{
     freshness::{self, Freshness},
-    wishes::{Standing, Wish, Wishes},
+    required_claims::{Standing, Wish, Wishes},
 };
 use crate::{
     clock::Moment,
     error::TokenError,
-    parts::{FetchReason, TokenParts},
-    spec::TokenSpec,
-    token::Token,
+    token::{FetchReason, Token, TokenParts, TokenSpec},
 };
 
-mod desk;
-mod landing;
+mod fetch_guard;
+mod fetch_receiver;
 #[cfg(test)]
-mod model;
-mod takeoff;
+mod schedule_tests;
+mod state;
 
 pub(crate) struct Slot {
     spec: TokenSpec,

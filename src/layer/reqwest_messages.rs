@@ -4,13 +4,13 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     drain::{Draining, drain},
-    incoming::{HttpResponse, target_of},
-    outgoing::HttpRequest,
+    request::HttpRequest,
+    response::{HttpResponse, target_of},
 };
 use crate::{
-    recovery::Recovery,
-    routes::{Scheme, Target},
-    spec::TokenSpec,
+    layer::{RequestScheme, RequestTarget},
+    token::TokenSpec,
+    verdict::Recovery,
 };
 
 impl HttpRequest for reqwest::Request {
@@ -20,8 +20,8 @@ impl HttpRequest for reqwest::Request {
     }
 
     #[inline(always)]
-    fn scheme(&self) -> Scheme {
-        Scheme::read(Some(self.url().scheme()))
+    fn scheme(&self) -> RequestScheme {
+        RequestScheme::read(Some(self.url().scheme()))
     }
 
     #[inline(always)]
@@ -51,8 +51,8 @@ impl HttpRequest for reqwest::Request {
     }
 
     #[inline]
-    fn twin(&mut self) -> Option<Self> {
-        self.try_clone()
+    fn try_clone(&mut self) -> Option<Self> {
+        Self::try_clone(self)
     }
 }
 
@@ -68,7 +68,7 @@ impl HttpResponse for reqwest::Response {
     }
 
     /// A redirect may have been followed.
-    fn from(&self) -> Option<Target<'_>> {
+    fn from(&self) -> Option<RequestTarget<'_>> {
         Some(target_of(self.url()))
     }
 

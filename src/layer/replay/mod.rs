@@ -10,11 +10,11 @@
 //! | [`BufferBody`] | any body, up to a limit | [`with_body_buffer`](crate::AuthLayer::with_body_buffer) |
 //! | [`ReplayIf`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
 
-mod buffered;
-mod copies;
+mod body;
+mod buffer;
+mod chunks;
 mod policy;
-mod tee;
 
-pub use buffered::BufferBody;
+pub use body::ReplayBody;
+pub use buffer::BufferBody;
 pub use policy::{CloneBody, NoReplay, ReplayIf, ReplayPolicy};
-pub use tee::ReplayBody;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     error::{ErrorKind, TokenError},
-    spec::TokenSpec,
+    token::TokenSpec,
 };
 
 /// How many scopes servers may add to one slot.

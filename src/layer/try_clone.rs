@@ -11,33 +11,33 @@ use http_body_util::{Empty, Full};
 
 /// A second request like this one, if its body is of a type that can be had twice cheaply.
 #[inline]
-pub(super) fn twin<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
+pub(super) fn try_clone<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     // The comparisons are between constants: for each `B`, one branch is left of all these.
-    let known = twin_as::<(), B>(request)
-        .or_else(|| twin_as::<Empty<Bytes>, B>(request))
-        .or_else(|| twin_as::<Full<Bytes>, B>(request))
-        .or_else(|| twin_as::<Bytes, B>(request))
-        .or_else(|| twin_as::<&'static str, B>(request))
-        .or_else(|| twin_as::<&'static [u8], B>(request))
-        .or_else(|| twin_as::<String, B>(request))
-        .or_else(|| twin_as::<Full<&'static [u8]>, B>(request))
-        .or_else(|| twin_as::<Vec<u8>, B>(request));
+    let known = clone_as::<(), B>(request)
+        .or_else(|| clone_as::<Empty<Bytes>, B>(request))
+        .or_else(|| clone_as::<Full<Bytes>, B>(request))
+        .or_else(|| clone_as::<Bytes, B>(request))
+        .or_else(|| clone_as::<&'static str, B>(request))
+        .or_else(|| clone_as::<&'static [u8], B>(request))
+        .or_else(|| clone_as::<String, B>(request))
+        .or_else(|| clone_as::<Full<&'static [u8]>, B>(request))
+        .or_else(|| clone_as::<Vec<u8>, B>(request));
     #[cfg(feature = "reqwest")]
-    let known = known.or_else(|| twin_of_reqwest(request));
+    let known = known.or_else(|| clone_of_reqwest(request));
     known
 }
 
 #[inline]
-fn twin_as<Known: Clone + 'static, B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
+fn clone_as<Known: Clone + 'static, B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     let request: &dyn Any = request;
-    let mut twin = Some(request.downcast_ref::<Request<Known>>()?.clone());
-    let same: &mut dyn Any = &mut twin;
+    let mut clone = Some(request.downcast_ref::<Request<Known>>()?.clone());
+    let same: &mut dyn Any = &mut clone;
     same.downcast_mut::<Option<Request<B>>>()?.take()
 }
 
 /// A body of reqwest's can be had twice only inside one of its requests: it goes there for a moment.
 #[cfg(feature = "reqwest")]
-fn twin_of_reqwest<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
+fn clone_of_reqwest<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     use std::{mem, sync::LazyLock};
 
     static SOMEWHERE: LazyLock<Option<url::Url>> =
@@ -47,17 +47,17 @@ fn twin_of_reqwest<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     let request = request.downcast_mut::<Request<reqwest::Body>>()?;
     let mut carrier = reqwest::Request::new(http::Method::GET, SOMEWHERE.clone()?);
     *carrier.body_mut() = Some(mem::take(request.body_mut()));
-    let twin = carrier.try_clone();
+    let clone = carrier.try_clone();
     *request.body_mut() = carrier.body_mut().take().unwrap_or_default();
-    let body = twin?.body_mut().take().unwrap_or_default();
-    let mut twin = Request::new(body);
-    *twin.method_mut() = request.method().clone();
-    *twin.uri_mut() = request.uri().clone();
-    *twin.version_mut() = request.version();
-    *twin.headers_mut() = request.headers().clone();
-    *twin.extensions_mut() = request.extensions().clone();
-    let mut twin = Some(twin);
-    let same: &mut dyn Any = &mut twin;
+    let body = clone?.body_mut().take().unwrap_or_default();
+    let mut clone = Request::new(body);
+    *clone.method_mut() = request.method().clone();
+    *clone.uri_mut() = request.uri().clone();
+    *clone.version_mut() = request.version();
+    *clone.headers_mut() = request.headers().clone();
+    *clone.extensions_mut() = request.extensions().clone();
+    let mut clone = Some(clone);
+    let same: &mut dyn Any = &mut clone;
     same.downcast_mut::<Option<Request<B>>>()?.take()
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn body_twice<B: 'static>(body: B) -> Option<B> {
-        twin(&mut Request::new(body)).map(Request::into_body)
+        try_clone(&mut Request::new(body)).map(Request::into_body)
     }
 
     #[test]
@@ -94,15 +94,15 @@ mod tests {
     #[test]
     fn a_body_of_reqwest_that_is_in_memory_can_be_had_twice_and_stays() {
         let mut request = Request::new(reqwest::Body::from("abc"));
-        let twin = twin(&mut request).unwrap();
+        let clone = try_clone(&mut request).unwrap();
         assert_eq!(request.body().as_bytes(), Some(&b"abc"[..]));
-        assert_eq!(twin.body().as_bytes(), Some(&b"abc"[..]));
+        assert_eq!(clone.body().as_bytes(), Some(&b"abc"[..]));
         let stream = reqwest::Body::wrap(Full::new(Bytes::from("abc")));
         assert!(body_twice(stream).is_none());
     }
 
     #[test]
-    fn a_twin_is_the_same_request() {
+    fn a_clone_is_the_same_request() {
         let mut request = Request::put("https://api.example.com/items?a=b")
             .version(http::Version::HTTP_2)
             .header("x", "1")
@@ -110,8 +110,8 @@ mod tests {
             .extension(7u8)
             .body("abc")
             .unwrap();
-        let twin = twin(&mut request).unwrap();
-        assert_eq!(format!("{twin:?}"), format!("{request:?}"));
-        assert_eq!(twin.extensions().get(), Some(&7u8));
+        let clone = try_clone(&mut request).unwrap();
+        assert_eq!(format!("{clone:?}"), format!("{request:?}"));
+        assert_eq!(clone.extensions().get(), Some(&7u8));
     }
 }

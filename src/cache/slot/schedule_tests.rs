@@ -17,13 +17,12 @@ use std::{
     time::Duration,
 };
 
-use super::{takeoff::PAUSE_AFTER_DEATH, *};
+use super::{fetch_guard::PAUSE_AFTER_DEATH, *};
 use crate::{
     cache::backoff::Hold,
     error::ErrorKind,
-    parts::{Times, TokenOrigin},
     source::TokenRequest,
-    token::NewToken,
+    token::{NewToken, Times, TokenOrigin},
 };
 
 /// A token is fresh for this long, and stale for as long again.
@@ -456,7 +455,7 @@ struct World {
     done: Vec<Step>,
 }
 
-/// Somebody who waits as `flight::wait` does, poll by poll.
+/// Somebody who waits as `fetch::wait` does, poll by poll.
 struct Waiter {
     outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
     flight: usize,
@@ -686,7 +685,7 @@ impl World {
         }
     }
 
-    /// Asks as `flight::wait` and `flight::wait_anew` do; the answer must be the one that the account gives.
+    /// Asks as `fetch::wait` and `fetch::wait_anew` do; the answer must be the one that the account gives.
     fn ask(&mut self, asked: Asked) {
         let (now, overdue) = (self.now, self.now + OVERDUE);
         let source = self.source_error();

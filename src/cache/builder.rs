@@ -132,7 +132,7 @@ impl CacheBuilder {
     ///
     /// | when | what happens |
     /// |---|---|
-    /// | the process starts anew, or another has fetched already | the token comes from the store: [`TokenOrigin::Store`](crate::TokenOrigin::Store) |
+    /// | the process starts anew, or another has fetched already | the token comes from the store: [`TokenOrigin::Store`](crate::token::TokenOrigin::Store) |
     /// | all start at once, and there is none | one fetches; the others look again every 20 to 250 ms |
     /// | who fetches dies meanwhile | another takes its place when the lease ends, after two fifths of the fetch timeout (at most 15 s) |
     /// | nothing has come after half of the fetch timeout | whoever waits asks the provider by itself |
@@ -155,7 +155,7 @@ impl CacheBuilder {
     /// [`remove`](crate::TokenCache::remove) makes this process take that token from the store no more.
     ///
     /// ```
-    /// use tower_bearer::{NewToken, TokenOrigin, Secret, TokenCache, TokenSpec, source};
+    /// use tower_bearer::{NewToken, token::TokenOrigin, Secret, TokenCache, TokenSpec, source};
     /// use tower_bearer::store::{KeyRing, MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {

@@ -15,18 +15,20 @@ use http::{HeaderValue, header::AUTHORIZATION};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::{
+    drain::Draining,
+    handle::{AvailableToken, HandleState, LayerShared, SharedPointer},
+    replay::{CloneBody, ReplayPolicy},
+    request::HttpRequest,
+    response::HttpResponse,
+    route_table::Found,
+};
 use crate::{
     cache::{Rejection, Slot, Waiting, Wish},
     error::{Error, TokenError},
-    hand::{AvailableToken, HandleState, LayerShared, SharedPointer},
-    message::{Draining, HttpRequest, HttpResponse},
-    recovery::Recovery,
-    replay::{CloneBody, ReplayPolicy},
-    routes::Found,
-    spec::TokenSpec,
     telemetry::TokenEvent,
-    token::Token,
-    verdict::{self, Verdict},
+    token::{Token, TokenSpec},
+    verdict::{self, Recovery, Verdict},
 };
 
 /// A client whose requests bear the tokens they need; made by [`AuthLayer`](crate::AuthLayer).
@@ -702,6 +704,3 @@ where
 fn spent() -> TokenError {
     TokenError::configuration("the response future was polled again after its end: poll it once")
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{core::Works, slot::Slot, token_cache::TokenCache};
+use super::{shared::Works, slot::Slot, token_cache::TokenCache};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Locks {

@@ -7,10 +7,10 @@ use http::{Request, request::Parts};
 use http_body::Body;
 
 use super::{
+    body::{Held, ReplayBody},
     policy::ReplayPolicy,
-    tee::{Held, ReplayBody},
 };
-use crate::message::HttpRequest;
+use crate::layer::HttpRequest;
 
 /// Requests are sent again after a refusal, with any body, up to a limit; made by
 /// [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer).
@@ -89,7 +89,7 @@ where
     type Rest = Option<Withheld<B, W>>;
 
     fn keep<S: Clone>(&self, service: &S, request: &mut Request<B>) -> Self::Spare<S> {
-        let kept = match request.twin() {
+        let kept = match request.try_clone() {
             Some(twin) => KeptRequest::Twin(twin),
             // Nothing to keep, as with nearly every GET.
             None if request.body().is_end_stream() => {
@@ -147,12 +147,12 @@ where
     type Rest = Option<Withheld<reqwest::Body, W>>;
 
     fn keep<S: Clone>(&self, service: &S, request: &mut reqwest::Request) -> Self::Spare<S> {
-        let kept = match request.twin() {
+        let kept = match request.try_clone() {
             Some(twin) => KeptRequest::Twin(twin),
             None => {
                 let body = request.body_mut().take()?;
                 // Without a body, a request of reqwest's can be had twice.
-                let head = request.twin();
+                let head = request.try_clone();
                 let (body, held) = match self.split(body) {
                     Ok(split) => split,
                     Err(body) => {

@@ -1,4 +1,4 @@
-//! Per-handle state of [`Auth`](crate::Auth): the pointer to what the services of a layer share, and a memo of the header
+//! Per-handle state of [`Auth`](crate::layer::Auth): the pointer to what the services of a layer share, and a memo of the header
 //! values that the handle sent last.
 //!
 //! A hit must not write to memory that another thread writes to. From its second request on, a handle therefore has a
@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 
+use super::route_table::{Origin, Route, Routes};
 use crate::{
     cache::{Slot, TokenCache},
     clock::Moment,
     error::TokenError,
-    routes::{Origin, Route, Routes},
-    spec::TokenSpec,
+    token::TokenSpec,
     verdict::Judge,
 };
 

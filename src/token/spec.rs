@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::{error::TokenError, subject::Subject};
+use crate::{error::TokenError, token::Subject};
 
 /// Which token a request needs.
 ///
@@ -179,7 +179,7 @@ impl TokenSpec {
     /// itself is carried along for the source, and never shown.
     ///
     /// ```
-    /// use tower_bearer::{Subject, TokenSpec};
+    /// use tower_bearer::{token::Subject, TokenSpec};
     ///
     /// let of = |token| TokenSpec::scopes(["stock.read"]).with_subject(Subject::new(token));
     /// assert_eq!(of("alice's token"), of("alice's token"));
@@ -471,7 +471,7 @@ fn fault_in_extra(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::TokenType;
+    use crate::token::TokenType;
 
     #[test]
     fn the_order_of_scopes_is_no_difference_and_their_case_is() {

@@ -168,7 +168,7 @@ pub(crate) struct Stamp {
 /// Where a token came from.
 ///
 /// ```
-/// assert_eq!(tower_bearer::TokenOrigin::Provider.as_str(), "provider");
+/// assert_eq!(tower_bearer::token::TokenOrigin::Provider.as_str(), "provider");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -193,7 +193,7 @@ impl TokenOrigin {
 /// Why a token was fetched.
 ///
 /// ```
-/// assert_eq!(tower_bearer::FetchReason::Stale.as_str(), "stale");
+/// assert_eq!(tower_bearer::token::FetchReason::Stale.as_str(), "stale");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// It is compared by its digest (SHA-256) and kind, and its text is wiped when the last clone is dropped.
 ///
 /// ```
-/// use tower_bearer::{Subject, TokenType};
+/// use tower_bearer::token::{Subject, TokenType};
 ///
 /// let subject = Subject::new("eyJhbGciOi").with_type(TokenType::JWT);
 /// assert_eq!(format!("{subject:?}"), "Subject(redacted)");
@@ -26,7 +26,7 @@ pub struct Subject {
 /// The kind of a token, as token exchange names it (RFC 8693 §3).
 ///
 /// ```
-/// use tower_bearer::TokenType;
+/// use tower_bearer::token::TokenType;
 ///
 /// assert_eq!(TokenType::JWT.as_str(), "urn:ietf:params:oauth:token-type:jwt");
 /// assert_eq!(TokenType::new("urn:example:badge").as_str(), "urn:example:badge");

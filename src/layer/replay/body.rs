@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::copies::Copies;
+use super::chunks::Copies;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -319,4 +319,5 @@ impl fmt::Display for TakenAway {
 impl Error for TakenAway {}
 
 #[cfg(test)]
+#[path = "body_tests.rs"]
 mod tests;

@@ -9,19 +9,18 @@ use tokio::sync::watch;
 
 use super::{
     Slot,
-    desk::Desk,
-    landing::{Landing, Outcome},
+    fetch_receiver::{Landing, Outcome},
+    state::Desk,
 };
 use crate::{
     cache::{
         backoff::Hold,
-        wishes::{Wanted, Wishes},
+        required_claims::{Wanted, Wishes},
     },
     clock::Moment,
     error::TokenError,
-    parts::{FetchReason, Stamp, Times, TokenOrigin},
     source::TokenRequest,
-    token::{NewToken, Token},
+    token::{FetchReason, NewToken, Stamp, Times, Token, TokenOrigin},
 };
 
 /// A task that died without a word is not followed by another sooner than this after its start, while the token serves.

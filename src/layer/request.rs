@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, Method, Request};
 
-use super::twin::twin;
+use super::try_clone::try_clone;
 use crate::{
-    routes::{Scheme, Target},
-    spec::TokenSpec,
+    layer::{RequestScheme, RequestTarget},
+    token::TokenSpec,
 };
 
 /// A request that can be given a token.
@@ -13,7 +13,7 @@ pub trait HttpRequest: Sized {
     /// Its method.
     fn method(&self) -> &Method;
     /// The scheme of its URL.
-    fn scheme(&self) -> Scheme;
+    fn scheme(&self) -> RequestScheme;
     /// The authority of its URL, if there is one.
     fn authority(&self) -> Option<&str>;
     /// The path of its URL.
@@ -25,11 +25,11 @@ pub trait HttpRequest: Sized {
     /// Its headers, to change.
     fn headers_mut(&mut self) -> &mut HeaderMap;
     /// A second one like it, if that is cheap. This one stays what it is.
-    fn twin(&mut self) -> Option<Self>;
+    fn try_clone(&mut self) -> Option<Self>;
 
     /// Where it goes.
-    fn target(&self) -> Target<'_> {
-        Target {
+    fn target(&self) -> RequestTarget<'_> {
+        RequestTarget {
             scheme: self.scheme(),
             authority: self.authority(),
             path: self.path(),
@@ -44,8 +44,8 @@ impl<B: 'static> HttpRequest for Request<B> {
     }
 
     #[inline(always)]
-    fn scheme(&self) -> Scheme {
-        Scheme::read(self.uri().scheme_str())
+    fn scheme(&self) -> RequestScheme {
+        RequestScheme::read(self.uri().scheme_str())
     }
 
     #[inline(always)]
@@ -74,7 +74,7 @@ impl<B: 'static> HttpRequest for Request<B> {
     }
 
     #[inline]
-    fn twin(&mut self) -> Option<Self> {
-        twin(self)
+    fn try_clone(&mut self) -> Option<Self> {
+        try_clone(self)
     }
 }

@@ -16,18 +16,17 @@ use tracing::Instrument;
 use super::visit;
 use super::{
     backoff::{self, Hold},
-    core::{Core, Works, chance},
-    places::Place,
+    fetch_limit::Place,
     provider::{Brought, from_provider},
+    shared::{Core, Works, chance},
     slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
     stats::count,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
-    token::Token,
+    token::{Token, TokenOrigin},
     util::timer,
 };
 
