@@ -30,7 +30,7 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It can't be reached, or was not asked because it could not be reached a moment ago.
+    /// The store can't be reached.
     Unavailable,
     /// It did not answer in time. What it was asked may have been done.
     Timeout,

@@ -56,7 +56,6 @@
 //! | `vault` | a store and its keys: what the cache uses |
 //! | `shelf` | what a store does, without I/O; pure |
 //! | `memory`, `file`, `redis` | the stores |
-//! | `circuit` | when not to ask a store; pure |
 //! | `holder` | what a lease's holder is known by |
 
 // Links to stores whose features are off.
@@ -65,8 +64,6 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-#[cfg(feature = "redis")]
-mod circuit;
 mod error;
 #[cfg(feature = "file")]
 mod file;

@@ -1,10 +1,6 @@
 //! The store itself: commands, their deadlines, and what happens when Redis is not there.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, RedisError};
@@ -20,8 +16,8 @@ use crate::{
     error::TokenError,
     secret::Secret,
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, circuit::Circuit,
-        holder::new_holder, shelf::FENCES_LAST,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, holder::new_holder,
+        shelf::FENCES_LAST,
     },
     util::timer,
 };
@@ -31,8 +27,8 @@ use crate::{
 /// Clones share their connection. Nothing is connected before it is used, so a store can be made anywhere. A connection that
 /// breaks is made anew; a call that it broke under is made once more.
 ///
-/// **An outage costs nothing.** A read takes 50 ms at most, a write 250 ms, connecting included. After a failure calls fail at once for a
-/// while, 100 ms at first and 5 s at last, until one that is let through succeeds.
+/// A read takes 50 ms at most, a write 250 ms, connecting included. The cache's circuit breaker decides how often Redis is called
+/// during an outage.
 ///
 /// **What stands in Redis** for each name, all in one hash slot and each with an end: `tower-bearer:{NAME}:value`, which is sealed,
 /// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. A user of an ACL needs
@@ -66,7 +62,6 @@ pub struct RedisStore {
 /// What clones share.
 struct Shared {
     connections: Connections,
-    circuit: Mutex<Circuit>,
     scripts: Scripts,
 }
 
@@ -74,7 +69,6 @@ impl Shared {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             connections: Connections::new(),
-            circuit: Mutex::default(),
             scripts: Scripts::new(),
         })
     }
@@ -189,56 +183,30 @@ impl RedisStore {
         format!("{}:{{{name}}}:{what}", self.prefix)
     }
 
-    /// Runs a command; fails at once while Redis is known to be out of order.
+    /// Runs a command within a deadline.
     async fn ask<T: FromRedisValue>(
         &self,
         limit: Duration,
         command: &Command<'_>,
     ) -> Result<T, StoreError> {
-        let asked = Instant::now();
-        if !self.circuit().may_ask(asked, limit) {
-            return Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                format!(
-                    "redis at {} was not asked: it failed a moment ago",
-                    self.address.shown()
-                ),
-            ));
-        }
         let mut sent = None;
-        let outcome = timer::within(limit, self.run(command, &mut sent)).await;
-        match outcome {
-            Some(Ok(answer)) => {
-                self.circuit().succeeded();
-                Ok(answer)
-            }
-            // It says no, so it is there.
-            Some(Err(Trouble::Answer(error))) => {
-                self.circuit().succeeded();
-                Err(error)
-            }
-            Some(Err(Trouble::Connection(error))) => {
-                self.circuit().failed(asked, Instant::now());
-                Err(error)
-            }
-            None => {
-                self.circuit().failed(asked, Instant::now());
-                // A connection that was given half the time and said nothing may never say anything again. One that
-                // was made just now had no chance yet.
-                if let Some((number, at)) = sent
-                    && at.elapsed() * 2 >= limit
-                {
-                    self.shared.connections.forget(number);
-                }
-                Err(StoreError::new(
-                    StoreErrorKind::Timeout,
-                    format!(
-                        "redis at {} did not answer within {limit:?}",
-                        self.address.shown()
-                    ),
-                ))
-            }
+        if let Some(outcome) = timer::within(limit, self.run(command, &mut sent)).await {
+            return outcome;
         }
+        // A connection that was given half the time and said nothing may never say anything again. One that
+        // was made just now had no chance yet.
+        if let Some((number, at)) = sent
+            && at.elapsed() * 2 >= limit
+        {
+            self.shared.connections.forget(number);
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Timeout,
+            format!(
+                "redis at {} did not answer within {limit:?}",
+                self.address.shown()
+            ),
+        ))
     }
 
     /// Runs a command, and once more if the connection it was sent on had been there before and broke.
@@ -246,14 +214,11 @@ impl RedisStore {
         &self,
         command: &Command<'_>,
         sent: &mut Option<(u64, Instant)>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, StoreError> {
         let mut may_retry = true;
         loop {
             let connections = &self.shared.connections;
-            let mut on = connections
-                .get(&self.address, self.connect_timeout)
-                .await
-                .map_err(Trouble::Connection)?;
+            let mut on = connections.get(&self.address, self.connect_timeout).await?;
             *sent = Some((on.number, Instant::now()));
             let error = match command.query(&mut on).await {
                 Ok(answer) => return Ok(answer),
@@ -263,34 +228,12 @@ impl RedisStore {
             if broke {
                 connections.forget(on.number);
             }
-            if may_retry && broke && on.is_used && error.is_io_error() {
-                may_retry = false;
-            } else {
-                let is_there = !error.is_io_error();
-                let error = fault(&self.address.shown(), &error);
-                return Err(if is_there {
-                    Trouble::Answer(error)
-                } else {
-                    Trouble::Connection(error)
-                });
+            if !(may_retry && broke && on.is_used && error.is_io_error()) {
+                return Err(fault(&self.address.shown(), &error));
             }
+            may_retry = false;
         }
     }
-
-    fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.shared
-            .circuit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why there is no answer.
-enum Trouble {
-    /// Redis can't be reached.
-    Connection(StoreError),
-    /// Redis says no.
-    Answer(StoreError),
 }
 
 /// What Redis is asked.
