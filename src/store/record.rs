@@ -25,10 +25,6 @@ pub(crate) struct Record {
     pub(crate) scopes: Option<Box<str>>,
     /// The headers that go with it.
     pub(crate) further: Vec<(HeaderName, HeaderValue)>,
-    /// The claims of a challenge that it was fetched with.
-    pub(crate) claims: Option<Box<str>>,
-    /// What the next one can be had with.
-    pub(crate) refresh_token: Option<Zeroizing<String>>,
 }
 
 /// The kinds of fields. What has no number here makes a record unreadable: it might change what the token is.
@@ -39,8 +35,6 @@ mod tag {
     pub(super) const EXPIRY: u8 = 4;
     pub(super) const SCOPES: u8 = 5;
     pub(super) const HEADER: u8 = 6;
-    pub(super) const CLAIMS: u8 = 7;
-    pub(super) const REFRESH_TOKEN: u8 = 8;
 }
 
 /// A field's tag, and its length in four bytes.
@@ -61,8 +55,6 @@ impl Record {
             expiry,
             scopes: None,
             further: Vec::new(),
-            claims: None,
-            refresh_token: None,
         }
     }
 
@@ -98,19 +90,13 @@ impl Record {
                 &[name.as_str().as_bytes(), b":", value.as_bytes()],
             );
         }
-        if let Some(claims) = &self.claims {
-            field(tag::CLAIMS, &[claims.as_bytes()]);
-        }
-        if let Some(token) = &self.refresh_token {
-            field(tag::REFRESH_TOKEN, &[token.as_bytes()]);
-        }
     }
 
     /// The record that these bytes are, if they are one.
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let mut text = None;
         let (mut obtained, mut refresh, mut expiry) = (None, None, None);
-        let (mut scopes, mut claims, mut refresh_token) = (None, None, None);
+        let mut scopes = None;
         let mut further = Vec::new();
         while let Some((&tag, rest)) = bytes.split_first() {
             let (length, rest) = rest.split_first_chunk()?;
@@ -118,14 +104,12 @@ impl Record {
             let (field, rest) = rest.split_at_checked(length)?;
             bytes = rest;
             match tag {
-                tag::TEXT => text = Some(secret(field)?),
+                tag::TEXT => text = Some(Zeroizing::new(str::from_utf8(field).ok()?.to_owned())),
                 tag::OBTAINED => obtained = Some(time(field)?),
                 tag::REFRESH => refresh = Some(time(field)?),
                 tag::EXPIRY => expiry = Some(time(field)?),
                 tag::SCOPES => scopes = Some(str::from_utf8(field).ok()?.into()),
                 tag::HEADER => further.push(header(field)?),
-                tag::CLAIMS => claims = Some(str::from_utf8(field).ok()?.into()),
-                tag::REFRESH_TOKEN => refresh_token = Some(secret(field)?),
                 _ => return None,
             }
         }
@@ -136,8 +120,6 @@ impl Record {
             expiry: expiry?,
             scopes,
             further,
-            claims,
-            refresh_token,
         })
     }
 }
@@ -151,10 +133,6 @@ impl fmt::Debug for Record {
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
     }
-}
-
-fn secret(field: &[u8]) -> Option<Zeroizing<String>> {
-    Some(Zeroizing::new(str::from_utf8(field).ok()?.to_owned()))
 }
 
 fn header(field: &[u8]) -> Option<(HeaderName, HeaderValue)> {

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::{secret::Secret, store::MemoryStore};
@@ -19,8 +18,6 @@ const WORDS: &[&str] = &[
     "orders.write",
     "billed-project",
     "x-goog-user-project",
-    "claims-of-orders",
-    "next-refresh",
     "login.example.com",
     "client-of-orders",
     "tenant-seven",
@@ -50,8 +47,6 @@ fn record(text: &str) -> Record {
             HeaderName::from_static("x-goog-user-project"),
             HeaderValue::from_static("billed-project"),
         )],
-        claims: Some("{\"claims-of-orders\":1}".into()),
-        refresh_token: Some(Zeroizing::new("next-refresh".to_owned())),
         ..Record::new(text, now, now + LONG / 2, now + LONG)
     }
 }
