@@ -320,7 +320,7 @@ impl<'a> Visit<'a> {
     }
 
     async fn try_to_load(&self, limit: Duration) -> Option<Loaded> {
-        let load = self.fleet.vault.load(&self.place, None);
+        let load = self.fleet.vault.load(&self.place);
         let asked = Asked::new(&self.fleet.reading, StoreWork::Reading, limit);
         asked.run(load, self.works).await
     }

@@ -30,7 +30,7 @@ pub(crate) struct Place(Arc<[u8]>);
 pub(crate) enum Loaded {
     /// This token. Whether it is over is for the cache to judge.
     Found(Box<Record>),
-    /// None, or only the one that was not wanted.
+    /// None.
     Missing,
     /// One that can't be opened. It counts as none, and is worth a word to the operator.
     Unreadable(Unreadable),
@@ -81,14 +81,10 @@ impl Vault {
         }
     }
 
-    /// The token of this place, unless it is the one that is not wanted.
+    /// The token of this place.
     ///
     /// It is looked for under the names that each key of the ring gives it, so that a change of keys costs no miss.
-    pub(crate) async fn load(
-        &self,
-        place: &Place,
-        unwanted: Option<&TokenDigest>,
-    ) -> Result<Loaded, StoreError> {
+    pub(crate) async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
         let keys = self.keys()?;
         let mut outcome = Loaded::Missing;
         for key in &keys {
@@ -96,7 +92,6 @@ impl Vault {
                 continue;
             };
             match seal::open(&value, &place.0, &keys) {
-                Ok(record) if Some(&TokenDigest::of(&record.text)) == unwanted => {}
                 Ok(record) => return Ok(Loaded::Found(Box::new(record))),
                 Err(why) => outcome = Loaded::Unreadable(why),
             }

@@ -65,26 +65,11 @@ async fn what_one_process_saves_another_loads() {
     let [one, other] = [(); 2].map(|()| Vault::new(store.clone(), ring(&[FIRST])));
     let saved = record("eyJhbGciOiJub25l");
     assert!(one.save(&place("a"), &saved, LONG, None).await.unwrap());
-    match other.load(&place("a"), None).await.unwrap() {
+    match other.load(&place("a")).await.unwrap() {
         Loaded::Found(loaded) => assert_eq!(*loaded, saved),
         loaded => panic!("{loaded:?}"),
     }
-    assert_eq!(found(other.load(&place("b"), None).await), None);
-}
-
-#[tokio::test]
-async fn a_token_that_is_not_wanted_is_not_loaded() {
-    let vault = Vault::new(MemoryStore::new(), ring(&[FIRST]));
-    vault
-        .save(&place("a"), &record("rejected"), LONG, None)
-        .await
-        .unwrap();
-    let [rejected, another] = ["rejected", "another"].map(TokenDigest::of);
-    assert_eq!(found(vault.load(&place("a"), Some(&rejected)).await), None);
-    assert_eq!(
-        found(vault.load(&place("a"), Some(&another)).await),
-        Some("rejected".into())
-    );
+    assert_eq!(found(other.load(&place("b")).await), None);
 }
 
 #[tokio::test]
@@ -97,12 +82,9 @@ async fn only_the_token_that_was_rejected_is_forgotten() {
         .await
         .unwrap();
     assert!(!vault.forget(&place("a"), &rejected).await.unwrap());
-    assert_eq!(
-        found(vault.load(&place("a"), None).await),
-        Some("newer".into())
-    );
+    assert_eq!(found(vault.load(&place("a")).await), Some("newer".into()));
     assert!(vault.forget(&place("a"), &newer).await.unwrap());
-    assert_eq!(found(vault.load(&place("a"), None).await), None);
+    assert_eq!(found(vault.load(&place("a")).await), None);
 }
 
 #[tokio::test]
@@ -125,10 +107,7 @@ async fn who_slept_over_the_end_of_a_lease_saves_nothing() {
             .await
             .unwrap()
     );
-    assert_eq!(
-        found(vault.load(&place("a"), None).await),
-        Some("new".into())
-    );
+    assert_eq!(found(vault.load(&place("a")).await), Some("new".into()));
     vault.release(late).await.unwrap();
     assert!(vault.lease(&place("a"), LONG).await.unwrap().is_none());
     vault.release(next).await.unwrap();
@@ -148,7 +127,7 @@ async fn a_change_of_keys_costs_no_miss_in_either_direction() {
                 .save(&place(&spec), &record("shared"), LONG, None)
                 .await
                 .unwrap();
-            let loaded = found(reader.load(&place(&spec), None).await);
+            let loaded = found(reader.load(&place(&spec)).await);
             assert_eq!(loaded, Some("shared".into()));
             assert!(
                 reader
@@ -156,7 +135,7 @@ async fn a_change_of_keys_costs_no_miss_in_either_direction() {
                     .await
                     .unwrap()
             );
-            assert_eq!(found(writer.load(&place(&spec), None).await), None);
+            assert_eq!(found(writer.load(&place(&spec)).await), None);
         }
     }
 }
@@ -181,14 +160,11 @@ async fn a_key_from_a_file_may_change_under_a_lease() {
             .await
             .unwrap()
     );
-    assert_eq!(
-        found(vault.load(&place("a"), None).await),
-        Some("kept".into())
-    );
+    assert_eq!(found(vault.load(&place("a")).await), Some("kept".into()));
     vault.release(held).await.unwrap();
 
     std::fs::remove_file(&path).unwrap();
-    let error = vault.load(&place("a"), None).await.unwrap_err();
+    let error = vault.load(&place("a")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Configuration);
 }
 
@@ -206,7 +182,7 @@ async fn two_values_that_were_swapped_are_unreadable() {
     TokenStore::put(&store, &at_mine, stolen, LONG, None)
         .await
         .unwrap();
-    let loaded = vault.load(&mine, None).await.unwrap();
+    let loaded = vault.load(&mine).await.unwrap();
     assert!(
         matches!(loaded, Loaded::Unreadable(Unreadable::Damaged)),
         "{loaded:?}"
