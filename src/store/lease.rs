@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use aws_lc_rs::rand;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{StoreError, StoreErrorKind};
+
 /// The number of a lease: each that is given for a name has a higher one than those before.
 ///
 /// A store refuses a [`put`](super::TokenStore::put) with a fence below the highest it gave: whoever slept over the end
@@ -74,4 +79,14 @@ impl fmt::Debug for Lease {
             .field("fence", &self.fence.0)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns a random holder, so that no other process can release the lease.
+pub(super) fn new_holder() -> Result<String, StoreError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|error| {
+        StoreError::new(StoreErrorKind::Broken, "the system has no random numbers")
+            .with_source(error)
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -56,7 +56,6 @@
 //! | `vault` | a store and its keys: what the cache uses |
 //! | `shelf` | what a store does, without I/O; pure |
 //! | `memory`, `file`, `redis` | the stores |
-//! | `holder` | what a lease's holder is known by |
 
 // Links to stores whose features are off.
 #![cfg_attr(
@@ -67,7 +66,6 @@
 mod error;
 #[cfg(feature = "file")]
 mod file;
-mod holder;
 mod key_ring;
 mod lease;
 mod memory;

@@ -8,8 +8,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::disk::Disk;
 use crate::{
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, holder::new_holder,
-        shelf::Shelf,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, lease::new_holder, shelf::Shelf,
     },
     util::timer,
 };

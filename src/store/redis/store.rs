@@ -16,7 +16,7 @@ use crate::{
     error::TokenError,
     secret::Secret,
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, holder::new_holder,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, lease::new_holder,
         shelf::FENCES_LAST,
     },
     util::timer,
