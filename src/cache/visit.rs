@@ -426,7 +426,9 @@ fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, Token
         ));
     }
     let namespace = fleet.namespace.as_deref().unwrap_or_default();
-    let length = (namespace.len() as u64).to_be_bytes();
-    let owner = [&length, namespace.as_bytes(), identity.as_bytes()].concat();
-    Ok(Place::new(&owner, &takeoff.store_key()))
+    Ok(Place::new(&[
+        namespace.as_bytes(),
+        identity.as_bytes(),
+        &takeoff.store_key(),
+    ]))
 }

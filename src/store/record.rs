@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::secret::wiped;
+use crate::{secret::wiped, util::length_prefixed};
 
 /// A token that another process, or another run of this one, can go on with. Its times are of the wall clock.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,11 +34,9 @@ mod tag {
     pub(super) const REFRESH: u8 = 3;
     pub(super) const EXPIRY: u8 = 4;
     pub(super) const SCOPES: u8 = 5;
-    pub(super) const HEADER: u8 = 6;
+    pub(super) const HEADER_NAME: u8 = 6;
+    pub(super) const HEADER_VALUE: u8 = 7;
 }
-
-/// A field's tag, and its length in four bytes.
-const HEAD: usize = 5;
 
 impl Record {
     /// A token of this text that was asked for, is due for refresh and expires then, and nothing else.
@@ -58,58 +56,48 @@ impl Record {
         }
     }
 
-    /// Its fields, one after another; wiped, and never moved while it grows.
+    /// Encodes the record. The bytes are wiped when they are dropped.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut size = 0;
-        self.each_field(|_, parts| {
-            size += HEAD + parts.iter().map(|part| part.len()).sum::<usize>();
-        });
-        let mut bytes = Zeroizing::new(Vec::with_capacity(size));
-        self.each_field(|tag, parts| {
-            let length: usize = parts.iter().map(|part| part.len()).sum();
+        let [obtained, refresh, expiry] = [self.obtained, self.refresh, self.expiry].map(nanos);
+        let mut fields: Vec<(u8, &[u8])> = vec![
+            (tag::TEXT, self.text.as_bytes()),
+            (tag::OBTAINED, &obtained),
+            (tag::REFRESH, &refresh),
+            (tag::EXPIRY, &expiry),
+        ];
+        if let Some(scopes) = &self.scopes {
+            fields.push((tag::SCOPES, scopes.as_bytes()));
+        }
+        for (name, value) in &self.further {
+            fields.push((tag::HEADER_NAME, name.as_str().as_bytes()));
+            fields.push((tag::HEADER_VALUE, value.as_bytes()));
+        }
+        let size = |(_, field): &(u8, &[u8])| 1 + length_prefixed::LENGTH_SIZE + field.len();
+        // Allocated at once: growing would leave copies of the token in freed memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(fields.iter().map(size).sum()));
+        for (tag, field) in fields {
             bytes.push(tag);
-            bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-            for part in parts {
-                bytes.extend_from_slice(part);
-            }
-        });
+            length_prefixed::put(&mut bytes, field);
+        }
         bytes
     }
 
-    fn each_field(&self, mut field: impl FnMut(u8, &[&[u8]])) {
-        field(tag::TEXT, &[self.text.as_bytes()]);
-        field(tag::OBTAINED, &[&nanos(self.obtained)]);
-        field(tag::REFRESH, &[&nanos(self.refresh)]);
-        field(tag::EXPIRY, &[&nanos(self.expiry)]);
-        if let Some(scopes) = &self.scopes {
-            field(tag::SCOPES, &[scopes.as_bytes()]);
-        }
-        for (name, value) in &self.further {
-            field(
-                tag::HEADER,
-                &[name.as_str().as_bytes(), b":", value.as_bytes()],
-            );
-        }
-    }
-
-    /// The record that these bytes are, if they are one.
+    /// Decodes a record; returns `None` if a field is missing, malformed or unknown.
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let mut text = None;
+        let (mut text, mut scopes, mut header_name) = (None, None, None);
         let (mut obtained, mut refresh, mut expiry) = (None, None, None);
-        let mut scopes = None;
         let mut further = Vec::new();
         while let Some((&tag, rest)) = bytes.split_first() {
-            let (length, rest) = rest.split_first_chunk()?;
-            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-            let (field, rest) = rest.split_at_checked(length)?;
             bytes = rest;
+            let field = length_prefixed::take(&mut bytes)?;
             match tag {
                 tag::TEXT => text = Some(Zeroizing::new(str::from_utf8(field).ok()?.to_owned())),
                 tag::OBTAINED => obtained = Some(time(field)?),
                 tag::REFRESH => refresh = Some(time(field)?),
                 tag::EXPIRY => expiry = Some(time(field)?),
                 tag::SCOPES => scopes = Some(str::from_utf8(field).ok()?.into()),
-                tag::HEADER => further.push(header(field)?),
+                tag::HEADER_NAME => header_name = Some(HeaderName::from_bytes(field).ok()?),
+                tag::HEADER_VALUE => further.push((header_name.take()?, header_value(field)?)),
                 _ => return None,
             }
         }
@@ -135,13 +123,11 @@ impl fmt::Debug for Record {
     }
 }
 
-fn header(field: &[u8]) -> Option<(HeaderName, HeaderValue)> {
-    let colon = field.iter().position(|byte| *byte == b':')?;
-    let (name, value) = field.split_at_checked(colon)?;
-    let value = Zeroizing::new(value.get(1..)?.to_vec());
+fn header_value(field: &[u8]) -> Option<HeaderValue> {
+    let value = Zeroizing::new(field.to_vec());
     let mut value = HeaderValue::from_maybe_shared(wiped(value)).ok()?;
     value.set_sensitive(true);
-    Some((HeaderName::from_bytes(name).ok()?, value))
+    Some(value)
 }
 
 /// Since 1970; what is before that or centuries later is the nearest that there is a number for.

@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{secret::Secret, store::KeyRing};
+    use crate::{secret::Secret, store::KeyRing, util::length_prefixed};
 
     const FIRST: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
     const SECOND: &str = "QmfdFM4UlZXi2qBJ6gZLCWpq4S1Nd4B0jLl6X0KdQRc=";
@@ -226,7 +226,8 @@ mod tests {
     fn a_field_that_this_version_does_not_know_makes_a_record_unreadable() {
         let mut bytes = record("token").to_bytes().to_vec();
         assert!(Record::from_bytes(&bytes).is_some());
-        bytes.extend([99, 0, 0, 0, 0]);
+        bytes.push(99);
+        length_prefixed::put(&mut bytes, b"");
         assert_eq!(Record::from_bytes(&bytes), None);
     }
 

@@ -12,7 +12,7 @@ use super::{
     seal::{self, Unreadable},
     token_store::DynStore,
 };
-use crate::error::TokenError;
+use crate::{error::TokenError, util::length_prefixed};
 
 /// A store and the keys to what is in it. A clone costs two reference counts.
 #[derive(Clone)]
@@ -48,11 +48,13 @@ pub(crate) struct Held {
 pub(crate) struct TokenDigest([u8; 32]);
 
 impl Place {
-    /// The place of the token that this source, known by its identity, gets for the spec with this key.
-    pub(crate) fn new(identity: &[u8], spec_key: &[u8]) -> Self {
-        // The length in front: no identity and key can pass for another pair.
-        let length = (identity.len() as u64).to_be_bytes();
-        Self([&length, identity, spec_key].concat().into())
+    /// Makes the key from everything that a token depends on: its owner, its source and its spec.
+    pub(crate) fn new(parts: &[&[u8]]) -> Self {
+        let mut key = Vec::new();
+        for part in parts {
+            length_prefixed::put(&mut key, part);
+        }
+        Self(key.into())
     }
 
     fn name(&self, key: &Key) -> Result<Name, StoreError> {

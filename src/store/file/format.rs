@@ -6,9 +6,12 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 
-use crate::store::{
-    Name,
-    shelf::{Kept, Shelf, Spot},
+use crate::{
+    store::{
+        Name,
+        shelf::{Kept, Shelf, Spot},
+    },
+    util::length_prefixed::{put, put_u64, take, take_u64},
 };
 
 const FIRST_LINE: &[u8] = b"tower-bearer store 1\n";
@@ -18,15 +21,15 @@ const DIGEST: usize = 32;
 pub(super) fn write(shelf: &Shelf) -> Vec<u8> {
     let mut body = Vec::with_capacity(2 * shelf.size());
     for (name, spot) in &shelf.spots {
-        put_bytes(&mut body, name.as_str().as_bytes());
+        put(&mut body, name.as_str().as_bytes());
         put_kept(&mut body, spot.value.as_ref(), |body, value| {
-            put_bytes(body, value);
+            put(body, value);
         });
         put_kept(&mut body, spot.lease.as_ref(), |body, holder| {
-            put_bytes(body, holder.as_bytes());
+            put(body, holder.as_bytes());
         });
         put_kept(&mut body, spot.fence.as_ref(), |body, fence| {
-            put_number(body, *fence);
+            put_u64(body, *fence);
         });
     }
     [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat()
@@ -40,66 +43,42 @@ pub(super) fn read(file: &[u8]) -> Option<Shelf> {
     }
     let mut shelf = Shelf::default();
     while !body.is_empty() {
-        let name = Name::new(str::from_utf8(take_bytes(&mut body)?).ok()?).ok()?;
+        let name = Name::new(str::from_utf8(take(&mut body)?).ok()?).ok()?;
         let spot = Spot {
-            value: take_kept(&mut body, |body| {
-                take_bytes(body).map(Bytes::copy_from_slice)
-            })?,
+            value: take_kept(&mut body, |body| take(body).map(Bytes::copy_from_slice))?,
             lease: take_kept(&mut body, |body| {
-                Some(str::from_utf8(take_bytes(body)?).ok()?.into())
+                Some(str::from_utf8(take(body)?).ok()?.into())
             })?,
-            fence: take_kept(&mut body, take_number)?,
+            fence: take_kept(&mut body, take_u64)?,
         };
         shelf.spots.insert(name, spot);
     }
     Some(shelf)
 }
 
-fn put_number(body: &mut Vec<u8>, number: u64) {
-    body.extend(number.to_be_bytes());
-}
-
-fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(body, bytes.len() as u64);
-    body.extend_from_slice(bytes);
-}
-
-fn put_kept<T>(body: &mut Vec<u8>, kept: Option<&Kept<T>>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+fn put_kept<T>(body: &mut Vec<u8>, kept: Option<&Kept<T>>, encode: impl FnOnce(&mut Vec<u8>, &T)) {
     let Some(kept) = kept else {
         body.push(0);
         return;
     };
     body.push(1);
-    put_number(body, kept.start);
-    put_number(body, kept.end);
-    put(body, &kept.it);
-}
-
-fn take_number(body: &mut &[u8]) -> Option<u64> {
-    let (number, rest) = body.split_first_chunk()?;
-    *body = rest;
-    Some(u64::from_be_bytes(*number))
-}
-
-fn take_bytes<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(take_number(body)?).ok()?;
-    let (bytes, rest) = body.split_at_checked(length)?;
-    *body = rest;
-    Some(bytes)
+    put_u64(body, kept.start);
+    put_u64(body, kept.end);
+    encode(body, &kept.it);
 }
 
 fn take_kept<T>(
     body: &mut &[u8],
-    take: impl FnOnce(&mut &[u8]) -> Option<T>,
+    decode: impl FnOnce(&mut &[u8]) -> Option<T>,
 ) -> Option<Option<Kept<T>>> {
     let (&is_there, rest) = body.split_first()?;
     *body = rest;
     if is_there == 0 {
         return Some(None);
     }
-    let (start, end) = (take_number(body)?, take_number(body)?);
+    let (start, end) = (take_u64(body)?, take_u64(body)?);
     Some(Some(Kept {
-        it: take(body)?,
+        it: decode(body)?,
         start,
         end,
     }))
