@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 
 #[cfg(feature = "store")]
-use super::fleet::Fleet;
+use super::second_level::Fleet;
 use super::{
     backoff::Hold,
     map::SlotMap,

@@ -6,8 +6,7 @@
 //! | `options` | [`CacheBuilder`] and every default |
 //! | `flight` | the task that fetches, and the wait for it |
 //! | `provider` | asking the provider: the attempts of one flight |
-//! | `visit` | the way of a flight over a store (feature `store`) |
-//! | `fleet` | what a cache keeps for its store |
+//! | `second_level` | the lookup in a store before a fetch (feature `store`) |
 //! | `core` | what all clones of a cache share |
 //! | `map` | the bounded map from spec to slot |
 //! | `bypass` | the way to a token past the map, for specs that are kept |
@@ -17,39 +16,25 @@
 //! | `places` | how many fetches run at once |
 //! | `freshness` | fresh, stale or expired; pure |
 //! | `wishes` | what servers want of a token beyond its spec; pure |
-//! | `asked` | what a store is asked, within bounds |
-//! | `record` | a token as a store keeps it, and back; pure |
-//! | `outage` | whether a store is worth asking |
-//! | `refused` | what is not taken from a store any more |
 //! | `backoff` | when to try again, and how often to believe a 401; pure |
 
-#[cfg(feature = "store")]
-mod asked;
 mod backoff;
 mod bypass;
 mod core;
-#[cfg(feature = "store")]
-mod fleet;
 mod flight;
 mod freshness;
 #[cfg(test)]
 pub(crate) mod locks;
 mod map;
 mod options;
-#[cfg(feature = "store")]
-mod outage;
 mod owed;
 mod places;
 mod provider;
 #[cfg(feature = "store")]
-mod record;
-#[cfg(feature = "store")]
-mod refused;
+mod second_level;
 mod slot;
 mod stats;
 mod token_cache;
-#[cfg(feature = "store")]
-mod visit;
 mod wishes;
 
 pub(crate) use bypass::Bypass;

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Fence, Lease, Name, StoreError, TokenStore, lease::new_holder, shelf::Shelf};
+use super::{Fence, Lease, Name, StoreError, TokenStore, table::Shelf, types::new_holder};
 
 /// A store in memory, which all its clones share. For tests: what a process forgets anyway, its cache has.
 ///

@@ -49,12 +49,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `token_store` | [`TokenStore`], what a store does |
-//! | `name`, `lease`, `error` | [`Name`], [`Lease`] and [`Fence`], [`StoreError`] |
-//! | `key_ring` | [`KeyRing`], the keys |
-//! | `record` | a token as it is written |
-//! | `seal` | a record, sealed and opened |
-//! | `vault` | a store and its keys: what the cache uses |
-//! | `shelf` | what a store does, without I/O; pure |
+//! | `types`, `error` | [`Name`], [`Lease`] and [`Fence`], [`StoreError`] |
+//! | `encryption/` | [`KeyRing`] and the encryption of records |
+//! | `table` | what a store does, without I/O; pure |
 //! | `memory`, `file`, `redis` | the stores |
 
 // Links to stores whose features are off.
@@ -63,33 +60,27 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+mod encryption;
 mod error;
 #[cfg(feature = "file")]
 mod file;
-mod key_ring;
-mod lease;
 mod memory;
-mod name;
-mod record;
 #[cfg(feature = "redis")]
 mod redis;
-mod seal;
-mod shelf;
+mod table;
 mod token_store;
-mod vault;
+mod types;
 
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
+pub use encryption::KeyRing;
 pub use error::{StoreError, StoreErrorKind};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use file::FileStore;
-pub use key_ring::KeyRing;
-pub use lease::{Fence, Lease};
 pub use memory::MemoryStore;
-pub use name::Name;
 pub use token_store::TokenStore;
+pub use types::{Fence, Lease, Name};
 
-pub(crate) use record::Record;
-pub(crate) use vault::{Held, Loaded, Place, TokenDigest, Vault};
+pub(crate) use encryption::{Held, Loaded, Place, Record, TokenDigest, Vault};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::format;
-use crate::store::{Name, StoreError, StoreErrorKind, shelf::Shelf};
+use crate::store::{Name, StoreError, StoreErrorKind, table::Shelf};
 
 /// Where the file is and what it may hold.
 #[derive(Clone, Debug)]

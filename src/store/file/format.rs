@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     store::{
         Name,
-        shelf::{Kept, Shelf, Spot},
+        table::{Kept, Shelf, Spot},
     },
     util::length_prefixed::{put, put_u64, take, take_u64},
 };

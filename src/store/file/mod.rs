@@ -2,12 +2,12 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `store` | [`FileStore`] |
+//! | `file_store` | [`FileStore`] |
 //! | `disk` | the file: read, locked, replaced |
 //! | `format` | what stands in it; pure |
 
 mod disk;
+mod file_store;
 mod format;
-mod store;
 
-pub use store::FileStore;
+pub use file_store::FileStore;

@@ -8,8 +8,8 @@ use redis::{
 };
 
 use super::{
-    address::{Address, Client},
-    fault::fault,
+    config::{Address, Client},
+    error::fault,
 };
 use crate::{
     store::{StoreError, StoreErrorKind},

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    address::Address,
+    config::Address,
     connection::{Connection, connect},
 };
 use crate::store::{StoreError, StoreErrorKind};

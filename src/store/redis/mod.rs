@@ -2,18 +2,18 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `store` | [`RedisStore`] |
-//! | `address` | where Redis is and who we are there |
+//! | `redis_store` | [`RedisStore`] |
+//! | `config` | where Redis is and who we are there |
 //! | `connection` | one connection, to a server or to a cluster |
 //! | `connections` | a connection for each runtime |
 //! | `scripts` | what runs within Redis |
-//! | `fault` | what Redis said no with |
+//! | `error` | what Redis said no with |
 
-mod address;
+mod config;
 mod connection;
 mod connections;
-mod fault;
+mod error;
+mod redis_store;
 mod scripts;
-mod store;
 
-pub use store::RedisStore;
+pub use redis_store::RedisStore;

@@ -7,17 +7,17 @@ use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::time::Instant;
 
 use super::{
-    address::Address,
+    config::Address,
     connections::{Connections, Numbered},
-    fault::{ends_connection, fault},
+    error::{ends_connection, fault},
     scripts::{Lua, Scripts},
 };
 use crate::{
     error::TokenError,
     secret::Secret,
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, lease::new_holder,
-        shelf::FENCES_LAST,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::FENCES_LAST,
+        types::new_holder,
     },
     util::timer,
 };

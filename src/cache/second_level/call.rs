@@ -10,12 +10,12 @@ use std::{
 
 use tokio::time;
 
-use super::{
-    core::{Works, chance},
-    outage::Outage,
-    stats::count,
-};
+use super::breaker::Outage;
 use crate::{
+    cache::{
+        core::{Works, chance},
+        stats::count,
+    },
     store::{StoreError, StoreErrorKind},
     telemetry::{StoreWork, TokenEvent},
 };

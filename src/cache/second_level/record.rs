@@ -2,8 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::freshness;
-use crate::{clock::Moment, parts::Times, store::Record, token::NewToken};
+use crate::{cache::freshness, clock::Moment, parts::Times, store::Record, token::NewToken};
 
 /// What there is to keep of a token.
 pub(super) fn of(token: &NewToken, times: &Times) -> Record {

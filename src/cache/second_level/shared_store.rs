@@ -2,26 +2,26 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{outage::Outage, refused::Refused};
+use super::{breaker::Outage, rejected::Refused};
 use crate::{
     store::{TokenDigest, Vault},
     token::Token,
 };
 
 /// What a cache keeps for its store.
-pub(super) struct Fleet {
-    pub(super) vault: Vault,
+pub(in crate::cache) struct Fleet {
+    pub(in crate::cache) vault: Vault,
     /// What its user calls it, to keep its tokens apart.
-    pub(super) namespace: Option<Box<str>>,
-    pub(super) reading: Outage,
-    pub(super) writing: Outage,
+    pub(in crate::cache) namespace: Option<Box<str>>,
+    pub(in crate::cache) reading: Outage,
+    pub(in crate::cache) writing: Outage,
     /// The last value that was found could not be opened.
-    pub(super) unreadable: AtomicBool,
-    pub(super) refused: Refused,
+    pub(in crate::cache) unreadable: AtomicBool,
+    pub(in crate::cache) refused: Refused,
 }
 
 impl Fleet {
-    pub(super) fn new(vault: Vault, namespace: Option<Box<str>>) -> Self {
+    pub(in crate::cache) fn new(vault: Vault, namespace: Option<Box<str>>) -> Self {
         Self {
             vault,
             namespace,
@@ -33,7 +33,7 @@ impl Fleet {
     }
 
     /// Does not take this token from the store any more.
-    pub(super) fn disown(&self, token: &Token) {
+    pub(in crate::cache) fn disown(&self, token: &Token) {
         self.refused.add(TokenDigest::of(token.expose()));
     }
 }

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::disk::Disk;
 use crate::{
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, lease::new_holder, shelf::Shelf,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::Shelf, types::new_holder,
     },
     util::timer,
 };

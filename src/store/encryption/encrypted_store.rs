@@ -6,13 +6,15 @@ use aws_lc_rs::{digest, error::Unspecified, hmac};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    Fence, KeyRing, Lease, Name, StoreError, StoreErrorKind, TokenStore,
-    key_ring::Key,
+    encrypt::{self, Unreadable},
+    key_ring::{Key, KeyRing},
     record::Record,
-    seal::{self, Unreadable},
-    token_store::DynStore,
 };
-use crate::{error::TokenError, util::length_prefixed};
+use crate::{
+    error::TokenError,
+    store::{Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, token_store::DynStore},
+    util::length_prefixed,
+};
 
 /// A store and the keys to what is in it. A clone costs two reference counts.
 #[derive(Clone)]
@@ -57,7 +59,7 @@ impl Place {
         Self(key.into())
     }
 
-    fn name(&self, key: &Key) -> Result<Name, StoreError> {
+    pub(super) fn name(&self, key: &Key) -> Result<Name, StoreError> {
         let tag = hmac::sign(&key.for_names().map_err(no_crypto)?, &self.0);
         Name::new(&URL_SAFE_NO_PAD.encode(tag))
     }
@@ -93,7 +95,7 @@ impl Vault {
             let Some(value) = self.store.get(&place.name(key)?).await? else {
                 continue;
             };
-            match seal::open(&value, &place.0, &keys) {
+            match encrypt::open(&value, &place.0, &keys) {
                 Ok(record) => return Ok(Loaded::Found(Box::new(record))),
                 Err(why) => outcome = Loaded::Unreadable(why),
             }
@@ -110,7 +112,7 @@ impl Vault {
         held: Option<&Held>,
     ) -> Result<bool, StoreError> {
         let key = self.ring.first().map_err(no_key)?;
-        let value = seal::seal(record, &place.0, &key).map_err(no_crypto)?;
+        let value = encrypt::seal(record, &place.0, &key).map_err(no_crypto)?;
         let (name, fence): (_, Option<Fence>) = match held {
             // The name that the lease is for, though the keys may have changed meanwhile.
             Some(held) => (held.name.clone(), Some(held.lease.fence())),
@@ -132,7 +134,7 @@ impl Vault {
             let Some(value) = self.store.get(&name).await? else {
                 continue;
             };
-            let is_it = seal::open(&value, &place.0, &keys)
+            let is_it = encrypt::open(&value, &place.0, &keys)
                 .is_ok_and(|record| TokenDigest::of(&record.text) == *unwanted);
             if is_it {
                 forgotten |= self.store.delete_if(&name, &value).await?;
@@ -193,6 +195,3 @@ fn no_key(error: TokenError) -> StoreError {
 fn no_crypto(error: Unspecified) -> StoreError {
     StoreError::new(StoreErrorKind::Broken, "the cryptography library failed").with_source(error)
 }
-
-#[cfg(test)]
-mod tests;

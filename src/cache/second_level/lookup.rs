@@ -16,17 +16,15 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{self, Instant};
 
-use super::{
-    asked::Asked,
-    core::{Works, chance, next_generation},
-    fleet::Fleet,
-    freshness::{self, Freshness},
-    provider::{Brought, from_provider},
-    record,
-    slot::{Fetched, Slot, Takeoff},
-    stats::count,
-};
+use super::{call::Asked, record, shared_store::Fleet};
 use crate::{
+    cache::{
+        core::{Works, chance, next_generation},
+        freshness::{self, Freshness},
+        provider::{Brought, from_provider},
+        slot::{Fetched, Slot, Takeoff},
+        stats::count,
+    },
     clock::Moment,
     error::{ErrorKind, TokenError},
     parts::{FetchReason, TokenOrigin},
@@ -78,7 +76,7 @@ impl Terms {
 
 /// Brings a token from the store, or else from the provider. Nothing if the flight stepped back: another process is at it, and
 /// nobody here waits for it.
-pub(super) async fn bring(
+pub(in crate::cache) async fn bring(
     works: &Works,
     fleet: &Fleet,
     flight: &mut Option<Takeoff>,
