@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Fence, Lease, Name, StoreError, TokenStore, table::Shelf, types::new_holder};
+use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::random_holder};
 
 /// A store in memory, which all its clones share. For tests: what a process forgets anyway, its cache has.
 ///
@@ -30,7 +30,7 @@ use super::{Fence, Lease, Name, StoreError, TokenStore, table::Shelf, types::new
 pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
-    shelf: Mutex<Shelf>,
+    table: Mutex<Table>,
     start: Instant,
 }
 
@@ -39,17 +39,17 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner {
-            shelf: Mutex::default(),
+            table: Mutex::default(),
             start: Instant::now(),
         }))
     }
 
-    /// The shelf, without what is over, and what time it is.
-    fn shelf(&self) -> (MutexGuard<'_, Shelf>, u64) {
+    /// The table, without what is over, and what time it is.
+    fn table(&self) -> (MutexGuard<'_, Table>, u64) {
         let now = u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut shelf = self.0.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.prune(now);
-        (shelf, now)
+        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.prune(now);
+        (table, now)
     }
 }
 
@@ -61,8 +61,8 @@ impl Default for MemoryStore {
 
 impl TokenStore for MemoryStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        let (shelf, now) = self.shelf();
-        Ok(shelf.get(name, now))
+        let (table, now) = self.table();
+        Ok(table.get(name, now))
     }
 
     async fn put(
@@ -72,24 +72,24 @@ impl TokenStore for MemoryStore {
         lifetime: Duration,
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.put(name, value, lifetime, fence, now))
+        let (mut table, now) = self.table();
+        Ok(table.put(name, value, lifetime, fence, now))
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.delete_if(name, value, now))
+        let (mut table, now) = self.table();
+        Ok(table.delete_if(name, value, now))
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let holder = new_holder()?;
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.lease(name, lifetime, &holder, now))
+        let holder = random_holder()?;
+        let (mut table, now) = self.table();
+        Ok(table.lease(name, lifetime, &holder, now))
     }
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        let (mut shelf, now) = self.shelf();
-        let _was_ours = shelf.release(name, &lease, now);
+        let (mut table, now) = self.table();
+        let _was_ours = table.release(name, &lease, now);
         Ok(())
     }
 }

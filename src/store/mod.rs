@@ -83,4 +83,4 @@ pub use memory::MemoryStore;
 pub use token_store::TokenStore;
 pub use types::{Fence, Lease, Name};
 
-pub(crate) use encryption::{Held, Loaded, Place, Record, TokenDigest, Vault};
+pub(crate) use encryption::{EncryptedStore, HeldLease, Loaded, Record, StoreKey, TokenDigest};

@@ -1,7 +1,7 @@
 //! What a store does, as a state machine without I/O: values, leases and fences, and a time that is given.
 //!
 //! The memory store keeps one behind a lock, the file store reads and writes one. The time is in microseconds since any
-//! moment that all users of a shelf mean; it should not go back, and harm is bounded where it does.
+//! moment that all users of a table mean; it should not go back, and harm is bounded where it does.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,52 +11,52 @@ use super::{Fence, Lease, Name};
 
 /// Values, leases and fences by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shelf {
-    pub(super) spots: BTreeMap<Name, Spot>,
+pub(super) struct Table {
+    pub(super) entries: BTreeMap<Name, TableEntry>,
 }
 
 /// What there is under one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Spot {
-    pub(super) value: Option<Kept<Bytes>>,
-    pub(super) lease: Option<Kept<Box<str>>>,
+pub(super) struct TableEntry {
+    pub(super) value: Option<Expiring<Bytes>>,
+    pub(super) lease: Option<Expiring<Box<str>>>,
     /// The highest that was given, for as long as anybody may come with a lower one.
-    pub(super) fence: Option<Kept<u64>>,
+    pub(super) fence: Option<Expiring<u64>>,
 }
 
 /// Something that is over at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept<T> {
-    pub(super) it: T,
+pub(super) struct Expiring<T> {
+    pub(super) value: T,
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
 /// How long a fence is remembered after its lease: longer than anybody sleeps over the end of one.
-pub(super) const FENCES_LAST: Duration = Duration::from_secs(24 * 3600);
+pub(super) const FENCE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// How far a clock may go back unnoticed: clocks that are kept in time make small steps. A minute, in microseconds.
 const STEP_BACK: u64 = 60_000_000;
 
-impl<T> Kept<T> {
-    fn new(it: T, lifetime: Duration, now: u64) -> Self {
+impl<T> Expiring<T> {
+    fn new(value: T, lifetime: Duration, now: u64) -> Self {
         Self {
-            it,
+            value,
             start: now,
             end: now.saturating_add(micros(lifetime)),
         }
     }
 
     /// Also where it has not begun yet: a clock that was set back revives nothing, and holds up nobody.
-    fn is_over(&self, now: u64) -> bool {
+    fn is_expired(&self, now: u64) -> bool {
         self.end <= now || now.saturating_add(STEP_BACK) < self.start
     }
 }
 
-impl Shelf {
+impl Table {
     pub(super) fn get(&self, name: &Name, now: u64) -> Option<Bytes> {
-        let value = self.spots.get(name)?.value.as_ref()?;
-        (!value.is_over(now)).then(|| value.it.clone())
+        let value = self.entries.get(name)?.value.as_ref()?;
+        (!value.is_expired(now)).then(|| value.value.clone())
     }
 
     pub(super) fn put(
@@ -67,18 +67,18 @@ impl Shelf {
         fence: Option<Fence>,
         now: u64,
     ) -> bool {
-        let spot = self.spot(name, now);
-        let highest = spot.fence.as_ref().map(|fence| fence.it);
+        let entry = self.entry(name, now);
+        let highest = entry.fence.as_ref().map(|fence| fence.value);
         if fence.is_some_and(|fence| Some(fence.get()) < highest) {
             return false;
         }
-        spot.value = Some(Kept::new(value, lifetime, now));
+        entry.value = Some(Expiring::new(value, lifetime, now));
         true
     }
 
     pub(super) fn delete_if(&mut self, name: &Name, value: &Bytes, now: u64) -> bool {
-        let spot = self.spot(name, now);
-        spot.value.take_if(|kept| kept.it == *value).is_some()
+        let entry = self.entry(name, now);
+        entry.value.take_if(|kept| kept.value == *value).is_some()
     }
 
     /// Gives a lease to this holder, if nobody has it.
@@ -89,39 +89,43 @@ impl Shelf {
         holder: &str,
         now: u64,
     ) -> Option<Lease> {
-        let spot = self.spot(name, now);
-        if spot.lease.is_some() {
+        let entry = self.entry(name, now);
+        if entry.lease.is_some() {
             return None;
         }
-        // A shelf that was lost and begun anew goes on above the fences it gave: the time is above them all.
-        let highest = spot.fence.as_ref().map_or(0, |fence| fence.it);
+        // A table that was lost and begun anew goes on above the fences it gave: the time is above them all.
+        let highest = entry.fence.as_ref().map_or(0, |fence| fence.value);
         let fence = highest.saturating_add(1).max(now);
-        spot.fence = Some(Kept::new(fence, lifetime.saturating_add(FENCES_LAST), now));
-        spot.lease = Some(Kept::new(holder.into(), lifetime, now));
+        entry.fence = Some(Expiring::new(
+            fence,
+            lifetime.saturating_add(FENCE_LIFETIME),
+            now,
+        ));
+        entry.lease = Some(Expiring::new(holder.into(), lifetime, now));
         Some(Lease::new(Fence::new(fence), holder))
     }
 
     pub(super) fn release(&mut self, name: &Name, lease: &Lease, now: u64) -> bool {
-        let spot = self.spot(name, now);
-        let ours = spot.lease.take_if(|kept| *kept.it == *lease.holder());
+        let entry = self.entry(name, now);
+        let ours = entry.lease.take_if(|kept| *kept.value == *lease.holder());
         ours.is_some()
     }
 
     /// Drops everything that is over.
     pub(super) fn prune(&mut self, now: u64) {
-        self.spots.retain(|_, spot| {
-            spot.prune(now);
-            spot.value.is_some() || spot.lease.is_some() || spot.fence.is_some()
+        self.entries.retain(|_, entry| {
+            entry.prune(now);
+            entry.value.is_some() || entry.lease.is_some() || entry.fence.is_some()
         });
     }
 
     /// Bytes of all values and names.
     #[cfg(feature = "file")]
     pub(super) fn size(&self) -> usize {
-        self.spots
+        self.entries
             .iter()
-            .map(|(name, spot)| {
-                name.as_str().len() + spot.value.as_ref().map_or(0, |kept| kept.it.len())
+            .map(|(name, entry)| {
+                name.as_str().len() + entry.value.as_ref().map_or(0, |kept| kept.value.len())
             })
             .sum()
     }
@@ -130,10 +134,10 @@ impl Shelf {
     #[cfg(feature = "file")]
     pub(super) fn shrink(&mut self, size: usize, keep: &Name) {
         let mut values: Vec<_> = self
-            .spots
+            .entries
             .iter()
             .filter(|(name, _)| *name != keep)
-            .filter_map(|(name, spot)| Some((spot.value.as_ref()?.end, name.clone())))
+            .filter_map(|(name, entry)| Some((entry.value.as_ref()?.end, name.clone())))
             .collect();
         values.sort_unstable();
         let mut left = self.size();
@@ -141,23 +145,26 @@ impl Shelf {
             if left <= size {
                 return;
             }
-            let value = self.spots.get_mut(&name).and_then(|spot| spot.value.take());
-            left = left.saturating_sub(value.map_or(0, |kept| kept.it.len()));
+            let value = self
+                .entries
+                .get_mut(&name)
+                .and_then(|entry| entry.value.take());
+            left = left.saturating_sub(value.map_or(0, |kept| kept.value.len()));
         }
     }
 
     /// What there is under this name and is not over.
-    fn spot(&mut self, name: &Name, now: u64) -> &mut Spot {
-        let spot = self.spots.entry(name.clone()).or_default();
-        spot.prune(now);
-        spot
+    fn entry(&mut self, name: &Name, now: u64) -> &mut TableEntry {
+        let entry = self.entries.entry(name.clone()).or_default();
+        entry.prune(now);
+        entry
     }
 }
 
-impl Spot {
+impl TableEntry {
     fn prune(&mut self, now: u64) {
-        self.value.take_if(|kept| kept.is_over(now));
-        self.lease.take_if(|kept| kept.is_over(now));
+        self.value.take_if(|kept| kept.is_expired(now));
+        self.lease.take_if(|kept| kept.is_expired(now));
         // By its end alone: a clock that was set back must not make fences smaller.
         self.fence.take_if(|kept| kept.end <= now);
     }
@@ -183,28 +190,28 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_by_an_hour_revives_nothing_and_holds_up_nobody() {
-        let mut shelf = Shelf::default();
-        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
-        let first = shelf.lease(&name("a"), MINUTE, "one", NOW).unwrap();
+        let mut table = Table::default();
+        table.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        let first = table.lease(&name("a"), MINUTE, "one", NOW).unwrap();
         let back = NOW - micros(MINUTE * 60);
-        assert_eq!(shelf.get(&name("a"), back), None);
-        let second = shelf.lease(&name("a"), MINUTE, "two", back).unwrap();
+        assert_eq!(table.get(&name("a"), back), None);
+        let second = table.lease(&name("a"), MINUTE, "two", back).unwrap();
         assert!(first.fence() < second.fence());
     }
 
     #[test]
     fn a_clock_that_steps_back_by_a_second_ends_nothing() {
-        let mut shelf = Shelf::default();
-        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
-        shelf.lease(&name("a"), MINUTE, "one", NOW).unwrap();
+        let mut table = Table::default();
+        table.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        table.lease(&name("a"), MINUTE, "one", NOW).unwrap();
         let back = NOW - 1_000_000;
-        assert!(shelf.get(&name("a"), back).is_some());
-        assert_eq!(shelf.lease(&name("a"), MINUTE, "two", back), None);
+        assert!(table.get(&name("a"), back).is_some());
+        assert_eq!(table.lease(&name("a"), MINUTE, "two", back), None);
     }
 
     #[test]
     fn fences_grow_over_the_loss_of_everything() {
-        let mut lost = Shelf::default();
+        let mut lost = Table::default();
         let mut before = Fence::new(0);
         for i in 0..1000 {
             let lease = lost
@@ -213,32 +220,32 @@ mod tests {
             assert!(before < lease.fence());
             before = lease.fence();
         }
-        let mut anew = Shelf::default();
+        let mut anew = Table::default();
         let lease = anew.lease(&name("a"), MINUTE, "one", NOW + 2000).unwrap();
         assert!(before < lease.fence());
     }
 
     #[test]
     fn what_is_over_leaves_nothing_behind_after_a_day() {
-        let mut shelf = Shelf::default();
-        shelf.put(&name("a"), "v".into(), MINUTE, None, NOW);
-        shelf.lease(&name("b"), MINUTE, "one", NOW).unwrap();
-        shelf.prune(NOW + micros(MINUTE));
-        assert_eq!(shelf.spots.len(), 1, "the fence is remembered");
-        shelf.prune(NOW + micros(MINUTE + FENCES_LAST));
-        assert_eq!(shelf, Shelf::default());
+        let mut table = Table::default();
+        table.put(&name("a"), "v".into(), MINUTE, None, NOW);
+        table.lease(&name("b"), MINUTE, "one", NOW).unwrap();
+        table.prune(NOW + micros(MINUTE));
+        assert_eq!(table.entries.len(), 1, "the fence is remembered");
+        table.prune(NOW + micros(MINUTE + FENCE_LIFETIME));
+        assert_eq!(table, Table::default());
     }
 
     #[cfg(feature = "file")]
     #[test]
     fn what_ends_first_makes_room() {
-        let mut shelf = Shelf::default();
+        let mut table = Table::default();
         for (i, minutes) in [(0, 3), (1, 1), (2, 2), (3, 1)] {
             let value = vec![0; 99].into();
-            shelf.put(&name(&i.to_string()), value, MINUTE * minutes, None, NOW);
+            table.put(&name(&i.to_string()), value, MINUTE * minutes, None, NOW);
         }
-        shelf.shrink(202, &name("3"));
-        let left = [0, 1, 2, 3].map(|i| shelf.get(&name(&i.to_string()), NOW).is_some());
+        table.shrink(202, &name("3"));
+        let left = [0, 1, 2, 3].map(|i| table.get(&name(&i.to_string()), NOW).is_some());
         assert_eq!(left, [true, false, false, true]);
     }
 }

@@ -181,25 +181,26 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 }
 
 /// What a boxed store's methods return.
-pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub(crate) type StoreFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Any store, boxed: what the cache keeps.
 pub(crate) trait DynStore: Send + Sync + 'static {
-    fn get<'a>(&'a self, name: &'a Name) -> Answer<'a, Option<Bytes>>;
+    fn get<'a>(&'a self, name: &'a Name) -> StoreFuture<'a, Option<Bytes>>;
     fn put<'a>(
         &'a self,
         name: &'a Name,
         value: Bytes,
         lifetime: Duration,
         fence: Option<Fence>,
-    ) -> Answer<'a, bool>;
-    fn delete_if<'a>(&'a self, name: &'a Name, value: &'a Bytes) -> Answer<'a, bool>;
-    fn lease<'a>(&'a self, name: &'a Name, lifetime: Duration) -> Answer<'a, Option<Lease>>;
-    fn release<'a>(&'a self, name: &'a Name, lease: Lease) -> Answer<'a, ()>;
+    ) -> StoreFuture<'a, bool>;
+    fn delete_if<'a>(&'a self, name: &'a Name, value: &'a Bytes) -> StoreFuture<'a, bool>;
+    fn lease<'a>(&'a self, name: &'a Name, lifetime: Duration) -> StoreFuture<'a, Option<Lease>>;
+    fn release<'a>(&'a self, name: &'a Name, lease: Lease) -> StoreFuture<'a, ()>;
 }
 
 impl<S: TokenStore> DynStore for S {
-    fn get<'a>(&'a self, name: &'a Name) -> Answer<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, name: &'a Name) -> StoreFuture<'a, Option<Bytes>> {
         Box::pin(TokenStore::get(self, name))
     }
 
@@ -209,19 +210,19 @@ impl<S: TokenStore> DynStore for S {
         value: Bytes,
         lifetime: Duration,
         fence: Option<Fence>,
-    ) -> Answer<'a, bool> {
+    ) -> StoreFuture<'a, bool> {
         Box::pin(TokenStore::put(self, name, value, lifetime, fence))
     }
 
-    fn delete_if<'a>(&'a self, name: &'a Name, value: &'a Bytes) -> Answer<'a, bool> {
+    fn delete_if<'a>(&'a self, name: &'a Name, value: &'a Bytes) -> StoreFuture<'a, bool> {
         Box::pin(TokenStore::delete_if(self, name, value))
     }
 
-    fn lease<'a>(&'a self, name: &'a Name, lifetime: Duration) -> Answer<'a, Option<Lease>> {
+    fn lease<'a>(&'a self, name: &'a Name, lifetime: Duration) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(TokenStore::lease(self, name, lifetime))
     }
 
-    fn release<'a>(&'a self, name: &'a Name, lease: Lease) -> Answer<'a, ()> {
+    fn release<'a>(&'a self, name: &'a Name, lease: Lease) -> StoreFuture<'a, ()> {
         Box::pin(TokenStore::release(self, name, lease))
     }
 }

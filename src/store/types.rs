@@ -136,7 +136,7 @@ impl fmt::Debug for Lease {
 }
 
 /// Returns a random holder, so that no other process can release the lease.
-pub(super) fn new_holder() -> Result<String, StoreError> {
+pub(super) fn random_holder() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|error| {
         StoreError::new(StoreErrorKind::Broken, "the system has no random numbers")

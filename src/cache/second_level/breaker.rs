@@ -19,7 +19,7 @@ const TRIAL: Duration = Duration::from_secs(2);
 
 /// One side of a store, reading or writing, as it was last seen.
 #[derive(Default)]
-pub(super) struct Outage(Mutex<State>);
+pub(super) struct CircuitBreaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -38,7 +38,7 @@ struct Down {
     trial: bool,
 }
 
-impl Outage {
+impl CircuitBreaker {
     /// Whether to ask it now. One that says yes to while it is down is the trial: it must be told how that went.
     pub(super) fn may_ask(&self, now: Moment) -> bool {
         match &mut self.state().down {
@@ -110,21 +110,21 @@ mod tests {
 
     #[test]
     fn what_works_may_always_be_asked_and_is_no_news() {
-        let outage = Outage::default();
+        let outage = CircuitBreaker::default();
         assert!(outage.may_ask(START) && outage.may_ask(START));
         assert_eq!(outage.worked(START), None);
     }
 
     /// One that has worked before.
-    fn proven() -> Outage {
-        let outage = Outage::default();
+    fn proven() -> CircuitBreaker {
+        let outage = CircuitBreaker::default();
         outage.worked(START);
         outage
     }
 
     #[test]
     fn what_has_never_worked_is_tried_again_soon_and_may_be_waited_for() {
-        let outage = Outage::default();
+        let outage = CircuitBreaker::default();
         let patience = Duration::from_millis(250);
         assert!(outage.is_beginning(START, patience));
         assert!(outage.failed(START, true, START, 0.0));
@@ -132,7 +132,7 @@ mod tests {
         assert!(outage.is_beginning(later(249), patience));
         assert!(!outage.is_beginning(later(250), patience));
         assert!(!proven().is_beginning(START, patience));
-        let refusing = Outage::default();
+        let refusing = CircuitBreaker::default();
         refusing.failed(START, false, START, 0.0);
         assert!(!refusing.is_beginning(START, patience));
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time;
 
-use super::breaker::Outage;
+use super::breaker::CircuitBreaker;
 use crate::{
     cache::{
         core::{Works, chance},
@@ -21,13 +21,13 @@ use crate::{
 };
 
 pub(super) struct Asked<'a> {
-    outage: &'a Outage,
+    outage: &'a CircuitBreaker,
     work: StoreWork,
     bound: Duration,
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(outage: &'a Outage, work: StoreWork, bound: Duration) -> Self {
+    pub(super) fn new(outage: &'a CircuitBreaker, work: StoreWork, bound: Duration) -> Self {
         Self {
             outage,
             work,

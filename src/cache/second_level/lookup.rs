@@ -16,7 +16,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{self, Instant};
 
-use super::{call::Asked, record, shared_store::Fleet};
+use super::{call::Asked, record, shared_store::SharedStore};
 use crate::{
     cache::{
         core::{Works, chance, next_generation},
@@ -28,7 +28,7 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     parts::{FetchReason, TokenOrigin},
-    store::{Held, Loaded, Place, Record, StoreError, TokenDigest},
+    store::{HeldLease, Loaded, Record, StoreError, StoreKey, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::Token,
 };
@@ -78,7 +78,7 @@ impl Terms {
 /// nobody here waits for it.
 pub(in crate::cache) async fn bring(
     works: &Works,
-    fleet: &Fleet,
+    fleet: &SharedStore,
     flight: &mut Option<Takeoff>,
     asked: &mut bool,
 ) -> Option<Brought> {
@@ -101,7 +101,7 @@ pub(in crate::cache) async fn bring(
 /// The same. Who is not `patient` gets nothing while another process fetches.
 async fn try_to_bring(
     works: &Works,
-    fleet: &Fleet,
+    fleet: &SharedStore,
     takeoff: &Takeoff,
     patient: bool,
     asked: &mut bool,
@@ -136,12 +136,12 @@ async fn try_to_bring(
 /// One flight's dealings with the store.
 struct Visit<'a> {
     works: &'a Works,
-    fleet: &'a Fleet,
+    fleet: &'a SharedStore,
     slot: &'a Slot,
     reason: FetchReason,
     /// Somebody waits for the token.
     patient: bool,
-    place: Place,
+    key: StoreKey,
     terms: Terms,
     /// What was there at the first look, if only what comes after that will do.
     before: Option<TokenDigest>,
@@ -156,7 +156,7 @@ enum Arrival {
     /// Other processes are at it one after another, and this may not ask beside them.
     TooLate,
     /// Ask the provider: with a lease, or because there is none to be had.
-    Turn(Option<Held>),
+    Turn(Option<HeldLease>),
 }
 
 enum Look {
@@ -168,13 +168,13 @@ enum Look {
 impl<'a> Visit<'a> {
     fn new(
         works: &'a Works,
-        fleet: &'a Fleet,
+        fleet: &'a SharedStore,
         takeoff: &'a Takeoff,
         patient: bool,
     ) -> Result<Self, TokenError> {
         let slot = takeoff.slot();
         if let Some(rejected) = slot.rejected() {
-            fleet.disown(&rejected);
+            fleet.forget(&rejected);
         }
         Ok(Self {
             works,
@@ -182,7 +182,7 @@ impl<'a> Visit<'a> {
             slot,
             reason: takeoff.reason(),
             patient,
-            place: place(works, fleet, takeoff)?,
+            key: key(works, fleet, takeoff)?,
             terms: Terms::of(works),
             before: None,
             looked: false,
@@ -267,7 +267,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Under the lease: somebody may have been here since.
-    async fn look_again(&mut self, held: Held) -> Arrival {
+    async fn look_again(&mut self, held: HeldLease) -> Arrival {
         let Look::Found(found) = self.look().await else {
             return Arrival::Turn(Some(held));
         };
@@ -282,8 +282,8 @@ impl<'a> Visit<'a> {
             Some(Loaded::Missing | Loaded::Unreadable(_)) => return Look::Nothing,
         };
         let digest = TokenDigest::of(&record.text);
-        if self.fleet.refused.contains(&digest) {
-            let forget = self.fleet.vault.forget(&self.place, &digest);
+        if self.fleet.rejected.contains(&digest) {
+            let forget = self.fleet.vault.forget(&self.key, &digest);
             self.write(forget).await;
             return Look::Nothing;
         }
@@ -301,7 +301,7 @@ impl<'a> Visit<'a> {
         // store for that. So until it has worked once, it is tried for a little longer.
         while loaded.is_none()
             && self.patient
-            && self.fleet.reading.is_beginning(self.works.now(), BEGINNING)
+            && self.fleet.reads.is_beginning(self.works.now(), BEGINNING)
             && Instant::now() + FIRST_PAUSE * 2 < end
         {
             time::sleep(FIRST_PAUSE).await;
@@ -318,8 +318,8 @@ impl<'a> Visit<'a> {
     }
 
     async fn try_to_load(&self, limit: Duration) -> Option<Loaded> {
-        let load = self.fleet.vault.load(&self.place);
-        let asked = Asked::new(&self.fleet.reading, StoreWork::Reading, limit);
+        let load = self.fleet.vault.load(&self.key);
+        let asked = Asked::new(&self.fleet.reads, StoreWork::Reading, limit);
         asked.run(load, self.works).await
     }
 
@@ -351,26 +351,26 @@ impl<'a> Visit<'a> {
     }
 
     /// The right to fetch, if it is free; nothing if the store can't be asked for it.
-    async fn lease(&self) -> Option<Option<Held>> {
-        let lease = self.fleet.vault.lease(&self.place, self.terms.lease);
+    async fn lease(&self) -> Option<Option<HeldLease>> {
+        let lease = self.fleet.vault.lease(&self.key, self.terms.lease);
         self.write(lease).await
     }
 
     /// For the others, and for our next start.
-    async fn save(&self, fetched: &Fetched, held: Option<&Held>) {
+    async fn save(&self, fetched: &Fetched, held: Option<&HeldLease>) {
         let digest = TokenDigest::of(fetched.token.expose());
-        self.fleet.refused.forgive(&digest);
+        self.fleet.rejected.forgive(&digest);
         // Who can't read has no use for what is written; trying would only take longer.
         if !self.looked {
             return;
         }
         let record = record::of(&fetched.token, &fetched.times);
         let lifetime = fetched.times.expiry().remaining(self.works.now());
-        let save = self.fleet.vault.save(&self.place, &record, lifetime, held);
+        let save = self.fleet.vault.save(&self.key, &record, lifetime, held);
         self.write(save).await;
     }
 
-    async fn give_back(&self, held: Option<Held>) {
+    async fn give_back(&self, held: Option<HeldLease>) {
         if let Some(held) = held {
             let release = self.fleet.vault.release(held);
             self.write(release).await;
@@ -379,7 +379,7 @@ impl<'a> Visit<'a> {
 
     /// Writes to the store. Nothing if that fails.
     async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        let asked = Asked::new(&self.fleet.writing, StoreWork::Writing, WRITE);
+        let asked = Asked::new(&self.fleet.writes, StoreWork::Writing, WRITE);
         asked.run(operation, self.works).await
     }
 
@@ -415,7 +415,7 @@ fn look_again_at(slot: &Slot, now: Moment) -> Moment {
 }
 
 /// Where the slot's token belongs: the source, the namespace, and all that is asked for.
-fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, TokenError> {
+fn key(works: &Works, fleet: &SharedStore, takeoff: &Takeoff) -> Result<StoreKey, TokenError> {
     let identity = works.source.source_id_of();
     if !identity.is_named() && fleet.namespace.is_none() {
         return Err(TokenError::configuration(
@@ -424,7 +424,7 @@ fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, Token
         ));
     }
     let namespace = fleet.namespace.as_deref().unwrap_or_default();
-    Ok(Place::new(&[
+    Ok(StoreKey::new(&[
         namespace.as_bytes(),
         identity.as_bytes(),
         &takeoff.store_key(),

@@ -16,4 +16,4 @@ mod rejected;
 mod shared_store;
 
 pub(super) use lookup::bring;
-pub(super) use shared_store::Fleet;
+pub(super) use shared_store::SharedStore;

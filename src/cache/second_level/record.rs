@@ -14,7 +14,7 @@ pub(super) fn of(token: &NewToken, times: &Times) -> Record {
         at(times.expiry()),
     );
     record.scopes = token.granted().map(Into::into);
-    record.further = token.further_headers().to_vec();
+    record.extra_headers = token.further_headers().to_vec();
     record
 }
 
@@ -22,16 +22,16 @@ pub(super) fn of(token: &NewToken, times: &Times) -> Record {
 pub(super) fn resume(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
     let times = freshness::resume(
         now,
-        nanos(record.obtained),
-        nanos(record.refresh),
-        nanos(record.expiry),
+        nanos(record.requested_at),
+        nanos(record.refresh_at),
+        nanos(record.expires_at),
         jitter,
     );
     let mut token = NewToken::bearer(&record.text).ok()?;
     if let Some(scopes) = &record.scopes {
         token = token.with_granted_scopes(scopes);
     }
-    for (name, value) in &record.further {
+    for (name, value) in &record.extra_headers {
         token = token.with_header(name.clone(), value.clone());
     }
     Some((token, times))

@@ -14,9 +14,9 @@ use crate::store::TokenDigest;
 const MOST: usize = 1_024;
 
 #[derive(Default)]
-pub(super) struct Refused(Mutex<VecDeque<TokenDigest>>);
+pub(super) struct RejectedTokens(Mutex<VecDeque<TokenDigest>>);
 
-impl Refused {
+impl RejectedTokens {
     /// Not this one any more.
     pub(super) fn add(&self, digest: TokenDigest) {
         let mut all = self.all();
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_last_thousand_are_remembered_until_they_are_forgiven() {
-        let refused = Refused::default();
+        let refused = RejectedTokens::default();
         let digest = |i: usize| TokenDigest::of(&i.to_string());
         for i in 0..=MOST {
             refused.add(digest(i));

@@ -2,38 +2,38 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{breaker::Outage, rejected::Refused};
+use super::{breaker::CircuitBreaker, rejected::RejectedTokens};
 use crate::{
-    store::{TokenDigest, Vault},
+    store::{EncryptedStore, TokenDigest},
     token::Token,
 };
 
 /// What a cache keeps for its store.
-pub(in crate::cache) struct Fleet {
-    pub(in crate::cache) vault: Vault,
+pub(in crate::cache) struct SharedStore {
+    pub(in crate::cache) vault: EncryptedStore,
     /// What its user calls it, to keep its tokens apart.
     pub(in crate::cache) namespace: Option<Box<str>>,
-    pub(in crate::cache) reading: Outage,
-    pub(in crate::cache) writing: Outage,
+    pub(in crate::cache) reads: CircuitBreaker,
+    pub(in crate::cache) writes: CircuitBreaker,
     /// The last value that was found could not be opened.
     pub(in crate::cache) unreadable: AtomicBool,
-    pub(in crate::cache) refused: Refused,
+    pub(in crate::cache) rejected: RejectedTokens,
 }
 
-impl Fleet {
-    pub(in crate::cache) fn new(vault: Vault, namespace: Option<Box<str>>) -> Self {
+impl SharedStore {
+    pub(in crate::cache) fn new(vault: EncryptedStore, namespace: Option<Box<str>>) -> Self {
         Self {
             vault,
             namespace,
-            reading: Outage::default(),
-            writing: Outage::default(),
+            reads: CircuitBreaker::default(),
+            writes: CircuitBreaker::default(),
             unreadable: AtomicBool::new(false),
-            refused: Refused::default(),
+            rejected: RejectedTokens::default(),
         }
     }
 
     /// Does not take this token from the store any more.
-    pub(in crate::cache) fn disown(&self, token: &Token) {
-        self.refused.add(TokenDigest::of(token.expose()));
+    pub(in crate::cache) fn forget(&self, token: &Token) {
+        self.rejected.add(TokenDigest::of(token.expose()));
     }
 }

@@ -47,7 +47,7 @@ impl Unreadable {
 }
 
 /// Seals a record for the place with this whole key.
-pub(crate) fn seal(record: &Record, place: &[u8], key: &Key) -> Result<Bytes, Unspecified> {
+pub(crate) fn encrypt(record: &Record, place: &[u8], key: &Key) -> Result<Bytes, Unspecified> {
     let mut salt = Salt::default();
     rand::fill(&mut salt)?;
     let head = [&[VERSION][..], &key.id()?, &salt].concat();
@@ -61,8 +61,8 @@ pub(crate) fn seal(record: &Record, place: &[u8], key: &Key) -> Result<Bytes, Un
     Ok([&head, &*text, tag.as_ref()].concat().into())
 }
 
-/// Opens what [`seal`] made for the same place, with whichever of these keys it was.
-pub(crate) fn open(value: &[u8], place: &[u8], keys: &[Key]) -> Result<Record, Unreadable> {
+/// Opens what [`encrypt`] made for the same place, with whichever of these keys it was.
+pub(crate) fn decrypt(value: &[u8], place: &[u8], keys: &[Key]) -> Result<Record, Unreadable> {
     if value.first() != Some(&VERSION) {
         return Err(value
             .first()
@@ -129,7 +129,7 @@ mod tests {
     fn full() -> Record {
         Record {
             scopes: Some("read write".into()),
-            further: vec![(
+            extra_headers: vec![(
                 HeaderName::from_static("x-goog-user-project"),
                 HeaderValue::from_static("billed:1"),
             )],
@@ -140,25 +140,25 @@ mod tests {
     #[test]
     fn what_is_sealed_is_opened_whole() {
         for record in [record("token"), record(""), full()] {
-            let sealed = seal(&record, b"place", &key(FIRST)).unwrap();
-            assert_eq!(open(&sealed, b"place", &[key(FIRST)]), Ok(record));
+            let sealed = encrypt(&record, b"place", &key(FIRST)).unwrap();
+            assert_eq!(decrypt(&sealed, b"place", &[key(FIRST)]), Ok(record));
         }
     }
 
     #[test]
     fn a_header_that_comes_out_is_still_sensitive() {
-        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
-        let record = open(&sealed, b"place", &[key(FIRST)]).unwrap();
-        assert!(record.further[0].1.is_sensitive());
+        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
+        let record = decrypt(&sealed, b"place", &[key(FIRST)]).unwrap();
+        assert!(record.extra_headers[0].1.is_sensitive());
     }
 
     #[test]
     fn any_bit_that_is_changed_makes_it_unreadable() {
-        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
+        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let opened = open(&changed, b"place", &[key(FIRST), key(SECOND)]);
+            let opened = decrypt(&changed, b"place", &[key(FIRST), key(SECOND)]);
             let why = match bit / 8 {
                 0 => Unreadable::Version,
                 1..=8 => Unreadable::Key,
@@ -170,10 +170,10 @@ mod tests {
 
     #[test]
     fn what_was_cut_is_unreadable() {
-        let sealed = seal(&full(), b"place", &key(FIRST)).unwrap();
+        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
         for length in 0..sealed.len() {
             assert!(
-                open(&sealed[..length], b"place", &[key(FIRST)]).is_err(),
+                decrypt(&sealed[..length], b"place", &[key(FIRST)]).is_err(),
                 "{length}"
             );
         }
@@ -181,31 +181,34 @@ mod tests {
 
     #[test]
     fn what_was_sealed_for_one_place_is_nothing_in_another() {
-        let sealed = seal(&record("token"), b"place", &key(FIRST)).unwrap();
-        for other in [&b"place2"[..], b"plac", b"", b"Place"] {
-            let opened = open(&sealed, other, &[key(FIRST)]);
+        let sealed = encrypt(&record("token"), b"place", &key(FIRST)).unwrap();
+        for other in [&b"place2"[..], b"plac", b"", b"StoreKey"] {
+            let opened = decrypt(&sealed, other, &[key(FIRST)]);
             assert_eq!(opened, Err(Unreadable::Damaged));
         }
     }
 
     #[test]
     fn any_key_of_a_ring_opens_and_another_does_not() {
-        let sealed = seal(&record("token"), b"place", &key(SECOND)).unwrap();
-        assert!(open(&sealed, b"place", &[key(FIRST), key(SECOND)]).is_ok());
-        assert_eq!(open(&sealed, b"place", &[key(FIRST)]), Err(Unreadable::Key));
-        assert_eq!(open(&sealed, b"place", &[]), Err(Unreadable::Key));
+        let sealed = encrypt(&record("token"), b"place", &key(SECOND)).unwrap();
+        assert!(decrypt(&sealed, b"place", &[key(FIRST), key(SECOND)]).is_ok());
+        assert_eq!(
+            decrypt(&sealed, b"place", &[key(FIRST)]),
+            Err(Unreadable::Key)
+        );
+        assert_eq!(decrypt(&sealed, b"place", &[]), Err(Unreadable::Key));
     }
 
     #[test]
     fn the_same_record_is_never_sealed_to_the_same_bytes() {
-        let seal = || seal(&record("token"), b"place", &key(FIRST)).unwrap();
+        let seal = || encrypt(&record("token"), b"place", &key(FIRST)).unwrap();
         let all: std::collections::HashSet<_> = (0..1000).map(|_| seal()[9..].to_vec()).collect();
         assert_eq!(all.len(), 1000);
     }
 
     #[test]
     fn no_word_of_a_record_is_in_the_sealed_bytes_or_in_its_debug() {
-        let sealed = seal(&full(), b"place-of-orders", &key(FIRST)).unwrap();
+        let sealed = encrypt(&full(), b"place-of-orders", &key(FIRST)).unwrap();
         let shown = format!("{:?}", full());
         for word in [
             "token", "read", "write", "project", "billed", "place", "orders",
@@ -234,14 +237,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_miss_and_no_panic(value: Vec<u8>, place: Vec<u8>) {
-            prop_assert!(open(&value, &place, &[key(FIRST), key(SECOND)]).is_err());
+            prop_assert!(decrypt(&value, &place, &[key(FIRST), key(SECOND)]).is_err());
         }
 
         #[test]
         fn any_bytes_behind_a_true_beginning_are_a_miss_and_no_panic(rest: Vec<u8>) {
             let id = key(FIRST).id().unwrap();
             let value = [&[VERSION][..], &id, &[7; 32], &rest].concat();
-            prop_assert_eq!(open(&value, b"place", &[key(FIRST)]), Err(Unreadable::Damaged));
+            prop_assert_eq!(decrypt(&value, b"place", &[key(FIRST)]), Err(Unreadable::Damaged));
         }
 
         #[test]
@@ -261,8 +264,8 @@ mod tests {
                 scopes: scopes.map(String::into_boxed_str),
                 ..Record::new(text, at(times.0), at(times.1), at(times.2))
             };
-            let sealed = seal(&record, &place, &key(FIRST)).unwrap();
-            prop_assert_eq!(open(&sealed, &place, &[key(FIRST)]), Ok(record));
+            let sealed = encrypt(&record, &place, &key(FIRST)).unwrap();
+            prop_assert_eq!(decrypt(&sealed, &place, &[key(FIRST)]), Ok(record));
         }
     }
 }

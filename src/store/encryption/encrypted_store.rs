@@ -18,14 +18,14 @@ use crate::{
 
 /// A store and the keys to what is in it. A clone costs two reference counts.
 #[derive(Clone)]
-pub(crate) struct Vault {
+pub(crate) struct EncryptedStore {
     store: Arc<dyn DynStore>,
     ring: KeyRing,
 }
 
 /// Where a token belongs: the whole key that it is compared by. The same in every process of a fleet.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Place(Arc<[u8]>);
+pub(crate) struct StoreKey(Arc<[u8]>);
 
 /// What was found.
 #[derive(Debug)]
@@ -38,9 +38,9 @@ pub(crate) enum Loaded {
     Unreadable(Unreadable),
 }
 
-/// The right to fetch for a place. Give it to [`Vault::save`], and back by [`Vault::release`].
+/// The right to fetch for a place. Give it to [`EncryptedStore::save`], and back by [`EncryptedStore::release`].
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     name: Name,
     lease: Lease,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Held {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenDigest([u8; 32]);
 
-impl Place {
+impl StoreKey {
     /// Makes the key from everything that a token depends on: its owner, its source and its spec.
     pub(crate) fn new(parts: &[&[u8]]) -> Self {
         let mut key = Vec::new();
@@ -77,7 +77,7 @@ impl TokenDigest {
     }
 }
 
-impl Vault {
+impl EncryptedStore {
     pub(crate) fn new(store: impl TokenStore, ring: KeyRing) -> Self {
         Self {
             store: Arc::new(store),
@@ -88,14 +88,14 @@ impl Vault {
     /// The token of this place.
     ///
     /// It is looked for under the names that each key of the ring gives it, so that a change of keys costs no miss.
-    pub(crate) async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
+    pub(crate) async fn load(&self, place: &StoreKey) -> Result<Loaded, StoreError> {
         let keys = self.keys()?;
         let mut outcome = Loaded::Missing;
         for key in &keys {
             let Some(value) = self.store.get(&place.name(key)?).await? else {
                 continue;
             };
-            match encrypt::open(&value, &place.0, &keys) {
+            match encrypt::decrypt(&value, &place.0, &keys) {
                 Ok(record) => return Ok(Loaded::Found(Box::new(record))),
                 Err(why) => outcome = Loaded::Unreadable(why),
             }
@@ -106,13 +106,13 @@ impl Vault {
     /// Puts a token for so long. Under a lease, only if nobody got a later one; says whether it did.
     pub(crate) async fn save(
         &self,
-        place: &Place,
+        place: &StoreKey,
         record: &Record,
         lifetime: Duration,
-        held: Option<&Held>,
+        held: Option<&HeldLease>,
     ) -> Result<bool, StoreError> {
         let key = self.ring.first().map_err(no_key)?;
-        let value = encrypt::seal(record, &place.0, &key).map_err(no_crypto)?;
+        let value = encrypt::encrypt(record, &place.0, &key).map_err(no_crypto)?;
         let (name, fence): (_, Option<Fence>) = match held {
             // The name that the lease is for, though the keys may have changed meanwhile.
             Some(held) => (held.name.clone(), Some(held.lease.fence())),
@@ -124,7 +124,7 @@ impl Vault {
     /// Takes a token out, if it is still the one of this digest; says whether it did.
     pub(crate) async fn forget(
         &self,
-        place: &Place,
+        place: &StoreKey,
         unwanted: &TokenDigest,
     ) -> Result<bool, StoreError> {
         let keys = self.keys()?;
@@ -134,7 +134,7 @@ impl Vault {
             let Some(value) = self.store.get(&name).await? else {
                 continue;
             };
-            let is_it = encrypt::open(&value, &place.0, &keys)
+            let is_it = encrypt::decrypt(&value, &place.0, &keys)
                 .is_ok_and(|record| TokenDigest::of(&record.text) == *unwanted);
             if is_it {
                 forgotten |= self.store.delete_if(&name, &value).await?;
@@ -146,16 +146,16 @@ impl Vault {
     /// The right to fetch for this place, for so long, if nobody has it.
     pub(crate) async fn lease(
         &self,
-        place: &Place,
+        place: &StoreKey,
         lifetime: Duration,
-    ) -> Result<Option<Held>, StoreError> {
+    ) -> Result<Option<HeldLease>, StoreError> {
         let name = place.name(&self.ring.first().map_err(no_key)?)?;
         let lease = self.store.lease(&name, lifetime).await?;
-        Ok(lease.map(|lease| Held { name, lease }))
+        Ok(lease.map(|lease| HeldLease { name, lease }))
     }
 
     /// Gives the right back.
-    pub(crate) async fn release(&self, held: Held) -> Result<(), StoreError> {
+    pub(crate) async fn release(&self, held: HeldLease) -> Result<(), StoreError> {
         self.store.release(&held.name, held.lease).await
     }
 
@@ -164,17 +164,17 @@ impl Vault {
     }
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for EncryptedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault")
+        f.debug_struct("EncryptedStore")
             .field("ring", &self.ring)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Place(..)")
+        f.write_str("StoreKey(..)")
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{
     KeyRing, Record,
     encrypt::Unreadable,
-    encrypted_store::{Loaded, Place, TokenDigest, Vault},
+    encrypted_store::{EncryptedStore, Loaded, StoreKey, TokenDigest},
 };
 use crate::{
     secret::Secret,
@@ -39,8 +39,8 @@ fn ring(keys: &[&str]) -> KeyRing {
     })
 }
 
-fn place(spec: &str) -> Place {
-    Place::new(&[
+fn place(spec: &str) -> StoreKey {
+    StoreKey::new(&[
         b"https://login.example.com client-of-orders",
         format!("tenant-seven {spec}").as_bytes(),
     ])
@@ -50,7 +50,7 @@ fn record(text: &str) -> Record {
     let now = SystemTime::now();
     Record {
         scopes: Some("orders.read orders.write".into()),
-        further: vec![(
+        extra_headers: vec![(
             HeaderName::from_static("x-goog-user-project"),
             HeaderValue::from_static("billed-project"),
         )],
@@ -69,7 +69,7 @@ fn found(loaded: Result<Loaded, StoreError>) -> Option<String> {
 #[tokio::test]
 async fn what_one_process_saves_another_loads() {
     let store = MemoryStore::new();
-    let [one, other] = [(); 2].map(|()| Vault::new(store.clone(), ring(&[FIRST])));
+    let [one, other] = [(); 2].map(|()| EncryptedStore::new(store.clone(), ring(&[FIRST])));
     let saved = record("eyJhbGciOiJub25l");
     assert!(one.save(&place("a"), &saved, LONG, None).await.unwrap());
     match other.load(&place("a")).await.unwrap() {
@@ -81,7 +81,7 @@ async fn what_one_process_saves_another_loads() {
 
 #[tokio::test]
 async fn only_the_token_that_was_rejected_is_forgotten() {
-    let vault = Vault::new(MemoryStore::new(), ring(&[FIRST]));
+    let vault = EncryptedStore::new(MemoryStore::new(), ring(&[FIRST]));
     let [rejected, newer] = ["rejected", "newer"].map(TokenDigest::of);
     assert!(!vault.forget(&place("a"), &rejected).await.unwrap());
     vault
@@ -97,7 +97,7 @@ async fn only_the_token_that_was_rejected_is_forgotten() {
 #[tokio::test]
 async fn who_slept_over_the_end_of_a_lease_saves_nothing() {
     tokio::time::pause();
-    let vault = Vault::new(MemoryStore::new(), ring(&[FIRST]));
+    let vault = EncryptedStore::new(MemoryStore::new(), ring(&[FIRST]));
     let late = vault.lease(&place("a"), LONG).await.unwrap().unwrap();
     assert!(vault.lease(&place("a"), LONG).await.unwrap().is_none());
     tokio::time::advance(LONG).await;
@@ -127,7 +127,8 @@ async fn a_change_of_keys_costs_no_miss_in_either_direction() {
     let steps: [&[&str]; 4] = [&[FIRST], &[FIRST, SECOND], &[SECOND, FIRST], &[SECOND]];
     let store = MemoryStore::new();
     for pair in steps.windows(2) {
-        let [before, after] = [pair[0], pair[1]].map(|keys| Vault::new(store.clone(), ring(keys)));
+        let [before, after] =
+            [pair[0], pair[1]].map(|keys| EncryptedStore::new(store.clone(), ring(keys)));
         for (writer, reader) in [(&before, &after), (&after, &before)] {
             let spec = format!("{pair:?} {writer:?}");
             writer
@@ -152,7 +153,7 @@ async fn a_key_from_a_file_may_change_under_a_lease() {
     let path = std::env::temp_dir().join(format!("tower-bearer-key-{}", std::process::id()));
     std::fs::write(&path, FIRST).unwrap();
     let file = Secret::from_file(&path).unwrap();
-    let vault = Vault::new(
+    let vault = EncryptedStore::new(
         MemoryStore::new(),
         KeyRing::new(file)
             .unwrap()
@@ -178,7 +179,7 @@ async fn a_key_from_a_file_may_change_under_a_lease() {
 #[tokio::test]
 async fn two_values_that_were_swapped_are_unreadable() {
     let store = MemoryStore::new();
-    let vault = Vault::new(store.clone(), ring(&[FIRST]));
+    let vault = EncryptedStore::new(store.clone(), ring(&[FIRST]));
     let [mine, theirs] = ["mine", "theirs"].map(place);
     for (place, text) in [(&mine, "my-token"), (&theirs, "their-token")] {
         vault.save(place, &record(text), LONG, None).await.unwrap();
@@ -211,7 +212,7 @@ fn keys_with_the_same_concatenation_have_different_names() {
     ];
     let key = ring(&[FIRST]).first().unwrap();
     let mut names = keys
-        .map(|parts| Place::new(parts).name(&key).unwrap())
+        .map(|parts| StoreKey::new(parts).name(&key).unwrap())
         .to_vec();
     assert!(names.iter().all(|name| name.as_str().len() == 43));
     names.sort();
@@ -221,7 +222,7 @@ fn keys_with_the_same_concatenation_have_different_names() {
 
 #[test]
 fn nothing_of_a_vault_shows_a_key_or_a_token() {
-    let vault = Vault::new(MemoryStore::new(), ring(&[FIRST]));
+    let vault = EncryptedStore::new(MemoryStore::new(), ring(&[FIRST]));
     let shown = format!(
         "{vault:?} {:?} {:?}",
         place("a"),
@@ -235,7 +236,7 @@ fn nothing_of_a_vault_shows_a_key_or_a_token() {
 /// Fails if any of the words stands in these bytes, plain or in an encoding that anybody undoes.
 #[cfg(any(feature = "file", feature = "redis"))]
 fn nothing_readable(bytes: &[u8]) {
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
     let lower = bytes.to_ascii_lowercase();
     for word in WORDS {
         let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -259,7 +260,7 @@ fn nothing_readable(bytes: &[u8]) {
 
 /// Everything that a vault does, so that all that a store may hold is there.
 #[cfg(any(feature = "file", feature = "redis"))]
-async fn fill(vault: &Vault) {
+async fn fill(vault: &EncryptedStore) {
     for i in 0..20 {
         let place = place(&format!("{i}"));
         let held = vault.lease(&place, LONG).await.unwrap().unwrap();
@@ -277,7 +278,7 @@ async fn fill(vault: &Vault) {
 #[tokio::test]
 async fn nothing_is_readable_in_a_file() {
     let folder = std::env::temp_dir().join(format!("tower-bearer-readable-{}", std::process::id()));
-    let vault = Vault::new(
+    let vault = EncryptedStore::new(
         crate::store::FileStore::new(folder.join("tokens")),
         ring(&[FIRST]),
     );
@@ -307,7 +308,7 @@ async fn nothing_is_readable_in_redis() {
         .unwrap();
     let long = Duration::from_secs(20);
     let store = store.with_read_timeout(long).with_write_timeout(long);
-    fill(&Vault::new(store, ring(&[FIRST]))).await;
+    fill(&EncryptedStore::new(store, ring(&[FIRST]))).await;
 
     let mut redis = redis::Client::open(url).unwrap().get_connection().unwrap();
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
@@ -328,7 +329,8 @@ async fn nothing_is_readable_in_redis() {
 #[cfg(any(feature = "file", feature = "redis"))]
 #[test]
 fn the_search_for_words_finds_them() {
-    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let encode = |text: &str| STANDARD.encode(text);
     let texts = [
         "a eyJhbGciOiJub25l b".to_owned(),
         "61206f72646572732e7265616420".to_owned(),

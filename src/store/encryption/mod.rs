@@ -16,5 +16,5 @@ mod record;
 
 pub use key_ring::KeyRing;
 
-pub(crate) use encrypted_store::{Held, Loaded, Place, TokenDigest, Vault};
+pub(crate) use encrypted_store::{EncryptedStore, HeldLease, Loaded, StoreKey, TokenDigest};
 pub(crate) use record::Record;

@@ -16,59 +16,60 @@ pub(crate) struct Record {
     /// The access token.
     pub(crate) text: Zeroizing<String>,
     /// Before it was asked for.
-    pub(crate) obtained: SystemTime,
+    pub(crate) requested_at: SystemTime,
     /// From here on another is due.
-    pub(crate) refresh: SystemTime,
+    pub(crate) refresh_at: SystemTime,
     /// The provider's end.
-    pub(crate) expiry: SystemTime,
+    pub(crate) expires_at: SystemTime,
     /// The scopes that were granted, where the provider named them.
     pub(crate) scopes: Option<Box<str>>,
     /// The headers that go with it.
-    pub(crate) further: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) extra_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The kinds of fields. What has no number here makes a record unreadable: it might change what the token is.
 mod tag {
     pub(super) const TEXT: u8 = 1;
-    pub(super) const OBTAINED: u8 = 2;
-    pub(super) const REFRESH: u8 = 3;
-    pub(super) const EXPIRY: u8 = 4;
+    pub(super) const REQUESTED_AT: u8 = 2;
+    pub(super) const REFRESH_AT: u8 = 3;
+    pub(super) const EXPIRES_AT: u8 = 4;
     pub(super) const SCOPES: u8 = 5;
     pub(super) const HEADER_NAME: u8 = 6;
     pub(super) const HEADER_VALUE: u8 = 7;
 }
 
 impl Record {
-    /// A token of this text that was asked for, is due for refresh and expires then, and nothing else.
+    /// A token of this text that was asked for, is due for refresh_at and expires then, and nothing else.
     pub(crate) fn new(
         text: impl Into<String>,
-        obtained: SystemTime,
-        refresh: SystemTime,
-        expiry: SystemTime,
+        requested_at: SystemTime,
+        refresh_at: SystemTime,
+        expires_at: SystemTime,
     ) -> Self {
         Self {
             text: Zeroizing::new(text.into()),
-            obtained,
-            refresh,
-            expiry,
+            requested_at,
+            refresh_at,
+            expires_at,
             scopes: None,
-            further: Vec::new(),
+            extra_headers: Vec::new(),
         }
     }
 
     /// Encodes the record. The bytes are wiped when they are dropped.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let [obtained, refresh, expiry] = [self.obtained, self.refresh, self.expiry].map(nanos);
+        let [requested_at, refresh_at, expires_at] =
+            [self.requested_at, self.refresh_at, self.expires_at].map(nanos);
         let mut fields: Vec<(u8, &[u8])> = vec![
             (tag::TEXT, self.text.as_bytes()),
-            (tag::OBTAINED, &obtained),
-            (tag::REFRESH, &refresh),
-            (tag::EXPIRY, &expiry),
+            (tag::REQUESTED_AT, &requested_at),
+            (tag::REFRESH_AT, &refresh_at),
+            (tag::EXPIRES_AT, &expires_at),
         ];
         if let Some(scopes) = &self.scopes {
             fields.push((tag::SCOPES, scopes.as_bytes()));
         }
-        for (name, value) in &self.further {
+        for (name, value) in &self.extra_headers {
             fields.push((tag::HEADER_NAME, name.as_str().as_bytes()));
             fields.push((tag::HEADER_VALUE, value.as_bytes()));
         }
@@ -85,29 +86,31 @@ impl Record {
     /// Decodes a record; returns `None` if a field is missing, malformed or unknown.
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let (mut text, mut scopes, mut header_name) = (None, None, None);
-        let (mut obtained, mut refresh, mut expiry) = (None, None, None);
-        let mut further = Vec::new();
+        let (mut requested_at, mut refresh_at, mut expires_at) = (None, None, None);
+        let mut extra_headers = Vec::new();
         while let Some((&tag, rest)) = bytes.split_first() {
             bytes = rest;
             let field = length_prefixed::take(&mut bytes)?;
             match tag {
                 tag::TEXT => text = Some(Zeroizing::new(str::from_utf8(field).ok()?.to_owned())),
-                tag::OBTAINED => obtained = Some(time(field)?),
-                tag::REFRESH => refresh = Some(time(field)?),
-                tag::EXPIRY => expiry = Some(time(field)?),
+                tag::REQUESTED_AT => requested_at = Some(time(field)?),
+                tag::REFRESH_AT => refresh_at = Some(time(field)?),
+                tag::EXPIRES_AT => expires_at = Some(time(field)?),
                 tag::SCOPES => scopes = Some(str::from_utf8(field).ok()?.into()),
                 tag::HEADER_NAME => header_name = Some(HeaderName::from_bytes(field).ok()?),
-                tag::HEADER_VALUE => further.push((header_name.take()?, header_value(field)?)),
+                tag::HEADER_VALUE => {
+                    extra_headers.push((header_name.take()?, header_value(field)?))
+                }
                 _ => return None,
             }
         }
         Some(Self {
             text: text?,
-            obtained: obtained?,
-            refresh: refresh?,
-            expiry: expiry?,
+            requested_at: requested_at?,
+            refresh_at: refresh_at?,
+            expires_at: expires_at?,
             scopes,
-            further,
+            extra_headers,
         })
     }
 }
@@ -115,9 +118,9 @@ impl Record {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
-            .field("obtained", &self.obtained)
-            .field("refresh", &self.refresh)
-            .field("expiry", &self.expiry)
+            .field("requested_at", &self.requested_at)
+            .field("refresh_at", &self.refresh_at)
+            .field("expires_at", &self.expires_at)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::format;
-use crate::store::{Name, StoreError, StoreErrorKind, table::Shelf};
+use crate::store::{Name, StoreError, StoreErrorKind, table::Table};
 
 /// Where the file is and what it may hold.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Disk {
     /// What this sees of the file as it is now.
-    pub(super) fn see<T>(&self, look: impl FnOnce(&Shelf, u64) -> T) -> Result<T, StoreError> {
+    pub(super) fn see<T>(&self, look: impl FnOnce(&Table, u64) -> T) -> Result<T, StoreError> {
         Ok(look(&self.read()?, now()))
     }
 
@@ -40,16 +40,16 @@ impl Disk {
     pub(super) fn change<T>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Shelf, u64) -> (T, bool),
+        change: impl FnOnce(&mut Table, u64) -> (T, bool),
     ) -> Result<T, StoreError> {
         let _lock = self.lock()?;
-        let mut shelf = self.read()?;
+        let mut table = self.read()?;
         let now = now();
-        shelf.prune(now);
-        let (outcome, is_changed) = change(&mut shelf, now);
+        table.prune(now);
+        let (outcome, is_changed) = change(&mut table, now);
         if is_changed {
-            shelf.shrink(self.limit, name);
-            if shelf.size() > self.limit {
+            table.shrink(self.limit, name);
+            if table.size() > self.limit {
                 return Err(StoreError::new(
                     StoreErrorKind::Refused,
                     format!(
@@ -59,17 +59,17 @@ impl Disk {
                     ),
                 ));
             }
-            self.replace(&format::write(&shelf))
+            self.replace(&format::write(&table))
                 .map_err(|error| self.fault("can't be written", error))?;
         }
         Ok(outcome)
     }
 
     /// A file that is not there is empty, and so is one that is damaged: the next change replaces it.
-    fn read(&self) -> Result<Shelf, StoreError> {
+    fn read(&self) -> Result<Table, StoreError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Shelf::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
             Err(error) => return Err(self.fault("can't be opened", error)),
         };
         tighten(&file).map_err(|error| {
@@ -87,7 +87,7 @@ impl Disk {
                 path = %self.path.display(),
                 "the store's file is damaged or of another version: it counts as empty, and the next change replaces it"
             );
-            Shelf::default()
+            Table::default()
         }))
     }
 

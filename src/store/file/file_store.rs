@@ -8,7 +8,8 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::disk::Disk;
 use crate::{
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::Shelf, types::new_holder,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::Table,
+        types::random_holder,
     },
     util::timer,
 };
@@ -83,7 +84,7 @@ impl FileStore {
     async fn change<T: Send + 'static>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Shelf, u64) -> (T, bool) + Send + 'static,
+        change: impl FnOnce(&mut Table, u64) -> (T, bool) + Send + 'static,
     ) -> Result<T, StoreError> {
         let name = name.clone();
         let work = async {
@@ -131,7 +132,7 @@ impl FileStore {
 impl TokenStore for FileStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let name = name.clone();
-        self.in_time(self.apart(move |disk| disk.see(|shelf, now| shelf.get(&name, now))))
+        self.in_time(self.apart(move |disk| disk.see(|table, now| table.get(&name, now))))
             .await
     }
 
@@ -143,8 +144,8 @@ impl TokenStore for FileStore {
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
         let at = name.clone();
-        self.change(name, move |shelf, now| {
-            let put = shelf.put(&at, value, lifetime, fence, now);
+        self.change(name, move |table, now| {
+            let put = table.put(&at, value, lifetime, fence, now);
             (put, put)
         })
         .await
@@ -152,17 +153,17 @@ impl TokenStore for FileStore {
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
         let (at, value) = (name.clone(), value.clone());
-        self.change(name, move |shelf, now| {
-            let deleted = shelf.delete_if(&at, &value, now);
+        self.change(name, move |table, now| {
+            let deleted = table.delete_if(&at, &value, now);
             (deleted, deleted)
         })
         .await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let (at, holder) = (name.clone(), new_holder()?);
-        self.change(name, move |shelf, now| {
-            let lease = shelf.lease(&at, lifetime, &holder, now);
+        let (at, holder) = (name.clone(), random_holder()?);
+        self.change(name, move |table, now| {
+            let lease = table.lease(&at, lifetime, &holder, now);
             let is_given = lease.is_some();
             (lease, is_given)
         })
@@ -171,8 +172,8 @@ impl TokenStore for FileStore {
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         let at = name.clone();
-        self.change(name, move |shelf, now| {
-            ((), shelf.release(&at, &lease, now))
+        self.change(name, move |table, now| {
+            ((), table.release(&at, &lease, now))
         })
         .await
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     store::{
         Name,
-        table::{Kept, Shelf, Spot},
+        table::{Expiring, Table, TableEntry},
     },
     util::length_prefixed::{put, put_u64, take, take_u64},
 };
@@ -17,46 +17,50 @@ use crate::{
 const FIRST_LINE: &[u8] = b"tower-bearer store 1\n";
 const DIGEST: usize = 32;
 
-/// The file that holds this shelf.
-pub(super) fn write(shelf: &Shelf) -> Vec<u8> {
-    let mut body = Vec::with_capacity(2 * shelf.size());
-    for (name, spot) in &shelf.spots {
+/// The file that holds this table.
+pub(super) fn write(table: &Table) -> Vec<u8> {
+    let mut body = Vec::with_capacity(2 * table.size());
+    for (name, entry) in &table.entries {
         put(&mut body, name.as_str().as_bytes());
-        put_kept(&mut body, spot.value.as_ref(), |body, value| {
+        put_kept(&mut body, entry.value.as_ref(), |body, value| {
             put(body, value);
         });
-        put_kept(&mut body, spot.lease.as_ref(), |body, holder| {
+        put_kept(&mut body, entry.lease.as_ref(), |body, holder| {
             put(body, holder.as_bytes());
         });
-        put_kept(&mut body, spot.fence.as_ref(), |body, fence| {
+        put_kept(&mut body, entry.fence.as_ref(), |body, fence| {
             put_u64(body, *fence);
         });
     }
     [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat()
 }
 
-/// The shelf that this file holds, if it is whole.
-pub(super) fn read(file: &[u8]) -> Option<Shelf> {
+/// The table that this file holds, if it is whole.
+pub(super) fn read(file: &[u8]) -> Option<Table> {
     let (found, mut body) = file.strip_prefix(FIRST_LINE)?.split_at_checked(DIGEST)?;
     if digest(&SHA256, body).as_ref() != found {
         return None;
     }
-    let mut shelf = Shelf::default();
+    let mut table = Table::default();
     while !body.is_empty() {
         let name = Name::new(str::from_utf8(take(&mut body)?).ok()?).ok()?;
-        let spot = Spot {
+        let entry = TableEntry {
             value: take_kept(&mut body, |body| take(body).map(Bytes::copy_from_slice))?,
             lease: take_kept(&mut body, |body| {
                 Some(str::from_utf8(take(body)?).ok()?.into())
             })?,
             fence: take_kept(&mut body, take_u64)?,
         };
-        shelf.spots.insert(name, spot);
+        table.entries.insert(name, entry);
     }
-    Some(shelf)
+    Some(table)
 }
 
-fn put_kept<T>(body: &mut Vec<u8>, kept: Option<&Kept<T>>, encode: impl FnOnce(&mut Vec<u8>, &T)) {
+fn put_kept<T>(
+    body: &mut Vec<u8>,
+    kept: Option<&Expiring<T>>,
+    encode: impl FnOnce(&mut Vec<u8>, &T),
+) {
     let Some(kept) = kept else {
         body.push(0);
         return;
@@ -64,21 +68,21 @@ fn put_kept<T>(body: &mut Vec<u8>, kept: Option<&Kept<T>>, encode: impl FnOnce(&
     body.push(1);
     put_u64(body, kept.start);
     put_u64(body, kept.end);
-    encode(body, &kept.it);
+    encode(body, &kept.value);
 }
 
 fn take_kept<T>(
     body: &mut &[u8],
     decode: impl FnOnce(&mut &[u8]) -> Option<T>,
-) -> Option<Option<Kept<T>>> {
+) -> Option<Option<Expiring<T>>> {
     let (&is_there, rest) = body.split_first()?;
     *body = rest;
     if is_there == 0 {
         return Some(None);
     }
     let (start, end) = (take_u64(body)?, take_u64(body)?);
-    Some(Some(Kept {
-        it: decode(body)?,
+    Some(Some(Expiring {
+        value: decode(body)?,
         start,
         end,
     }))
@@ -90,33 +94,33 @@ mod tests {
 
     use super::*;
 
-    fn shelf() -> Shelf {
-        let mut shelf = Shelf::default();
+    fn table() -> Table {
+        let mut table = Table::default();
         let [a, b] = ["a", "b"].map(|name| Name::new(name).unwrap());
-        let lease = shelf
+        let lease = table
             .lease(&a, Duration::from_secs(5), "holder", 1)
             .unwrap();
-        shelf.put(
+        table.put(
             &a,
             "value".into(),
             Duration::from_secs(9),
             Some(lease.fence()),
             2,
         );
-        shelf.put(&b, Bytes::new(), Duration::MAX, None, 3);
-        shelf
+        table.put(&b, Bytes::new(), Duration::MAX, None, 3);
+        table
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for shelf in [Shelf::default(), shelf()] {
-            assert_eq!(read(&write(&shelf)), Some(shelf));
+        for table in [Table::default(), table()] {
+            assert_eq!(read(&write(&table)), Some(table));
         }
     }
 
     #[test]
     fn a_file_that_was_cut_anywhere_is_not_read() {
-        let file = write(&shelf());
+        let file = write(&table());
         for length in 0..file.len() {
             assert_eq!(read(&file[..length]), None, "{length}");
         }
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_file_with_any_bit_changed_is_not_read() {
-        let file = write(&shelf());
+        let file = write(&table());
         for bit in 0..file.len() * 8 {
             let mut changed = file.clone();
             changed[bit / 8] ^= 1 << (bit % 8);

@@ -17,7 +17,7 @@ use crate::{
 
 /// Where Redis is and who we are there.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(super) struct RedisConfig {
     /// Without user and password.
     server: ConnectionInfo,
     /// Where it is a node of a cluster: all nodes that are known by name, itself among them.
@@ -29,7 +29,7 @@ pub(super) struct Address {
 }
 
 /// What makes connections.
-pub(super) enum Client {
+pub(super) enum RedisClient {
     Server(Box<redis::Client>),
     Cluster(Box<ClusterClient>),
 }
@@ -37,7 +37,7 @@ pub(super) enum Client {
 /// How often a command follows a slot of a cluster to another node, or waits for one, within its deadline.
 const FOLLOWS: u32 = 4;
 
-impl Address {
+impl RedisConfig {
     /// Reads a URL. It may hold a password, so no error shows any of it.
     pub(super) fn read(url: &str) -> Result<Self, TokenError> {
         let fault = |what: &str| {
@@ -110,12 +110,12 @@ impl Address {
     }
 
     /// Host and port, or a socket's path: what a log may show.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn server_name(&self) -> String {
         self.server.addr().to_string()
     }
 
     /// What makes connections, with the password and the keys as they are now.
-    pub(super) fn client(&self, patience: Duration) -> Result<Client, StoreError> {
+    pub(super) fn client(&self, patience: Duration) -> Result<RedisClient, StoreError> {
         let password = match &self.password {
             Some(password) => Some(password.expose().map_err(unreadable)?),
             None => None,
@@ -139,7 +139,7 @@ impl Address {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                builder.build().map(Box::new).map(Client::Cluster)
+                builder.build().map(Box::new).map(RedisClient::Cluster)
             }
             None => {
                 let mut settings = self.server.redis_settings().clone();
@@ -154,7 +154,7 @@ impl Address {
                     Some(certificates) => redis::Client::build_with_tls(server, certificates),
                     None => redis::Client::open(server),
                 };
-                client.map(Box::new).map(Client::Server)
+                client.map(Box::new).map(RedisClient::Server)
             }
         };
         client.map_err(|error| self.unusable(&error))
@@ -179,7 +179,7 @@ impl Address {
             StoreErrorKind::Configuration,
             format!(
                 "redis at {} can't be used as configured ({}): look at the certificates and the key, which must be PEM",
-                self.shown(),
+                self.server_name(),
                 error.category()
             ),
         )
@@ -209,18 +209,18 @@ mod tests {
             "rediss://user:p%40ss@host/5?protocol=resp3",
             "redis+unix:///run/redis.sock?db=5&user=user&pass=p%40ss",
         ] {
-            let address = Address::read(url).unwrap();
-            assert_eq!(address.user.as_deref(), Some("user"), "{url}");
-            let password = address.password.unwrap().expose().unwrap();
+            let config = RedisConfig::read(url).unwrap();
+            assert_eq!(config.user.as_deref(), Some("user"), "{url}");
+            let password = config.password.unwrap().expose().unwrap();
             assert_eq!(password.as_str(), "p@ss", "{url}");
-            assert_eq!(address.server.redis_settings().db(), 5, "{url}");
-            assert_eq!(address.server.redis_settings().password(), None, "{url}");
+            assert_eq!(config.server.redis_settings().db(), 5, "{url}");
+            assert_eq!(config.server.redis_settings().password(), None, "{url}");
         }
     }
 
     #[test]
     fn what_is_shown_of_an_address_is_where_it_is() {
-        let shown = |url| Address::read(url).unwrap().shown();
+        let shown = |url| RedisConfig::read(url).unwrap().server_name();
         assert_eq!(shown("redis://user:hunter2@host:1234/5"), "host:1234");
         assert_eq!(shown("rediss://:hunter2@host"), "host:6379");
         assert_eq!(
@@ -233,8 +233,8 @@ mod tests {
         #[test]
         fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
             for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
-                if let Ok(address) = Address::read(&url) {
-                    proptest::prop_assert!(!address.shown().is_empty());
+                if let Ok(config) = RedisConfig::read(&url) {
+                    proptest::prop_assert!(!config.server_name().is_empty());
                 }
             }
         }

@@ -8,8 +8,8 @@ use redis::{
 };
 
 use super::{
-    config::{Address, Client},
-    error::fault,
+    config::{RedisClient, RedisConfig},
+    error::store_error,
 };
 use crate::{
     store::{StoreError, StoreErrorKind},
@@ -35,15 +35,15 @@ impl Connection {
 
 /// Makes a connection, with the password and the keys as they are now.
 pub(super) async fn connect(
-    address: &Address,
+    config: &RedisConfig,
     patience: Duration,
 ) -> Result<Connection, StoreError> {
-    if address.has_tls() {
+    if config.has_tls() {
         provide_crypto();
     }
     let connection = async {
-        match address.client(patience)? {
-            Client::Server(client) => {
+        match config.client(patience)? {
+            RedisClient::Server(client) => {
                 // Deadlines are ours.
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(None)
@@ -51,18 +51,18 @@ pub(super) async fn connect(
                 let connection = client.get_multiplexed_async_connection_with_config(&config);
                 connection.await.map(Connection::Server)
             }
-            Client::Cluster(_) if timer::after(Duration::ZERO).is_none() => {
+            RedisClient::Cluster(_) if timer::after(Duration::ZERO).is_none() => {
                 return Err(StoreError::new(
                     StoreErrorKind::Configuration,
                     "a cluster of redis is asked with timers, and this Tokio runtime has none: build it with enable_all",
                 ));
             }
-            Client::Cluster(client) => {
+            RedisClient::Cluster(client) => {
                 let connection = client.get_async_connection();
                 connection.await.map(Connection::Cluster)
             }
         }
-        .map_err(|error| fault(&address.shown(), &error))
+        .map_err(|error| store_error(&config.server_name(), &error))
     };
     match timer::within(patience, connection).await {
         Some(made) => made,
@@ -70,7 +70,7 @@ pub(super) async fn connect(
             StoreErrorKind::Timeout,
             format!(
                 "redis at {} was not connected within {patience:?}",
-                address.shown()
+                config.server_name()
             ),
         )),
     }

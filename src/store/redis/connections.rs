@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    config::Address,
+    config::RedisConfig,
     connection::{Connection, connect},
 };
 use crate::store::{StoreError, StoreErrorKind};
@@ -28,20 +28,20 @@ const MOST: usize = 16;
 
 /// The connections of all runtimes.
 pub(super) struct Connections {
-    slots: Mutex<Vec<Slot>>,
+    slots: Mutex<Vec<RuntimeConnection>>,
     numbers: AtomicU64,
 }
 
 /// A connection, and its number.
 #[derive(Clone)]
-pub(super) struct Numbered {
+pub(super) struct NumberedConnection {
     pub(super) connection: Connection,
     pub(super) number: u64,
     /// Whether it was there before it was asked for.
     pub(super) is_used: bool,
 }
 
-struct Slot {
+struct RuntimeConnection {
     runtime: Id,
     number: u64,
     state: watch::Receiver<Option<Made>>,
@@ -60,16 +60,16 @@ impl Connections {
     /// The connection of this runtime, which is made if there is none.
     pub(super) async fn get(
         &self,
-        address: &Address,
+        config: &RedisConfig,
         patience: Duration,
-    ) -> Result<Numbered, StoreError> {
+    ) -> Result<NumberedConnection, StoreError> {
         let Ok(runtime) = Handle::try_current() else {
             return Err(StoreError::new(
                 StoreErrorKind::Configuration,
                 "redis can be asked within a Tokio runtime alone",
             ));
         };
-        let (number, mut state) = self.slot(&runtime, address, patience);
+        let (number, mut state) = self.slot(&runtime, config, patience);
         let is_used = state.borrow().is_some();
         let made = match state.wait_for(Option::is_some).await {
             Ok(made) => made.clone(),
@@ -77,7 +77,7 @@ impl Connections {
             Err(_) => None,
         };
         match made {
-            Some(Ok(connection)) => Ok(Numbered {
+            Some(Ok(connection)) => Ok(NumberedConnection {
                 connection,
                 number,
                 is_used,
@@ -104,7 +104,7 @@ impl Connections {
     fn slot(
         &self,
         runtime: &Handle,
-        address: &Address,
+        config: &RedisConfig,
         patience: Duration,
     ) -> (u64, watch::Receiver<Option<Made>>) {
         let mut slots = self.slots();
@@ -115,13 +115,13 @@ impl Connections {
             slots.remove(0);
         }
         let (tell, state) = watch::channel(None);
-        let address = address.clone();
+        let config = config.clone();
         runtime.spawn(async move {
-            let made = connect(&address, patience).await;
+            let made = connect(&config, patience).await;
             tell.send_replace(Some(made));
         });
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        slots.push(Slot {
+        slots.push(RuntimeConnection {
             runtime: runtime.id(),
             number,
             state: state.clone(),
@@ -129,7 +129,7 @@ impl Connections {
         (number, state)
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<RuntimeConnection>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The error of a command, or of a connection that could not be made, to the server of this name.
-pub(super) fn fault(server: &str, error: &RedisError) -> StoreError {
+pub(super) fn store_error(server: &str, error: &RedisError) -> StoreError {
     let code = error.code().unwrap_or_default();
     let (kind, why): (_, String) = match error.kind() {
         // The system's words, or rustls's: both know no password.

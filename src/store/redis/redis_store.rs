@@ -7,17 +7,17 @@ use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::time::Instant;
 
 use super::{
-    config::Address,
-    connections::{Connections, Numbered},
-    error::{ends_connection, fault},
-    scripts::{Lua, Scripts},
+    config::RedisConfig,
+    connections::{Connections, NumberedConnection},
+    error::{ends_connection, store_error},
+    scripts::{LuaScript, Scripts},
 };
 use crate::{
     error::TokenError,
     secret::Secret,
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::FENCES_LAST,
-        types::new_holder,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::FENCE_LIFETIME,
+        types::random_holder,
     },
     util::timer,
 };
@@ -51,21 +51,21 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RedisStore {
-    address: Address,
+    config: RedisConfig,
     prefix: Arc<str>,
     read_timeout: Duration,
     write_timeout: Duration,
     connect_timeout: Duration,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 /// What clones share.
-struct Shared {
+struct Inner {
     connections: Connections,
     scripts: Scripts,
 }
 
-impl Shared {
+impl Inner {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             connections: Connections::new(),
@@ -80,7 +80,7 @@ impl RedisStore {
     /// # Errors
     /// It is no such URL. The message shows none of it.
     pub fn new(url: &str) -> Result<Self, TokenError> {
-        Address::read(url).map(Self::at)
+        RedisConfig::read(url).map(Self::at)
     }
 
     /// A store in a Redis Cluster, of which these are some nodes; the others are found through them. All have the user and the
@@ -96,45 +96,45 @@ impl RedisStore {
     /// # Errors
     /// There is none, or one of them is no such URL as [`new`](Self::new) takes, or names a database. The message shows none of it.
     pub fn cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, TokenError> {
-        Address::read_cluster(urls).map(Self::at)
+        RedisConfig::read_cluster(urls).map(Self::at)
     }
 
-    fn at(address: Address) -> Self {
+    fn at(config: RedisConfig) -> Self {
         Self {
-            address,
+            config,
             prefix: "tower-bearer".into(),
             read_timeout: Duration::from_millis(50),
             write_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(2),
-            shared: Shared::new(),
+            inner: Inner::new(),
         }
     }
 
     /// Who we are there. Without, the URL says so, or the default user it is.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
-        self.address.user = Some(user.into());
+        self.config.user = Some(user.into());
         self.anew()
     }
 
     /// The user's password, read anew for each connection.
     #[must_use]
     pub fn with_password(mut self, password: Secret) -> Self {
-        self.address.password = Some(password);
+        self.config.password = Some(password);
         self.anew()
     }
 
     /// The certificate authority that Redis's certificate is of, in PEM, instead of the system's.
     #[must_use]
     pub fn with_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.address.authority = Some(pem.into());
+        self.config.authority = Some(pem.into());
         self.anew()
     }
 
     /// A certificate of our own and its private key, both in PEM, where Redis asks for one. The key is read anew for each connection.
     #[must_use]
     pub fn with_client_certificate(mut self, pem: impl Into<Vec<u8>>, key: Secret) -> Self {
-        self.address.client = Some((pem.into(), key));
+        self.config.client = Some((pem.into(), key));
         self.anew()
     }
 
@@ -175,7 +175,7 @@ impl RedisStore {
 
     /// A store that goes elsewhere, or as somebody else, has connections of its own.
     fn anew(mut self) -> Self {
-        self.shared = Shared::new();
+        self.inner = Inner::new();
         self
     }
 
@@ -198,13 +198,13 @@ impl RedisStore {
         if let Some((number, at)) = sent
             && at.elapsed() * 2 >= limit
         {
-            self.shared.connections.forget(number);
+            self.inner.connections.forget(number);
         }
         Err(StoreError::new(
             StoreErrorKind::Timeout,
             format!(
                 "redis at {} did not answer within {limit:?}",
-                self.address.shown()
+                self.config.server_name()
             ),
         ))
     }
@@ -217,8 +217,8 @@ impl RedisStore {
     ) -> Result<T, StoreError> {
         let mut may_retry = true;
         loop {
-            let connections = &self.shared.connections;
-            let mut on = connections.get(&self.address, self.connect_timeout).await?;
+            let connections = &self.inner.connections;
+            let mut on = connections.get(&self.config, self.connect_timeout).await?;
             *sent = Some((on.number, Instant::now()));
             let error = match command.query(&mut on).await {
                 Ok(answer) => return Ok(answer),
@@ -229,7 +229,7 @@ impl RedisStore {
                 connections.forget(on.number);
             }
             if !(may_retry && broke && on.is_used && error.is_io_error()) {
-                return Err(fault(&self.address.shown(), &error));
+                return Err(store_error(&self.config.server_name(), &error));
             }
             may_retry = false;
         }
@@ -239,11 +239,11 @@ impl RedisStore {
 /// What Redis is asked.
 enum Command<'a> {
     Plain(Cmd),
-    Script(&'a Lua, &'a [String], &'a [&'a [u8]]),
+    Script(&'a LuaScript, &'a [String], &'a [&'a [u8]]),
 }
 
 impl Command<'_> {
-    async fn query<T: FromRedisValue>(&self, on: &mut Numbered) -> Result<T, RedisError> {
+    async fn query<T: FromRedisValue>(&self, on: &mut NumberedConnection) -> Result<T, RedisError> {
         match self {
             Self::Plain(command) => on.connection.query(command).await,
             Self::Script(script, keys, arguments) => {
@@ -288,28 +288,28 @@ impl TokenStore for RedisStore {
         let keys = [self.key(name, "value"), self.key(name, "fence")];
         let (fence, lifetime) = (fence.get().to_string(), lifetime.to_string());
         let arguments = [fence.as_bytes(), &value, lifetime.as_bytes()];
-        let put = Command::Script(&self.shared.scripts.put, &keys, &arguments);
+        let put = Command::Script(&self.inner.scripts.put, &keys, &arguments);
         self.ask(self.write_timeout, &put).await
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
         let keys = [self.key(name, "value")];
         let arguments = [&**value];
-        let delete = Command::Script(&self.shared.scripts.delete_if, &keys, &arguments);
+        let delete = Command::Script(&self.inner.scripts.delete_if, &keys, &arguments);
         self.ask(self.write_timeout, &delete).await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
         let keys = [self.key(name, "lease"), self.key(name, "fence")];
-        let holder = new_holder()?;
-        let remembered = millis(lifetime.saturating_add(FENCES_LAST)).to_string();
+        let holder = random_holder()?;
+        let remembered = millis(lifetime.saturating_add(FENCE_LIFETIME)).to_string();
         let lifetime = millis(lifetime).to_string();
         let arguments = [
             holder.as_bytes(),
             lifetime.as_bytes(),
             remembered.as_bytes(),
         ];
-        let lease = Command::Script(&self.shared.scripts.lease, &keys, &arguments);
+        let lease = Command::Script(&self.inner.scripts.lease, &keys, &arguments);
         let fence: Option<u64> = self.ask(self.write_timeout, &lease).await?;
         Ok(fence.map(|fence| Lease::new(Fence::new(fence), holder)))
     }
@@ -317,7 +317,7 @@ impl TokenStore for RedisStore {
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         let keys = [self.key(name, "lease")];
         let arguments = [lease.holder().as_bytes()];
-        let release = Command::Script(&self.shared.scripts.release, &keys, &arguments);
+        let release = Command::Script(&self.inner.scripts.release, &keys, &arguments);
         let _was_ours: bool = self.ask(self.write_timeout, &release).await?;
         Ok(())
     }
@@ -326,7 +326,7 @@ impl TokenStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("server", &self.address.shown())
+            .field("server", &self.config.server_name())
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind};
 
 /// A script: its text, and the digest by which Redis knows it once it has run.
-pub(super) struct Lua {
+pub(super) struct LuaScript {
     text: &'static str,
     digest: Script,
 }
@@ -14,27 +14,27 @@ pub(super) struct Lua {
 /// Every script.
 pub(super) struct Scripts {
     /// Keys: value, fence. Arguments: fence, value, milliseconds. Whether it was put.
-    pub(super) put: Lua,
+    pub(super) put: LuaScript,
     /// Keys: value. Arguments: value. Whether it was deleted.
-    pub(super) delete_if: Lua,
+    pub(super) delete_if: LuaScript,
     /// Keys: lease, fence. Arguments: holder, milliseconds, milliseconds that the fence is remembered. The fence, or nil.
-    pub(super) lease: Lua,
+    pub(super) lease: LuaScript,
     /// Keys: lease. Arguments: holder. Whether it was given back.
-    pub(super) release: Lua,
+    pub(super) release: LuaScript,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            put: Lua::new(PUT),
-            delete_if: Lua::new(DELETE_IF_SAME),
-            lease: Lua::new(LEASE),
-            release: Lua::new(DELETE_IF_SAME),
+            put: LuaScript::new(PUT),
+            delete_if: LuaScript::new(DELETE_IF_SAME),
+            lease: LuaScript::new(LEASE),
+            release: LuaScript::new(DELETE_IF_SAME),
         }
     }
 }
 
-impl Lua {
+impl LuaScript {
     fn new(text: &'static str) -> Self {
         Self {
             text,
