@@ -1,7 +1,7 @@
-//! Whether a store is worth asking.
+//! Implements the circuit breaker that guards the calls to a store. Pure: the caller passes the time.
 //!
-//! After a failure it is left alone for a while, so that an outage costs one wait and not one for each fetch. Then a single
-//! fetch tries it, while the others go on without; if that goes well, all use it again.
+//! After a failure, calls are skipped for a pause, so that an outage delays one fetch and not all of them. After the pause one
+//! call is let through as a probe. If it succeeds, the breaker closes; if it fails, the next pause is twice as long.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,84 +10,93 @@ use std::{
 
 use crate::clock::Moment;
 
-const FIRST: Duration = Duration::from_millis(250);
-/// The same before it has ever worked: a connection may only have to be made.
-const FIRST_OF_ALL: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(8);
-/// Who tries has an answer by then, good or bad: the store's operations are bounded by less.
-const TRIAL: Duration = Duration::from_secs(2);
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The first pause if no call has succeeded yet: the connection may still be being established.
+const FIRST_PAUSE_AT_START: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// When the next probe may start if the current one never ends, because its task was dropped. Calls have shorter limits.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One side of a store, reading or writing, as it was last seen.
+/// The circuit breaker for one kind of call.
 #[derive(Default)]
 pub(super) struct CircuitBreaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    down: Option<Down>,
-    /// It has worked at some time.
-    proven: bool,
+    open: Option<Open>,
+    /// Whether any call has succeeded yet.
+    has_worked: bool,
 }
 
-struct Down {
+/// The state during an outage.
+struct Open {
     since: Moment,
-    /// What failed first took too long.
-    slow: bool,
-    until: Moment,
+    /// Whether the outage began with a timeout.
+    is_timeout: bool,
+    next_probe: Moment,
     failures: u32,
-    /// Somebody tries it.
-    trial: bool,
+    is_probing: bool,
 }
 
 impl CircuitBreaker {
-    /// Whether to ask it now. One that says yes to while it is down is the trial: it must be told how that went.
-    pub(super) fn may_ask(&self, now: Moment) -> bool {
-        match &mut self.state().down {
+    /// Returns `true` if the store may be called now.
+    ///
+    /// During an outage the permitted call is the probe. Its outcome must be reported with [`succeeded`](Self::succeeded) or
+    /// [`failed`](Self::failed).
+    pub(super) fn allows_call(&self, now: Moment) -> bool {
+        match &mut self.state().open {
             None => true,
-            Some(down) if down.until.is_past(now) => {
-                down.until = now + TRIAL;
-                down.trial = true;
+            Some(open) if open.next_probe.is_past(now) => {
+                open.next_probe = now + PROBE_TIMEOUT;
+                open.is_probing = true;
                 true
             }
             Some(_) => false,
         }
     }
 
-    /// It did as it was asked. If it was down until now: for how long.
-    pub(super) fn worked(&self, now: Moment) -> Option<Duration> {
+    /// Closes the breaker after a successful call. Returns how long the outage lasted, if there was one.
+    pub(super) fn succeeded(&self, now: Moment) -> Option<Duration> {
         let mut state = self.state();
-        state.proven = true;
-        let down = state.down.take()?;
-        Some(now.remaining(down.since))
+        state.has_worked = true;
+        let open = state.open.take()?;
+        Some(now.remaining(open.since))
     }
 
-    /// What it was asked then has failed, or was only not done in time; says whether that is news. `jitter` is from 0 to 1, and
-    /// shortens the wait by up to a half.
-    pub(super) fn failed(&self, asked: Moment, slow: bool, now: Moment, jitter: f64) -> bool {
+    /// Opens the breaker after a failed call that began at `start`. Returns `true` if this begins an outage.
+    ///
+    /// `jitter` is between 0 and 1 and shortens the pause by up to half.
+    pub(super) fn failed(&self, start: Moment, is_timeout: bool, now: Moment, jitter: f64) -> bool {
         let mut state = self.state();
-        let (since, slow, failures) = match &state.down {
-            // What was asked before the failure that is known says nothing new.
-            Some(down) if !down.trial => return false,
-            Some(down) => (down.since, down.slow, down.failures.saturating_add(1)),
-            None => (asked, slow, 1),
+        let (since, is_timeout, failures) = match &state.open {
+            // This call began before the outage was known.
+            Some(open) if !open.is_probing => return false,
+            Some(open) => (open.since, open.is_timeout, open.failures.saturating_add(1)),
+            None => (start, is_timeout, 1),
         };
-        let first = if state.proven { FIRST } else { FIRST_OF_ALL };
-        let wait = first * 2u32.saturating_pow(failures.min(9) - 1);
-        let wait = wait.min(LONGEST).mul_f64(1.0 - jitter / 2.0);
-        state.down = Some(Down {
+        let first = if state.has_worked {
+            FIRST_PAUSE
+        } else {
+            FIRST_PAUSE_AT_START
+        };
+        let pause = first * 2u32.saturating_pow(failures.min(9) - 1);
+        let pause = pause.min(LONGEST_PAUSE).mul_f64(1.0 - jitter / 2.0);
+        state.open = Some(Open {
             since,
-            slow,
-            until: now + wait,
+            is_timeout,
+            next_probe: now + pause,
             failures,
-            trial: false,
+            is_probing: false,
         });
         failures == 1
     }
 
-    /// Whether it has never worked, and is slow for no longer than this: a connection may have to be made.
-    pub(super) fn is_beginning(&self, now: Moment, patience: Duration) -> bool {
+    /// Returns `true` if no call has succeeded yet, and calls have been timing out for less than `limit`.
+    pub(super) fn is_starting(&self, now: Moment, limit: Duration) -> bool {
         let state = self.state();
-        let slow = |down: &Down| down.slow && now.remaining(down.since) < patience;
-        !state.proven && state.down.as_ref().is_none_or(slow)
+        let is_slow = |open: &Open| open.is_timeout && now.remaining(open.since) < limit;
+        !state.has_worked && state.open.as_ref().is_none_or(is_slow)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,68 +118,71 @@ mod tests {
     }
 
     #[test]
-    fn what_works_may_always_be_asked_and_is_no_news() {
-        let outage = CircuitBreaker::default();
-        assert!(outage.may_ask(START) && outage.may_ask(START));
-        assert_eq!(outage.worked(START), None);
+    fn closed_breaker_allows_every_call() {
+        let breaker = CircuitBreaker::default();
+        assert!(breaker.allows_call(START) && breaker.allows_call(START));
+        assert_eq!(breaker.succeeded(START), None);
     }
 
-    /// One that has worked before.
-    fn proven() -> CircuitBreaker {
-        let outage = CircuitBreaker::default();
-        outage.worked(START);
-        outage
+    /// Returns a breaker for a store that has worked before.
+    fn working() -> CircuitBreaker {
+        let breaker = CircuitBreaker::default();
+        breaker.succeeded(START);
+        breaker
     }
 
     #[test]
-    fn what_has_never_worked_is_tried_again_soon_and_may_be_waited_for() {
-        let outage = CircuitBreaker::default();
-        let patience = Duration::from_millis(250);
-        assert!(outage.is_beginning(START, patience));
-        assert!(outage.failed(START, true, START, 0.0));
-        assert!(!outage.may_ask(later(49)) && outage.may_ask(later(50)));
-        assert!(outage.is_beginning(later(249), patience));
-        assert!(!outage.is_beginning(later(250), patience));
-        assert!(!proven().is_beginning(START, patience));
+    fn store_that_never_worked_is_probed_early() {
+        let breaker = CircuitBreaker::default();
+        let limit = Duration::from_millis(250);
+        assert!(breaker.is_starting(START, limit));
+        assert!(breaker.failed(START, true, START, 0.0));
+        assert!(!breaker.allows_call(later(49)) && breaker.allows_call(later(50)));
+        assert!(breaker.is_starting(later(249), limit));
+        assert!(!breaker.is_starting(later(250), limit));
+        assert!(!working().is_starting(START, limit));
         let refusing = CircuitBreaker::default();
         refusing.failed(START, false, START, 0.0);
-        assert!(!refusing.is_beginning(START, patience));
+        assert!(!refusing.is_starting(START, limit));
     }
 
     #[test]
-    fn a_failure_is_news_once_and_then_one_at_a_time_tries() {
-        let outage = proven();
-        assert!(outage.failed(START, false, START, 0.0));
-        // Those that were under way fail too, which is no news and no longer a wait.
-        assert!(!outage.failed(later(10), false, later(10), 0.0));
-        assert!(!outage.may_ask(later(249)));
-        assert!(outage.may_ask(later(250)) && !outage.may_ask(later(250)));
-        assert!(!outage.failed(later(260), false, later(260), 0.0));
-        assert!(!outage.may_ask(later(759)));
-        assert!(outage.may_ask(later(760)));
-        assert_eq!(outage.worked(later(770)), Some(Duration::from_millis(770)));
-        assert!(outage.may_ask(later(770)) && outage.may_ask(later(770)));
-        assert!(outage.failed(later(780), false, later(780), 0.0));
+    fn first_failure_opens_and_one_probe_runs_at_a_time() {
+        let breaker = working();
+        assert!(breaker.failed(START, false, START, 0.0));
+        // A call that was in flight fails too: no new outage, and no longer pause.
+        assert!(!breaker.failed(later(10), false, later(10), 0.0));
+        assert!(!breaker.allows_call(later(249)));
+        assert!(breaker.allows_call(later(250)) && !breaker.allows_call(later(250)));
+        assert!(!breaker.failed(later(260), false, later(260), 0.0));
+        assert!(!breaker.allows_call(later(759)));
+        assert!(breaker.allows_call(later(760)));
+        assert_eq!(
+            breaker.succeeded(later(770)),
+            Some(Duration::from_millis(770))
+        );
+        assert!(breaker.allows_call(later(770)) && breaker.allows_call(later(770)));
+        assert!(breaker.failed(later(780), false, later(780), 0.0));
     }
 
     #[test]
-    fn a_trial_that_nobody_ends_gives_way_to_another() {
-        let outage = proven();
-        outage.failed(START, false, START, 1.0);
-        assert!(outage.may_ask(later(125)));
-        assert!(!outage.may_ask(later(2_124)));
-        assert!(outage.may_ask(later(2_125)));
+    fn abandoned_probe_is_replaced_by_another() {
+        let breaker = working();
+        breaker.failed(START, false, START, 1.0);
+        assert!(breaker.allows_call(later(125)));
+        assert!(!breaker.allows_call(later(2_124)));
+        assert!(breaker.allows_call(later(2_125)));
     }
 
     #[test]
-    fn the_wait_doubles_up_to_eight_seconds() {
-        let outage = proven();
+    fn pause_doubles_up_to_eight_seconds() {
+        let breaker = working();
         let mut now = START;
         let mut waits = Vec::new();
         for _ in 0..8 {
-            outage.failed(now, false, now, 0.0);
+            breaker.failed(now, false, now, 0.0);
             let wait = (1..20_000)
-                .find(|wait| outage.may_ask(now + Duration::from_millis(*wait)))
+                .find(|wait| breaker.allows_call(now + Duration::from_millis(*wait)))
                 .unwrap();
             waits.push(wait);
             now = now + Duration::from_millis(wait);

@@ -1,22 +1,25 @@
-//! The way of a flight over a store: look there first, and let one of a fleet ask the provider.
+//! Looks a token up in the store, and fetches it from the provider if it is not there.
 //!
 //! ```text
-//! look ── there is one ────────────────────────────────────────▶ take it
+//! read ── found ─────────────────────────────────────────────────▶ use it
 //!   │
-//!   └─ none ── lease ── ours ── look again ── none ── provider ── save ── give the lease back
-//!                │
-//!                └─ another's ── a refresh: keep what serves, and look again later
-//!                              └ else: look and ask for the lease again, until one of the two is ours
+//!   ├─ missing ── lease ── acquired ── read again ── missing ── fetch ── save ── release
+//!   │               │
+//!   │               └─ taken ── background refresh: keep the current token and look again later
+//!   │                         └ otherwise: read and try to acquire the lease until one of both succeeds
+//!   │
+//!   └─ store down ── background refresh: keep the current token for half of the remaining time
+//!                  └ otherwise: fetch without a lease
 //! ```
-//! The second look is for what came between the first and the lease. A holder that dies is followed when its lease ends, which
-//! is before those who wait lose patience; who does asks the provider by itself. So does everybody while the store fails: it
-//! is never the reason why a request has no token.
+//! The second read finds a token that was saved between the first read and the lease. If the process that holds the lease dies,
+//! another process acquires it when it expires. A process that has waited too long fetches without the lease. The store is
+//! therefore never the reason why a request has no token, unless the source requires the lease.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{self, Instant};
 
-use super::{call::Asked, record, shared_store::SharedStore};
+use super::{record, shared_store::SharedStore};
 use crate::{
     cache::{
         core::{Works, chance, next_generation},
@@ -33,301 +36,342 @@ use crate::{
     token::Token,
 };
 
-/// What a read may take at most, whatever the store's own bound is.
-const READ: Duration = Duration::from_millis(250);
-/// What a write, a lease or a deletion may take at most: a file's are as slow as the disk.
-const WRITE: Duration = Duration::from_secs(1);
-/// How long a process that starts tries a store that is slow to begin.
-const BEGINNING: Duration = Duration::from_millis(500);
-/// How long a store may fail before who waits for another process's fetch does without.
-const HOPE: Duration = Duration::from_secs(1);
+/// The time limit of a read, in addition to the store's own.
+const READ_LIMIT: Duration = Duration::from_millis(250);
+/// The time limit of a write, a lease or a deletion, in addition to the store's own. A file store is as slow as its disk.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// How long the first read is repeated while the store times out and has not responded yet.
+const START_LIMIT: Duration = Duration::from_millis(500);
+/// How long the store may fail before a process that waits for another one's fetch continues without it.
+const TOLERATED_OUTAGE: Duration = Duration::from_secs(1);
 const LONGEST_LEASE: Duration = Duration::from_secs(15);
-/// Between two looks for what another process fetches: doubled from the first to the second, each shortened by up to a half.
+/// The pauses between two reads while another process fetches. They double, and each is shortened by up to half.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a right to fetch lasts, and how long another's is waited for.
-struct Terms {
-    lease: Duration,
-    wait: Duration,
-    /// Who has not got it after that asks the provider nevertheless.
-    alone: bool,
-}
-
-impl Terms {
-    fn of(works: &Works) -> Self {
-        let timeout = works.settings.fetch_timeout;
-        if works.source.wants_lease() {
-            // Longer than a fetch can take: there are never two at a time.
-            let lease = timeout + Duration::from_secs(1);
-            return Self {
-                lease,
-                wait: lease + LONGEST_PAUSE,
-                alone: false,
-            };
-        }
-        Self {
-            lease: (timeout * 2 / 5).min(LONGEST_LEASE),
-            wait: timeout / 2,
-            alone: true,
-        }
-    }
-}
-
-/// Brings a token from the store, or else from the provider. Nothing if the flight stepped back: another process is at it, and
-/// nobody here waits for it.
-pub(in crate::cache) async fn bring(
+/// Returns a token from the store or from the provider, or the error of the fetch.
+///
+/// Returns `None` if the fetch was abandoned, because another process is fetching the token and no caller waits for it here.
+pub(in crate::cache) async fn load_or_fetch(
     works: &Works,
-    fleet: &SharedStore,
-    flight: &mut Option<Takeoff>,
-    asked: &mut bool,
+    shared: &SharedStore,
+    fetch: &mut Option<Takeoff>,
+    is_counted: &mut bool,
 ) -> Option<Brought> {
-    let mut patient = flight.as_ref()?.reason() != FetchReason::Stale;
+    let mut is_background = fetch.as_ref()?.reason() == FetchReason::Stale;
     loop {
-        let takeoff = flight.as_ref()?;
-        let brought = try_to_bring(works, fleet, takeoff, patient, asked).await;
+        let takeoff = fetch.as_ref()?;
+        let brought = try_once(works, shared, takeoff, is_background, is_counted).await;
         if brought.is_some() {
             return brought;
         }
-        let quiet = look_again_at(takeoff.slot(), works.now());
-        match flight.take()?.step_back(quiet) {
+        let next = next_lookup(takeoff.slot(), works.now());
+        match fetch.take()?.step_back(next) {
             Ok(()) => return None,
-            Err(takeoff) => *flight = Some(takeoff),
+            // A caller has started to wait for this fetch.
+            Err(takeoff) => *fetch = Some(takeoff),
         }
-        patient = true;
+        is_background = false;
     }
 }
 
-/// The same. Who is not `patient` gets nothing while another process fetches.
-async fn try_to_bring(
+/// Returns when to look for the token that another process fetches, while the current one is still usable.
+fn next_lookup(slot: &Slot, now: Moment) -> Moment {
+    let left = slot.token().map(|token| token.times().end().remaining(now));
+    let pause = left.unwrap_or_default() / 8;
+    let pause = pause.clamp(Duration::from_millis(50), Duration::from_secs(1));
+    now + pause.mul_f64(1.0 - chance() / 2.0)
+}
+
+/// Runs the steps of the diagram once. Returns `None` if the current token should be kept.
+async fn try_once(
     works: &Works,
-    fleet: &SharedStore,
+    shared: &SharedStore,
     takeoff: &Takeoff,
-    patient: bool,
-    asked: &mut bool,
+    is_background: bool,
+    is_counted: &mut bool,
 ) -> Option<Brought> {
-    let mut visit = match Visit::new(works, fleet, takeoff, patient) {
-        Ok(visit) => visit,
+    if let Some(rejected) = takeoff.slot().rejected() {
+        shared.forget(&rejected);
+    }
+    let key = match store_key(works, shared, takeoff) {
+        Ok(key) => key,
         Err(error) => return Some(Brought::Failure(error)),
     };
-    let turn = match visit.arrive().await {
-        Arrival::Found(found) => {
+    let mut lookup = Lookup {
+        works,
+        shared,
+        slot: takeoff.slot(),
+        key,
+        reason: takeoff.reason(),
+        is_background,
+        times: LeaseTimes::new(works),
+        replaced: None,
+        is_readable: false,
+    };
+    let lease = match lookup.run().await {
+        Decision::Use(token) => {
             count(&works.counters.store_hits);
             Telemetry::store_load("hit");
-            return Some(Brought::Token(found));
+            return Some(Brought::Token(token));
         }
-        Arrival::Elsewhere => return None,
-        Arrival::TooLate => return Some(Brought::Failure(visit.too_late())),
-        Arrival::Turn(turn) => turn,
+        Decision::KeepCurrent => return None,
+        Decision::Fail(error) => return Some(Brought::Failure(error)),
+        Decision::Fetch(lease) => lease,
     };
-    if visit.looked {
+    if lookup.is_readable {
         count(&works.counters.store_misses);
         Telemetry::store_load("miss");
     }
     takeoff.delayed(works.overdue(works.now()));
-    let brought = from_provider(works, takeoff, asked).await;
+    let brought = from_provider(works, takeoff, is_counted).await;
     if let Brought::Token(fetched) = &brought {
-        visit.save(fetched, turn.as_ref()).await;
+        lookup.save(fetched, lease.as_ref()).await;
     }
-    visit.give_back(turn).await;
+    lookup.release(lease).await;
     Some(brought)
 }
 
-/// One flight's dealings with the store.
-struct Visit<'a> {
+/// Builds the key from the namespace, the source and everything that the token depends on.
+fn store_key(
+    works: &Works,
+    shared: &SharedStore,
+    takeoff: &Takeoff,
+) -> Result<StoreKey, TokenError> {
+    let identity = works.source.source_id_of();
+    if !identity.is_named() && shared.namespace.is_none() {
+        return Err(TokenError::configuration(
+            "the token source has no source id, so its tokens can't be told apart from others in the store: \
+             give the source an id, or call `with_store_namespace` on the cache builder",
+        ));
+    }
+    let namespace = shared.namespace.as_deref().unwrap_or_default();
+    Ok(StoreKey::new(&[
+        namespace.as_bytes(),
+        identity.as_bytes(),
+        &takeoff.store_key(),
+    ]))
+}
+
+/// The lifetime of the lease, and how long a process waits for the one that holds it.
+struct LeaseTimes {
+    lifetime: Duration,
+    wait: Duration,
+}
+
+impl LeaseTimes {
+    fn new(works: &Works) -> Self {
+        let fetch_timeout = works.settings.fetch_timeout;
+        if works.source.wants_lease() {
+            // The lease outlives every fetch, so that no two fetches overlap.
+            let lifetime = fetch_timeout + Duration::from_secs(1);
+            let wait = lifetime + LONGEST_PAUSE;
+            return Self { lifetime, wait };
+        }
+        Self {
+            lifetime: (fetch_timeout * 2 / 5).min(LONGEST_LEASE),
+            wait: fetch_timeout / 2,
+        }
+    }
+}
+
+/// One lookup in the store.
+struct Lookup<'a> {
     works: &'a Works,
-    fleet: &'a SharedStore,
+    shared: &'a SharedStore,
     slot: &'a Slot,
-    reason: FetchReason,
-    /// Somebody waits for the token.
-    patient: bool,
     key: StoreKey,
-    terms: Terms,
-    /// What was there at the first look, if only what comes after that will do.
-    before: Option<TokenDigest>,
-    /// The store could be read.
-    looked: bool,
+    reason: FetchReason,
+    /// Whether the current token is usable and no caller waits for another.
+    is_background: bool,
+    times: LeaseTimes,
+    /// The stored token that a forced refresh replaces. It is not accepted.
+    replaced: Option<TokenDigest>,
+    /// Whether a read has succeeded.
+    is_readable: bool,
 }
 
-enum Arrival {
+/// What to do after the lookup.
+enum Decision {
+    Use(Fetched),
+    /// Fetch from the provider, with the lease unless the store is down or the wait was too long.
+    Fetch(Option<HeldLease>),
+    /// Keep the current token and look again later.
+    KeepCurrent,
+    Fail(TokenError),
+}
+
+/// The outcome of a read.
+enum Stored {
     Found(Fetched),
-    /// Another process is at it, or may be.
-    Elsewhere,
-    /// Other processes are at it one after another, and this may not ask beside them.
-    TooLate,
-    /// Ask the provider: with a lease, or because there is none to be had.
-    Turn(Option<HeldLease>),
+    /// There is no token, or none that is better than the current one.
+    Missing,
+    StoreDown,
 }
 
-enum Look {
-    Found(Fetched),
-    Nothing,
-    Down,
+/// The outcome of a request for the lease.
+enum LeaseOutcome {
+    Acquired(HeldLease),
+    /// Another process holds the lease.
+    Taken,
+    StoreDown,
 }
 
-impl<'a> Visit<'a> {
-    fn new(
-        works: &'a Works,
-        fleet: &'a SharedStore,
-        takeoff: &'a Takeoff,
-        patient: bool,
-    ) -> Result<Self, TokenError> {
-        let slot = takeoff.slot();
-        if let Some(rejected) = slot.rejected() {
-            fleet.forget(&rejected);
+impl Lookup<'_> {
+    async fn run(&mut self) -> Decision {
+        match self.first_read().await {
+            Stored::Found(token) => return Decision::Use(token),
+            Stored::StoreDown => return self.without_store(),
+            Stored::Missing => {}
         }
-        Ok(Self {
-            works,
-            fleet,
-            slot,
-            reason: takeoff.reason(),
-            patient,
-            key: key(works, fleet, takeoff)?,
-            terms: Terms::of(works),
-            before: None,
-            looked: false,
-        })
-    }
-
-    /// A token from the store, or the turn to ask the provider.
-    async fn arrive(&mut self) -> Arrival {
-        match self.first_look().await {
-            Look::Found(found) => return Arrival::Found(found),
-            Look::Down => return self.without_store(),
-            Look::Nothing => {}
-        }
-        match self.lease().await {
-            Some(Some(held)) => self.look_again(held).await,
-            Some(None) if self.patient => self.wait_for_another().await,
-            Some(None) => Arrival::Elsewhere,
-            None => self.without_store(),
+        match self.acquire_lease().await {
+            LeaseOutcome::Acquired(lease) => self.read_under_lease(lease).await,
+            LeaseOutcome::Taken if self.is_background => Decision::KeepCurrent,
+            LeaseOutcome::Taken => self.wait_for_token_or_lease().await,
+            LeaseOutcome::StoreDown => self.without_store(),
         }
     }
 
-    /// Another process has the lease: its token, or its turn when it gives the lease back or dies.
-    async fn wait_for_another(&mut self) -> Arrival {
-        let end = Instant::now() + self.terms.wait;
-        let mut last_good = Instant::now();
+    /// Reads the store. A forced refresh only remembers the token found here, to accept no other than a newer one later.
+    async fn first_read(&mut self) -> Stored {
+        if self.reason != FetchReason::Forced {
+            return self.read().await;
+        }
+        let Some(loaded) = self.load().await else {
+            return Stored::StoreDown;
+        };
+        if let Loaded::Found(record) = loaded {
+            self.replaced = Some(TokenDigest::of(&record.text));
+        }
+        Stored::Missing
+    }
+
+    /// Reads again under the lease, because another process may have saved a token in the meantime.
+    async fn read_under_lease(&mut self, lease: HeldLease) -> Decision {
+        let Stored::Found(token) = self.read().await else {
+            return Decision::Fetch(Some(lease));
+        };
+        self.release(Some(lease)).await;
+        Decision::Use(token)
+    }
+
+    /// Waits until the process that holds the lease has saved a token, or until the lease is free.
+    async fn wait_for_token_or_lease(&mut self) -> Decision {
+        let deadline = Instant::now() + self.times.wait;
+        let mut last_response = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             time::sleep(pause.mul_f64(1.0 - chance() / 2.0).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let look = self.look().await;
-            if let Look::Found(found) = look {
-                return Arrival::Found(found);
+            let stored = self.read().await;
+            if let Stored::Found(token) = stored {
+                return Decision::Use(token);
             }
-            let lease = self.lease().await;
-            if let Some(Some(held)) = lease {
-                return self.look_again(held).await;
+            let lease = self.acquire_lease().await;
+            if let LeaseOutcome::Acquired(lease) = lease {
+                return self.read_under_lease(lease).await;
             }
             let now = Instant::now();
-            if lease.is_some() && !matches!(look, Look::Down) {
-                last_good = now;
+            if matches!((stored, lease), (Stored::Missing, LeaseOutcome::Taken)) {
+                last_response = now;
             }
-            // A fetch is under way, so it is worth while to wait for a store that fails for a moment.
-            if last_good + HOPE <= now {
+            // Another process is fetching the token, so a short outage of the store is worth waiting for.
+            if last_response + TOLERATED_OUTAGE <= now {
                 return self.without_store();
             }
-            if now >= end && self.terms.alone {
-                return Arrival::Turn(None);
-            }
-            if now >= end {
-                return Arrival::TooLate;
+            if now >= deadline {
+                return self.wait_timed_out();
             }
         }
     }
 
-    /// The store fails. A refresh may hope that it is soon well again, and must not: half of the time for it goes to each.
-    /// So what is short costs no provider a request from each of a fleet.
-    fn without_store(&self) -> Arrival {
-        let may_hope = |token: Token| {
+    fn wait_timed_out(&self) -> Decision {
+        if !self.works.source.wants_lease() {
+            return Decision::Fetch(None);
+        }
+        Decision::Fail(TokenError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "other processes held the lease for this token for {:?} and stored none, and its source allows only one fetch at a \
+                 time: check the logs of the other processes",
+                self.times.wait
+            ),
+        ))
+    }
+
+    /// Decides what to do while the store is down.
+    ///
+    /// A background refresh waits for the store during the first half of its time, so that a short outage does not make every
+    /// process of a fleet fetch.
+    fn without_store(&self) -> Decision {
+        let has_time = |token: Token| {
             let times = token.times();
             let window = times.end().remaining(times.refresh());
             times.end().remaining(self.works.now()) > window / 2
         };
-        if !self.patient && self.slot.token().is_some_and(may_hope) {
-            return Arrival::Elsewhere;
+        if self.is_background && self.slot.token().is_some_and(has_time) {
+            return Decision::KeepCurrent;
         }
-        Arrival::Turn(None)
+        Decision::Fetch(None)
     }
 
-    /// Whoever wants a new token does not want the one that is there; what comes while it waits is new.
-    async fn first_look(&mut self) -> Look {
-        if self.reason != FetchReason::Forced {
-            return self.look().await;
-        }
-        let Some(loaded) = self.load().await else {
-            return Look::Down;
-        };
-        if let Loaded::Found(record) = loaded {
-            self.before = Some(TokenDigest::of(&record.text));
-        }
-        Look::Nothing
-    }
-
-    /// Under the lease: somebody may have been here since.
-    async fn look_again(&mut self, held: HeldLease) -> Arrival {
-        let Look::Found(found) = self.look().await else {
-            return Arrival::Turn(Some(held));
-        };
-        self.give_back(Some(held)).await;
-        Arrival::Found(found)
-    }
-
-    async fn look(&mut self) -> Look {
+    /// Reads a token that this process accepts. Deletes it if it has been rejected.
+    async fn read(&mut self) -> Stored {
         let record = match self.load().await {
-            None => return Look::Down,
+            None => return Stored::StoreDown,
             Some(Loaded::Found(record)) => record,
-            Some(Loaded::Missing | Loaded::Unreadable(_)) => return Look::Nothing,
+            Some(Loaded::Missing | Loaded::Unreadable(_)) => return Stored::Missing,
         };
         let digest = TokenDigest::of(&record.text);
-        if self.fleet.rejected.contains(&digest) {
-            let forget = self.fleet.vault.forget(&self.key, &digest);
-            self.write(forget).await;
-            return Look::Nothing;
+        if self.shared.rejected.contains(&digest) {
+            let delete = self.shared.store.forget(&self.key, &digest);
+            self.write(delete).await;
+            return Stored::Missing;
         }
-        if self.before == Some(digest) {
-            return Look::Nothing;
+        if self.replaced == Some(digest) {
+            return Stored::Missing;
         }
-        self.wanted(&record).map_or(Look::Nothing, Look::Found)
+        self.accept(&record).map_or(Stored::Missing, Stored::Found)
     }
 
-    /// What is there; nothing if the store can't be read.
+    /// Reads the record. Returns `None` if the store is down.
     async fn load(&mut self) -> Option<Loaded> {
-        let end = Instant::now() + BEGINNING;
-        let mut loaded = self.try_to_load(READ).await;
-        // A process's first read may have to wait for a connection, or for a processor: a fleet that starts must not go by its
-        // store for that. So until it has worked once, it is tried for a little longer.
+        let deadline = Instant::now() + START_LIMIT;
+        let mut loaded = self.try_load(READ_LIMIT).await;
+        // The first read of a process may have to wait for a connection. Without these repetitions, many processes that start
+        // together would all fetch.
         while loaded.is_none()
-            && self.patient
-            && self.fleet.reads.is_beginning(self.works.now(), BEGINNING)
-            && Instant::now() + FIRST_PAUSE * 2 < end
+            && !self.is_background
+            && self.shared.reads.is_starting(self.works.now(), START_LIMIT)
+            && Instant::now() + FIRST_PAUSE * 2 < deadline
         {
             time::sleep(FIRST_PAUSE).await;
-            let left = end.saturating_duration_since(Instant::now());
-            loaded = self.try_to_load(READ.min(left)).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            loaded = self.try_load(READ_LIMIT.min(left)).await;
         }
-        self.looked |= loaded.is_some();
+        self.is_readable |= loaded.is_some();
         match &loaded {
-            Some(Loaded::Found(_)) => self.fleet.unreadable.store(false, Ordering::Relaxed),
-            Some(Loaded::Unreadable(why)) => self.tell_unreadable(why.as_str()),
+            Some(Loaded::Found(_)) => self.shared.unreadable.store(false, Ordering::Relaxed),
+            Some(Loaded::Unreadable(why)) => self.report_unreadable(why.as_str()),
             Some(Loaded::Missing) | None => {}
         }
         loaded
     }
 
-    async fn try_to_load(&self, limit: Duration) -> Option<Loaded> {
-        let load = self.fleet.vault.load(&self.key);
-        let asked = Asked::new(&self.fleet.reads, StoreWork::Reading, limit);
-        asked.run(load, self.works).await
+    async fn try_load(&self, limit: Duration) -> Option<Loaded> {
+        let load = self.shared.store.load(&self.key);
+        let call = self
+            .shared
+            .call(StoreWork::Reading, limit, load, self.works);
+        call.await
     }
 
-    /// The record as a token of ours, if it is better than what is in service.
-    fn wanted(&self, record: &Record) -> Option<Fetched> {
+    /// Returns the stored token if it is usable and better than the current one.
+    fn accept(&self, record: &Record) -> Option<Fetched> {
         let now = self.works.now();
-        let Some((token, times)) = record::resume(record, now, chance()) else {
-            self.tell_unreadable("malformed");
+        let Some((token, times)) = record::to_token(record, now, chance()) else {
+            self.report_unreadable("malformed");
             return None;
         };
         let freshness = freshness::judge(&times, now);
@@ -335,9 +379,9 @@ impl<'a> Visit<'a> {
             return None;
         }
         if let Some(current) = self.slot.token() {
-            let usable = !current.times().end().is_past(now);
-            // Our own deadlines of the same token stand.
-            if token.same_text(&current) || (usable && freshness != Freshness::Fresh) {
+            let is_usable = !current.times().end().is_past(now);
+            // If both are the same token, the times of the current one are kept.
+            if token.same_text(&current) || (is_usable && freshness != Freshness::Fresh) {
                 return None;
             }
         }
@@ -350,53 +394,46 @@ impl<'a> Visit<'a> {
         })
     }
 
-    /// The right to fetch, if it is free; nothing if the store can't be asked for it.
-    async fn lease(&self) -> Option<Option<HeldLease>> {
-        let lease = self.fleet.vault.lease(&self.key, self.terms.lease);
-        self.write(lease).await
+    async fn acquire_lease(&self) -> LeaseOutcome {
+        let lease = self.shared.store.lease(&self.key, self.times.lifetime);
+        match self.write(lease).await {
+            Some(Some(lease)) => LeaseOutcome::Acquired(lease),
+            Some(None) => LeaseOutcome::Taken,
+            None => LeaseOutcome::StoreDown,
+        }
     }
 
-    /// For the others, and for our next start.
-    async fn save(&self, fetched: &Fetched, held: Option<&HeldLease>) {
+    /// Saves the token for other processes and for the next start of this one.
+    async fn save(&self, fetched: &Fetched, lease: Option<&HeldLease>) {
         let digest = TokenDigest::of(fetched.token.expose());
-        self.fleet.rejected.forgive(&digest);
-        // Who can't read has no use for what is written; trying would only take longer.
-        if !self.looked {
+        self.shared.rejected.remove(&digest);
+        // If the store can't be read, a write would only take time.
+        if !self.is_readable {
             return;
         }
-        let record = record::of(&fetched.token, &fetched.times);
+        let record = record::from_token(&fetched.token, &fetched.times);
         let lifetime = fetched.times.expiry().remaining(self.works.now());
-        let save = self.fleet.vault.save(&self.key, &record, lifetime, held);
+        let save = self.shared.store.save(&self.key, &record, lifetime, lease);
         self.write(save).await;
     }
 
-    async fn give_back(&self, held: Option<HeldLease>) {
-        if let Some(held) = held {
-            let release = self.fleet.vault.release(held);
-            self.write(release).await;
+    async fn release(&self, lease: Option<HeldLease>) {
+        if let Some(lease) = lease {
+            self.write(self.shared.store.release(lease)).await;
         }
     }
 
-    /// Writes to the store. Nothing if that fails.
+    /// Runs a write. Returns `None` if it fails.
     async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        let asked = Asked::new(&self.fleet.writes, StoreWork::Writing, WRITE);
-        asked.run(operation, self.works).await
+        let call = self
+            .shared
+            .call(StoreWork::Writing, WRITE_LIMIT, operation, self.works);
+        call.await
     }
 
-    fn too_late(&self) -> TokenError {
-        TokenError::new(
-            ErrorKind::Unavailable,
-            format!(
-                "other processes had the right to fetch this token for {:?} and got none, and its source must not be asked by two at a \
-                 time: look into their logs",
-                self.terms.wait
-            ),
-        )
-    }
-
-    fn tell_unreadable(&self, why: &'static str) {
+    fn report_unreadable(&self, why: &'static str) {
         count(&self.works.counters.store_unreadable);
-        let first = !self.fleet.unreadable.swap(true, Ordering::Relaxed);
+        let first = !self.shared.unreadable.swap(true, Ordering::Relaxed);
         let unreadable = TokenEvent::StoreUnreadable {
             spec: self.slot.spec(),
             why,
@@ -404,29 +441,4 @@ impl<'a> Visit<'a> {
         };
         self.works.settings.telemetry.tell(&unreadable);
     }
-}
-
-/// When to look again for what another process fetches, while the token in service serves.
-fn look_again_at(slot: &Slot, now: Moment) -> Moment {
-    let left = slot.token().map(|token| token.times().end().remaining(now));
-    let pause = left.unwrap_or_default() / 8;
-    let pause = pause.clamp(Duration::from_millis(50), Duration::from_secs(1));
-    now + pause.mul_f64(1.0 - chance() / 2.0)
-}
-
-/// Where the slot's token belongs: the source, the namespace, and all that is asked for.
-fn key(works: &Works, fleet: &SharedStore, takeoff: &Takeoff) -> Result<StoreKey, TokenError> {
-    let identity = works.source.source_id_of();
-    if !identity.is_named() && fleet.namespace.is_none() {
-        return Err(TokenError::configuration(
-            "the token source has no identity, so a store can't tell its tokens from another's: \
-             give the source one, or call `with_store_namespace` on the cache's builder",
-        ));
-    }
-    let namespace = fleet.namespace.as_deref().unwrap_or_default();
-    Ok(StoreKey::new(&[
-        namespace.as_bytes(),
-        identity.as_bytes(),
-        &takeoff.store_key(),
-    ]))
 }

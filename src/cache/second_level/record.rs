@@ -1,11 +1,11 @@
-//! A token as a store keeps it, and back.
+//! Converts tokens to stored records and back.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{cache::freshness, clock::Moment, parts::Times, store::Record, token::NewToken};
 
-/// What there is to keep of a token.
-pub(super) fn of(token: &NewToken, times: &Times) -> Record {
+/// Makes the record of a token.
+pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
     let at = Moment::system_time;
     let mut record = Record::new(
         token.expose(),
@@ -18,8 +18,8 @@ pub(super) fn of(token: &NewToken, times: &Times) -> Record {
     record
 }
 
-/// The token that was kept, with its times as of now; none if it can't stand in a header.
-pub(super) fn resume(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
+/// Makes a token of a record, with its times as of now. Returns `None` if the token can't be sent in a header.
+pub(super) fn to_token(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
     let times = freshness::resume(
         now,
         nanos(record.requested_at),

@@ -1,7 +1,7 @@
-//! The tokens that this process does not take from a store any more, by their digests.
+//! Remembers, by digest, the tokens that this process no longer accepts from the store.
 //!
-//! What a server refused, and what somebody had the cache forget, may still be in the store; and it may come back there,
-//! from whoever has not learnt of it yet.
+//! A token that a server rejected, or that a user removed from the cache, may still be in the store, and a process that does
+//! not know of the rejection may save it again.
 
 use std::{
     collections::VecDeque,
@@ -10,27 +10,27 @@ use std::{
 
 use crate::store::TokenDigest;
 
-/// Whoever remembers more remembers tokens that have long expired.
-const MOST: usize = 1_024;
+/// The number of tokens remembered. Older ones have usually expired.
+const CAPACITY: usize = 1_024;
 
 #[derive(Default)]
 pub(super) struct RejectedTokens(Mutex<VecDeque<TokenDigest>>);
 
 impl RejectedTokens {
-    /// Not this one any more.
+    /// Adds a token; drops the oldest one if the list is full.
     pub(super) fn add(&self, digest: TokenDigest) {
         let mut all = self.all();
         if all.contains(&digest) {
             return;
         }
-        if all.len() == MOST {
+        if all.len() == CAPACITY {
             all.pop_front();
         }
         all.push_back(digest);
     }
 
-    /// The provider itself gave it again.
-    pub(super) fn forgive(&self, digest: &TokenDigest) {
+    /// Removes a token, because the provider has returned it again.
+    pub(super) fn remove(&self, digest: &TokenDigest) {
         self.all().retain(|known| known != digest);
     }
 
@@ -48,16 +48,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_thousand_are_remembered_until_they_are_forgiven() {
-        let refused = RejectedTokens::default();
+    fn newest_tokens_are_remembered_until_removed() {
+        let rejected = RejectedTokens::default();
         let digest = |i: usize| TokenDigest::of(&i.to_string());
-        for i in 0..=MOST {
-            refused.add(digest(i));
-            refused.add(digest(i));
+        for i in 0..=CAPACITY {
+            rejected.add(digest(i));
+            rejected.add(digest(i));
         }
-        assert!(!refused.contains(&digest(0)));
-        assert!(refused.contains(&digest(1)) && refused.contains(&digest(MOST)));
-        refused.forgive(&digest(1));
-        assert!(!refused.contains(&digest(1)) && refused.contains(&digest(2)));
+        assert!(!rejected.contains(&digest(0)));
+        assert!(rejected.contains(&digest(1)) && rejected.contains(&digest(CAPACITY)));
+        rejected.remove(&digest(1));
+        assert!(!rejected.contains(&digest(1)) && rejected.contains(&digest(2)));
     }
 }
