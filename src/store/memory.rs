@@ -1,4 +1,4 @@
-//! A store in this process's memory: for tests, and the shortest that there is to read.
+//! Implements a store in the memory of the process, for tests.
 
 use std::{
     fmt,
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::random_holder};
 
-/// A store in memory, which all its clones share. For tests: what a process forgets anyway, its cache has.
+/// A store in memory, shared by its clones. Intended for tests: within one process, the cache itself is enough.
 ///
-/// It goes by Tokio's clock, so that a test can pause it.
+/// It uses Tokio's clock, so a test can pause the time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,8 +22,8 @@ use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::ran
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::store::StoreError> {
 /// let store = MemoryStore::new();
 /// let name = Name::new("a")?;
-/// assert!(store.put(&name, "sealed".into(), Duration::from_secs(60), None).await?);
-/// assert_eq!(store.clone().get(&name).await?.as_deref(), Some(&b"sealed"[..]));
+/// assert!(store.put(&name, "encrypted".into(), Duration::from_secs(60), None).await?);
+/// assert_eq!(store.clone().get(&name).await?.as_deref(), Some(&b"encrypted"[..]));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct Inner {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner {
@@ -44,7 +44,7 @@ impl MemoryStore {
         }))
     }
 
-    /// The table, without what is over, and what time it is.
+    /// Returns the table without its expired entries, and the current time.
     fn table(&self) -> (MutexGuard<'_, Table>, u64) {
         let now = u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);

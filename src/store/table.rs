@@ -1,7 +1,7 @@
-//! What a store does, as a state machine without I/O: values, leases and fences, and a time that is given.
+//! Implements the contract of a store without I/O: values, leases and fences in a table. The caller passes the time.
 //!
-//! The memory store keeps one behind a lock, the file store reads and writes one. The time is in microseconds since any
-//! moment that all users of a table mean; it should not go back, and harm is bounded where it does.
+//! The memory store holds a table behind a lock; the file store reads and writes one. Times are in microseconds since an epoch
+//! that all users of the table share. A clock that is set back is tolerated.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,16 +15,16 @@ pub(super) struct Table {
     pub(super) entries: BTreeMap<Name, TableEntry>,
 }
 
-/// What there is under one name.
+/// The contents of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TableEntry {
     pub(super) value: Option<Expiring<Bytes>>,
     pub(super) lease: Option<Expiring<Box<str>>>,
-    /// The highest that was given, for as long as anybody may come with a lower one.
+    /// The highest fence granted. It outlives its lease, to refuse late writes with lower fences.
     pub(super) fence: Option<Expiring<u64>>,
 }
 
-/// Something that is over at some time.
+/// A value with its period of validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expiring<T> {
     pub(super) value: T,
@@ -32,11 +32,12 @@ pub(super) struct Expiring<T> {
     pub(super) end: u64,
 }
 
-/// How long a fence is remembered after its lease: longer than anybody sleeps over the end of one.
+/// How long a fence is remembered after its lease: longer than a process could be suspended.
 pub(super) const FENCE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// How far a clock may go back unnoticed: clocks that are kept in time make small steps. A minute, in microseconds.
-const STEP_BACK: u64 = 60_000_000;
+/// How far a clock may be set back without effect, since synchronized clocks are adjusted by small steps: one minute, in
+/// microseconds.
+const CLOCK_TOLERANCE: u64 = 60_000_000;
 
 impl<T> Expiring<T> {
     fn new(value: T, lifetime: Duration, now: u64) -> Self {
@@ -47,9 +48,10 @@ impl<T> Expiring<T> {
         }
     }
 
-    /// Also where it has not begun yet: a clock that was set back revives nothing, and holds up nobody.
+    /// Returns `true` after the end, and also long before the start: if a clock was set back, expired values must not become
+    /// valid again, and a lease must not block for longer than its lifetime.
     fn is_expired(&self, now: u64) -> bool {
-        self.end <= now || now.saturating_add(STEP_BACK) < self.start
+        self.end <= now || now.saturating_add(CLOCK_TOLERANCE) < self.start
     }
 }
 
@@ -78,10 +80,10 @@ impl Table {
 
     pub(super) fn delete_if(&mut self, name: &Name, value: &Bytes, now: u64) -> bool {
         let entry = self.entry(name, now);
-        entry.value.take_if(|kept| kept.value == *value).is_some()
+        entry.value.take_if(|held| held.value == *value).is_some()
     }
 
-    /// Gives a lease to this holder, if nobody has it.
+    /// Grants the lease to this holder, unless it is taken.
     pub(super) fn lease(
         &mut self,
         name: &Name,
@@ -93,7 +95,7 @@ impl Table {
         if entry.lease.is_some() {
             return None;
         }
-        // A table that was lost and begun anew goes on above the fences it gave: the time is above them all.
+        // The fence is at least the time, so fences also grow after the table was lost.
         let highest = entry.fence.as_ref().map_or(0, |fence| fence.value);
         let fence = highest.saturating_add(1).max(now);
         entry.fence = Some(Expiring::new(
@@ -107,11 +109,11 @@ impl Table {
 
     pub(super) fn release(&mut self, name: &Name, lease: &Lease, now: u64) -> bool {
         let entry = self.entry(name, now);
-        let ours = entry.lease.take_if(|kept| *kept.value == *lease.holder());
+        let ours = entry.lease.take_if(|held| *held.value == *lease.holder());
         ours.is_some()
     }
 
-    /// Drops everything that is over.
+    /// Removes everything that has expired.
     pub(super) fn prune(&mut self, now: u64) {
         self.entries.retain(|_, entry| {
             entry.prune(now);
@@ -119,18 +121,18 @@ impl Table {
         });
     }
 
-    /// Bytes of all values and names.
+    /// Returns the size of all names and values in bytes.
     #[cfg(feature = "file")]
     pub(super) fn size(&self) -> usize {
         self.entries
             .iter()
             .map(|(name, entry)| {
-                name.as_str().len() + entry.value.as_ref().map_or(0, |kept| kept.value.len())
+                name.as_str().len() + entry.value.as_ref().map_or(0, |held| held.value.len())
             })
             .sum()
     }
 
-    /// Drops values, those that end first, until no more than so many bytes are left; never that of this name.
+    /// Removes values, in the order of their expiry, until at most `size` bytes are left. The value of `keep` stays.
     #[cfg(feature = "file")]
     pub(super) fn shrink(&mut self, size: usize, keep: &Name) {
         let mut values: Vec<_> = self
@@ -149,11 +151,11 @@ impl Table {
                 .entries
                 .get_mut(&name)
                 .and_then(|entry| entry.value.take());
-            left = left.saturating_sub(value.map_or(0, |kept| kept.value.len()));
+            left = left.saturating_sub(value.map_or(0, |held| held.value.len()));
         }
     }
 
-    /// What there is under this name and is not over.
+    /// Returns the entry of this name without its expired parts.
     fn entry(&mut self, name: &Name, now: u64) -> &mut TableEntry {
         let entry = self.entries.entry(name.clone()).or_default();
         entry.prune(now);
@@ -163,14 +165,14 @@ impl Table {
 
 impl TableEntry {
     fn prune(&mut self, now: u64) {
-        self.value.take_if(|kept| kept.is_expired(now));
-        self.lease.take_if(|kept| kept.is_expired(now));
-        // By its end alone: a clock that was set back must not make fences smaller.
-        self.fence.take_if(|kept| kept.end <= now);
+        self.value.take_if(|held| held.is_expired(now));
+        self.lease.take_if(|held| held.is_expired(now));
+        // Only by its end: a clock that was set back must not make fences smaller.
+        self.fence.take_if(|held| held.end <= now);
     }
 }
 
-/// At least one: what is put for no time at all is over at the next moment, and not before.
+/// Returns at least one, so that a lifetime of zero ends after the current moment.
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
         .unwrap_or(u64::MAX)
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_by_an_hour_revives_nothing_and_holds_up_nobody() {
+    fn clock_set_back_by_an_hour_ends_values_and_leases() {
         let mut table = Table::default();
         table.put(&name("a"), "v".into(), MINUTE, None, NOW);
         let first = table.lease(&name("a"), MINUTE, "one", NOW).unwrap();
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_by_a_second_ends_nothing() {
+    fn clock_set_back_by_a_second_ends_nothing() {
         let mut table = Table::default();
         table.put(&name("a"), "v".into(), MINUTE, None, NOW);
         table.lease(&name("a"), MINUTE, "one", NOW).unwrap();
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn fences_grow_over_the_loss_of_everything() {
+    fn fences_grow_after_the_table_was_lost() {
         let mut lost = Table::default();
         let mut before = Fence::new(0);
         for i in 0..1000 {
@@ -220,13 +222,15 @@ mod tests {
             assert!(before < lease.fence());
             before = lease.fence();
         }
-        let mut anew = Table::default();
-        let lease = anew.lease(&name("a"), MINUTE, "one", NOW + 2000).unwrap();
+        let mut restarted = Table::default();
+        let lease = restarted
+            .lease(&name("a"), MINUTE, "one", NOW + 2000)
+            .unwrap();
         assert!(before < lease.fence());
     }
 
     #[test]
-    fn what_is_over_leaves_nothing_behind_after_a_day() {
+    fn expired_entries_are_removed_after_a_day() {
         let mut table = Table::default();
         table.put(&name("a"), "v".into(), MINUTE, None, NOW);
         table.lease(&name("b"), MINUTE, "one", NOW).unwrap();
@@ -238,7 +242,7 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn what_ends_first_makes_room() {
+    fn values_that_expire_first_make_room() {
         let mut table = Table::default();
         for (i, minutes) in [(0, 3), (1, 1), (2, 2), (3, 1)] {
             let value = vec![0; 99].into();

@@ -7,10 +7,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{StoreError, StoreErrorKind};
 
-/// A name in a store: letters, digits, `-` and `_`, of which upper and lower case differ.
+/// The name of a value in a store: case-sensitive letters, digits, `-` and `_`.
 ///
-/// A cache's own names are 43 characters of base64url, made of an HMAC: who has not the key can't tell which token a
-/// name is for, nor which two names are of the same spec.
+/// The names that a cache uses are HMACs in base64url, 43 characters long. Without the key they don't reveal which token they
+/// belong to, or whether two of them belong to the same spec.
 ///
 /// ```
 /// use tower_bearer::store::Name;
@@ -23,26 +23,26 @@ use super::{StoreError, StoreErrorKind};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
-/// The longest name there may be.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
 impl Name {
-    /// This name. Caches make theirs by themselves; this is for a store's tests.
+    /// Creates a name. Caches create their own; this function is for tests of a store.
     ///
     /// # Errors
-    /// It is empty, longer than 128 characters, or holds others than letters, digits, `-` and `_`.
+    /// Returns an error if the name is empty, longer than 128 characters, or contains a character other than letters, digits,
+    /// `-` and `_`.
     pub fn new(name: &str) -> Result<Self, StoreError> {
-        let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-        if name.is_empty() || name.len() > LONGEST || !name.bytes().all(fits) {
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(is_allowed) {
             return Err(StoreError::new(
                 StoreErrorKind::Configuration,
-                "a name in a store is of 1 to 128 letters, digits, '-' and '_'",
+                "a name in a store must consist of 1 to 128 letters, digits, '-' and '_'",
             ));
         }
         Ok(Self(name.into()))
     }
 
-    /// The name itself.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,10 +61,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// The number of a lease: each that is given for a name has a higher one than those before.
+/// The fencing token of a lease: a number that is higher than those of all earlier leases of the same name.
 ///
-/// A store refuses a [`put`](super::TokenStore::put) with a fence below the highest it gave: whoever slept over the end
-/// of its lease can't overwrite what came after.
+/// A store refuses a [`put`](super::TokenStore::put) with a fence below the highest one granted, so a process whose lease has
+/// expired can't overwrite a newer value.
 ///
 /// ```
 /// use tower_bearer::store::Fence;
@@ -76,20 +76,20 @@ impl fmt::Display for Name {
 pub struct Fence(u64);
 
 impl Fence {
-    /// The fence of this number.
+    /// Creates a fence with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
-/// The right to fetch for a name, until it ends or is given back.
+/// The exclusive right to fetch the token of a name, until it expires or is released.
 ///
 /// ```
 /// use tower_bearer::store::{Fence, Lease};
@@ -106,7 +106,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease as a store gives it. `holder` is what the store knows it by: unique, and not to be guessed by others.
+    /// Creates a lease. `holder` identifies it to the store: it must be unique, and must not be guessable by other processes.
     pub fn new(fence: Fence, holder: impl Into<Box<str>>) -> Self {
         Self {
             fence,
@@ -114,13 +114,13 @@ impl Lease {
         }
     }
 
-    /// Its number.
+    /// Returns the fencing token.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// What the store knows it by.
+    /// Returns the text that identifies this lease to the store.
     #[must_use]
     pub fn holder(&self) -> &str {
         &self.holder
@@ -139,8 +139,11 @@ impl fmt::Debug for Lease {
 pub(super) fn random_holder() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|error| {
-        StoreError::new(StoreErrorKind::Broken, "the system has no random numbers")
-            .with_source(error)
+        StoreError::new(
+            StoreErrorKind::Broken,
+            "the system's random number generator failed",
+        )
+        .with_source(error)
     })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
