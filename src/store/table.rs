@@ -109,8 +109,8 @@ impl Table {
 
     pub(super) fn release(&mut self, name: &Name, lease: &Lease, now: u64) -> bool {
         let entry = self.entry(name, now);
-        let ours = entry.lease.take_if(|held| *held.value == *lease.holder());
-        ours.is_some()
+        let released = entry.lease.take_if(|held| *held.value == *lease.holder());
+        released.is_some()
     }
 
     /// Removes everything that has expired.

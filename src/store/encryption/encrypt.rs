@@ -1,12 +1,12 @@
-//! A record sealed: nobody without the key can read it, change it, or pass it off as the record of another key.
+//! Encrypts and decrypts one record, and binds it to the key that it is stored under.
 //!
 //! ```text
 //! version (1) | key id (8) | salt (32) | AES-256-GCM of the record's bytes, and its tag (16)
 //! ```
 //!
-//! Each record has a key of its own, which HKDF makes of the store's key and 32 random bytes. So no number of records, and no
-//! number of processes, can make two of them meet with the same key and nonce, which is what GCM does not forgive. The nonce of
-//! a key that is used once is zero. What stands before the ciphertext is authenticated, and so is the whole key of the place.
+//! Each record is encrypted with a separate key, which HKDF derives from the store's key and a random salt of 32 bytes. The nonce
+//! can therefore be zero: no two records, of however many processes, share both key and nonce, which would break AES-GCM. The
+//! header in front of the ciphertext and the whole [`StoreKey`](super::StoreKey) are authenticated.
 
 use aws_lc_rs::{
     aead::{Aad, NONCE_LEN, Nonce},
@@ -22,21 +22,21 @@ use super::{
 };
 
 const VERSION: u8 = 1;
-const HEAD: usize = 1 + size_of::<KeyId>() + size_of::<Salt>();
+const HEADER_SIZE: usize = 1 + size_of::<KeyId>() + size_of::<Salt>();
 
-/// Why a value could not be opened.
+/// The reason why a value can't be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// It was written by a later version.
+    /// It was written by a later version of this crate.
     Version,
-    /// It was sealed with a key that is not in the ring.
+    /// It was encrypted with a key that is not in the ring.
     Key,
-    /// It is damaged, or not made for this place.
+    /// It is damaged, or belongs to another store key.
     Damaged,
 }
 
 impl Unreadable {
-    /// The reason's name, for logs and metrics.
+    /// Returns the reason's name, for logs and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Version => "version",
@@ -46,61 +46,61 @@ impl Unreadable {
     }
 }
 
-/// Seals a record for the place with this whole key.
-pub(crate) fn encrypt(record: &Record, place: &[u8], key: &Key) -> Result<Bytes, Unspecified> {
+/// Encrypts a record, bound to `store_key`.
+pub(crate) fn encrypt(record: &Record, store_key: &[u8], key: &Key) -> Result<Bytes, Unspecified> {
     let mut salt = Salt::default();
     rand::fill(&mut salt)?;
-    let head = [&[VERSION][..], &key.id()?, &salt].concat();
+    let header = [&[VERSION][..], &key.id()?, &salt].concat();
 
     let mut text = record.to_bytes();
     let tag = key.for_record(&salt)?.seal_in_place_separate_tag(
-        only_nonce(),
-        Aad::from([&head, place].concat()),
+        zero_nonce(),
+        Aad::from([&header, store_key].concat()),
         &mut text,
     )?;
-    Ok([&head, &*text, tag.as_ref()].concat().into())
+    Ok([&header, &*text, tag.as_ref()].concat().into())
 }
 
-/// Opens what [`encrypt`] made for the same place, with whichever of these keys it was.
-pub(crate) fn decrypt(value: &[u8], place: &[u8], keys: &[Key]) -> Result<Record, Unreadable> {
+/// Decrypts a record that [`encrypt`] bound to the same `store_key`, with any of the keys.
+pub(crate) fn decrypt(value: &[u8], store_key: &[u8], keys: &[Key]) -> Result<Record, Unreadable> {
     if value.first() != Some(&VERSION) {
         return Err(value
             .first()
             .map_or(Unreadable::Damaged, |_| Unreadable::Version));
     }
-    let Some((head, sealed)) = value.split_at_checked(HEAD) else {
+    let Some((header, encrypted)) = value.split_at_checked(HEADER_SIZE) else {
         return Err(Unreadable::Damaged);
     };
-    let Some((id, salt)) = ids(head) else {
+    let Some((id, salt)) = parse_header(header) else {
         return Err(Unreadable::Damaged);
     };
-    let mut text = Zeroizing::new(sealed.to_vec());
-    // Eight bytes may be the same by chance or by intent; whether a key fits is for the tag to say.
-    let mut known = keys.iter().filter(|key| key.id() == Ok(id)).peekable();
-    if known.peek().is_none() {
+    let mut text = Zeroizing::new(encrypted.to_vec());
+    // Two keys may have the same id, by chance or on purpose. The authentication tag decides.
+    let mut candidates = keys.iter().filter(|key| key.id() == Ok(id)).peekable();
+    if candidates.peek().is_none() {
         return Err(Unreadable::Key);
     }
-    let aad = [head, place].concat();
-    known
+    let aad = [header, store_key].concat();
+    candidates
         .find_map(|key| {
-            text.copy_from_slice(sealed);
+            text.copy_from_slice(encrypted);
             let key = key.for_record(&salt).ok()?;
             let text = key
-                .open_in_place(only_nonce(), Aad::from(&aad), &mut text)
+                .open_in_place(zero_nonce(), Aad::from(&aad), &mut text)
                 .ok()?;
             Record::from_bytes(text)
         })
         .ok_or(Unreadable::Damaged)
 }
 
-fn ids(head: &[u8]) -> Option<(KeyId, Salt)> {
-    let (_version, rest) = head.split_first()?;
+fn parse_header(header: &[u8]) -> Option<(KeyId, Salt)> {
+    let (_version, rest) = header.split_first()?;
     let (id, salt) = rest.split_first_chunk()?;
     Some((*id, salt.try_into().ok()?))
 }
 
-/// A record's key seals this one record.
-fn only_nonce() -> Nonce {
+/// Returns the nonce, which is zero because each key encrypts only one record.
+fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
@@ -138,83 +138,84 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_is_opened_whole() {
+    fn decryption_returns_the_encrypted_record() {
         for record in [record("token"), record(""), full()] {
-            let sealed = encrypt(&record, b"place", &key(FIRST)).unwrap();
-            assert_eq!(decrypt(&sealed, b"place", &[key(FIRST)]), Ok(record));
+            let encrypted = encrypt(&record, b"key", &key(FIRST)).unwrap();
+            assert_eq!(decrypt(&encrypted, b"key", &[key(FIRST)]), Ok(record));
         }
     }
 
     #[test]
-    fn a_header_that_comes_out_is_still_sensitive() {
-        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
-        let record = decrypt(&sealed, b"place", &[key(FIRST)]).unwrap();
+    fn decrypted_header_value_is_sensitive() {
+        let encrypted = encrypt(&full(), b"key", &key(FIRST)).unwrap();
+        let record = decrypt(&encrypted, b"key", &[key(FIRST)]).unwrap();
         assert!(record.extra_headers[0].1.is_sensitive());
     }
 
     #[test]
-    fn any_bit_that_is_changed_makes_it_unreadable() {
-        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
-        for bit in 0..sealed.len() * 8 {
-            let mut changed = sealed.to_vec();
+    fn changing_any_bit_makes_a_value_unreadable() {
+        let encrypted = encrypt(&full(), b"key", &key(FIRST)).unwrap();
+        for bit in 0..encrypted.len() * 8 {
+            let mut changed = encrypted.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let opened = decrypt(&changed, b"place", &[key(FIRST), key(SECOND)]);
+            let decrypted = decrypt(&changed, b"key", &[key(FIRST), key(SECOND)]);
             let why = match bit / 8 {
                 0 => Unreadable::Version,
                 1..=8 => Unreadable::Key,
                 _ => Unreadable::Damaged,
             };
-            assert_eq!(opened, Err(why), "{bit}");
+            assert_eq!(decrypted, Err(why), "{bit}");
         }
     }
 
     #[test]
-    fn what_was_cut_is_unreadable() {
-        let sealed = encrypt(&full(), b"place", &key(FIRST)).unwrap();
-        for length in 0..sealed.len() {
+    fn truncated_value_is_unreadable() {
+        let encrypted = encrypt(&full(), b"key", &key(FIRST)).unwrap();
+        for length in 0..encrypted.len() {
             assert!(
-                decrypt(&sealed[..length], b"place", &[key(FIRST)]).is_err(),
+                decrypt(&encrypted[..length], b"key", &[key(FIRST)]).is_err(),
                 "{length}"
             );
         }
     }
 
     #[test]
-    fn what_was_sealed_for_one_place_is_nothing_in_another() {
-        let sealed = encrypt(&record("token"), b"place", &key(FIRST)).unwrap();
-        for other in [&b"place2"[..], b"plac", b"", b"StoreKey"] {
-            let opened = decrypt(&sealed, other, &[key(FIRST)]);
-            assert_eq!(opened, Err(Unreadable::Damaged));
+    fn value_is_unreadable_under_another_store_key() {
+        let encrypted = encrypt(&record("token"), b"key", &key(FIRST)).unwrap();
+        for other in [&b"key2"[..], b"ke", b"", b"Key"] {
+            let decrypted = decrypt(&encrypted, other, &[key(FIRST)]);
+            assert_eq!(decrypted, Err(Unreadable::Damaged));
         }
     }
 
     #[test]
-    fn any_key_of_a_ring_opens_and_another_does_not() {
-        let sealed = encrypt(&record("token"), b"place", &key(SECOND)).unwrap();
-        assert!(decrypt(&sealed, b"place", &[key(FIRST), key(SECOND)]).is_ok());
+    fn any_key_of_the_ring_decrypts_and_another_does_not() {
+        let encrypted = encrypt(&record("token"), b"key", &key(SECOND)).unwrap();
+        assert!(decrypt(&encrypted, b"key", &[key(FIRST), key(SECOND)]).is_ok());
         assert_eq!(
-            decrypt(&sealed, b"place", &[key(FIRST)]),
+            decrypt(&encrypted, b"key", &[key(FIRST)]),
             Err(Unreadable::Key)
         );
-        assert_eq!(decrypt(&sealed, b"place", &[]), Err(Unreadable::Key));
+        assert_eq!(decrypt(&encrypted, b"key", &[]), Err(Unreadable::Key));
     }
 
     #[test]
-    fn the_same_record_is_never_sealed_to_the_same_bytes() {
-        let seal = || encrypt(&record("token"), b"place", &key(FIRST)).unwrap();
-        let all: std::collections::HashSet<_> = (0..1000).map(|_| seal()[9..].to_vec()).collect();
+    fn same_record_is_encrypted_differently_each_time() {
+        let encrypt_again = || encrypt(&record("token"), b"key", &key(FIRST)).unwrap();
+        let all: std::collections::HashSet<_> =
+            (0..1000).map(|_| encrypt_again()[9..].to_vec()).collect();
         assert_eq!(all.len(), 1000);
     }
 
     #[test]
-    fn no_word_of_a_record_is_in_the_sealed_bytes_or_in_its_debug() {
-        let sealed = encrypt(&full(), b"place-of-orders", &key(FIRST)).unwrap();
+    fn neither_ciphertext_nor_debug_shows_the_record() {
+        let encrypted = encrypt(&full(), b"key-of-orders", &key(FIRST)).unwrap();
         let shown = format!("{:?}", full());
         for word in [
-            "token", "read", "write", "project", "billed", "place", "orders",
+            "token", "read", "write", "project", "billed", "key-of", "orders",
         ] {
             assert!(
-                !sealed
+                !encrypted
                     .windows(word.len())
                     .any(|window| window == word.as_bytes()),
                 "{word}"
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_this_version_does_not_know_makes_a_record_unreadable() {
+    fn unknown_field_makes_a_record_unreadable() {
         let mut bytes = record("token").to_bytes().to_vec();
         assert!(Record::from_bytes(&bytes).is_some());
         bytes.push(99);
@@ -236,36 +237,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_miss_and_no_panic(value: Vec<u8>, place: Vec<u8>) {
-            prop_assert!(decrypt(&value, &place, &[key(FIRST), key(SECOND)]).is_err());
+        fn arbitrary_bytes_are_unreadable_without_panic(value: Vec<u8>, store_key: Vec<u8>) {
+            prop_assert!(decrypt(&value, &store_key, &[key(FIRST), key(SECOND)]).is_err());
         }
 
         #[test]
-        fn any_bytes_behind_a_true_beginning_are_a_miss_and_no_panic(rest: Vec<u8>) {
+        fn arbitrary_bytes_after_a_valid_header_are_damaged(rest: Vec<u8>) {
             let id = key(FIRST).id().unwrap();
             let value = [&[VERSION][..], &id, &[7; 32], &rest].concat();
-            prop_assert_eq!(decrypt(&value, b"place", &[key(FIRST)]), Err(Unreadable::Damaged));
+            prop_assert_eq!(decrypt(&value, b"key", &[key(FIRST)]), Err(Unreadable::Damaged));
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_none_and_no_panic(bytes: Vec<u8>) {
+        fn arbitrary_record_bytes_cause_no_panic(bytes: Vec<u8>) {
             if let Some(record) = Record::from_bytes(&bytes) {
                 prop_assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
             }
         }
 
         #[test]
-        fn any_token_and_scopes_come_out_as_they_went_in(
+        fn arbitrary_records_survive_encryption(
             text: String, scopes: Option<String>,
-            times: (u64, u64, u64), place: Vec<u8>,
+            times: (u64, u64, u64), store_key: Vec<u8>,
         ) {
             let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
             let record = Record {
                 scopes: scopes.map(String::into_boxed_str),
                 ..Record::new(text, at(times.0), at(times.1), at(times.2))
             };
-            let sealed = encrypt(&record, &place, &key(FIRST)).unwrap();
-            prop_assert_eq!(decrypt(&sealed, &place, &[key(FIRST)]), Ok(record));
+            let encrypted = encrypt(&record, &store_key, &key(FIRST)).unwrap();
+            prop_assert_eq!(decrypt(&encrypted, &store_key, &[key(FIRST)]), Ok(record));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the cache has of a store: it gives tokens and places, and the store sees sealed bytes and names.
+//! Combines a store with its keys: the cache passes records and keys, the store sees encrypted bytes and opaque names.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,70 +12,41 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    store::{Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, token_store::DynStore},
+    store::{Lease, Name, StoreError, StoreErrorKind, TokenStore, token_store::DynStore},
     util::length_prefixed,
 };
 
-/// A store and the keys to what is in it. A clone costs two reference counts.
+/// A store with its keys.
 #[derive(Clone)]
 pub(crate) struct EncryptedStore {
     store: Arc<dyn DynStore>,
     ring: KeyRing,
 }
 
-/// Where a token belongs: the whole key that it is compared by. The same in every process of a fleet.
+/// The whole key of a token. It is the same in every process of a fleet.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct StoreKey(Arc<[u8]>);
 
-/// What was found.
+/// The outcome of a read.
 #[derive(Debug)]
 pub(crate) enum Loaded {
-    /// This token. Whether it is over is for the cache to judge.
+    /// A record, which may have expired.
     Found(Box<Record>),
-    /// None.
     Missing,
-    /// One that can't be opened. It counts as none, and is worth a word to the operator.
+    /// A value that can't be decrypted.
     Unreadable(Unreadable),
 }
 
-/// The right to fetch for a place. Give it to [`EncryptedStore::save`], and back by [`EncryptedStore::release`].
+/// A lease with the name that it was granted for.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     name: Name,
     lease: Lease,
 }
 
-/// Tells one token from another without being it.
+/// The SHA-256 digest of an access token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenDigest([u8; 32]);
-
-impl StoreKey {
-    /// Makes the key from everything that a token depends on: its owner, its source and its spec.
-    pub(crate) fn new(parts: &[&[u8]]) -> Self {
-        let mut key = Vec::new();
-        for part in parts {
-            length_prefixed::put(&mut key, part);
-        }
-        Self(key.into())
-    }
-
-    pub(super) fn name(&self, key: &Key) -> Result<Name, StoreError> {
-        let tag = hmac::sign(&key.for_names().map_err(no_crypto)?, &self.0);
-        Name::new(&URL_SAFE_NO_PAD.encode(tag))
-    }
-}
-
-impl TokenDigest {
-    /// The digest of an access token.
-    pub(crate) fn of(text: &str) -> Self {
-        let mut bytes = [0; 32];
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        for (byte, from) in bytes.iter_mut().zip(digest.as_ref()) {
-            *byte = *from;
-        }
-        Self(bytes)
-    }
-}
 
 impl EncryptedStore {
     pub(crate) fn new(store: impl TokenStore, ring: KeyRing) -> Self {
@@ -85,17 +56,17 @@ impl EncryptedStore {
         }
     }
 
-    /// The token of this place.
+    /// Loads the record of this key.
     ///
-    /// It is looked for under the names that each key of the ring gives it, so that a change of keys costs no miss.
-    pub(crate) async fn load(&self, place: &StoreKey) -> Result<Loaded, StoreError> {
-        let keys = self.keys()?;
+    /// The names derived from all keys of the ring are tried, so a key rotation causes no miss.
+    pub(crate) async fn load(&self, key: &StoreKey) -> Result<Loaded, StoreError> {
+        let ring = self.keys()?;
         let mut outcome = Loaded::Missing;
-        for key in &keys {
-            let Some(value) = self.store.get(&place.name(key)?).await? else {
+        for ring_key in &ring {
+            let Some(value) = self.store.get(&key.name(ring_key)?).await? else {
                 continue;
             };
-            match encrypt::decrypt(&value, &place.0, &keys) {
+            match encrypt::decrypt(&value, &key.0, &ring) {
                 Ok(record) => return Ok(Loaded::Found(Box::new(record))),
                 Err(why) => outcome = Loaded::Unreadable(why),
             }
@@ -103,64 +74,94 @@ impl EncryptedStore {
         Ok(outcome)
     }
 
-    /// Puts a token for so long. Under a lease, only if nobody got a later one; says whether it did.
+    /// Saves a record. Returns `false` if another process has been granted a later lease than this one.
     pub(crate) async fn save(
         &self,
-        place: &StoreKey,
+        key: &StoreKey,
         record: &Record,
         lifetime: Duration,
-        held: Option<&HeldLease>,
+        lease: Option<&HeldLease>,
     ) -> Result<bool, StoreError> {
-        let key = self.ring.first().map_err(no_key)?;
-        let value = encrypt::encrypt(record, &place.0, &key).map_err(no_crypto)?;
-        let (name, fence): (_, Option<Fence>) = match held {
-            // The name that the lease is for, though the keys may have changed meanwhile.
+        let ring_key = self.first_key()?;
+        let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(crypto_error)?;
+        let (name, fence) = match lease {
+            // The name of the lease, because the first key may have changed since it was granted.
             Some(held) => (held.name.clone(), Some(held.lease.fence())),
-            None => (place.name(&key)?, None),
+            None => (key.name(&ring_key)?, None),
         };
         self.store.put(&name, value, lifetime, fence).await
     }
 
-    /// Takes a token out, if it is still the one of this digest; says whether it did.
+    /// Deletes the token with this digest. Returns `false` if the store contains none or another.
     pub(crate) async fn forget(
         &self,
-        place: &StoreKey,
-        unwanted: &TokenDigest,
+        key: &StoreKey,
+        token: &TokenDigest,
     ) -> Result<bool, StoreError> {
-        let keys = self.keys()?;
-        let mut forgotten = false;
-        for key in &keys {
-            let name = place.name(key)?;
+        let ring = self.keys()?;
+        let mut is_deleted = false;
+        for ring_key in &ring {
+            let name = key.name(ring_key)?;
             let Some(value) = self.store.get(&name).await? else {
                 continue;
             };
-            let is_it = encrypt::decrypt(&value, &place.0, &keys)
-                .is_ok_and(|record| TokenDigest::of(&record.text) == *unwanted);
-            if is_it {
-                forgotten |= self.store.delete_if(&name, &value).await?;
+            let matches = encrypt::decrypt(&value, &key.0, &ring)
+                .is_ok_and(|record| TokenDigest::of(&record.text) == *token);
+            if matches {
+                is_deleted |= self.store.delete_if(&name, &value).await?;
             }
         }
-        Ok(forgotten)
+        Ok(is_deleted)
     }
 
-    /// The right to fetch for this place, for so long, if nobody has it.
+    /// Acquires the exclusive right to fetch the token of this key, unless another process holds it.
     pub(crate) async fn lease(
         &self,
-        place: &StoreKey,
+        key: &StoreKey,
         lifetime: Duration,
     ) -> Result<Option<HeldLease>, StoreError> {
-        let name = place.name(&self.ring.first().map_err(no_key)?)?;
+        let name = key.name(&self.first_key()?)?;
         let lease = self.store.lease(&name, lifetime).await?;
         Ok(lease.map(|lease| HeldLease { name, lease }))
     }
 
-    /// Gives the right back.
     pub(crate) async fn release(&self, held: HeldLease) -> Result<(), StoreError> {
         self.store.release(&held.name, held.lease).await
     }
 
+    fn first_key(&self) -> Result<Key, StoreError> {
+        self.ring.first().map_err(key_error)
+    }
+
     fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.ring.keys().map_err(no_key)
+        self.ring.keys().map_err(key_error)
+    }
+}
+
+impl StoreKey {
+    /// Makes the key from everything that a token depends on: the namespace, the source and the spec.
+    pub(crate) fn new(parts: &[&[u8]]) -> Self {
+        let mut key = Vec::new();
+        for part in parts {
+            length_prefixed::put(&mut key, part);
+        }
+        Self(key.into())
+    }
+
+    pub(super) fn name(&self, key: &Key) -> Result<Name, StoreError> {
+        let tag = hmac::sign(&key.for_names().map_err(crypto_error)?, &self.0);
+        Name::new(&URL_SAFE_NO_PAD.encode(tag))
+    }
+}
+
+impl TokenDigest {
+    pub(crate) fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        let digest = digest::digest(&digest::SHA256, text.as_bytes());
+        for (byte, from) in bytes.iter_mut().zip(digest.as_ref()) {
+            *byte = *from;
+        }
+        Self(bytes)
     }
 }
 
@@ -184,14 +185,14 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-fn no_key(error: TokenError) -> StoreError {
+fn key_error(error: TokenError) -> StoreError {
     StoreError::new(
         StoreErrorKind::Configuration,
-        "the key of the store can't be used",
+        "a key of the store's key ring can't be read",
     )
     .with_source(error)
 }
 
-fn no_crypto(error: Unspecified) -> StoreError {
+fn crypto_error(error: Unspecified) -> StoreError {
     StoreError::new(StoreErrorKind::Broken, "the cryptography library failed").with_source(error)
 }

@@ -1,4 +1,4 @@
-//! A token as a store keeps it, before it is sealed: its fields, and the bytes they are written as.
+//! Defines the record of a stored token and its encoding, before it is encrypted.
 
 use std::{
     fmt,
@@ -10,24 +10,24 @@ use zeroize::Zeroizing;
 
 use crate::{secret::wiped, util::length_prefixed};
 
-/// A token that another process, or another run of this one, can go on with. Its times are of the wall clock.
+/// A stored token. Its times are those of the wall clock of the process that fetched it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     /// The access token.
     pub(crate) text: Zeroizing<String>,
-    /// Before it was asked for.
+    /// The time before the token was requested.
     pub(crate) requested_at: SystemTime,
-    /// From here on another is due.
+    /// The time from which it should be refreshed.
     pub(crate) refresh_at: SystemTime,
-    /// The provider's end.
+    /// The expiry set by the provider.
     pub(crate) expires_at: SystemTime,
-    /// The scopes that were granted, where the provider named them.
+    /// The granted scopes, if the provider named them.
     pub(crate) scopes: Option<Box<str>>,
-    /// The headers that go with it.
+    /// The extra headers that are sent with the token.
     pub(crate) extra_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The kinds of fields. What has no number here makes a record unreadable: it might change what the token is.
+/// The tags of the fields. A record with an unknown tag is unreadable, since the field might change the meaning of the token.
 mod tag {
     pub(super) const TEXT: u8 = 1;
     pub(super) const REQUESTED_AT: u8 = 2;
@@ -39,7 +39,7 @@ mod tag {
 }
 
 impl Record {
-    /// A token of this text that was asked for, is due for refresh_at and expires then, and nothing else.
+    /// Creates a record without scopes and extra headers.
     pub(crate) fn new(
         text: impl Into<String>,
         requested_at: SystemTime,
@@ -133,7 +133,7 @@ fn header_value(field: &[u8]) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Since 1970; what is before that or centuries later is the nearest that there is a number for.
+/// Returns the nanoseconds since 1970, clamped to the range of `u64`.
 fn nanos(time: SystemTime) -> [u8; 8] {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos())

@@ -1,7 +1,7 @@
-//! What stands in the file: a first line, a digest of the rest, and the rest.
+//! Encodes a table as a file: a first line, a digest of the rest, and the rest.
 //!
-//! The digest tells a file that was cut or overwritten from one that is whole. It does not keep anybody from changing it: the
-//! seal on each value does.
+//! The digest detects a truncated or overwritten file. It does not protect from deliberate changes; the encryption of each value
+//! does.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::{
 const FIRST_LINE: &[u8] = b"tower-bearer store 1\n";
 const DIGEST: usize = 32;
 
-/// The file that holds this table.
+/// Encodes a table.
 pub(super) fn write(table: &Table) -> Vec<u8> {
     let mut body = Vec::with_capacity(2 * table.size());
     for (name, entry) in &table.entries {
@@ -35,7 +35,7 @@ pub(super) fn write(table: &Table) -> Vec<u8> {
     [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat()
 }
 
-/// The table that this file holds, if it is whole.
+/// Decodes a table. Returns `None` if the file is damaged or has another version.
 pub(super) fn read(file: &[u8]) -> Option<Table> {
     let (found, mut body) = file.strip_prefix(FIRST_LINE)?.split_at_checked(DIGEST)?;
     if digest(&SHA256, body).as_ref() != found {
@@ -112,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn decoding_returns_the_encoded_table() {
         for table in [Table::default(), table()] {
             assert_eq!(read(&write(&table)), Some(table));
         }
     }
 
     #[test]
-    fn a_file_that_was_cut_anywhere_is_not_read() {
+    fn truncated_file_is_not_decoded() {
         let file = write(&table());
         for length in 0..file.len() {
             assert_eq!(read(&file[..length]), None, "{length}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_any_bit_changed_is_not_read() {
+    fn file_with_any_bit_changed_is_not_decoded() {
         let file = write(&table());
         for bit in 0..file.len() * 8 {
             let mut changed = file.clone();
@@ -138,7 +138,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_digest_over_anything_makes_no_panic(body: Vec<u8>) {
+        fn arbitrary_contents_with_a_valid_digest_cause_no_panic(body: Vec<u8>) {
             let file = [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat();
             read(&file);
         }

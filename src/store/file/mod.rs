@@ -1,10 +1,10 @@
-//! A store in one file, for programs that start often, and for several of them at once.
+//! Implements a store in one file, for programs that start often and may run several times at once.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
 //! | `file_store` | [`FileStore`] |
-//! | `disk` | the file: read, locked, replaced |
-//! | `format` | what stands in it; pure |
+//! | `disk` | reading, locking and replacing the file |
+//! | `format` | the encoding of the file; pure |
 
 mod disk;
 mod file_store;
