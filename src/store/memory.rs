@@ -89,7 +89,7 @@ impl TokenStore for MemoryStore {
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         let (mut table, now) = self.table();
-        let _was_ours = table.release(name, &lease, now);
+        let _is_released = table.release(name, &lease, now);
         Ok(())
     }
 }

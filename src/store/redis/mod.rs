@@ -1,13 +1,13 @@
-//! A store in Redis, which all processes of a fleet share.
+//! Implements a store in Redis, which the processes of a fleet share.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
 //! | `redis_store` | [`RedisStore`] |
-//! | `config` | where Redis is and who we are there |
-//! | `connection` | one connection, to a server or to a cluster |
-//! | `connections` | a connection for each runtime |
-//! | `scripts` | what runs within Redis |
-//! | `error` | what Redis said no with |
+//! | `config` | the server or cluster, and the credentials |
+//! | `connection` | one connection to a server or a cluster |
+//! | `connections` | the connections, one for each runtime |
+//! | `scripts` | the Lua scripts that run in Redis |
+//! | `error` | the translation of Redis errors |
 
 mod config;
 mod connection;

@@ -1,4 +1,4 @@
-//! The store itself: commands, their deadlines, and what happens when Redis is not there.
+//! Implements [`RedisStore`]: the commands, their deadlines and retries.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,18 +22,19 @@ use crate::{
     util::timer,
 };
 
-/// A store in Redis, or in what speaks its protocol (Valkey, KeyDB, ElastiCache), which all processes of a fleet share.
+/// A store in Redis or a compatible server (Valkey, KeyDB, ElastiCache), which the processes of a fleet share.
 ///
-/// Clones share their connection. Nothing is connected before it is used, so a store can be made anywhere. A connection that
-/// breaks is made anew; a call that it broke under is made once more.
+/// Clones share their connection. It is established on first use, so a store can be created outside a runtime. A connection that
+/// breaks is established again, and a call that fails because of this is repeated once.
 ///
-/// A read takes 50 ms at most, a write 250 ms, connecting included. The cache's circuit breaker decides how often Redis is called
-/// during an outage.
+/// A read takes at most 50 ms and a write 250 ms, including the time to connect. During an outage, the circuit breaker of the
+/// cache decides how often Redis is called.
 ///
-/// **What stands in Redis** for each name, all in one hash slot and each with an end: `tower-bearer:{NAME}:value`, which is sealed,
-/// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. A user of an ACL needs
-/// `~tower-bearer:* +get +set +del +time +evalsha +eval`, in a cluster `+cluster|slots` too. `maxmemory-policy` may be anything: what Redis evicts is a miss.
-/// Replication is asynchronous: after a failover two processes may hold the same lease, which costs one fetch more.
+/// **Keys.** Each name has three keys in one hash slot, all with an expiry: `tower-bearer:{NAME}:value` (encrypted),
+/// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. With ACLs, the user needs
+/// `~tower-bearer:* +get +set +del +time +evalsha +eval`, and in a cluster also `+cluster|slots`. Any `maxmemory-policy` works: an
+/// evicted key causes a miss. Replication is asynchronous: after a failover two processes may hold the same lease, which causes
+/// one extra fetch.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,7 +60,7 @@ pub struct RedisStore {
     inner: Arc<Inner>,
 }
 
-/// What clones share.
+/// The state shared by clones.
 struct Inner {
     connections: Connections,
     scripts: Scripts,
@@ -75,16 +76,16 @@ impl Inner {
 }
 
 impl RedisStore {
-    /// A store at this URL: `redis://[user[:password]@]host[:port][/database]`, or `rediss://` with TLS.
+    /// Creates a store at this URL: `redis://[user[:password]@]host[:port][/database]`, or `rediss://` with TLS.
     ///
     /// # Errors
-    /// It is no such URL. The message shows none of it.
+    /// Returns an error if `url` is not such a URL. The message does not contain any part of it.
     pub fn new(url: &str) -> Result<Self, TokenError> {
-        RedisConfig::read(url).map(Self::at)
+        RedisConfig::parse(url).map(Self::at)
     }
 
-    /// A store in a Redis Cluster, of which these are some nodes; the others are found through them. All have the user and the
-    /// password of the first.
+    /// Creates a store in a Redis Cluster with the URLs of some nodes, through which the others are discovered. The user and the
+    /// password of the first URL apply to all nodes.
     ///
     /// ```
     /// use tower_bearer::store::RedisStore;
@@ -94,9 +95,10 @@ impl RedisStore {
     /// ```
     ///
     /// # Errors
-    /// There is none, or one of them is no such URL as [`new`](Self::new) takes, or names a database. The message shows none of it.
+    /// Returns an error if there is no URL, or if one of them is not valid for [`new`](Self::new) or selects a database. The message
+    /// does not contain any part of them.
     pub fn cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, TokenError> {
-        RedisConfig::read_cluster(urls).map(Self::at)
+        RedisConfig::parse_cluster(urls).map(Self::at)
     }
 
     fn at(config: RedisConfig) -> Self {
@@ -110,71 +112,71 @@ impl RedisStore {
         }
     }
 
-    /// Who we are there. Without, the URL says so, or the default user it is.
+    /// Sets the user. Default: the user in the URL, otherwise the default user of Redis.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.config.user = Some(user.into());
-        self.anew()
+        self.with_new_connections()
     }
 
-    /// The user's password, read anew for each connection.
+    /// Sets the password, which is read again for each connection. Default: the password in the URL.
     #[must_use]
     pub fn with_password(mut self, password: Secret) -> Self {
         self.config.password = Some(password);
-        self.anew()
+        self.with_new_connections()
     }
 
-    /// The certificate authority that Redis's certificate is of, in PEM, instead of the system's.
+    /// Sets the certificate authority of the server in PEM. Default: the authorities of the system.
     #[must_use]
     pub fn with_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.config.authority = Some(pem.into());
-        self.anew()
+        self.with_new_connections()
     }
 
-    /// A certificate of our own and its private key, both in PEM, where Redis asks for one. The key is read anew for each connection.
+    /// Sets the client certificate and its private key in PEM. The key is read again for each connection. Default: none.
     #[must_use]
     pub fn with_client_certificate(mut self, pem: impl Into<Vec<u8>>, key: Secret) -> Self {
         self.config.client = Some((pem.into(), key));
-        self.anew()
+        self.with_new_connections()
     }
 
-    /// What every key begins with; `tower-bearer` by default. Processes that share tokens need the same.
+    /// Sets the prefix of every key. Processes that share tokens need the same prefix. Default: `tower-bearer`.
     ///
     /// # Errors
-    /// It holds a brace: those say which part of a key decides over its slot in a cluster.
+    /// Returns an error if the prefix contains a brace, since braces determine the hash slot of a key in a cluster.
     pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Result<Self, TokenError> {
         self.prefix = prefix.into();
         if self.prefix.contains(['{', '}']) {
             return Err(TokenError::configuration(
-                "the prefix of the keys in redis holds a brace: leave braces out",
+                "the prefix of the keys in redis must not contain a brace",
             ));
         }
         Ok(self)
     }
 
-    /// How long a read may take at most; 50 ms by default. It stands between a miss and the provider.
+    /// Sets the time limit of a read, which delays the fetch after a miss. Default: 50 ms.
     #[must_use]
     pub fn with_read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = timeout;
         self
     }
 
-    /// How long a write, a lease or a deletion may take at most; 250 ms by default.
+    /// Sets the time limit of a write, a lease or a deletion. Default: 250 ms.
     #[must_use]
     pub fn with_write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// How long a connection may take to be made; 2 s by default. No caller waits for it longer than its own call may take.
+    /// Sets the time limit for establishing a connection. A call never waits longer than its own limit. Default: 2 s.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// A store that goes elsewhere, or as somebody else, has connections of its own.
-    fn anew(mut self) -> Self {
+    /// Separates the connections from those of the store that this one was cloned from.
+    fn with_new_connections(mut self) -> Self {
         self.inner = Inner::new();
         self
     }
@@ -184,17 +186,16 @@ impl RedisStore {
     }
 
     /// Runs a command within a deadline.
-    async fn ask<T: FromRedisValue>(
+    async fn run<T: FromRedisValue>(
         &self,
         limit: Duration,
         command: &Command<'_>,
     ) -> Result<T, StoreError> {
         let mut sent = None;
-        if let Some(outcome) = timer::within(limit, self.run(command, &mut sent)).await {
+        if let Some(outcome) = timer::within(limit, self.try_run(command, &mut sent)).await {
             return outcome;
         }
-        // A connection that was given half the time and said nothing may never say anything again. One that
-        // was made just now had no chance yet.
+        // A connection without a response for half of the limit may be dead. A new one may only have had too little time.
         if let Some((number, at)) = sent
             && at.elapsed() * 2 >= limit
         {
@@ -203,14 +204,14 @@ impl RedisStore {
         Err(StoreError::new(
             StoreErrorKind::Timeout,
             format!(
-                "redis at {} did not answer within {limit:?}",
+                "redis at {} did not respond within {limit:?}",
                 self.config.server_name()
             ),
         ))
     }
 
-    /// Runs a command, and once more if the connection it was sent on had been there before and broke.
-    async fn run<T: FromRedisValue>(
+    /// Runs a command. Repeats it once if it failed because a reused connection broke.
+    async fn try_run<T: FromRedisValue>(
         &self,
         command: &Command<'_>,
         sent: &mut Option<(u64, Instant)>,
@@ -221,14 +222,14 @@ impl RedisStore {
             let mut on = connections.get(&self.config, self.connect_timeout).await?;
             *sent = Some((on.number, Instant::now()));
             let error = match command.query(&mut on).await {
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             let broke = ends_connection(&error);
             if broke {
                 connections.forget(on.number);
             }
-            if !(may_retry && broke && on.is_used && error.is_io_error()) {
+            if !(may_retry && broke && on.is_reused && error.is_io_error()) {
                 return Err(store_error(&self.config.server_name(), &error));
             }
             may_retry = false;
@@ -236,7 +237,7 @@ impl RedisStore {
     }
 }
 
-/// What Redis is asked.
+/// A command or a script.
 enum Command<'a> {
     Plain(Cmd),
     Script(&'a LuaScript, &'a [String], &'a [&'a [u8]]),
@@ -247,13 +248,13 @@ impl Command<'_> {
         match self {
             Self::Plain(command) => on.connection.query(command).await,
             Self::Script(script, keys, arguments) => {
-                let first = script.by_digest(keys, arguments);
-                let error = match on.connection.query(&first).await {
-                    Ok(answer) => return Ok(answer),
+                let by_digest = script.by_digest(keys, arguments);
+                let error = match on.connection.query(&by_digest).await {
+                    Ok(response) => return Ok(response),
                     Err(error) => error,
                 };
                 match script.by_text(&error, keys, arguments) {
-                    Some(again) => on.connection.query(&again).await,
+                    Some(by_text) => on.connection.query(&by_text).await,
                     None => Err(error),
                 }
             }
@@ -265,7 +266,7 @@ impl TokenStore for RedisStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let mut get = redis::cmd("GET");
         get.arg(self.key(name, "value"));
-        self.ask(self.read_timeout, &Command::Plain(get)).await
+        self.run(self.read_timeout, &Command::Plain(get)).await
     }
 
     async fn put(
@@ -282,21 +283,21 @@ impl TokenStore for RedisStore {
                 .arg(&*value)
                 .arg("PX")
                 .arg(lifetime);
-            let () = self.ask(self.write_timeout, &Command::Plain(set)).await?;
+            let () = self.run(self.write_timeout, &Command::Plain(set)).await?;
             return Ok(true);
         };
         let keys = [self.key(name, "value"), self.key(name, "fence")];
         let (fence, lifetime) = (fence.get().to_string(), lifetime.to_string());
         let arguments = [fence.as_bytes(), &value, lifetime.as_bytes()];
         let put = Command::Script(&self.inner.scripts.put, &keys, &arguments);
-        self.ask(self.write_timeout, &put).await
+        self.run(self.write_timeout, &put).await
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
         let keys = [self.key(name, "value")];
         let arguments = [&**value];
         let delete = Command::Script(&self.inner.scripts.delete_if, &keys, &arguments);
-        self.ask(self.write_timeout, &delete).await
+        self.run(self.write_timeout, &delete).await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
@@ -310,7 +311,7 @@ impl TokenStore for RedisStore {
             remembered.as_bytes(),
         ];
         let lease = Command::Script(&self.inner.scripts.lease, &keys, &arguments);
-        let fence: Option<u64> = self.ask(self.write_timeout, &lease).await?;
+        let fence: Option<u64> = self.run(self.write_timeout, &lease).await?;
         Ok(fence.map(|fence| Lease::new(Fence::new(fence), holder)))
     }
 
@@ -318,7 +319,7 @@ impl TokenStore for RedisStore {
         let keys = [self.key(name, "lease")];
         let arguments = [lease.holder().as_bytes()];
         let release = Command::Script(&self.inner.scripts.release, &keys, &arguments);
-        let _was_ours: bool = self.ask(self.write_timeout, &release).await?;
+        let _is_released: bool = self.run(self.write_timeout, &release).await?;
         Ok(())
     }
 }
@@ -332,7 +333,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// For `PX`: at least one, and at most what Redis can add to the time.
+/// Returns the argument of `PX`: at least one, and at most a number that Redis can add to the time.
 fn millis(duration: Duration) -> u64 {
     const CENTURY: u64 = 100 * 365 * 24 * 3600 * 1000;
     u64::try_from(duration.as_millis())
