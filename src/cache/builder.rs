@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 #[cfg(feature = "store")]
-use crate::store::{KeyRing, TokenStore, Vault};
+use crate::store::{EncryptedStore, KeyRing, TokenStore};
 use crate::{
     clock::Clock,
     source::{SharedSource, TokenSource},
@@ -28,7 +28,7 @@ pub struct CacheBuilder {
     pub(super) source: SharedSource,
     pub(super) settings: Settings,
     #[cfg(feature = "store")]
-    pub(super) vault: Option<Vault>,
+    pub(super) vault: Option<EncryptedStore>,
     #[cfg(feature = "store")]
     pub(super) namespace: Option<Box<str>>,
 }
@@ -179,7 +179,7 @@ impl CacheBuilder {
     /// ```
     #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
     pub fn with_store(mut self, store: impl TokenStore, ring: KeyRing) -> Self {
-        self.vault = Some(Vault::new(store, ring));
+        self.vault = Some(EncryptedStore::new(store, ring));
         self
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 use tracing::Instrument;
 
 #[cfg(feature = "store")]
-use super::visit;
+use super::second_level;
 use super::{
     backoff::{self, Hold},
     fetch_limit::Place,
@@ -225,7 +225,8 @@ impl Flight {
         #[cfg(feature = "store")]
         if let Some(fleet) = &works.fleet {
             // Boxed: who has no store need not carry it.
-            let brought = visit::bring(works, fleet, &mut self.takeoff, &mut self.asked);
+            let brought =
+                second_level::load_or_fetch(works, fleet, &mut self.takeoff, &mut self.asked);
             return Box::pin(brought).await;
         }
         Some(from_provider(works, self.takeoff.as_ref()?, &mut self.asked).await)

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 
 #[cfg(feature = "store")]
-use super::fleet::Fleet;
+use super::second_level::SharedStore;
 use super::{
     backoff::Hold,
     builder::{CacheBuilder, Settings},
@@ -44,7 +44,7 @@ impl Core {
         #[cfg(feature = "store")]
         let fleet = builder
             .vault
-            .map(|vault| Fleet::new(vault, builder.namespace));
+            .map(|vault| SharedStore::new(vault, builder.namespace));
         let CacheBuilder {
             source, settings, ..
         } = builder;
@@ -85,7 +85,7 @@ pub(super) struct Works {
     /// Not before then is the source asked whether its credential has changed.
     next_look: AtomicU64,
     #[cfg(feature = "store")]
-    pub(super) fleet: Option<Fleet>,
+    pub(super) fleet: Option<SharedStore>,
 }
 
 impl Works {
@@ -168,7 +168,7 @@ impl Works {
     pub(super) fn disown(&self, _slot: &Slot) {
         #[cfg(feature = "store")]
         if let (Some(fleet), Some(token)) = (&self.fleet, _slot.token()) {
-            fleet.disown(&token);
+            fleet.forget(&token);
         }
     }
 

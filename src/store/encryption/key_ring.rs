@@ -1,4 +1,4 @@
-//! The keys that seal what a store keeps, and that its names are made with.
+//! Holds the keys of a store, and derives from them the keys that encrypt records and make names.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,15 @@ use zeroize::Zeroizing;
 
 use crate::{error::TokenError, secret::Secret};
 
-/// The keys of a store: the first seals, any of them opens.
+/// The keys of a store: the first one encrypts, and each of them can decrypt.
 ///
-/// A key is 32 random bytes in base64; `openssl rand -base64 32` makes one. It may come from wherever a
-/// [`Secret`] does. One from a file is read anew for every use. There is no store without a key.
+/// A key is 32 random bytes in base64, as made by `openssl rand -base64 32`. It can come from any kind of [`Secret`]; a key in
+/// a file is read again for every use. All processes that share a store need the same key.
 ///
-/// All that share a store need the same key. To replace it without a miss, give everybody the new key as an older one;
-/// when all have it, let it be the first, with the one before as the older; and when the tokens of that time are over,
-/// leave that out.
+/// To replace a key without a cache miss:
+/// 1. Deploy the new key as an older key everywhere.
+/// 2. Make it the first key, and the previous one the older key.
+/// 3. Remove the previous key once the tokens encrypted with it have expired.
 ///
 /// ```
 /// use tower_bearer::{Secret, store::KeyRing};
@@ -36,25 +37,25 @@ use crate::{error::TokenError, secret::Secret};
 pub struct KeyRing(Arc<[Secret]>);
 
 impl KeyRing {
-    /// A ring of this key alone.
+    /// Creates a ring with one key.
     ///
     /// # Errors
-    /// The secret can't be read now, or is not the base64 of 32 random bytes.
+    /// Returns an error if the secret can't be read, or is not 32 random bytes in base64.
     pub fn new(key: Secret) -> Result<Self, TokenError> {
         Key::read(&key)?;
         Ok(Self(Arc::new([key])))
     }
 
-    /// And this key, to open what was sealed with it, and to find what was named by it.
+    /// Adds an older key, to find and decrypt the values that were stored with it.
     ///
     /// # Errors
-    /// The secret can't be read now, or is not the base64 of 32 random bytes.
+    /// Returns an error if the secret can't be read, or is not 32 random bytes in base64.
     pub fn with_older(self, key: Secret) -> Result<Self, TokenError> {
         Key::read(&key)?;
         Ok(Self(self.0.iter().cloned().chain([key]).collect()))
     }
 
-    /// The key that seals.
+    /// Reads the key that encrypts.
     pub(crate) fn first(&self) -> Result<Key, TokenError> {
         match self.0.first() {
             Some(key) => Key::read(key),
@@ -62,7 +63,7 @@ impl KeyRing {
         }
     }
 
-    /// All keys as they are now, the one that seals first.
+    /// Reads all keys, beginning with the one that encrypts.
     pub(crate) fn keys(&self) -> Result<Vec<Key>, TokenError> {
         self.0.iter().map(Key::read).collect()
     }
@@ -76,16 +77,16 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A key's number of bytes.
+/// The size of a key in bytes.
 const LENGTH: usize = 32;
 
-/// A key in the clear, for as long as this lives. Nothing is done with it but to derive others, each for one purpose.
+/// A key in plain text, which is wiped when it is dropped. It is only used to derive other keys, one for each purpose.
 pub(crate) struct Key(Zeroizing<[u8; LENGTH]>);
 
-/// Tells the keys of a ring apart.
+/// Identifies a key within a ring.
 pub(crate) type KeyId = [u8; 8];
 
-/// What makes the key of one record: random, and never used again.
+/// The random input for the key of one record.
 pub(crate) type Salt = [u8; 32];
 
 impl Key {
@@ -95,18 +96,18 @@ impl Key {
         let read = decode(text.as_str(), &mut *bytes);
         let Ok(LENGTH) = read else {
             return Err(TokenError::configuration(
-                "the key of the store is not 32 bytes in base64: make one with `openssl rand -base64 32`",
+                "a key of the store must be 32 bytes in base64: make one with `openssl rand -base64 32`",
             ));
         };
         if bytes.windows(2).all(|pair| pair.first() == pair.last()) {
             return Err(TokenError::configuration(
-                "the key of the store is not random: make one with `openssl rand -base64 32`",
+                "a key of the store must be random: make one with `openssl rand -base64 32`",
             ));
         }
         Ok(Self(bytes))
     }
 
-    /// What tells it from the others, and tells nothing of it.
+    /// Derives the id, which does not reveal the key.
     pub(crate) fn id(&self) -> Result<KeyId, Unspecified> {
         let mut id = KeyId::default();
         self.derive(NO_SALT, b"tower-bearer store v1: id", IdLength, |okm| {
@@ -115,7 +116,7 @@ impl Key {
         Ok(id)
     }
 
-    /// The key that names are made with.
+    /// Derives the key for names.
     pub(crate) fn for_names(&self) -> Result<hmac::Key, Unspecified> {
         self.derive(
             NO_SALT,
@@ -125,7 +126,7 @@ impl Key {
         )
     }
 
-    /// The key that seals the one record with this salt.
+    /// Derives the key that encrypts the record with this salt.
     pub(crate) fn for_record(&self, salt: &Salt) -> Result<aead::LessSafeKey, Unspecified> {
         self.derive(
             salt,
@@ -135,7 +136,7 @@ impl Key {
         )
     }
 
-    /// RFC 5869: the salt is 32 random bytes or none, and `info` says what the key is for.
+    /// Derives a key with HKDF (RFC 5869). `info` names its purpose.
     fn derive<L: hkdf::KeyType, T>(
         &self,
         salt: &[u8],
@@ -158,7 +159,7 @@ impl hkdf::KeyType for IdLength {
 
 const NO_SALT: &[u8] = &[];
 
-/// Either alphabet, padded or not.
+/// Decodes base64 in either alphabet, with or without padding.
 fn decode(text: &str, into: &mut [u8]) -> Result<usize, base64::DecodeSliceError> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_be_of_either_alphabet_and_padded_or_not() {
+    fn key_may_use_either_base64_alphabet_and_omit_padding() {
         let url_safe = STANDARD.replace('+', "-").replace('/', "_");
         for text in [STANDARD, &url_safe, &STANDARD[..43], &url_safe[..43]] {
             assert_eq!(id(text), id(STANDARD));
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused_and_not_shown() {
+    fn invalid_key_is_refused_and_not_shown() {
         let long = format!("{STANDARD}AAAA");
         let zeros = "A".repeat(43);
         for text in [
@@ -211,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_in_the_debug_of_a_ring() {
+    fn debug_of_a_ring_shows_no_key() {
         let ring = KeyRing::new(Secret::new(STANDARD)).unwrap();
         assert_eq!(format!("{ring:?}"), "KeyRing { keys: 1, .. }");
     }
 
     #[test]
-    fn what_is_derived_for_one_purpose_is_another_for_the_next() {
+    fn keys_derived_for_different_purposes_differ() {
         let key = KeyRing::new(Secret::new(STANDARD))
             .unwrap()
             .first()

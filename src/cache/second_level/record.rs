@@ -1,16 +1,16 @@
-//! A token as a store keeps it, and back.
+//! Converts tokens to stored records and back.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::freshness;
 use crate::{
+    cache::freshness,
     clock::Moment,
     store::Record,
     token::{NewToken, Times},
 };
 
-/// What there is to keep of a token.
-pub(super) fn of(token: &NewToken, times: &Times) -> Record {
+/// Makes the record of a token.
+pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
     let at = Moment::system_time;
     let mut record = Record::new(
         token.expose(),
@@ -19,24 +19,24 @@ pub(super) fn of(token: &NewToken, times: &Times) -> Record {
         at(times.expiry()),
     );
     record.scopes = token.granted().map(Into::into);
-    record.further = token.further_headers().to_vec();
+    record.extra_headers = token.further_headers().to_vec();
     record
 }
 
-/// The token that was kept, with its times as of now; none if it can't stand in a header.
-pub(super) fn resume(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
+/// Makes a token of a record, with its times as of now. Returns `None` if the token can't be sent in a header.
+pub(super) fn to_token(record: &Record, now: Moment, jitter: f64) -> Option<(NewToken, Times)> {
     let times = freshness::resume(
         now,
-        nanos(record.obtained),
-        nanos(record.refresh),
-        nanos(record.expiry),
+        nanos(record.requested_at),
+        nanos(record.refresh_at),
+        nanos(record.expires_at),
         jitter,
     );
     let mut token = NewToken::bearer(&record.text).ok()?;
     if let Some(scopes) = &record.scopes {
         token = token.with_granted_scopes(scopes);
     }
-    for (name, value) in &record.further {
+    for (name, value) in &record.extra_headers {
         token = token.with_header(name.clone(), value.clone());
     }
     Some((token, times))

@@ -1,4 +1,4 @@
-//! The store itself: what is asked, and on which thread it is done.
+//! Implements [`FileStore`]: the operations, and the threads that they run on.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,28 +8,27 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::disk::Disk;
 use crate::{
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, holder::new_holder,
-        shelf::Shelf,
+        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::Table,
+        types::random_holder,
     },
     util::timer,
 };
 
-/// A store in one file, which outlives the program and may be used by several at once.
+/// A store in one file, which outlives the program and can be used by several processes at once.
 ///
-/// For programs that start often, such as a command-line tool: the next start goes on with the token of the last. Each
-/// change writes the whole file anew and brings it to the disk, which takes milliseconds, so a fleet is better off with
-/// Redis.
+/// It is meant for programs that start often, such as command-line tools: each start continues with the token of the last one.
+/// Each change writes the whole file and syncs it to the disk, which takes milliseconds; a fleet should use Redis.
 ///
-/// - The file is its owner's alone (mode 0600; one that is open to others is closed to them), and what is in it is sealed.
-/// - It is replaced at once: a crash at any moment, of the program or the machine, leaves what was there before or what came after.
+/// - The file is accessible only to its owner (mode 0600; wider permissions are restricted), and its values are encrypted.
+/// - It is replaced atomically: after a crash of the program or the machine it has its contents from before or after a change.
 /// - A damaged file counts as empty and is replaced.
-/// - Several processes take turns by a lock on a file beside it, which the system gives back when its holder dies.
-/// - A lease ends by time and not with its process: whether a process is alive can't be told across containers that share the
-///   file, and the number of a dead one may be another's by now. Leases last seconds.
-/// - What is over goes with the next change, and what ends first makes room when the limit is reached.
+/// - Processes lock a second file next to it for each change. The operating system releases the lock when a process ends.
+/// - A lease ends by time and not with its process, because containers that share the file can't see each other's processes.
+///   Leases last seconds.
+/// - Expired values are removed by the next change. At the size limit, the values that expire first are removed.
 ///
-/// Put it on a disk of this machine: locks over a network are not to be relied on. Clones take turns among themselves. Within Tokio it works
-/// on the threads for blocking work; elsewhere it blocks where it stands.
+/// The file should be on a local disk, because locks on network file systems are unreliable. Within Tokio, the work is done on
+/// the threads for blocking tasks; elsewhere, the calls block.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,23 +38,23 @@ use crate::{
 /// # let folder = std::env::temp_dir().join(format!("tower-bearer-file-doc-{}", std::process::id()));
 /// let store = FileStore::new(folder.join("tokens"));
 /// let name = Name::new("a")?;
-/// store.put(&name, "sealed".into(), Duration::from_secs(60), None).await?;
+/// store.put(&name, "encrypted".into(), Duration::from_secs(60), None).await?;
 ///
 /// // At the next start:
 /// let store = FileStore::new(folder.join("tokens"));
-/// assert_eq!(store.get(&name).await?.as_deref(), Some(&b"sealed"[..]));
+/// assert_eq!(store.get(&name).await?.as_deref(), Some(&b"encrypted"[..]));
 /// # std::fs::remove_dir_all(folder)?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct FileStore {
     disk: Disk,
-    /// So that those who change the file through one store take one thread.
-    turn: Arc<Mutex<()>>,
+    /// Serializes the changes of all clones, so that they occupy one blocking thread.
+    write_lock: Arc<Mutex<()>>,
 }
 
 impl FileStore {
-    /// A store in this file. It is made, and its folder too, when something is put into it.
+    /// Creates a store in this file. The file and its directory are created when the first value is stored.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             disk: Disk {
@@ -63,18 +62,18 @@ impl FileStore {
                 limit: 8 << 20,
                 timeout: Duration::from_secs(5),
             },
-            turn: Arc::default(),
+            write_lock: Arc::default(),
         }
     }
 
-    /// How many bytes of values there may be; 8 MiB by default, which is some thousand tokens.
+    /// Sets the maximum size of all values in bytes. Default: 8 MiB, which is enough for some thousand tokens.
     #[must_use]
     pub fn with_limit(mut self, bytes: usize) -> Self {
         self.disk.limit = bytes;
         self
     }
 
-    /// How long a call may take at most; 5 s by default. Nearly all of it is for the turns of other processes.
+    /// Sets the time limit of a call, most of which may be spent waiting for other processes. Default: 5 s.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.disk.timeout = timeout;
@@ -84,33 +83,33 @@ impl FileStore {
     async fn change<T: Send + 'static>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Shelf, u64) -> (T, bool) + Send + 'static,
+        change: impl FnOnce(&mut Table, u64) -> (T, bool) + Send + 'static,
     ) -> Result<T, StoreError> {
         let name = name.clone();
         let work = async {
-            let turn = self.turn.clone().lock_owned().await;
-            self.apart(move |disk| {
-                // The turn is over when the work is, though nobody may wait for it any more.
-                let _turn = turn;
+            let lock = self.write_lock.clone().lock_owned().await;
+            self.run_blocking(move |disk| {
+                // Held until the work is done, even if the caller has given up.
+                let _lock = lock;
                 disk.change(&name, change)
             })
             .await
         };
-        self.in_time(work).await
+        self.within_limit(work).await
     }
 
-    async fn in_time<T>(
+    async fn within_limit<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         match timer::within(self.disk.timeout, work).await {
             Some(outcome) => outcome,
-            None => Err(self.disk.late()),
+            None => Err(self.disk.timeout_error()),
         }
     }
 
-    /// Works on a thread that may be blocked.
-    async fn apart<T: Send + 'static>(
+    /// Runs blocking work on a thread for it.
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -122,7 +121,7 @@ impl FileStore {
         outcome.unwrap_or_else(|error| {
             Err(StoreError::new(
                 StoreErrorKind::Unavailable,
-                "the work on the store's file was not done: its Tokio runtime has shut down",
+                "the store file was not accessed, because the Tokio runtime is shutting down",
             )
             .with_source(error))
         })
@@ -132,8 +131,10 @@ impl FileStore {
 impl TokenStore for FileStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let name = name.clone();
-        self.in_time(self.apart(move |disk| disk.see(|shelf, now| shelf.get(&name, now))))
-            .await
+        self.within_limit(
+            self.run_blocking(move |disk| disk.read(|table, now| table.get(&name, now))),
+        )
+        .await
     }
 
     async fn put(
@@ -144,8 +145,8 @@ impl TokenStore for FileStore {
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
         let at = name.clone();
-        self.change(name, move |shelf, now| {
-            let put = shelf.put(&at, value, lifetime, fence, now);
+        self.change(name, move |table, now| {
+            let put = table.put(&at, value, lifetime, fence, now);
             (put, put)
         })
         .await
@@ -153,17 +154,17 @@ impl TokenStore for FileStore {
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
         let (at, value) = (name.clone(), value.clone());
-        self.change(name, move |shelf, now| {
-            let deleted = shelf.delete_if(&at, &value, now);
+        self.change(name, move |table, now| {
+            let deleted = table.delete_if(&at, &value, now);
             (deleted, deleted)
         })
         .await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let (at, holder) = (name.clone(), new_holder()?);
-        self.change(name, move |shelf, now| {
-            let lease = shelf.lease(&at, lifetime, &holder, now);
+        let (at, holder) = (name.clone(), random_holder()?);
+        self.change(name, move |table, now| {
+            let lease = table.lease(&at, lifetime, &holder, now);
             let is_given = lease.is_some();
             (lease, is_given)
         })
@@ -172,8 +173,8 @@ impl TokenStore for FileStore {
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
         let at = name.clone();
-        self.change(name, move |shelf, now| {
-            ((), shelf.release(&at, &lease, now))
+        self.change(name, move |table, now| {
+            ((), table.release(&at, &lease, now))
         })
         .await
     }

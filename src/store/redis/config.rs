@@ -1,4 +1,6 @@
-//! Where Redis is and who we are there. Read when the store is made; passwords and keys are read for each connection.
+//! Parses the URL of Redis, and makes the clients that connect to it.
+//!
+//! Passwords and keys are read again for each connection.
 
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// Where Redis is and who we are there.
+/// The location of Redis and the credentials.
 #[derive(Clone)]
-pub(super) struct Address {
-    /// Without user and password.
+pub(super) struct RedisConfig {
+    /// The server, without user and password.
     server: ConnectionInfo,
-    /// Where it is a node of a cluster: all nodes that are known by name, itself among them.
+    /// The known nodes of the cluster, if it is one.
     cluster: Option<Vec<ConnectionInfo>>,
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
@@ -28,45 +30,45 @@ pub(super) struct Address {
     pub(super) client: Option<(Vec<u8>, Secret)>,
 }
 
-/// What makes connections.
-pub(super) enum Client {
+/// A client that makes connections.
+pub(super) enum RedisClient {
     Server(Box<redis::Client>),
     Cluster(Box<ClusterClient>),
 }
 
-/// How often a command follows a slot of a cluster to another node, or waits for one, within its deadline.
-const FOLLOWS: u32 = 4;
+/// How often a command is sent again when its slot has moved to another node of the cluster.
+const MAX_REDIRECTS: u32 = 4;
 
-impl Address {
-    /// Reads a URL. It may hold a password, so no error shows any of it.
-    pub(super) fn read(url: &str) -> Result<Self, TokenError> {
+impl RedisConfig {
+    /// Parses a URL. It may contain a password, so no part of it is shown in an error.
+    pub(super) fn parse(url: &str) -> Result<Self, TokenError> {
         let fault = |what: &str| {
             TokenError::configuration(format!(
-                "the URL of Redis {what}: it looks like redis://host:6379/0, or rediss://user:password@host:6379 with TLS"
+                "the URL of Redis {what}: it must have the form redis://host:6379/0, or rediss://user:password@host:6379 with TLS"
             ))
         };
         let mut url =
-            Url::parse(url).map_err(|error| fault(&format!("can't be read ({error})")))?;
+            Url::parse(url).map_err(|error| fault(&format!("is not a valid URL ({error})")))?;
         if !matches!(
             url.scheme(),
             "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix"
         ) {
-            return Err(fault("is of another scheme"));
+            return Err(fault("has an unsupported scheme"));
         }
         if url.fragment().is_some() {
             return Err(fault(
-                "has a fragment, and certificates are always checked (`with_authority` for one of your own)",
+                "has a fragment, but certificates are always verified (`with_authority` adds a custom authority)",
             ));
         }
-        let whole = connection_info(url.clone())
-            .map_err(|_| fault("names no host and database that can be"))?;
+        let whole =
+            connection_info(url.clone()).map_err(|_| fault("has an invalid host or database"))?;
         let settings = whole.redis_settings();
         let (user, password) = (settings.username(), settings.password());
-        // The rest is kept without them: redis neither wipes nor hides what it has.
+        // The redis crate neither wipes nor hides its settings, so they are stored without the credentials.
         if url.set_username("").is_err() || url.set_password(None).is_err() {
             url.set_query(None);
         }
-        let server = connection_info(url).map_err(|_| fault("can't be read"))?;
+        let server = connection_info(url).map_err(|_| fault("is not valid"))?;
         Ok(Self {
             user: user.map(str::to_owned),
             password: password.map(Secret::from),
@@ -82,15 +84,15 @@ impl Address {
         })
     }
 
-    /// Reads the URLs of some nodes of a cluster. User and password are those of the first.
-    pub(super) fn read_cluster<'a>(
+    /// Parses the URLs of some nodes of a cluster. User and password are taken from the first.
+    pub(super) fn parse_cluster<'a>(
         urls: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, TokenError> {
-        let nodes = urls.into_iter().map(Self::read);
+        let nodes = urls.into_iter().map(Self::parse);
         let nodes: Vec<Self> = nodes.collect::<Result<_, _>>()?;
         let Some(mut first) = nodes.first().cloned() else {
             return Err(TokenError::configuration(
-                "the cluster of Redis has no node: name one or more by their URLs",
+                "the Redis cluster has no nodes: pass the URL of at least one",
             ));
         };
         if nodes
@@ -98,7 +100,7 @@ impl Address {
             .any(|node| node.server.redis_settings().db() != 0)
         {
             return Err(TokenError::configuration(
-                "a URL of the cluster of Redis names a database: a cluster has none but 0",
+                "a URL of the Redis cluster selects a database: a cluster only has database 0",
             ));
         }
         first.cluster = Some(nodes.into_iter().map(|node| node.server).collect());
@@ -109,13 +111,13 @@ impl Address {
         matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// Host and port, or a socket's path: what a log may show.
-    pub(super) fn shown(&self) -> String {
+    /// Returns host and port, or the path of a socket. It contains no secret.
+    pub(super) fn server_name(&self) -> String {
         self.server.addr().to_string()
     }
 
-    /// What makes connections, with the password and the keys as they are now.
-    pub(super) fn client(&self, patience: Duration) -> Result<Client, StoreError> {
+    /// Makes a client. Reads the password and the keys.
+    pub(super) fn client(&self, limit: Duration) -> Result<RedisClient, StoreError> {
         let password = match &self.password {
             Some(password) => Some(password.expose().map_err(unreadable)?),
             None => None,
@@ -125,9 +127,9 @@ impl Address {
         let client = match &self.cluster {
             Some(nodes) => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone())
-                    .retries(FOLLOWS)
-                    .connection_timeout(patience)
-                    .response_timeout(patience)
+                    .retries(MAX_REDIRECTS)
+                    .connection_timeout(limit)
+                    .response_timeout(limit)
                     .overall_response_timeout(None)
                     .use_protocol(self.server.redis_settings().protocol());
                 if let Some(user) = &self.user {
@@ -139,7 +141,7 @@ impl Address {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                builder.build().map(Box::new).map(Client::Cluster)
+                builder.build().map(Box::new).map(RedisClient::Cluster)
             }
             None => {
                 let mut settings = self.server.redis_settings().clone();
@@ -154,7 +156,7 @@ impl Address {
                     Some(certificates) => redis::Client::build_with_tls(server, certificates),
                     None => redis::Client::open(server),
                 };
-                client.map(Box::new).map(Client::Server)
+                client.map(Box::new).map(RedisClient::Server)
             }
         };
         client.map_err(|error| self.unusable(&error))
@@ -178,8 +180,8 @@ impl Address {
         StoreError::new(
             StoreErrorKind::Configuration,
             format!(
-                "redis at {} can't be used as configured ({}): look at the certificates and the key, which must be PEM",
-                self.shown(),
+                "redis at {} can't be used as configured ({}): check the certificates and the key, which must be PEM",
+                self.server_name(),
                 error.category()
             ),
         )
@@ -193,7 +195,7 @@ fn connection_info(url: Url) -> RedisResult<ConnectionInfo> {
 fn unreadable(error: TokenError) -> StoreError {
     StoreError::new(
         StoreErrorKind::Configuration,
-        "the password or the key for redis can't be read",
+        "the password or the private key for redis can't be read",
     )
     .with_source(error)
 }
@@ -203,24 +205,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_kept_apart_from_the_rest_wherever_it_stood() {
+    fn password_is_separated_from_any_form_of_url() {
         for url in [
             "redis://user:p%40ss@host:1234/5",
             "rediss://user:p%40ss@host/5?protocol=resp3",
             "redis+unix:///run/redis.sock?db=5&user=user&pass=p%40ss",
         ] {
-            let address = Address::read(url).unwrap();
-            assert_eq!(address.user.as_deref(), Some("user"), "{url}");
-            let password = address.password.unwrap().expose().unwrap();
+            let config = RedisConfig::parse(url).unwrap();
+            assert_eq!(config.user.as_deref(), Some("user"), "{url}");
+            let password = config.password.unwrap().expose().unwrap();
             assert_eq!(password.as_str(), "p@ss", "{url}");
-            assert_eq!(address.server.redis_settings().db(), 5, "{url}");
-            assert_eq!(address.server.redis_settings().password(), None, "{url}");
+            assert_eq!(config.server.redis_settings().db(), 5, "{url}");
+            assert_eq!(config.server.redis_settings().password(), None, "{url}");
         }
     }
 
     #[test]
-    fn what_is_shown_of_an_address_is_where_it_is() {
-        let shown = |url| Address::read(url).unwrap().shown();
+    fn server_name_is_the_location_without_credentials() {
+        let shown = |url| RedisConfig::parse(url).unwrap().server_name();
         assert_eq!(shown("redis://user:hunter2@host:1234/5"), "host:1234");
         assert_eq!(shown("rediss://:hunter2@host"), "host:6379");
         assert_eq!(
@@ -231,10 +233,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_an_address_or_an_error_and_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
+        fn arbitrary_text_causes_no_panic(text in ".*", rest in "[a-z:/@?#%0-9.\\[\\]=&-]*") {
             for url in [text, format!("redis://{rest}"), format!("unix:{rest}"), format!("rediss://u:p@h{rest}")] {
-                if let Ok(address) = Address::read(&url) {
-                    proptest::prop_assert!(!address.shown().is_empty());
+                if let Ok(config) = RedisConfig::parse(&url) {
+                    proptest::prop_assert!(!config.server_name().is_empty());
                 }
             }
         }
