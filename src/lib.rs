@@ -68,8 +68,8 @@
 //! | response | action |
 //! |---|---|
 //! | 401 with `invalid_token`, or without an error code | rejects the token, fetches another and sends the request again |
-//! | 401 with claims (continuous access evaluation) | the same; the claims are sent with this token request and the later ones |
-//! | 401 or 403 with `insufficient_scope` | the same, with these scopes added, if the route [allows](Route::with_allowed_scopes) them |
+//! | 401 with claims (continuous access evaluation) | rejects the token, sends the claims with this token request and the later ones, and sends the request again |
+//! | 401 or 403 with `insufficient_scope` | if the route [allows](Route::with_allowed_scopes) these scopes, fetches a token with them and sends the request again |
 //! | gRPC's `UNAUTHENTICATED` in the headers | as for a 401 |
 //! | a step-up (RFC 9470), a DPoP nonce, another scheme's challenge | returns the response; [`Recovery::Unsatisfiable`](layer::Recovery::Unsatisfiable) says what is required |
 //!
