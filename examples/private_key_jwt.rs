@@ -8,8 +8,8 @@ use reqwest::{Client, Method, Request};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    Auth, AuthLayer, Secret, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    Auth, AuthLayer, TokenCache, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -25,8 +25,10 @@ async fn main() -> Outcome {
 
     // The file is read for each token request, and each gets an assertion of its own.
     let key = SigningKey::from_file(&file)?.with_key_id("2026-11");
-    let source = ClientCredentials::new(login.token_url(), "orders", Secret::none())
-        .with_client_auth(ClientAuth::private_key_jwt(key));
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client("orders", ClientAuth::private_key_jwt(key)),
+    );
     // What can't work is told before the first request.
     source.check()?;
     let cache = TokenCache::new(source);

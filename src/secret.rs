@@ -32,7 +32,6 @@ pub struct Secret(Place);
 
 #[derive(Clone)]
 enum Place {
-    None,
     Memory(Arc<Zeroizing<String>>),
     File(Arc<Path>),
     Function(Arc<Read>),
@@ -123,48 +122,17 @@ impl Secret {
         })))
     }
 
-    /// No secret, for a client that proves itself without one.
-    ///
-    /// ```
-    /// use tower_bearer::{Secret, credentials::{ClientAuth, ClientCredentials}, transport::Transport};
-    ///
-    /// # let transport = Transport::from_fn(async |_| Ok(http::Response::default()));
-    /// let source = ClientCredentials::over(transport, "https://login.example/token", "orders", Secret::none());
-    /// assert!(source.check().unwrap_err().to_string().contains("no secret"));
-    /// assert!(source.with_client_auth(ClientAuth::none()).check().is_ok());
-    /// ```
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(Place::None)
-    }
-
     /// The secret in the clear. Keep it as short as you can: the copy is wiped when it is dropped.
     ///
     /// # Errors
-    /// The file that holds it can't be read, or its function fails, or there is none.
+    /// The file that holds it can't be read, or its function fails.
     pub fn expose(&self) -> Result<Exposed, TokenError> {
         match &self.0 {
-            Place::None => Err(no_secret()),
             Place::Memory(text) => Ok(Exposed(text.clone())),
             Place::File(path) => read(path).map(Exposed::new),
             Place::Function(read) => read(),
         }
     }
-
-    /// Whether there is one, wherever it is.
-    pub(crate) fn check(&self) -> Result<(), TokenError> {
-        match &self.0 {
-            Place::None => Err(no_secret()),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn no_secret() -> TokenError {
-    TokenError::configuration(
-        "the client has no secret, and its authentication method needs one: give the secret, or choose another method \
-         with ClientAuth",
-    )
 }
 
 fn unread(error: Box<dyn Error + Send + Sync>) -> TokenError {
@@ -298,12 +266,5 @@ mod tests {
         assert!(format!("{error:?}").contains("the vault is away"));
         let empty = Secret::from_fn(|| Ok::<_, TokenError>(String::new()));
         assert!(empty.expose().unwrap_err().to_string().contains("empty"));
-    }
-
-    #[test]
-    fn no_secret_is_told_with_the_remedy() {
-        let error = Secret::none().expose().unwrap_err();
-        assert!(error.to_string().contains("ClientAuth"), "{error}");
-        assert!(Secret::none().check().is_err() && Secret::new("a").check().is_ok());
     }
 }

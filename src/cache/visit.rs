@@ -30,6 +30,7 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     parts::{FetchReason, TokenOrigin},
+    source::SourceId,
     store::{Held, Loaded, Place, Record, StoreError, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::Token,
@@ -418,8 +419,8 @@ fn look_again_at(slot: &Slot, now: Moment) -> Moment {
 
 /// Where the slot's token belongs: the source, the namespace, and all that is asked for.
 fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, TokenError> {
-    let identity = works.source.source_id_of();
-    if !identity.is_named() && fleet.namespace.is_none() {
+    let source_id = works.source.source_id_of();
+    if source_id.is_none() && fleet.namespace.is_none() {
         return Err(TokenError::configuration(
             "the token source has no identity, so a store can't tell its tokens from another's: \
              give the source one, or call `with_store_namespace` on the cache's builder",
@@ -427,6 +428,7 @@ fn place(works: &Works, fleet: &Fleet, takeoff: &Takeoff) -> Result<Place, Token
     }
     let namespace = fleet.namespace.as_deref().unwrap_or_default();
     let length = (namespace.len() as u64).to_be_bytes();
-    let owner = [&length, namespace.as_bytes(), identity.as_bytes()].concat();
+    let source_id = source_id.as_ref().map_or(&[][..], SourceId::as_bytes);
+    let owner = [&length, namespace.as_bytes(), source_id].concat();
     Ok(Place::new(&owner, &takeoff.store_key()))
 }

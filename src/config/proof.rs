@@ -3,8 +3,8 @@
 use super::{
     client_auth::ClientAuthName,
     error::ConfigError,
-    secret::SecretFrom,
-    source::{SourceConfig, read},
+    secret::{SecretFrom, given, read},
+    source::SourceConfig,
 };
 use crate::{
     credentials::{ClientAuth, SigningKey},
@@ -17,11 +17,17 @@ impl SourceConfig {
         &self,
         transport: Transport,
     ) -> Result<(ClientAuth, Transport), ConfigError> {
+        let secret = || {
+            read(
+                "client_secret",
+                given(&self.client_secret, "client_secret")?,
+            )
+        };
         let auth = match self.client_auth() {
-            ClientAuthName::Basic => ClientAuth::basic(),
-            ClientAuthName::Post => ClientAuth::post(),
+            ClientAuthName::Basic => ClientAuth::basic(secret()?),
+            ClientAuthName::Post => ClientAuth::post(secret()?),
             ClientAuthName::None => ClientAuth::none(),
-            ClientAuthName::SecretJwt => ClientAuth::secret_jwt(),
+            ClientAuthName::SecretJwt => ClientAuth::secret_jwt(secret()?),
             ClientAuthName::PrivateKeyJwt => ClientAuth::private_key_jwt(self.signing_key()?),
             ClientAuthName::Assertion => {
                 ClientAuth::assertion(read("assertion", given(&self.assertion, "assertion")?)?)
@@ -90,12 +96,4 @@ impl SourceConfig {
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, crate::error::TokenError> {
     secret.read()?.expose()
-}
-
-fn given<'a>(
-    secret: &'a Option<SecretFrom>,
-    key: &'static str,
-) -> Result<&'a SecretFrom, ConfigError> {
-    let missing = || ConfigError::new(key, "it is missing: add it");
-    secret.as_ref().ok_or_else(missing)
 }

@@ -7,6 +7,7 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
+use super::error::ConfigError;
 use crate::{error::TokenError, secret::Secret};
 
 /// Where a secret stands: in the configuration, in an environment variable, or in a file.
@@ -50,6 +51,22 @@ impl SecretFrom {
             Self::File(path) => Secret::from_file(path),
         }
     }
+}
+
+/// Returns the value of a required key.
+pub(super) fn given<'a>(
+    secret: &'a Option<SecretFrom>,
+    key: &'static str,
+) -> Result<&'a SecretFrom, ConfigError> {
+    let missing = || ConfigError::new(key, "it is missing: add it");
+    secret.as_ref().ok_or_else(missing)
+}
+
+/// Reads the secret of a key.
+pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
+    secret
+        .read()
+        .map_err(|error| ConfigError::token(key, error))
 }
 
 impl fmt::Debug for SecretFrom {

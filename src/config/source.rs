@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 
 use super::{
-    client_auth::ClientAuthName, error::ConfigError, secret::SecretFrom, units::ConfigDuration,
+    client_auth::ClientAuthName,
+    error::ConfigError,
+    secret::{SecretFrom, read},
+    units::ConfigDuration,
 };
 use crate::{
     cache::{CacheBuilder, TokenCache},
-    credentials::{
-        ClientAuth, ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange,
-    },
-    secret::Secret,
+    credentials::{ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange},
     spec::fault_in_source_extra,
     subject::TokenType,
     transport::Transport,
@@ -144,7 +144,9 @@ impl SourceConfig {
             read("assertion", self.assertion.as_ref().ok_or_else(missing)?)
         };
         Ok(match self.source_type {
-            SourceType::ClientCredentials => TokenCache::builder(ClientCredentials::at(endpoint)),
+            SourceType::ClientCredentials => {
+                TokenCache::builder(ClientCredentials::from_endpoint(endpoint))
+            }
             SourceType::JwtBearer => TokenCache::builder(JwtBearer::new(endpoint, assertion()?)),
             SourceType::Saml2Bearer => {
                 TokenCache::builder(Saml2Bearer::new(endpoint, assertion()?))
@@ -160,17 +162,9 @@ impl SourceConfig {
     fn endpoint(&self, transport: Transport) -> Result<TokenEndpoint, ConfigError> {
         let (auth, transport) = self.prove(self.trusting(transport)?)?;
         let id = self.client_id.clone().unwrap_or_default();
-        let wanted = self.client_auth().needs().contains(&"client_secret");
-        let secret = match &self.client_secret {
-            Some(secret) if wanted => read("client_secret", secret)?,
-            _ => Secret::none(),
-        };
         let (place, endpoint) = match (&self.token_url, &self.issuer) {
-            (Some(url), None) => ("token_url", TokenEndpoint::over(transport, url, id, secret)),
-            (None, Some(issuer)) => (
-                "issuer",
-                TokenEndpoint::discover_over(transport, issuer, id, secret),
-            ),
+            (Some(url), None) => ("token_url", TokenEndpoint::new(url)),
+            (None, Some(issuer)) => ("issuer", TokenEndpoint::discover(issuer)),
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(
                     "issuer",
@@ -184,11 +178,11 @@ impl SourceConfig {
                 ));
             }
         };
-        // What is left to be wrong now is the address, and then the proof.
+        let endpoint = endpoint.with_transport(transport);
+        // Without a client, only the URL can be wrong.
         let at_place = |error| ConfigError::token(place, error);
-        let bare = endpoint.clone().with_client_auth(ClientAuth::none());
-        bare.check().map_err(at_place)?;
-        let mut endpoint = endpoint.with_client_auth(auth);
+        endpoint.check().map_err(at_place)?;
+        let mut endpoint = endpoint.with_client(id, auth);
         let proof = *self.client_auth().needs().last().unwrap_or(&place);
         endpoint
             .check()
@@ -289,12 +283,6 @@ impl SourceType {
     const fn presents_assertion(self) -> bool {
         !matches!(self, Self::ClientCredentials)
     }
-}
-
-pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
-    secret
-        .read()
-        .map_err(|error| ConfigError::token(key, error))
 }
 
 /// An address may hold a password, and a further parameter may be a secret.

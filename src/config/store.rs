@@ -1,14 +1,14 @@
 //! The second level behind the cache, made of its keys.
 
 #[cfg(any(feature = "redis", feature = "file"))]
-use super::secret::SecretFrom;
+use super::secret::{given, read};
 use super::{
     cache::{StoreConfig, StoreType},
     error::ConfigError,
 };
 use crate::cache::CacheBuilder;
 #[cfg(any(feature = "redis", feature = "file"))]
-use crate::{secret::Secret, store::KeyRing};
+use crate::store::KeyRing;
 
 impl StoreConfig {
     /// Puts the store behind the cache. Nothing is asked of it here.
@@ -52,17 +52,15 @@ impl StoreConfig {
     /// What names and tokens are sealed with.
     #[cfg(any(feature = "redis", feature = "file"))]
     fn ring(&self) -> Result<KeyRing, ConfigError> {
-        let at = |error| ConfigError::token("key", error);
-        let key = self.key.as_ref().map(SecretFrom::read).transpose();
-        KeyRing::new(key.map_err(at)?.unwrap_or(Secret::none())).map_err(at)
+        let key = read("key", given(&self.key, "key")?)?;
+        KeyRing::new(key).map_err(|error| ConfigError::token("key", error))
     }
 
     #[cfg(feature = "redis")]
     fn redis(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         use crate::store::RedisStore;
         let at = |error| ConfigError::token("url", error);
-        let url = self.url.as_ref().map(SecretFrom::read).transpose();
-        let url = url.map_err(at)?.unwrap_or(Secret::none());
+        let url = read("url", given(&self.url, "url")?)?;
         let mut store = RedisStore::new(url.expose().map_err(at)?.as_str()).map_err(at)?;
         if let Some(prefix) = &self.prefix {
             let with_prefix = store.with_prefix(prefix.as_str());

@@ -10,7 +10,7 @@
 //! | a key | `Signed`, feature `jwt` |
 //! | code that signs or fetches it | [`from_fn`], or an implementation of your own |
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
 use crate::{
     error::TokenError,
@@ -53,10 +53,10 @@ pub trait Assertion: Send + Sync + 'static {
         request: &AssertionRequest,
     ) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
-    /// Whose assertions these are, as part of a source's [identity](crate::TokenSource::source_id). Unless it is overridden
-    /// nobody's.
-    fn source_id(&self) -> SourceId {
-        SourceId::unnamed()
+    /// Returns who the assertions speak for, as part of a source's [identity](crate::TokenSource::source_id). The default is
+    /// `None`: the tokens are not shared with other processes.
+    fn source_id(&self) -> Option<SourceId> {
+        None
     }
 }
 
@@ -91,7 +91,7 @@ impl Assertion for Secret {
         Ok(self.clone())
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         SourceId::new("assertion").with_secret("text", self)
     }
 }
@@ -163,11 +163,10 @@ impl<P: TokenProvider> Assertion for FromProvider<P> {
         Ok(Secret::new(token.expose()))
     }
 
-    fn source_id(&self) -> SourceId {
-        let spec = self.spec.key();
-        SourceId::new("provider")
-            .with_part("source", &self.provider.source_id())
-            .with_digest("spec", spec)
+    fn source_id(&self) -> Option<SourceId> {
+        let source = self.provider.source_id()?;
+        let id = SourceId::new("provider").with_part("source", &source);
+        Some(id.with_digest("spec", self.spec.key()))
     }
 }
 
@@ -188,7 +187,9 @@ pub(super) struct Shared(Arc<dyn DynAssertion>);
 trait DynAssertion: Send + Sync {
     fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a>;
 
-    fn source_id_of(&self) -> SourceId;
+    fn source_id_of(&self) -> Option<SourceId>;
+
+    fn as_any(&self) -> &dyn Any;
 }
 
 impl<A: Assertion> DynAssertion for A {
@@ -196,8 +197,12 @@ impl<A: Assertion> DynAssertion for A {
         Box::pin(self.assertion(request))
     }
 
-    fn source_id_of(&self) -> SourceId {
+    fn source_id_of(&self) -> Option<SourceId> {
         self.source_id()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -210,7 +215,12 @@ impl Shared {
         self.0.make(request).await
     }
 
-    pub(super) fn source_id(&self) -> SourceId {
+    pub(super) fn source_id(&self) -> Option<SourceId> {
         self.0.source_id_of()
+    }
+
+    /// Returns the assertion if it is a [`Secret`], which can be read without waiting.
+    pub(super) fn as_secret(&self) -> Option<&Secret> {
+        self.0.as_any().downcast_ref()
     }
 }

@@ -28,12 +28,12 @@ use crate::{
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
-/// // `ClientCredentials::new` brings its own transport; this one answers by itself.
+/// // A provider without a network.
 /// let provider = Transport::from_fn(async |request| {
 ///     assert_eq!(request.body(), "grant_type=client_credentials&scope=read");
 ///     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc","expires_in":3600}"#)))
 /// });
-/// let source = ClientCredentials::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let source = ClientCredentials::new("https://login.example.com/token", "orders", "hunter2").with_transport(provider);
 /// source.check()?;
 ///
 /// let request = TokenRequest::new(TokenSpec::scopes(["read"]));
@@ -45,7 +45,9 @@ use crate::{
 pub struct ClientCredentials(TokenEndpoint);
 
 impl ClientCredentials {
-    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
+    /// Requests tokens from this token URL, with client id and secret in a header ([`ClientAuth::basic`]).
+    ///
+    /// It is short for [`from_endpoint`](Self::from_endpoint) with [`TokenEndpoint::new`].
     ///
     /// ```
     /// use tower_bearer::credentials::ClientCredentials;
@@ -54,69 +56,57 @@ impl ClientCredentials {
     /// let error = source.check().unwrap_err();
     /// assert!(error.to_string().contains("https"));
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn new(
         token_url: impl AsRef<str>,
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self::over(Transport::preferred(), token_url, client_id, secret)
+        Self(TokenEndpoint::new(token_url).with_client(client_id, ClientAuth::basic(secret)))
     }
 
-    /// Asks this token endpoint as this client, over this transport.
-    pub fn over(
-        transport: Transport,
-        token_url: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        Self(TokenEndpoint::over(transport, token_url, client_id, secret))
-    }
-
-    /// Asks the provider of this issuer as this client: see [`TokenEndpoint::discover`].
+    /// Requests tokens from the provider with this issuer, with client id and secret in a header
+    /// ([`ClientAuth::basic`]).
+    ///
+    /// It is short for [`from_endpoint`](Self::from_endpoint) with [`TokenEndpoint::discover`].
     ///
     /// ```
     /// use tower_bearer::credentials::ClientCredentials;
     ///
+    /// # #[cfg(feature = "reqwest")] {
     /// let source = ClientCredentials::discover("https://login.example.com", "orders", "hunter2");
     /// assert!(source.check().is_ok());
+    /// # }
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn discover(
         issuer: impl AsRef<str>,
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self(TokenEndpoint::discover(issuer, client_id, secret))
+        Self(TokenEndpoint::discover(issuer).with_client(client_id, ClientAuth::basic(secret)))
     }
 
-    /// Asks this endpoint.
+    /// Requests tokens from this endpoint.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::{ClientAuth, ClientCredentials, TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+    ///     .with_client("orders", ClientAuth::post("hunter2"));
+    /// let source = ClientCredentials::from_endpoint(endpoint);
+    /// # let _ = source;
+    /// ```
     #[must_use]
-    pub fn at(endpoint: TokenEndpoint) -> Self {
+    pub fn from_endpoint(endpoint: TokenEndpoint) -> Self {
         Self(endpoint)
     }
 
-    /// How the client proves itself: [`ClientAuth::basic`] unless set.
-    #[must_use]
-    pub fn with_client_auth(self, auth: ClientAuth) -> Self {
-        Self(self.0.with_client_auth(auth))
-    }
-
-    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    /// Adds an extra parameter to each token request: see [`TokenEndpoint::with_extra`].
     #[must_use]
     pub fn with_extra(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         Self(self.0.with_extra(name, value))
     }
 
-    /// Tells the provider what the client can handle: see [`TokenEndpoint::with_client_capability`].
-    #[must_use]
-    pub fn with_client_capability(self, capability: impl Into<String>) -> Self {
-        Self(self.0.with_client_capability(capability))
-    }
-
-    /// Asks over this transport.
+    /// Sends token requests with this transport.
     #[must_use]
     pub fn with_transport(self, transport: Transport) -> Self {
         Self(self.0.with_transport(transport))
@@ -140,8 +130,8 @@ impl TokenSource for ClientCredentials {
         new_token(&self.0.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.0.identity("client_credentials")
+    fn source_id(&self) -> Option<SourceId> {
+        self.0.source_id("client_credentials")
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
@@ -178,7 +168,7 @@ mod tests {
             let answer = Response::from_parts(parts.clone(), Bytes::from_static(body.as_bytes()));
             std::future::ready(Ok(answer))
         });
-        ClientCredentials::over(transport, url, "orders", secret)
+        ClientCredentials::new(url, "orders", secret).with_transport(transport)
     }
 
     fn plain_token() -> Response<&'static str> {
@@ -210,11 +200,13 @@ mod tests {
         /// What arrives at a server for this client authentication.
         async fn sent(transport: Transport, auth: ClientAuth) -> String {
             let server = Responder::json(r#"{"access_token":"abc","expires_in":60}"#);
-            let source =
-                ClientCredentials::over(transport, server.url("/token?v=2"), "or:ders", SPECIAL)
-                    .with_client_auth(auth)
-                    .with_extra("first", "1")
-                    .with_extra("second", "2");
+            let source = ClientCredentials::from_endpoint(
+                TokenEndpoint::new(server.url("/token?v=2"))
+                    .with_client("or:ders", auth)
+                    .with_transport(transport),
+            )
+            .with_extra("first", "1")
+            .with_extra("second", "2");
             let spec = TokenSpec::scopes(["b", "a"])
                 .with_resource("https://api.example/x y")
                 .with_resource("urn:stock")
@@ -232,7 +224,7 @@ mod tests {
         #[tokio::test]
         async fn basic_puts_the_encoded_secret_into_the_header() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::basic()).await;
+                let seen = sent(transport, ClientAuth::basic(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(head.starts_with("POST /token?v=2 HTTP/1.1\r\n"), "{head}");
                 // or%3Aders:a%20b%3Ac%25d%2Be%2Ff%C3%A9
@@ -252,7 +244,7 @@ mod tests {
         #[tokio::test]
         async fn post_puts_the_encoded_secret_into_the_form() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::post()).await;
+                let seen = sent(transport, ClientAuth::post(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
                 let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
@@ -282,13 +274,14 @@ mod tests {
             kept.lock().unwrap().push(claims);
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
-        let source = ClientCredentials::over(transport, URL, "orders", "hunter2")
+        let source = ClientCredentials::new(URL, "orders", "hunter2")
+            .with_transport(transport)
             .with_extra("claims", r#"{"a":1}"#);
         let request = TokenRequest::new(TokenSpec::default());
         source.fetch(&request).await.unwrap();
         let challenged = request.clone().with_claims(r#"{"b":2}"#);
         source.fetch(&challenged).await.unwrap();
-        let capable = source.with_client_capability("cp1");
+        let capable = ClientCredentials(source.0.with_client_capability("cp1"));
         capable.fetch(&request).await.unwrap();
         let bodies = bodies.lock().unwrap();
         assert_eq!(bodies[0], [r#"{"a":1}"#]);
@@ -322,8 +315,11 @@ mod tests {
             kept.lock().unwrap().push(request.into_body());
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
-        let source = ClientCredentials::over(transport, URL, "orders", secret)
-            .with_client_auth(ClientAuth::post());
+        let source = ClientCredentials::from_endpoint(
+            TokenEndpoint::new(URL)
+                .with_client("orders", ClientAuth::post(secret))
+                .with_transport(transport),
+        );
         fetch(&source, TokenSpec::default()).await.unwrap();
         fs::write(&path, "second\n").unwrap();
         fetch(&source, TokenSpec::default()).await.unwrap();
@@ -342,7 +338,7 @@ mod tests {
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
         let url = "https://login.example/{tenant}/token";
-        let source = ClientCredentials::over(transport, url, "orders", "hunter2");
+        let source = ClientCredentials::new(url, "orders", "hunter2").with_transport(transport);
         source.check().unwrap();
         let spec = TokenSpec::default().with_tenant("acme");
         fetch(&source, spec).await.unwrap();
@@ -368,8 +364,9 @@ mod tests {
             (URL, "orders", ""),
         ] {
             let transport = Transport::from_fn(async |_| panic!("nothing may be sent"));
-            let source =
-                ClientCredentials::over(transport, url, id, "hunter2").with_extra(extra, "hunter2");
+            let source = ClientCredentials::new(url, id, "hunter2")
+                .with_transport(transport)
+                .with_extra(extra, "hunter2");
             for error in [source.check().unwrap_err(), refusal(&source).await] {
                 assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
                 assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
@@ -396,11 +393,11 @@ mod tests {
     fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
         let of = |url, id, secret: &str, value| {
             let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
-            let source = ClientCredentials::over(transport, url, id, secret);
+            let source = ClientCredentials::new(url, id, secret).with_transport(transport);
             source.with_extra("a", value).source_id()
         };
         let identity = of(URL, "orders", "hunter2", "x");
-        assert!(identity.is_named());
+        assert!(identity.is_some());
         assert_eq!(identity, of(URL, "orders", "rotated", "x"));
         assert_ne!(
             identity,
@@ -408,7 +405,7 @@ mod tests {
         );
         assert_ne!(identity, of(URL, "stock", "hunter2", "x"));
         assert_ne!(identity, of(URL, "orders", "hunter2", "y"));
-        assert!(!of("no url", "orders", "hunter2", "x").is_named());
+        assert!(of("no url", "orders", "hunter2", "x").is_none());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
         Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
     },
     source::TokenRequest,
+    spec::TokenSpec,
     token::NewToken,
     util::fingerprint::Fingerprint,
 };
@@ -79,12 +80,12 @@ impl TokenEndpoint {
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
         let uri = self.uri(request.spec()).await?;
-        let first = self.prove(&uri).await?;
+        let first = self.prove(&uri, request.spec()).await?;
         let refused = match self.attempt(request, grant, &uri, &first).await {
             Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
             outcome => return outcome,
         };
-        match self.prove(&uri).await {
+        match self.prove(&uri, request.spec()).await {
             Ok(second) if second.mark != first.mark => {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
                 let outcome = self.attempt(request, grant, &uri, &second).await;
@@ -99,7 +100,10 @@ impl TokenEndpoint {
 
     /// Whether the client has another proof now than the one that this error is about.
     pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
-        let now = self.auth.mark(&self.secret);
+        let now = match &self.client {
+            Some(client) => client.auth.mark(),
+            None => Some(Fingerprint::of(b"")),
+        };
         let now = now.and_then(|mark| self.with_certificate(mark).ok());
         since
             .mark()
@@ -110,24 +114,24 @@ impl TokenEndpoint {
     fn blames_the_proof(&self, error: &TokenError) -> bool {
         match error.kind() {
             ErrorKind::InvalidClient => true,
-            ErrorKind::Network => self.auth.is_mtls(),
+            ErrorKind::Network => self.is_mtls(),
             _ => false,
         }
     }
 
-    async fn prove(&self, uri: &Uri) -> Result<Proven, TokenError> {
-        let Some(id) = &self.client else {
+    async fn prove(&self, uri: &Uri, spec: &TokenSpec) -> Result<Proven, TokenError> {
+        let Some(client) = &self.client else {
             let mark = self.with_certificate(Fingerprint::of(b""))?;
             return Ok(Proven { proof: None, mark });
         };
-        let (proof, mark) = self.auth.prove(id, &self.secret, uri).await?;
+        let (proof, mark) = client.auth.prove(&client.id, uri, spec).await?;
         let mark = self.with_certificate(mark)?;
         let proof = Some(proof);
         Ok(Proven { proof, mark })
     }
 
     fn with_certificate(&self, mark: Fingerprint) -> Result<Fingerprint, TokenError> {
-        let certificate = self.transport.identity_mark()?;
+        let certificate = self.transport()?.identity_mark()?;
         Ok(certificate.map_or(mark, |certificate| mark.and(certificate)))
     }
 
@@ -142,7 +146,7 @@ impl TokenEndpoint {
         let tenant = request.spec().tenant();
         let (request, sent) = self.prepare(request, grant, uri, proven)?;
         let started = Instant::now();
-        let answer = self.transport.send(request).await;
+        let answer = self.transport()?.send(request).await;
         let elapsed = started.elapsed();
         let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
         let result = answer.and_then(|answer| {
@@ -194,7 +198,7 @@ impl TokenEndpoint {
         let wanted = request.claims().or(own.map(|(_, claims)| claims));
         let claims = claims_parameter(&self.capabilities, wanted);
         let is_free = |name: &str| claims.is_none() || name != CLAIMS;
-        let id = self.client.as_deref().unwrap_or_default();
+        let id = self.client.as_ref().map_or("", |client| &client.id);
         let proof = proven.proof.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();

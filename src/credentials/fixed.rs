@@ -44,7 +44,7 @@ impl TokenSource for Static {
         NewToken::bearer(self.0.expose()?.as_str())
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         SourceId::new("static").with_secret("token", &self.0)
     }
 }

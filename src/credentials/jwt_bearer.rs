@@ -9,13 +9,13 @@ use super::{
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
+#[cfg(feature = "jwt")]
+use crate::transport::Transport;
 use crate::{
     error::TokenError,
     source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
-#[cfg(feature = "jwt")]
-use crate::{secret::Secret, transport::Transport};
 
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -38,7 +38,7 @@ pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 /// #     assert!(str::from_utf8(request.body()).unwrap().contains("assertion=signed+for+https%3A%2F%2Foauth2"));
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://oauth2.example.com/token", "", "").without_client();
+/// let endpoint = TokenEndpoint::new("https://oauth2.example.com/token").with_transport(provider);
 /// let source = JwtBearer::new(endpoint, assertion::from_fn(async |request| {
 ///     // Sign the claims here: the audience, and whatever else the provider wants.
 ///     Ok(Secret::new(format!("signed for {}", request.audience())))
@@ -87,8 +87,8 @@ impl JwtBearer {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn service_account(transport: Transport, json: &str) -> Result<Self, TokenError> {
         let (token_uri, assertion) = service_account(json)?;
-        let endpoint = TokenEndpoint::over(transport, token_uri, "", Secret::none());
-        Ok(Self::new(endpoint.without_client(), assertion))
+        let endpoint = TokenEndpoint::new(token_uri).with_transport(transport);
+        Ok(Self::new(endpoint, assertion))
     }
 
     /// Says who the tokens are for, in place of what the assertions say of themselves.
@@ -110,10 +110,13 @@ impl TokenSource for JwtBearer {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
-        self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    fn source_id(&self) -> Option<SourceId> {
+        let whose = self
+            .identity
+            .clone()
+            .or_else(|| self.assertion.source_id())?;
+        let endpoint = self.endpoint.source_id(GRANT_TYPE)?;
+        Some(endpoint.with_part("for", &whose))
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

@@ -51,7 +51,7 @@ use crate::{
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Subject, TokenCache, TokenSpec,
-///     credentials::{OnBehalfOf, TokenEndpoint},
+///     credentials::{ClientAuth, OnBehalfOf, TokenEndpoint},
 ///     transport::Transport,
 /// };
 ///
@@ -61,7 +61,10 @@ use crate::{
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
 /// let url = "https://login.microsoftonline.com/acme/oauth2/v2.0/token";
-/// let cache = TokenCache::new(OnBehalfOf::new(TokenEndpoint::over(provider, url, "orders", "hunter2")));
+/// let endpoint = TokenEndpoint::new(url)
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
+/// let cache = TokenCache::new(OnBehalfOf::new(endpoint));
 /// let spec = TokenSpec::scopes(["api://stock/.default"]).with_subject(Subject::new("eyJhbGciOi"));
 /// let token = cache.get(&spec).await?;
 /// # let _ = token;
@@ -156,8 +159,8 @@ impl TokenSource for OnBehalfOf {
         new_token(&self.asserted(request, subject).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.endpoint.identity("on_behalf_of")
+    fn source_id(&self) -> Option<SourceId> {
+        self.endpoint.source_id("on_behalf_of")
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

@@ -26,14 +26,16 @@ use crate::{
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenSource, TokenSpec,
-///     credentials::{Password, TokenEndpoint},
+///     credentials::{ClientAuth, Password, TokenEndpoint},
 ///     source::TokenRequest,
 ///     transport::Transport,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// # let provider = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#))));
-/// let endpoint = TokenEndpoint::over(provider, "https://old.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://old.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = Password::new(endpoint, "robot", Secret::new("correct horse"));
 /// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
 /// # let _ = token;
@@ -75,10 +77,9 @@ impl TokenSource for Password {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.endpoint
-            .identity("password")
-            .with_digest("username", &self.username)
+    fn source_id(&self) -> Option<SourceId> {
+        let endpoint = self.endpoint.source_id("password")?;
+        Some(endpoint.with_digest("username", &self.username))
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

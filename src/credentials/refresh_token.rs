@@ -38,7 +38,7 @@ use crate::{
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenCache, TokenSpec,
-///     credentials::{RefreshToken, TokenEndpoint},
+///     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 ///     transport::Transport,
 /// };
 ///
@@ -46,7 +46,9 @@ use crate::{
 /// # let provider = Transport::from_fn(async |_| {
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc","refresh_token":"second"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "app", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("app", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = RefreshToken::new(endpoint, Secret::new("first")).on_rotation(async |new| {
 ///     // Write it to where the next start of the program finds it.
 ///     assert_eq!(new.expose()?.as_str(), "second");
@@ -113,10 +115,10 @@ impl TokenSource for RefreshToken {
         }
     }
 
-    fn source_id(&self) -> SourceId {
-        let endpoint = self.endpoint.identity("refresh_token");
+    fn source_id(&self) -> Option<SourceId> {
+        let endpoint = self.endpoint.source_id("refresh_token")?;
         match &self.identity {
-            Some(identity) => endpoint.with_part("for", identity),
+            Some(identity) => Some(endpoint.with_part("for", identity)),
             None => endpoint.with_secret("refresh_token", self.family.given()),
         }
     }

@@ -24,7 +24,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenSource, TokenSpec,
-///     credentials::{Saml2Bearer, TokenEndpoint},
+///     credentials::{ClientAuth, Saml2Bearer, TokenEndpoint},
 ///     source::TokenRequest,
 ///     transport::Transport,
 /// };
@@ -34,7 +34,9 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 /// #     assert!(str::from_utf8(request.body()).unwrap().contains("assertion=PHNhbWw6QXNzZXJ0aW9uLz4&"));
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// // Or `Secret::from_file`, or `assertion::from_fn`.
 /// let source = Saml2Bearer::new(endpoint, Secret::new("<saml:Assertion/>"));
 /// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
@@ -80,10 +82,13 @@ impl TokenSource for Saml2Bearer {
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
-        self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    fn source_id(&self) -> Option<SourceId> {
+        let whose = self
+            .identity
+            .clone()
+            .or_else(|| self.assertion.source_id())?;
+        let endpoint = self.endpoint.source_id(GRANT_TYPE)?;
+        Some(endpoint.with_part("for", &whose))
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

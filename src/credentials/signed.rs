@@ -95,11 +95,12 @@ impl Assertion for Signed {
         Ok(Secret::new(line.as_str()))
     }
 
-    fn source_id(&self) -> SourceId {
-        SourceId::new("signed")
+    fn source_id(&self) -> Option<SourceId> {
+        let id = SourceId::new("signed")
             .with("issuer", &self.issuer)
             .with("subject", self.subject.as_deref().unwrap_or_default())
-            .with("audience", self.audience.as_deref().unwrap_or_default())
+            .with("audience", self.audience.as_deref().unwrap_or_default());
+        Some(id)
     }
 }
 

@@ -27,7 +27,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     NewToken, Subject, TokenCache, TokenSpec, TokenType,
-///     credentials::{TokenEndpoint, TokenExchange, assertion},
+///     credentials::{ClientAuth, TokenEndpoint, TokenExchange, assertion},
 ///     source,
 ///     transport::Transport,
 /// };
@@ -40,7 +40,9 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// # });
 /// // Whoever acts has a token too: from a cache of its own, so that it is fetched once for all users.
 /// let own = TokenCache::new(source::from_fn(async |_| NewToken::bearer("mine")));
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = TokenExchange::new(endpoint)
 ///     .with_actor(assertion::from_provider(own, TokenSpec::default()), TokenType::ACCESS_TOKEN);
 ///
@@ -195,22 +197,22 @@ impl TokenSource for TokenExchange {
         new_token(&response)
     }
 
-    fn source_id(&self) -> SourceId {
-        let mut identity = self.endpoint.identity(GRANT_TYPE);
+    fn source_id(&self) -> Option<SourceId> {
+        let mut id = self.endpoint.source_id(GRANT_TYPE)?;
         if let Some(kind) = &self.requested {
-            identity = identity.with("requested_token_type", kind.as_str());
+            id = id.with("requested_token_type", kind.as_str());
         }
         if let Some(whose) = &self.identity {
-            return identity.with_part("for", whose);
+            return Some(id.with_part("for", whose));
         }
         for (name, party) in [("subject", &self.subject), ("actor", &self.actor)] {
             if let Some(party) = party {
-                identity = identity
+                id = id
                     .with(name, party.kind.as_str())
-                    .with_part(name, &party.token.source_id());
+                    .with_part(name, &party.token.source_id()?);
             }
         }
-        identity
+        Some(id)
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

@@ -54,12 +54,12 @@ pub trait TokenSource: Send + Sync + 'static {
         request: &TokenRequest,
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send;
 
-    /// Who this source is, for a store that others use too. Unless it is overridden there is no identity, and the source's
-    /// tokens stay in this process.
+    /// Returns the identity of this source, for a store that is shared with other processes. The default is `None`: the
+    /// tokens of the source stay in this process.
     ///
-    /// It must name everything beside the spec that makes its tokens differ from another source's.
-    fn source_id(&self) -> SourceId {
-        SourceId::unnamed()
+    /// It must contain everything in addition to the spec that makes its tokens differ from those of another source.
+    fn source_id(&self) -> Option<SourceId> {
+        None
     }
 
     /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
@@ -180,7 +180,7 @@ where
 {
     FromFn {
         fetch,
-        identity: SourceId::unnamed(),
+        source_id: None,
     }
 }
 
@@ -188,7 +188,7 @@ where
 #[derive(Clone)]
 pub struct FromFn<F> {
     fetch: F,
-    identity: SourceId,
+    source_id: Option<SourceId>,
 }
 
 impl<F> FromFn<F> {
@@ -198,13 +198,13 @@ impl<F> FromFn<F> {
     /// use tower_bearer::{NewToken, TokenSource, source::{self, SourceId}};
     ///
     /// let source = source::from_fn(async |_| NewToken::bearer("abc"));
-    /// assert!(!source.source_id().is_named());
+    /// assert!(source.source_id().is_none());
     /// let source = source.with_source_id(SourceId::new("vault").with("role", "orders"));
-    /// assert!(source.source_id().is_named());
+    /// assert!(source.source_id().is_some());
     /// ```
     #[must_use]
-    pub fn with_source_id(mut self, identity: SourceId) -> Self {
-        self.identity = identity;
+    pub fn with_source_id(mut self, source_id: SourceId) -> Self {
+        self.source_id = Some(source_id);
         self
     }
 }
@@ -221,8 +221,8 @@ where
         (self.fetch)(request.clone())
     }
 
-    fn source_id(&self) -> SourceId {
-        self.identity.clone()
+    fn source_id(&self) -> Option<SourceId> {
+        self.source_id.clone()
     }
 }
 
@@ -256,9 +256,9 @@ pub trait TokenProvider: Send + Sync + 'static {
     /// There is none, and none can be had.
     fn token(&self, spec: &TokenSpec) -> impl Future<Output = Result<Token, TokenError>> + Send;
 
-    /// Who the tokens are from: a cache has its source's identity. Unless it is overridden there is none.
-    fn source_id(&self) -> SourceId {
-        SourceId::unnamed()
+    /// Returns the identity of the source of the tokens; a cache returns that of its source. The default is `None`.
+    fn source_id(&self) -> Option<SourceId> {
+        None
     }
 }
 
@@ -271,7 +271,7 @@ pub(crate) type Fetching<'a> =
 pub(crate) trait DynSource: Send + Sync {
     fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
 
-    fn source_id_of(&self) -> SourceId;
+    fn source_id_of(&self) -> Option<SourceId>;
 
     fn has_another_credential(&self, since: &TokenError) -> bool;
     #[cfg(feature = "store")]
@@ -283,7 +283,7 @@ impl<S: TokenSource> DynSource for S {
         Box::pin(self.fetch(request))
     }
 
-    fn source_id_of(&self) -> SourceId {
+    fn source_id_of(&self) -> Option<SourceId> {
         self.source_id()
     }
 

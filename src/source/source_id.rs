@@ -12,19 +12,19 @@ use crate::secret::Secret;
 /// behalf a token is issued. Secrets enter as digests (SHA-256). Two sources have the same identity if and only if every
 /// kind, name and value of theirs is the same, in the same order.
 ///
-/// A source without an identity is [unnamed](Self::unnamed): its tokens are never shared.
+/// The tokens of a source without an identity are never shared.
 ///
 /// ```
 /// use tower_bearer::{Secret, source::SourceId};
 ///
 /// let identity = SourceId::new("vault")
 ///     .with("address", "https://vault.internal")
-///     .with_secret("app_role", &Secret::new("hunter2"));
-/// assert!(identity.is_named());
+///     .with_secret("app_role", &Secret::new("hunter2"))
+///     .unwrap();
 /// assert_eq!(format!("{identity:?}"), "SourceId(vault, address, app_role)");
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SourceId(Option<Box<[u8]>>);
+pub struct SourceId(Box<[u8]>);
 
 /// The kinds of records.
 const KIND: u8 = 1;
@@ -35,19 +35,7 @@ impl SourceId {
     /// A source of this kind.
     #[must_use]
     pub fn new(kind: &str) -> Self {
-        Self(Some(Box::default())).and(KIND, kind, b"")
-    }
-
-    /// No identity: what can't be told from others is not shared with them.
-    ///
-    /// ```
-    /// use tower_bearer::source::SourceId;
-    ///
-    /// assert!(!SourceId::unnamed().with("client", "orders").is_named());
-    /// ```
-    #[must_use]
-    pub fn unnamed() -> Self {
-        Self(None)
+        Self(Box::default()).and(KIND, kind, b"")
     }
 
     /// Adds what may be seen.
@@ -58,13 +46,11 @@ impl SourceId {
 
     /// Adds the digest of a secret.
     ///
-    /// A secret that can't be read leaves the source unnamed: better shared with nobody than with the wrong ones.
+    /// Returns `None` if the secret can't be read: then it is unknown whose tokens the source gets.
     #[must_use]
-    pub fn with_secret(self, name: &str, secret: &Secret) -> Self {
-        match secret.expose() {
-            Ok(text) => self.with_digest(name, text.as_str()),
-            Err(_) => Self::unnamed(),
-        }
+    pub fn with_secret(self, name: &str, secret: &Secret) -> Option<Self> {
+        let text = secret.expose().ok()?;
+        Some(self.with_digest(name, text.as_str()))
     }
 
     /// Adds the digest of what may be secret.
@@ -72,46 +58,34 @@ impl SourceId {
         self.and(DIGEST, name, &Sha256::digest(value))
     }
 
-    /// Adds another's identity as a part of this one's. If that is unnamed, so is this.
+    /// Adds the identity of another source that this source depends on.
     ///
     /// ```
     /// use tower_bearer::source::SourceId;
     ///
     /// let actor = SourceId::new("vault");
-    /// assert!(SourceId::new("exchange").with_part("actor", &actor).is_named());
-    /// assert!(!SourceId::new("exchange").with_part("actor", &SourceId::unnamed()).is_named());
+    /// let id = SourceId::new("exchange").with_part("actor", &actor);
+    /// assert_ne!(id, SourceId::new("exchange"));
     /// ```
     #[must_use]
     pub fn with_part(self, name: &str, part: &Self) -> Self {
-        match &part.0 {
-            Some(bytes) => self.and(DIGEST, name, &Sha256::digest(bytes)),
-            None => Self::unnamed(),
-        }
+        self.and(DIGEST, name, &Sha256::digest(&part.0))
     }
 
-    /// Whether there is one.
-    #[must_use]
-    pub fn is_named(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// All of it; nothing if there is none.
+    /// Returns the encoded identity.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        &self.0
     }
 
     fn and(self, record: u8, name: &str, value: &[u8]) -> Self {
-        let Some(bytes) = self.0 else {
-            return self;
-        };
-        let mut bytes = bytes.into_vec();
+        let mut bytes = self.0.into_vec();
         bytes.push(record);
         for part in [name.as_bytes(), value] {
             bytes.extend((part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part);
         }
-        Self(Some(bytes.into_boxed_slice()))
+        Self(bytes.into_boxed_slice())
     }
 
     /// The names of the records, in order.
@@ -133,9 +107,6 @@ fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Names alone: a value may be a person's name, and a digest of a weak secret can be guessed.
 impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_named() {
-            return f.write_str("SourceId(unnamed)");
-        }
         let names: Vec<_> = self.names().collect();
         write!(f, "SourceId({})", names.join(", "))
     }
@@ -148,7 +119,6 @@ mod tests {
     #[test]
     fn a_value_never_passes_for_another_field() {
         let identities = [
-            SourceId::unnamed(),
             SourceId::new(""),
             SourceId::new("a"),
             SourceId::new("a").with("b", ""),
@@ -158,7 +128,9 @@ mod tests {
             SourceId::new("a").with("bc", ""),
             SourceId::new("a").with("b", "c").with("d", "e"),
             SourceId::new("a").with("d", "e").with("b", "c"),
-            SourceId::new("a").with_secret("b", &Secret::new("c")),
+            SourceId::new("a")
+                .with_secret("b", &Secret::new("c"))
+                .unwrap(),
             SourceId::new("a").with_part("b", &SourceId::new("c")),
         ];
         for (i, one) in identities.iter().enumerate() {
@@ -171,6 +143,7 @@ mod tests {
     #[test]
     fn a_secret_enters_as_its_digest() {
         let identity = SourceId::new("a").with_secret("b", &Secret::new("hunter2"));
+        let identity = identity.unwrap();
         let bytes = identity.as_bytes();
         assert!(bytes.ends_with(&Sha256::digest("hunter2")));
         assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
@@ -182,11 +155,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tower-bearer-id-{}", std::process::id()));
         std::fs::write(&path, "x").unwrap();
         let secret = Secret::from_file(&path).unwrap();
-        assert!(SourceId::new("a").with_secret("b", &secret).is_named());
+        assert!(SourceId::new("a").with_secret("b", &secret).is_some());
         std::fs::remove_file(&path).unwrap();
-        let identity = SourceId::new("a").with_secret("b", &secret);
-        assert!(!identity.is_named());
-        assert_eq!(identity.as_bytes(), b"");
-        assert_eq!(format!("{identity:?}"), "SourceId(unnamed)");
+        assert_eq!(SourceId::new("a").with_secret("b", &secret), None);
     }
 }

@@ -8,8 +8,10 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
-    source::SourceId, testing::AuthorizationServer,
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, RefreshToken},
+    source::SourceId,
+    testing::AuthorizationServer,
 };
 
 use crate::{SOON, endpoint, fetch, log, login};
@@ -337,7 +339,9 @@ async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
             r#"{"access_token":"abc"}"#,
         ))))
     });
-    let endpoint = TokenEndpoint::over(transport, "https://login.example/", "client", "secret");
+    let endpoint = TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(transport);
     let source = RefreshToken::new(endpoint, "first");
     let error = fetch(&source, read()).await.unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
