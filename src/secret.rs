@@ -28,10 +28,10 @@ use crate::error::TokenError;
 /// # Ok::<_, tower_bearer::TokenError>(())
 /// ```
 #[derive(Clone)]
-pub struct Secret(Place);
+pub struct Secret(Repr);
 
 #[derive(Clone)]
-enum Place {
+enum Repr {
     Memory(Arc<Zeroizing<String>>),
     File(Arc<Path>),
     Function(Arc<Read>),
@@ -42,7 +42,7 @@ type Read = dyn Fn() -> Result<Exposed, TokenError> + Send + Sync;
 impl Secret {
     /// The secret itself.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(Place::Memory(Arc::new(Zeroizing::new(secret.into()))))
+        Self(Repr::Memory(Arc::new(Zeroizing::new(secret.into()))))
     }
 
     /// The value of an environment variable, read now.
@@ -88,7 +88,7 @@ impl Secret {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
-        let secret = Self(Place::File(path.into().into()));
+        let secret = Self(Repr::File(path.into().into()));
         secret.expose()?;
         Ok(secret)
     }
@@ -113,7 +113,7 @@ impl Secret {
         F: Fn() -> Result<String, E> + Send + Sync + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        Self(Place::Function(Arc::new(move || match read() {
+        Self(Repr::Function(Arc::new(move || match read() {
             Ok(text) if text.is_empty() => Err(TokenError::configuration(
                 "the function that reads the secret returns an empty one",
             )),
@@ -128,9 +128,9 @@ impl Secret {
     /// The file that holds it can't be read, or its function fails.
     pub fn expose(&self) -> Result<Exposed, TokenError> {
         match &self.0 {
-            Place::Memory(text) => Ok(Exposed(text.clone())),
-            Place::File(path) => read(path).map(Exposed::new),
-            Place::Function(read) => read(),
+            Repr::Memory(text) => Ok(Exposed(text.clone())),
+            Repr::File(path) => read(path).map(Exposed::new),
+            Repr::Function(read) => read(),
         }
     }
 }

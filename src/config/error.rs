@@ -26,12 +26,12 @@ pub struct ConfigError(Box<Repr>);
 #[derive(Clone)]
 struct Repr {
     /// From the innermost out, while the error is on its way up.
-    steps: Vec<Step>,
+    path: Vec<PathSegment>,
     fault: Fault,
 }
 
 #[derive(Clone)]
-enum Step {
+enum PathSegment {
     Key(String),
     Index(usize),
 }
@@ -62,7 +62,7 @@ impl ConfigError {
     /// ```
     #[must_use]
     pub fn within(mut self, key: impl Into<String>) -> Self {
-        self.0.steps.push(Step::Key(key.into()));
+        self.0.path.push(PathSegment::Key(key.into()));
         self
     }
 
@@ -75,7 +75,7 @@ impl ConfigError {
     /// ```
     #[must_use]
     pub fn within_entry(mut self, index: usize) -> Self {
-        self.0.steps.push(Step::Index(index));
+        self.0.path.push(PathSegment::Index(index));
         self
     }
 
@@ -83,11 +83,11 @@ impl ConfigError {
     #[must_use]
     pub fn key(&self) -> String {
         let mut path = String::new();
-        for step in self.0.steps.iter().rev() {
-            match step {
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-                Step::Key(key) if path.is_empty() => path.push_str(key),
-                Step::Key(key) => {
+        for segment in self.0.path.iter().rev() {
+            match segment {
+                PathSegment::Index(index) => path.push_str(&format!("[{index}]")),
+                PathSegment::Key(key) if path.is_empty() => path.push_str(key),
+                PathSegment::Key(key) => {
                     path.push('.');
                     path.push_str(key);
                 }
@@ -102,7 +102,7 @@ impl ConfigError {
 
     /// Names further keys that would have been known where this one was not.
     pub(super) fn also_known(mut self, more: &[&'static str]) -> Self {
-        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.steps) {
+        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.path) {
             let own = mem::replace(known, more.to_vec());
             known.extend(own);
         }
@@ -111,7 +111,7 @@ impl ConfigError {
 
     fn of(fault: Fault) -> Self {
         Self(Box::new(Repr {
-            steps: Vec::new(),
+            path: Vec::new(),
             fault,
         }))
     }

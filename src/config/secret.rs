@@ -81,7 +81,7 @@ impl fmt::Debug for SecretFrom {
 
 impl<'de> Deserialize<'de> for SecretFrom {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(SecretVisitor)
     }
 }
 
@@ -89,9 +89,9 @@ const WANTED: &str =
     r#"it is text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
 
 /// Echoes nothing of what it reads, in any format.
-struct Reader;
+struct SecretVisitor;
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for SecretVisitor {
     type Value = SecretFrom;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<SecretFrom, A::Error> {
-        let Some((key, place)) = entries.next_entry::<String, Place>()? else {
+        let Some((key, place)) = entries.next_entry::<String, NonEmptyName>()? else {
             return Err(A::Error::custom(WANTED));
         };
         let found = match key.as_str() {
@@ -142,9 +142,9 @@ impl<'de> Visitor<'de> for Reader {
 }
 
 /// The name of a variable or a file.
-struct Place(String);
+struct NonEmptyName(String);
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for NonEmptyName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer).map_err(|_| D::Error::custom(WANTED))?;
         if name.is_empty() {

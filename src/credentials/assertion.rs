@@ -106,19 +106,19 @@ impl Assertion for Secret {
 /// });
 /// # let _ = assertion;
 /// ```
-pub fn from_fn<F, Fut>(make: F) -> FromFn<F>
+pub fn from_fn<F, Fut>(make: F) -> AssertionFn<F>
 where
     F: Fn(AssertionRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Secret, TokenError>> + Send,
 {
-    FromFn(make)
+    AssertionFn(make)
 }
 
 /// Assertions made by [`from_fn`].
 #[derive(Clone)]
-pub struct FromFn<F>(F);
+pub struct AssertionFn<F>(F);
 
-impl<F, Fut> Assertion for FromFn<F>
+impl<F, Fut> Assertion for AssertionFn<F>
 where
     F: Fn(AssertionRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Secret, TokenError>> + Send,
@@ -131,7 +131,7 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F> fmt::Debug for AssertionFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("assertion::from_fn(_)")
     }
@@ -182,7 +182,7 @@ type Making<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send
 
 /// An assertion behind a pointer, for the sources to keep.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<dyn DynAssertion>);
+pub(super) struct SharedAssertion(Arc<dyn DynAssertion>);
 
 trait DynAssertion: Send + Sync {
     fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a>;
@@ -206,7 +206,7 @@ impl<A: Assertion> DynAssertion for A {
     }
 }
 
-impl Shared {
+impl SharedAssertion {
     pub(super) fn new(assertion: impl Assertion) -> Self {
         Self(Arc::new(assertion))
     }

@@ -9,10 +9,10 @@ use std::{
 
 use http::Uri;
 
-use super::assertion::{Assertion, AssertionRequest, Shared};
+use super::assertion::{Assertion, AssertionRequest, SharedAssertion};
 use crate::{
     error::TokenError,
-    oauth::Proof,
+    oauth::ClientAuthParams,
     secret::{Exposed, Secret},
     spec::TokenSpec,
     util::fingerprint::Fingerprint,
@@ -61,7 +61,7 @@ enum Method {
     SecretJwt(Secret),
     #[cfg(feature = "jwt")]
     PrivateKeyJwt(SigningKey),
-    Assertion(Shared),
+    Assertion(SharedAssertion),
     Mtls,
     None,
 }
@@ -147,7 +147,7 @@ impl ClientAuth {
     /// ```
     #[must_use]
     pub fn assertion(assertion: impl Assertion) -> Self {
-        Self::of(Method::Assertion(Shared::new(assertion)))
+        Self::of(Method::Assertion(SharedAssertion::new(assertion)))
     }
 
     /// A certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). The certificate is
@@ -263,43 +263,48 @@ impl ClientAuth {
         matches!(self.method, Method::Mtls)
     }
 
-    /// What to show at this endpoint, read and made now; and the mark of what it was made with.
-    pub(super) async fn prove(
+    /// What to show at this endpoint, read and made now; and the fingerprint of what it was made with.
+    pub(super) async fn prepare(
         &self,
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
         endpoint: &Uri,
         spec: &TokenSpec,
-    ) -> Result<(Proof, Fingerprint), TokenError> {
+    ) -> Result<(ClientAuthParams, Fingerprint), TokenError> {
         Ok(match &self.method {
-            Method::Basic(secret) => with_mark(secret.expose()?, Proof::Basic),
-            Method::Post(secret) => with_mark(secret.expose()?, Proof::Post),
+            Method::Basic(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Basic),
+            Method::Post(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Post),
             #[cfg(feature = "jwt")]
             Method::SecretJwt(secret) => {
                 let secret = secret.expose()?;
                 let claims = self.claims(client_id, endpoint)?;
                 let line = hs256(secret.as_str(), &claims)?;
-                let mark = mark(&secret);
-                (Proof::Assertion(Exposed::new(line), Some(secret)), mark)
+                let fingerprint = fingerprint(&secret);
+                (
+                    ClientAuthParams::Assertion(Exposed::new(line), Some(secret)),
+                    fingerprint,
+                )
             }
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
-                // The mark first: should the key become another in between, that counts as a change.
-                let mark = key.mark()?;
+                // The fingerprint first: should the key become another in between, that counts as a change.
+                let fingerprint = key.mark()?;
                 let line = Exposed::new(key.sign(&claims)?);
-                (Proof::Assertion(line, None), mark)
+                (ClientAuthParams::Assertion(line, None), fingerprint)
             }
             Method::Assertion(assertion) => {
                 let request = AssertionRequest::new(endpoint.to_string(), spec.clone());
                 let assertion = assertion.make(&request).await?.expose()?;
-                with_mark(assertion, |assertion| Proof::Assertion(assertion, None))
+                fingerprinted(assertion, |assertion| {
+                    ClientAuthParams::Assertion(assertion, None)
+                })
             }
-            Method::Mtls | Method::None => (Proof::Id, Fingerprint::of(&[])),
+            Method::Mtls | Method::None => (ClientAuthParams::Id, Fingerprint::of(&[])),
         })
     }
 
-    /// The mark of what it would be made with now, where that can be told without waiting.
-    pub(super) fn mark(&self) -> Option<Fingerprint> {
+    /// The fingerprint of what it would be made with now, where that can be told without waiting.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         let secret = match &self.method {
             Method::Basic(secret) | Method::Post(secret) => secret,
             #[cfg(feature = "jwt")]
@@ -309,7 +314,7 @@ impl ClientAuth {
             Method::Assertion(assertion) => assertion.as_secret()?,
             Method::Mtls | Method::None => return Some(Fingerprint::of(&[])),
         };
-        secret.expose().ok().map(|exposed| mark(&exposed))
+        secret.expose().ok().map(|exposed| fingerprint(&exposed))
     }
 
     #[cfg(feature = "jwt")]
@@ -337,12 +342,15 @@ impl ClientAuth {
     }
 }
 
-fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Fingerprint) {
-    let mark = mark(&secret);
-    (proof(secret), mark)
+fn fingerprinted(
+    secret: Exposed,
+    proof: fn(Exposed) -> ClientAuthParams,
+) -> (ClientAuthParams, Fingerprint) {
+    let fingerprint = fingerprint(&secret);
+    (proof(secret), fingerprint)
 }
 
-fn mark(secret: &Exposed) -> Fingerprint {
+fn fingerprint(secret: &Exposed) -> Fingerprint {
     Fingerprint::of(secret.as_str().as_bytes())
 }
 

@@ -28,11 +28,11 @@ use crate::{
 /// Metadata seldom change, and a provider that moves keeps the old address for a while.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Between two tries to get them anew.
-const PAUSE: Duration = Duration::from_secs(5 * 60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How long a try may hold up those who could go on with the old ones.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Tenants whose metadata are kept.
-const TENANTS: usize = 1000;
+const MAX_TENANTS: usize = 1000;
 
 /// The metadata of an issuer, for each tenant of it.
 pub(crate) struct Discovery {
@@ -43,9 +43,9 @@ pub(crate) struct Discovery {
 /// What one issuer says of itself.
 #[derive(Default)]
 struct Document {
-    known: std::sync::Mutex<Option<Known>>,
+    latest: std::sync::Mutex<Option<Known>>,
     /// Held by the one who asks.
-    asking: tokio::sync::Mutex<Option<TokenError>>,
+    first_fetch: tokio::sync::Mutex<Option<TokenError>>,
     /// How many have asked.
     rounds: AtomicU64,
 }
@@ -54,7 +54,7 @@ struct Document {
 struct Known {
     metadata: Arc<Metadata>,
     /// Where they were found.
-    place: String,
+    location: String,
     /// Before they were asked for.
     since: Instant,
     due: Instant,
@@ -64,7 +64,7 @@ impl Discovery {
     pub(crate) fn new(issuer: &str) -> Self {
         Self {
             issuer: Address::issuer(issuer),
-            tenants: Cache::new(TENANTS),
+            tenants: Cache::new(MAX_TENANTS),
         }
     }
 
@@ -85,7 +85,7 @@ impl Discovery {
     }
 
     /// An error of the endpoint that the metadata name, with what they can say about it.
-    pub(crate) fn commented(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
+    pub(crate) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
         let document = self.issuer.filled(tenant).ok();
         let document = document.and_then(|issuer| self.tenants.get(issuer.as_str()));
         let Some(document) = document else {
@@ -93,7 +93,7 @@ impl Discovery {
         };
         match error.kind() {
             // It may have moved.
-            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => document.doubt(),
+            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => document.mark_stale(),
             ErrorKind::InvalidClient => {
                 let known = document.known();
                 let methods = known.map(|known| known.metadata.auth_methods.join(", "));
@@ -124,10 +124,10 @@ impl Document {
             return Ok(known.metadata);
         }
         // Noted before anybody asks, so that the others go on, and a hung provider holds up one of them alone.
-        self.put_off();
-        let asked = ask(transport, issuer, Some(&known.place));
-        match timer::within(PATIENCE, asked).await {
-            Some(Ok(found)) => Ok(self.keep(found)),
+        self.postpone();
+        let asked = fetch(transport, issuer, Some(&known.location));
+        match timer::within(REFRESH_TIMEOUT, asked).await {
+            Some(Ok(found)) => Ok(self.store(found)),
             Some(Err(error)) => {
                 warn!(target: "tower_bearer::credentials", issuer, %error, "metadata not refreshed: the old ones stay");
                 Ok(known.metadata)
@@ -146,7 +146,7 @@ impl Document {
         issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
         let round = self.rounds.load(Ordering::Acquire);
-        let mut failed = self.asking.lock().await;
+        let mut failed = self.first_fetch.lock().await;
         if let Some(known) = self.known() {
             return Ok(known.metadata);
         }
@@ -156,10 +156,10 @@ impl Document {
         {
             return Err(error.clone());
         }
-        let outcome = ask(transport, issuer, None).await;
+        let outcome = fetch(transport, issuer, None).await;
         self.rounds.fetch_add(1, Ordering::Release);
         match outcome {
-            Ok(found) => Ok(self.keep(found)),
+            Ok(found) => Ok(self.store(found)),
             Err(error) => {
                 *failed = Some(error.clone());
                 Err(error)
@@ -171,57 +171,61 @@ impl Document {
         self.lock().clone()
     }
 
-    fn keep(&self, known: Known) -> Arc<Metadata> {
+    fn store(&self, known: Known) -> Arc<Metadata> {
         let metadata = known.metadata.clone();
         *self.lock() = Some(known);
         metadata
     }
 
-    fn put_off(&self) {
+    fn postpone(&self) {
         if let Some(known) = &mut *self.lock() {
-            known.due = Instant::now() + PAUSE;
+            known.due = Instant::now() + RETRY_INTERVAL;
         }
     }
 
     /// The address that they name is no good, perhaps: they are due again, unless they are quite new.
-    fn doubt(&self) {
+    fn mark_stale(&self) {
         if let Some(known) = &mut *self.lock() {
-            known.due = known.due.min(known.since + PAUSE);
+            known.due = known.due.min(known.since + RETRY_INTERVAL);
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks each place where the metadata may be, beginning with that of the last time.
-async fn ask(transport: &Transport, issuer: &str, last: Option<&str>) -> Result<Known, TokenError> {
-    let mut places = well_known(issuer);
-    places.sort_by_key(|place| Some(place.as_str()) != last);
+/// Asks each location where the metadata may be, beginning with that of the last time.
+async fn fetch(
+    transport: &Transport,
+    issuer: &str,
+    last: Option<&str>,
+) -> Result<Known, TokenError> {
+    let mut locations = well_known(issuer);
+    locations.sort_by_key(|location| Some(location.as_str()) != last);
     let since = Instant::now();
     let mut worst: Option<TokenError> = None;
-    for place in places {
-        let error = match ask_at(transport, issuer, &place).await {
+    for location in locations {
+        let error = match fetch_from(transport, issuer, &location).await {
             Ok(metadata) => {
-                debug!(target: "tower_bearer::credentials", place, "metadata found");
+                debug!(target: "tower_bearer::credentials", location, "metadata found");
                 return Ok(Known {
                     metadata: Arc::new(metadata),
-                    place,
+                    location,
                     since,
                     due: since + LIFETIME,
                 });
             }
             Err(error) => error,
         };
-        // All places are on one host: what can't be reached, or must be left alone, is so for all of them.
+        // All locations are on one host: what can't be reached, or must be left alone, is so for all of them.
         if matches!(
             error.kind(),
             ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Throttled
         ) {
             return Err(error);
         }
-        // A document that is no good says more than a place where there is none.
+        // A document that is no good says more than a location where there is none.
         if worst
             .as_ref()
             .is_none_or(|worst| rank(&error) > rank(worst))
@@ -229,7 +233,8 @@ async fn ask(transport: &Transport, issuer: &str, last: Option<&str>) -> Result<
             worst = Some(error);
         }
     }
-    Err(worst.unwrap_or_else(|| TokenError::configuration("the issuer has no place for metadata")))
+    Err(worst
+        .unwrap_or_else(|| TokenError::configuration("the issuer has no location for metadata")))
 }
 
 /// How much an error says about why there are no metadata.
@@ -242,20 +247,24 @@ fn rank(error: &TokenError) -> u8 {
     }
 }
 
-async fn ask_at(transport: &Transport, issuer: &str, place: &str) -> Result<Metadata, TokenError> {
-    let uri = Uri::try_from(place).map_err(|_| {
+async fn fetch_from(
+    transport: &Transport,
+    issuer: &str,
+    location: &str,
+) -> Result<Metadata, TokenError> {
+    let uri = Uri::try_from(location).map_err(|_| {
         TokenError::configuration("the issuer has characters in it that can't be sent")
     })?;
     require_tls(&uri)?;
     let answer = transport.send(document_request(uri)).await?;
     if !answer.status().is_success() {
-        return Err(no_document(&answer, place));
+        return Err(no_document(&answer, location));
     }
     metadata(answer.body(), issuer)
-        .map_err(|error| error.with_description(format!("asked {place}")))
+        .map_err(|error| error.with_description(format!("asked {location}")))
 }
 
-fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
+fn no_document(answer: &Response<Bytes>, location: &str) -> TokenError {
     let status = answer.status();
     let (kind, remedy) = match status {
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "share one source, and wait"),
@@ -273,7 +282,7 @@ fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
     let error = TokenError::new(
         kind,
         format!(
-            "no metadata of the provider at {place} ({}): {remedy}",
+            "no metadata of the provider at {location} ({}): {remedy}",
             status.as_u16()
         ),
     );

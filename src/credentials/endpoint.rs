@@ -35,7 +35,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    pub(super) place: Place,
+    pub(super) url: EndpointUrl,
     pub(super) client: Option<RegisteredClient>,
     pub(super) extra: Vec<(String, Zeroizing<String>)>,
     pub(super) capabilities: Vec<String>,
@@ -51,7 +51,7 @@ pub(super) struct RegisteredClient {
 }
 
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum EndpointUrl {
     Known(Address),
     Discovered(Arc<Discovery>),
 }
@@ -74,7 +74,7 @@ impl TokenEndpoint {
     /// # }
     /// ```
     pub fn new(token_url: impl AsRef<str>) -> Self {
-        Self::at(Place::Known(Address::token_url(token_url.as_ref())))
+        Self::at(EndpointUrl::Known(Address::token_url(token_url.as_ref())))
     }
 
     /// Creates an endpoint whose token URL is discovered from the metadata of this issuer (RFC 8414, OpenID Connect
@@ -112,12 +112,14 @@ impl TokenEndpoint {
     /// # Ok(()) }
     /// ```
     pub fn discover(issuer: impl AsRef<str>) -> Self {
-        Self::at(Place::Discovered(Arc::new(Discovery::new(issuer.as_ref()))))
+        Self::at(EndpointUrl::Discovered(Arc::new(Discovery::new(
+            issuer.as_ref(),
+        ))))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(url: EndpointUrl) -> Self {
         Self {
-            place,
+            url,
             client: None,
             extra: Vec::new(),
             capabilities: Vec::new(),
@@ -212,11 +214,11 @@ impl TokenEndpoint {
     /// because a secret may be replaced.
     pub(super) fn source_id(&self, grant: &str) -> Option<SourceId> {
         let url = self.address().text()?;
-        let place = match &self.place {
-            Place::Known(_) => "token_url",
-            Place::Discovered(_) => "issuer",
+        let kind = match &self.url {
+            EndpointUrl::Known(_) => "token_url",
+            EndpointUrl::Discovered(_) => "issuer",
         };
-        let mut id = SourceId::new(grant).with(place, url);
+        let mut id = SourceId::new(grant).with(kind, url);
         if let Some(client) = &self.client {
             id = id.with("client_id", &client.id);
         }
@@ -240,9 +242,9 @@ impl TokenEndpoint {
     }
 
     fn address(&self) -> &Address {
-        match &self.place {
-            Place::Known(address) => address,
-            Place::Discovered(discovery) => discovery.issuer(),
+        match &self.url {
+            EndpointUrl::Known(address) => address,
+            EndpointUrl::Discovered(discovery) => discovery.issuer(),
         }
     }
 
@@ -250,9 +252,9 @@ impl TokenEndpoint {
     pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
-        match &self.place {
-            Place::Known(address) => address.uri(spec.tenant()),
-            Place::Discovered(discovery) => {
+        match &self.url {
+            EndpointUrl::Known(address) => address.uri(spec.tenant()),
+            EndpointUrl::Discovered(discovery) => {
                 let metadata = discovery.metadata(self.transport()?, spec.tenant()).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref();
                 let uri = alias.filter(|_| self.mtls_alias || self.is_mtls());

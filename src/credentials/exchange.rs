@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 
-use super::endpoint::{Place, TokenEndpoint};
+use super::endpoint::{EndpointUrl, TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{
-        Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
+        Answer, ClientAuthParams, Form, Sent, TokenResponse, claims_parameter, token_request,
+        token_response,
     },
     source::TokenRequest,
     spec::TokenSpec,
@@ -66,30 +67,30 @@ impl Grant<'_> {
 }
 
 /// What the client shows, and the mark of what that was made with.
-struct Proven {
+struct PreparedAuth {
     /// None: the provider goes by the grant alone.
-    proof: Option<Proof>,
+    params: Option<ClientAuthParams>,
     mark: Fingerprint,
 }
 
 impl TokenEndpoint {
-    /// Asks with what the client has for a proof now; and once more if that is refused, and has been replaced meanwhile.
+    /// Asks with what the client has for a params now; and once more if that is refused, and has been replaced meanwhile.
     pub(crate) async fn exchange(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
         let uri = self.uri(request.spec()).await?;
-        let first = self.prove(&uri, request.spec()).await?;
+        let first = self.prepare_auth(&uri, request.spec()).await?;
         let refused = match self.attempt(request, grant, &uri, &first).await {
-            Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
+            Err(error) if self.blames_credential(&error) => error.with_mark(first.mark),
             outcome => return outcome,
         };
-        match self.prove(&uri, request.spec()).await {
+        match self.prepare_auth(&uri, request.spec()).await {
             Ok(second) if second.mark != first.mark => {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
                 let outcome = self.attempt(request, grant, &uri, &second).await;
-                outcome.map_err(|error| match self.blames_the_proof(&error) {
+                outcome.map_err(|error| match self.blames_credential(&error) {
                     true => error.with_mark(second.mark),
                     false => error,
                 })
@@ -98,10 +99,10 @@ impl TokenEndpoint {
         }
     }
 
-    /// Whether the client has another proof now than the one that this error is about.
+    /// Whether the client has another params now than the one that this error is about.
     pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
         let now = match &self.client {
-            Some(client) => client.auth.mark(),
+            Some(client) => client.auth.fingerprint(),
             None => Some(Fingerprint::of(b"")),
         };
         let now = now.and_then(|mark| self.with_certificate(mark).ok());
@@ -111,7 +112,7 @@ impl TokenEndpoint {
     }
 
     /// A certificate that is refused breaks the connection.
-    fn blames_the_proof(&self, error: &TokenError) -> bool {
+    fn blames_credential(&self, error: &TokenError) -> bool {
         match error.kind() {
             ErrorKind::InvalidClient => true,
             ErrorKind::Network => self.is_mtls(),
@@ -119,15 +120,15 @@ impl TokenEndpoint {
         }
     }
 
-    async fn prove(&self, uri: &Uri, spec: &TokenSpec) -> Result<Proven, TokenError> {
+    async fn prepare_auth(&self, uri: &Uri, spec: &TokenSpec) -> Result<PreparedAuth, TokenError> {
         let Some(client) = &self.client else {
             let mark = self.with_certificate(Fingerprint::of(b""))?;
-            return Ok(Proven { proof: None, mark });
+            return Ok(PreparedAuth { params: None, mark });
         };
-        let (proof, mark) = client.auth.prove(&client.id, uri, spec).await?;
+        let (params, mark) = client.auth.prepare(&client.id, uri, spec).await?;
         let mark = self.with_certificate(mark)?;
-        let proof = Some(proof);
-        Ok(Proven { proof, mark })
+        let params = Some(params);
+        Ok(PreparedAuth { params, mark })
     }
 
     fn with_certificate(&self, mark: Fingerprint) -> Result<Fingerprint, TokenError> {
@@ -141,10 +142,10 @@ impl TokenEndpoint {
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        proven: &Proven,
+        prepared: &PreparedAuth,
     ) -> Result<TokenResponse, TokenError> {
         let tenant = request.spec().tenant();
-        let (request, sent) = self.prepare(request, grant, uri, proven)?;
+        let (request, sent) = self.build_request(request, grant, uri, prepared)?;
         let started = Instant::now();
         let answer = self.transport()?.send(request).await;
         let elapsed = started.elapsed();
@@ -167,19 +168,21 @@ impl TokenEndpoint {
             error = result.as_ref().err().map(|error| error.kind().as_str()),
             "token request",
         );
-        match (&self.place, result) {
-            (Place::Discovered(discovery), Err(error)) => Err(discovery.commented(error, tenant)),
+        match (&self.url, result) {
+            (EndpointUrl::Discovered(discovery), Err(error)) => {
+                Err(discovery.explain(error, tenant))
+            }
             (_, result) => result,
         }
     }
 
     /// The request, and what must not come back in an error.
-    fn prepare(
+    fn build_request(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        proven: &Proven,
+        prepared: &PreparedAuth,
     ) -> Result<(Request<Bytes>, Sent), TokenError> {
         let spec = request.spec();
         if spec.subject().is_some() && !grant.with_subject {
@@ -199,10 +202,10 @@ impl TokenEndpoint {
         let claims = claims_parameter(&self.capabilities, wanted);
         let is_free = |name: &str| claims.is_none() || name != CLAIMS;
         let id = self.client.as_ref().map_or("", |client| &client.id);
-        let proof = proven.proof.as_ref();
+        let params = prepared.params.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = proof.map(|proof| proof.sent(id)).unwrap_or_default();
+        let mut sent = params.map(|params| params.sent(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);
@@ -233,8 +236,8 @@ impl TokenEndpoint {
         if let Some(claims) = &claims {
             form.push(CLAIMS, claims);
         }
-        if let Some(proof) = proof {
-            proof.apply(id, &mut form, &mut headers)?;
+        if let Some(params) = params {
+            params.apply(id, &mut form, &mut headers)?;
         }
         Ok((token_request(uri.clone(), &form, headers), sent))
     }

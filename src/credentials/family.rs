@@ -1,7 +1,7 @@
 //! A refresh token and its descendants: one in force at a time, each used once, and none lost.
 //!
-//! Providers replace a refresh token whenever it is used, and take a second use for theft: then the whole family dies. So
-//! exchanges of one family go one after the other. Who waits for its turn may give up. The exchange itself is a task of
+//! Providers replace a refresh token whenever it is used, and take a second use for theft: then the whole rotating dies. So
+//! exchanges of one rotating go one after the other. Who waits for its turn may give up. The exchange itself is a task of
 //! its own that nobody but its own deadline and the end of the runtime can cancel: when the provider has answered, the new
 //! token is kept, even if nobody waits for the access token any more.
 
@@ -21,18 +21,19 @@ use crate::{
     util::timer,
 };
 
-/// How long an exchange may take, and how long its keeper: longer than a cache's flight, so that a late answer still counts.
+/// How long an exchange may take, and how long its callback: longer than a cache's flight, so that a late answer still counts.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) struct Family {
+pub(super) struct RotatingToken {
     given: Secret,
-    keeper: Option<Keeper>,
+    callback: Option<RotationCallback>,
     state: Arc<Mutex<State>>,
 }
 
 /// What is told of each new refresh token.
-pub(super) type Keeper = Arc<dyn Fn(Secret) -> Keeping + Send + Sync>;
-pub(super) type Keeping = std::pin::Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
+pub(super) type RotationCallback = Arc<dyn Fn(Secret) -> CallbackFuture + Send + Sync>;
+pub(super) type CallbackFuture =
+    std::pin::Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
 
 #[derive(Default)]
 struct State {
@@ -41,15 +42,15 @@ struct State {
     current: Zeroizing<String>,
     /// Why the provider will have nothing of it any more.
     dead: Option<TokenError>,
-    /// Whether the keeper has yet to be told of the current one.
-    unkept: bool,
+    /// Whether the callback has yet to be told of the current one.
+    unreported: bool,
 }
 
-impl Family {
-    pub(super) fn new(given: Secret, keeper: Option<Keeper>) -> Self {
+impl RotatingToken {
+    pub(super) fn new(given: Secret, callback: Option<RotationCallback>) -> Self {
         Self {
             given,
-            keeper,
+            callback,
             state: Arc::default(),
         }
     }
@@ -58,9 +59,9 @@ impl Family {
         &self.given
     }
 
-    /// The same with this keeper; what is known of the family stays behind.
-    pub(super) fn with_keeper(&self, keeper: Keeper) -> Self {
-        Self::new(self.given.clone(), Some(keeper))
+    /// The same with this callback; what is known of the rotating stays behind.
+    pub(super) fn with_callback(&self, callback: RotationCallback) -> Self {
+        Self::new(self.given.clone(), Some(callback))
     }
 
     /// Uses the current refresh token, and keeps the one that comes back.
@@ -75,12 +76,12 @@ impl Family {
             return Err(error.clone());
         }
         let (endpoint, request) = (endpoint.clone(), request.clone());
-        let keeper = self.keeper.clone();
+        let callback = self.callback.clone();
         let exchange = async move {
             let outcome = timer::within(LIMIT, state.exchange(&endpoint, &request)).await;
             let outcome = outcome.unwrap_or_else(|| Err(late()));
-            if let Some(keeper) = keeper {
-                state.tell(&keeper).await;
+            if let Some(callback) = callback {
+                state.tell(&callback).await;
             }
             outcome
         };
@@ -91,7 +92,7 @@ impl Family {
         task.await.unwrap_or_else(|_| {
             Err(TokenError::new(
                 ErrorKind::Unavailable,
-                "the task that used the refresh token ended early: its runtime was shut down, or a transport or keeper \
+                "the task that used the refresh token ended early: its runtime was shut down, or a transport or callback \
                  panicked",
             ))
         })
@@ -99,7 +100,7 @@ impl Family {
 }
 
 impl State {
-    /// Looks at the given token. One that was replaced from outside begins a new family.
+    /// Looks at the given token. One that was replaced from outside begins a new rotating.
     fn read(&mut self, given: &Secret) -> Result<(), TokenError> {
         let text = given.expose()?;
         let digest = Sha256::digest(text.as_str()).into();
@@ -122,7 +123,7 @@ impl State {
         // RFC 6749 §6: "grant_type REQUIRED. Value MUST be set to "refresh_token"."
         let params = [("refresh_token", self.current.as_str())];
         let mut grant = Grant::new("refresh_token", &params);
-        // The subject had its part when the family began.
+        // The subject had its part when the rotating began.
         grant.with_subject = true;
         let outcome = endpoint.exchange(request, grant).await;
         match &outcome {
@@ -133,7 +134,7 @@ impl State {
                 ..
             }) if *new != self.current => {
                 self.current = new.clone();
-                self.unkept = true;
+                self.unreported = true;
             }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::InvalidGrant => {
@@ -144,15 +145,15 @@ impl State {
         outcome
     }
 
-    /// Tells the keeper of a token that it was not told of. What fails is tried again after the next exchange.
-    async fn tell(&mut self, keeper: &Keeper) {
-        if !self.unkept {
+    /// Tells the callback of a token that it was not told of. What fails is tried again after the next exchange.
+    async fn tell(&mut self, callback: &RotationCallback) {
+        if !self.unreported {
             return;
         }
-        let keeping = keeper(Secret::new(self.current.as_str()));
-        let fault = match timer::within(LIMIT, keeping).await {
+        let notified = callback(Secret::new(self.current.as_str()));
+        let fault = match timer::within(LIMIT, notified).await {
             Some(Ok(())) => {
-                self.unkept = false;
+                self.unreported = false;
                 return;
             }
             Some(Err(error)) => error.to_string(),

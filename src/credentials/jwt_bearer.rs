@@ -5,7 +5,7 @@ use std::fmt;
 #[cfg(feature = "jwt")]
 use super::signed::service_account;
 use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
+    assertion::{Assertion, AssertionRequest, SharedAssertion},
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
@@ -50,7 +50,7 @@ pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 #[derive(Clone)]
 pub struct JwtBearer {
     endpoint: TokenEndpoint,
-    assertion: Shared,
+    assertion: SharedAssertion,
     identity: Option<SourceId>,
 }
 
@@ -60,7 +60,7 @@ impl JwtBearer {
     pub fn new(endpoint: TokenEndpoint, assertion: impl Assertion) -> Self {
         Self {
             endpoint,
-            assertion: Shared::new(assertion),
+            assertion: SharedAssertion::new(assertion),
             identity: None,
         }
     }

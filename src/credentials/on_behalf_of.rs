@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
-    family::Family,
+    family::RotatingToken,
     jwt_bearer::GRANT_TYPE,
 };
 use crate::{
@@ -74,11 +74,11 @@ use crate::{
 pub struct OnBehalfOf {
     endpoint: TokenEndpoint,
     /// By the whole spec: the subject's digest is in it.
-    families: Option<Arc<Cache<TokenSpec, Arc<Family>>>>,
+    refresh_tokens: Option<Arc<Cache<TokenSpec, Arc<RotatingToken>>>>,
 }
 
 /// Users times resources.
-const MAX_FAMILIES: usize = 10_000;
+const MAX_REFRESH_TOKENS: usize = 10_000;
 
 impl OnBehalfOf {
     /// Asks this endpoint.
@@ -86,39 +86,39 @@ impl OnBehalfOf {
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
             endpoint,
-            families: None,
+            refresh_tokens: None,
         }
-        .with_max_refresh_tokens(MAX_FAMILIES)
+        .with_max_refresh_tokens(MAX_REFRESH_TOKENS)
     }
 
     /// How many refresh tokens are kept: 10,000 unless set. Those used least go first.
     #[must_use]
     pub fn with_max_refresh_tokens(mut self, count: usize) -> Self {
-        self.families = Some(Arc::new(Cache::new(count)));
+        self.refresh_tokens = Some(Arc::new(Cache::new(count)));
         self
     }
 
     /// Keeps no refresh tokens.
     #[must_use]
     pub fn without_refresh_tokens(mut self) -> Self {
-        self.families = None;
+        self.refresh_tokens = None;
         self
     }
 
     /// By the refresh token that is kept for the spec, if there is one and it is good.
     async fn refreshed(&self, request: &TokenRequest) -> Result<Option<TokenResponse>, TokenError> {
         let spec = request.spec();
-        let Some(families) = &self.families else {
+        let Some(refresh_tokens) = &self.refresh_tokens else {
             return Ok(None);
         };
-        let Some(family) = families.get(spec) else {
+        let Some(rotating) = refresh_tokens.get(spec) else {
             return Ok(None);
         };
-        match family.refresh(&self.endpoint, request).await {
+        match rotating.refresh(&self.endpoint, request).await {
             Ok(response) => Ok(Some(response)),
             Err(error) if error.kind() == ErrorKind::InvalidGrant => {
                 debug!(target: "tower_bearer::credentials", %error, "refresh token dropped: the user's own is tried");
-                families.remove_if(spec, |kept| Arc::ptr_eq(kept, &family));
+                refresh_tokens.remove_if(spec, |kept| Arc::ptr_eq(kept, &rotating));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -137,9 +137,11 @@ impl OnBehalfOf {
         ];
         let grant = Grant::new(GRANT_TYPE, &params).with_subject();
         let response = self.endpoint.exchange(request, grant).await?;
-        if let (Some(families), Some(refresh_token)) = (&self.families, &response.refresh_token) {
-            let family = Family::new(Secret::new(refresh_token.as_str()), None);
-            families.insert(request.spec().clone(), Arc::new(family));
+        if let (Some(refresh_tokens), Some(refresh_token)) =
+            (&self.refresh_tokens, &response.refresh_token)
+        {
+            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()), None);
+            refresh_tokens.insert(request.spec().clone(), Arc::new(rotating));
         }
         Ok(response)
     }
@@ -170,7 +172,10 @@ impl TokenSource for OnBehalfOf {
 
 impl fmt::Debug for OnBehalfOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.families.as_ref().map_or(0, |families| families.len());
+        let kept = self
+            .refresh_tokens
+            .as_ref()
+            .map_or(0, |refresh_tokens| refresh_tokens.len());
         f.debug_struct("OnBehalfOf")
             .field("endpoint", &self.endpoint)
             .field("refresh_tokens", &kept)

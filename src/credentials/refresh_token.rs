@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tracing::error;
 
-use super::{endpoint::TokenEndpoint, exchange::new_token, family::Family};
+use super::{endpoint::TokenEndpoint, exchange::new_token, family::RotatingToken};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
@@ -61,7 +61,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RefreshToken {
     endpoint: TokenEndpoint,
-    family: Arc<Family>,
+    rotating: Arc<RotatingToken>,
     identity: Option<SourceId>,
 }
 
@@ -71,7 +71,7 @@ impl RefreshToken {
     pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<Secret>) -> Self {
         Self {
             endpoint,
-            family: Arc::new(Family::new(refresh_token.into(), None)),
+            rotating: Arc::new(RotatingToken::new(refresh_token.into(), None)),
             identity: None,
         }
     }
@@ -86,8 +86,8 @@ impl RefreshToken {
         F: Fn(Secret) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), TokenError>> + Send + 'static,
     {
-        let keeper = Arc::new(move |token| Box::pin(keep(token)) as _);
-        self.family = Arc::new(self.family.with_keeper(keeper));
+        let callback = Arc::new(move |token| Box::pin(keep(token)) as _);
+        self.rotating = Arc::new(self.rotating.with_callback(callback));
         self
     }
 
@@ -108,7 +108,7 @@ impl TokenSource for RefreshToken {
                  TokenExchange, or leave the subject out of the spec",
             ));
         }
-        match self.family.refresh(&self.endpoint, request).await {
+        match self.rotating.refresh(&self.endpoint, request).await {
             Ok(response) => new_token(&response),
             Err(error) if error.kind() == ErrorKind::InvalidGrant => Err(ended(&error)),
             Err(error) => Err(error),
@@ -119,7 +119,7 @@ impl TokenSource for RefreshToken {
         let endpoint = self.endpoint.source_id("refresh_token")?;
         match &self.identity {
             Some(identity) => Some(endpoint.with_part("for", identity)),
-            None => endpoint.with_secret("refresh_token", self.family.given()),
+            None => endpoint.with_secret("refresh_token", self.rotating.given()),
         }
     }
 

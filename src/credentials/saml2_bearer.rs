@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
+    assertion::{Assertion, AssertionRequest, SharedAssertion},
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
@@ -46,7 +46,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 #[derive(Clone)]
 pub struct Saml2Bearer {
     endpoint: TokenEndpoint,
-    assertion: Shared,
+    assertion: SharedAssertion,
     identity: Option<SourceId>,
 }
 
@@ -56,7 +56,7 @@ impl Saml2Bearer {
     pub fn new(endpoint: TokenEndpoint, assertion: impl Assertion) -> Self {
         Self {
             endpoint,
-            assertion: Shared::new(assertion),
+            assertion: SharedAssertion::new(assertion),
             identity: None,
         }
     }

@@ -124,7 +124,7 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
     };
     // The error says what it met, so it is dropped: that may be the key.
     let members = serde_json::from_str::<Value>(json).map_err(|_| fault("is no JSON"));
-    let members = Wiped(members?);
+    let members = WipedJson(members?);
     let text = |name: &str| members.0.get(name).and_then(Value::as_str);
     if text("type") != Some("service_account") {
         return Err(fault("is not of the type service_account"));
@@ -144,9 +144,9 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
     Ok((token_uri.to_owned(), signed))
 }
 
-struct Wiped(Value);
+struct WipedJson(Value);
 
-impl Drop for Wiped {
+impl Drop for WipedJson {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
+    assertion::{Assertion, AssertionRequest, SharedAssertion},
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
@@ -63,7 +63,7 @@ pub struct TokenExchange {
 /// Somebody's token, and of which kind it is.
 #[derive(Clone)]
 struct Party {
-    token: Shared,
+    token: SharedAssertion,
     kind: TokenType,
 }
 
@@ -84,7 +84,7 @@ impl TokenExchange {
     #[must_use]
     pub fn with_subject(mut self, token: impl Assertion, kind: TokenType) -> Self {
         self.subject = Some(Party {
-            token: Shared::new(token),
+            token: SharedAssertion::new(token),
             kind,
         });
         self
@@ -94,7 +94,7 @@ impl TokenExchange {
     #[must_use]
     pub fn with_actor(mut self, token: impl Assertion, kind: TokenType) -> Self {
         self.actor = Some(Party {
-            token: Shared::new(token),
+            token: SharedAssertion::new(token),
             kind,
         });
         self

@@ -173,12 +173,12 @@ impl TokenRequest {
 /// }));
 /// # let _ = cache;
 /// ```
-pub fn from_fn<F, Fut>(fetch: F) -> FromFn<F>
+pub fn from_fn<F, Fut>(fetch: F) -> SourceFn<F>
 where
     F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<NewToken, TokenError>> + Send,
 {
-    FromFn {
+    SourceFn {
         fetch,
         source_id: None,
     }
@@ -186,12 +186,12 @@ where
 
 /// A source made by [`from_fn`].
 #[derive(Clone)]
-pub struct FromFn<F> {
+pub struct SourceFn<F> {
     fetch: F,
     source_id: Option<SourceId>,
 }
 
-impl<F> FromFn<F> {
+impl<F> SourceFn<F> {
     /// Gives the source an identity, so that a store may share its tokens.
     ///
     /// ```
@@ -209,7 +209,7 @@ impl<F> FromFn<F> {
     }
 }
 
-impl<F, Fut> TokenSource for FromFn<F>
+impl<F, Fut> TokenSource for SourceFn<F>
 where
     F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<NewToken, TokenError>> + Send,
@@ -226,7 +226,7 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F> fmt::Debug for SourceFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("source::from_fn(_)")
     }
