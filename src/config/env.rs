@@ -5,8 +5,8 @@ use std::{env, ffi::OsString};
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
-    client_auth::ClientAuthName, error::ConfigError, route::RouteConfig, secret::SecretFrom,
-    source::SourceConfig, units::ConfigDuration, whole::Config,
+    client_auth::ClientAuthName, error::ConfigError, root::Config, route::RouteConfig,
+    secret::SecretFrom, source::SourceConfig, units::ConfigDuration,
 };
 use crate::secret::Secret;
 

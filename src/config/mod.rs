@@ -44,10 +44,10 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `whole` | [`Config`]: all sections, and what is made of them |
+//! | `root` | [`Config`]: all sections, and what is made of them |
 //! | `source`, `cache`, `route` | one section each |
 //! | `client_auth` | the names of the client authentications, and which keys each needs |
-//! | `proof` | what a client proves itself with, made of those keys |
+//! | `client` | what a client proves itself with, made of those keys |
 //! | `secret` | text, environment variable or file |
 //! | `store` | the second level, made of the keys of `[cache]` |
 //! | `units` | durations and sizes |
@@ -56,23 +56,23 @@
 //! | `error` | the key, the fault and the remedy |
 
 mod cache;
+mod client;
 mod client_auth;
 mod env;
 mod error;
 mod node;
-mod proof;
+mod root;
 mod route;
 mod secret;
 mod source;
 mod store;
 mod units;
-mod whole;
 
 pub use cache::{CacheConfig, StoreConfig, StoreType};
 pub use client_auth::ClientAuthName;
 pub use error::ConfigError;
+pub use root::{Config, NoExtra};
 pub use route::RouteConfig;
 pub use secret::SecretFrom;
 pub use source::{SourceConfig, SourceType};
 pub use units::{ConfigDuration, ConfigSize};
-pub use whole::{Config, NoExtra};

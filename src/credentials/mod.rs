@@ -29,16 +29,16 @@ mod client_credentials;
 mod discovery;
 mod endpoint;
 mod exchange;
-mod family;
-mod fixed;
 mod jwt_bearer;
 mod on_behalf_of;
 #[cfg(feature = "password")]
 mod password;
 mod refresh_token;
+mod rotation;
 mod saml2_bearer;
 #[cfg(feature = "jwt")]
 mod signed;
+mod static_token;
 mod token_exchange;
 
 #[cfg(feature = "jwt")]
@@ -47,7 +47,6 @@ pub use crate::jwt::{SigningAlgorithm, SigningKey};
 pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;
-pub use fixed::Static;
 pub use jwt_bearer::JwtBearer;
 pub use on_behalf_of::OnBehalfOf;
 #[cfg(feature = "password")]
@@ -55,4 +54,5 @@ pub use on_behalf_of::OnBehalfOf;
 pub use password::Password;
 pub use refresh_token::RefreshToken;
 pub use saml2_bearer::Saml2Bearer;
+pub use static_token::Static;
 pub use token_exchange::TokenExchange;

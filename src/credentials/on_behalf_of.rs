@@ -8,8 +8,8 @@ use tracing::debug;
 use super::{
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
-    family::RotatingToken,
     jwt_bearer::GRANT_TYPE,
+    rotation::RotatingToken,
 };
 use crate::{
     error::{ErrorKind, TokenError},

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tracing::error;
 
-use super::{endpoint::TokenEndpoint, exchange::new_token, family::RotatingToken};
+use super::{endpoint::TokenEndpoint, exchange::new_token, rotation::RotatingToken};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
