@@ -1,7 +1,5 @@
 //! The client credentials grant (RFC 6749 §4.4): a program asks for tokens in its own name.
 
-use std::fmt;
-
 use super::{
     ClientAuth,
     endpoint::TokenEndpoint,
@@ -41,7 +39,7 @@ use crate::{
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClientCredentials(TokenEndpoint);
 
 impl ClientCredentials {
@@ -136,12 +134,6 @@ impl TokenSource for ClientCredentials {
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.0.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for ClientCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClientCredentials").field(&self.0).finish()
     }
 }
 

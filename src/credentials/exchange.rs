@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 
+use super::assertion::AssertionRequest;
 use super::endpoint::{EndpointUrl, TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
@@ -97,6 +98,15 @@ impl TokenEndpoint {
             }
             _ => Err(refused),
         }
+    }
+
+    /// Returns the request for an assertion that will be presented at this endpoint.
+    pub(super) async fn assertion_request(
+        &self,
+        spec: &TokenSpec,
+    ) -> Result<AssertionRequest, TokenError> {
+        let audience = self.uri(spec).await?.to_string();
+        Ok(AssertionRequest::new(audience, spec.clone()))
     }
 
     /// Whether the client has another params now than the one that this error is about.

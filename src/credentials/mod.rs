@@ -24,6 +24,7 @@
 //! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
 
 pub mod assertion;
+mod assertion_grant;
 mod client_auth;
 mod client_credentials;
 mod discovery;

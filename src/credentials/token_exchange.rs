@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    assertion::{Assertion, AssertionRequest, SharedAssertion},
+    assertion::{Assertion, SharedAssertion},
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
@@ -152,8 +152,7 @@ impl TokenSource for TokenExchange {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         self.check_requested()?;
         let spec = request.spec();
-        let audience = self.endpoint.uri(spec).await?.to_string();
-        let wanted = AssertionRequest::new(audience, spec.clone());
+        let wanted = self.endpoint.assertion_request(spec).await?;
         let (own, kind) = match (spec.subject(), &self.subject) {
             (Some(subject), None) => (None, subject.token_type()),
             (None, Some(party)) => {
