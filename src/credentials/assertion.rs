@@ -1,14 +1,14 @@
-//! Statements that somebody signed, made or read anew for each token request.
+//! Defines [`Assertion`]: signed statements about a subject, which are made or read again for each token request.
 //!
-//! An [`Assertion`] says who somebody is: a JWT of a service account, a SAML assertion of a gateway, the token of a
-//! cluster. A source that presents one asks for it at each attempt, since it may be used once.
+//! Examples are the JWT of a service account, the SAML assertion of a gateway, and the token of a cluster. Sources request
+//! an assertion at each attempt, because a provider may accept it only once.
 //!
-//! | you have | take |
+//! | you have | assertion |
 //! |---|---|
-//! | a file that is kept up to date | a [`Secret`] of it |
-//! | a [`TokenProvider`] that has it as its token | [`from_provider`] |
+//! | a file that is kept up to date | a [`Secret`] from that file |
+//! | a [`TokenProvider`] whose tokens are the assertions | [`from_provider`] |
 //! | a key | `Signed`, feature `jwt` |
-//! | code that signs or fetches it | [`from_fn`], or an implementation of your own |
+//! | code that signs or fetches it | [`from_fn`], or an implementation of [`Assertion`] |
 
 use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
@@ -44,23 +44,23 @@ pub use super::signed::Signed;
             `from_provider`"
 )]
 pub trait Assertion: Send + Sync + 'static {
-    /// The assertion for one token request.
+    /// Returns the assertion for one token request.
     ///
     /// # Errors
-    /// There is none to be had.
+    /// Returns an error if no assertion can be made or read.
     fn assertion(
         &self,
         request: &AssertionRequest,
     ) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
-    /// Returns who the assertions speak for, as part of a source's [identity](crate::TokenSource::source_id). The default is
-    /// `None`: the tokens are not shared with other processes.
+    /// Returns the identity of the subject, as part of the [identity of a source](crate::TokenSource::source_id). The default
+    /// is `None`: the tokens are not shared with other processes.
     fn source_id(&self) -> Option<SourceId> {
         None
     }
 }
 
-/// What an assertion is for.
+/// What an assertion is requested for.
 #[derive(Clone, Debug)]
 pub struct AssertionRequest {
     audience: String,
@@ -72,20 +72,20 @@ impl AssertionRequest {
         Self { audience, spec }
     }
 
-    /// The token endpoint that will read it, which an assertion usually names as its audience.
+    /// Returns the URL of the token endpoint, which is the usual audience of an assertion.
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// The token that is asked for with it. Some providers want its scopes in the assertion.
+    /// Returns the spec of the token that is requested with the assertion. Some providers require its scopes in the assertion.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
     }
 }
 
-/// The secret itself, read anew each time if it is in a file.
+/// The assertion is the secret, which is read again for each attempt.
 impl Assertion for Secret {
     async fn assertion(&self, _: &AssertionRequest) -> Result<Secret, TokenError> {
         Ok(self.clone())
@@ -96,7 +96,7 @@ impl Assertion for Secret {
     }
 }
 
-/// Assertions of an async closure.
+/// Creates assertions with an async closure.
 ///
 /// ```
 /// use tower_bearer::{Secret, credentials::assertion};
@@ -114,7 +114,7 @@ where
     AssertionFn(make)
 }
 
-/// Assertions made by [`from_fn`].
+/// Assertions created by [`from_fn`].
 #[derive(Clone)]
 pub struct AssertionFn<F>(F);
 
@@ -137,12 +137,12 @@ impl<F> fmt::Debug for AssertionFn<F> {
     }
 }
 
-/// The tokens of a provider, for those whose assertion is somebody else's token: the provider keeps and renews it.
+/// Uses the tokens of a provider as assertions. The provider caches and refreshes them.
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenSpec, credentials::assertion, source};
 ///
-/// let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
+/// let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("cluster-token")));
 /// let assertion = assertion::from_provider(cluster, TokenSpec::default());
 /// # let _ = assertion;
 /// ```
@@ -150,7 +150,7 @@ pub fn from_provider<P: TokenProvider>(provider: P, spec: TokenSpec) -> FromProv
     FromProvider { provider, spec }
 }
 
-/// Assertions made by [`from_provider`].
+/// Assertions created by [`from_provider`].
 #[derive(Clone)]
 pub struct FromProvider<P> {
     provider: P,
@@ -178,14 +178,14 @@ impl<P> fmt::Debug for FromProvider<P> {
     }
 }
 
-type Making<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send + 'a>>;
+type AssertionFuture<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send + 'a>>;
 
-/// An assertion behind a pointer, for the sources to keep.
+/// A shared assertion of any type.
 #[derive(Clone)]
 pub(super) struct SharedAssertion(Arc<dyn DynAssertion>);
 
 trait DynAssertion: Send + Sync {
-    fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a>;
+    fn make<'a>(&'a self, request: &'a AssertionRequest) -> AssertionFuture<'a>;
 
     fn source_id_of(&self) -> Option<SourceId>;
 
@@ -193,7 +193,7 @@ trait DynAssertion: Send + Sync {
 }
 
 impl<A: Assertion> DynAssertion for A {
-    fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a> {
+    fn make<'a>(&'a self, request: &'a AssertionRequest) -> AssertionFuture<'a> {
         Box::pin(self.assertion(request))
     }
 

@@ -1,4 +1,4 @@
-//! [`ClientAuth`]: how a client proves itself, with what is read or made anew for each attempt.
+//! Implements client authentication. Secrets are read, and assertions signed, again for each attempt.
 
 use std::fmt;
 #[cfg(feature = "jwt")]
@@ -23,20 +23,20 @@ use crate::{
     oauth::client_claims,
 };
 
-/// How a client proves itself to the provider.
+/// How a client authenticates at the token endpoint.
 ///
-/// | method | what is sent | what it needs |
+/// | method | sends | requires |
 /// |---|---|---|
 /// | [`basic`](Self::basic) | id and secret in a header | the secret |
 /// | [`post`](Self::post) | id and secret in the form | the secret |
-/// | [`secret_jwt`](Self::secret_jwt) | an assertion signed with the secret | the secret, feature `jwt` |
-/// | [`private_key_jwt`](Self::private_key_jwt) | an assertion signed with a key | a [`SigningKey`], feature `jwt` |
+/// | [`secret_jwt`](Self::secret_jwt) | an assertion signed with the secret | the secret; feature `jwt` |
+/// | [`private_key_jwt`](Self::private_key_jwt) | an assertion signed with a key | a [`SigningKey`]; feature `jwt` |
 /// | [`assertion`](Self::assertion) | an assertion signed elsewhere | an [`Assertion`], such as a secret in a file |
-/// | [`mtls`](Self::mtls) | the id; a certificate in the TLS handshake | a transport with a certificate |
+/// | [`mtls`](Self::mtls) | the id, and a certificate in the TLS handshake | a transport with a certificate |
 /// | [`none`](Self::none) | the id | nothing |
 ///
-/// A provider may refuse a client because its secret, key, assertion or certificate has just been replaced. So on
-/// `invalid_client` it is read again, and if it is another one, the request is sent once more at once.
+/// If the provider answers `invalid_client`, the secret, key, assertion or certificate is read again. If it was replaced
+/// in the meantime, the request is repeated once.
 ///
 /// ```
 /// use tower_bearer::credentials::{ClientAuth, TokenEndpoint};
@@ -67,21 +67,23 @@ enum Method {
 }
 
 impl ClientAuth {
-    /// Client id and secret in the header `Authorization: Basic` (`client_secret_basic`). Every provider that gives
-    /// out secrets has to understand it (RFC 6749 §2.3.1), so [`ClientCredentials::new`](super::ClientCredentials::new) uses it.
+    /// Sends client id and secret in the header `Authorization: Basic` (`client_secret_basic`).
+    ///
+    /// Every provider that issues secrets must support it (RFC 6749 §2.3.1), so
+    /// [`ClientCredentials::new`](super::ClientCredentials::new) uses it.
     #[must_use]
     pub fn basic(secret: impl Into<Secret>) -> Self {
         Self::of(Method::Basic(secret.into()))
     }
 
-    /// Client id and secret as parameters of the form (`client_secret_post`).
+    /// Sends client id and secret as form parameters (`client_secret_post`).
     #[must_use]
     pub fn post(secret: impl Into<Secret>) -> Self {
         Self::of(Method::Post(secret.into()))
     }
 
-    /// An assertion that is signed with the secret, by HS256 (`client_secret_jwt`): the secret itself is never sent. It must
-    /// have 32 bytes or more.
+    /// Sends an assertion that is signed with the secret by HS256 (`client_secret_jwt`). The secret itself is never sent. It
+    /// must be at least 32 bytes long.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
@@ -89,7 +91,8 @@ impl ClientAuth {
         Self::of(Method::SecretJwt(secret.into()))
     }
 
-    /// An assertion that is signed with a private key, whose public half the provider has (`private_key_jwt`, RFC 7523).
+    /// Sends an assertion that is signed with a private key (`private_key_jwt`, RFC 7523). The provider verifies it with the
+    /// registered public key.
     ///
     /// ```
     /// use tower_bearer::{
@@ -121,8 +124,8 @@ impl ClientAuth {
         Self::of(Method::PrivateKeyJwt(key))
     }
 
-    /// An assertion that was signed elsewhere, requested for each attempt: the token of a Kubernetes service account in a
-    /// [file](Secret::from_file), or another provider's token.
+    /// Sends an assertion that was signed elsewhere, such as the token of a Kubernetes service account in a
+    /// [file](Secret::from_file). It is requested again for each attempt.
     ///
     /// ```
     /// use tower_bearer::{Secret, credentials::ClientAuth};
@@ -136,7 +139,7 @@ impl ClientAuth {
     /// # Ok(()) }
     /// ```
     ///
-    /// With federation, the token of another cache is the assertion:
+    /// For federation, the token of another provider is the assertion:
     ///
     /// ```
     /// use tower_bearer::{NewToken, TokenCache, TokenSpec, credentials::{ClientAuth, assertion}, source};
@@ -150,8 +153,8 @@ impl ClientAuth {
         Self::of(Method::Assertion(SharedAssertion::new(assertion)))
     }
 
-    /// A certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). The certificate is
-    /// the transport's: see `Transport::with_client_identity_pem`.
+    /// Presents a certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). It is set
+    /// on the transport: see `Transport::with_client_identity_pem`.
     ///
     /// ```
     /// use tower_bearer::credentials::{ClientAuth, TokenEndpoint};
@@ -167,14 +170,14 @@ impl ClientAuth {
         Self::of(Method::Mtls)
     }
 
-    /// The client id alone: a public client, which has no secret.
+    /// Sends only the client id, for a public client without a secret.
     #[must_use]
     pub fn none() -> Self {
         Self::of(Method::None)
     }
 
-    /// Whom an assertion that is signed here is meant for: the token endpoint's address unless set. Some providers want their
-    /// issuer's.
+    /// Sets the audience of an assertion that is signed here. The default is the URL of the token endpoint; some providers
+    /// require their issuer.
     ///
     /// ```
     /// use tower_bearer::credentials::ClientAuth;
@@ -190,7 +193,7 @@ impl ClientAuth {
         self
     }
 
-    /// How long an assertion that is signed here is good for: 2 minutes unless set, in whole seconds. The clocks of both sides
+    /// Sets the lifetime of an assertion that is signed here, in whole seconds. The default is 2 minutes. The provider's clock
     /// may differ by as much.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
@@ -200,7 +203,7 @@ impl ClientAuth {
         self
     }
 
-    /// The name of the method, as providers' metadata list it (RFC 8414's `token_endpoint_auth_methods_supported`).
+    /// Returns the name of the method, as in `token_endpoint_auth_methods_supported` of a provider's metadata (RFC 8414).
     ///
     /// ```
     /// use tower_bearer::credentials::ClientAuth;
@@ -233,7 +236,6 @@ impl ClientAuth {
     }
 }
 
-/// What a token endpoint makes of it.
 impl ClientAuth {
     /// Returns an error if this can't authenticate any client.
     pub(super) fn check(&self) -> Result<(), TokenError> {
@@ -251,8 +253,8 @@ impl ClientAuth {
         #[cfg(feature = "jwt")]
         if self.audience.is_some() || self.lifetime.is_some() {
             return Err(TokenError::configuration(format!(
-                "an assertion's audience or lifetime is set, and {} signs none here: leave them out, or choose \
-                 secret_jwt or private_key_jwt",
+                "{} signs no assertion, so with_assertion_audience and with_assertion_lifetime have no effect: remove them, \
+                 or choose secret_jwt or private_key_jwt",
                 self.method()
             )));
         }
@@ -263,7 +265,8 @@ impl ClientAuth {
         matches!(self.method, Method::Mtls)
     }
 
-    /// What to show at this endpoint, read and made now; and the fingerprint of what it was made with.
+    /// Returns the parameters that authenticate the client at this endpoint, and the fingerprint of the credential that they
+    /// are made of.
     pub(super) async fn prepare(
         &self,
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
@@ -277,20 +280,20 @@ impl ClientAuth {
             Method::SecretJwt(secret) => {
                 let secret = secret.expose()?;
                 let claims = self.claims(client_id, endpoint)?;
-                let line = hs256(secret.as_str(), &claims)?;
+                let jwt = hs256(secret.as_str(), &claims)?;
                 let fingerprint = fingerprint(&secret);
                 (
-                    ClientAuthParams::Assertion(Exposed::new(line), Some(secret)),
+                    ClientAuthParams::Assertion(Exposed::new(jwt), Some(secret)),
                     fingerprint,
                 )
             }
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
-                // The fingerprint first: should the key become another in between, that counts as a change.
+                // The fingerprint comes first: a key that is replaced in between counts as changed.
                 let fingerprint = key.mark()?;
-                let line = Exposed::new(key.sign(&claims)?);
-                (ClientAuthParams::Assertion(line, None), fingerprint)
+                let jwt = Exposed::new(key.sign(&claims)?);
+                (ClientAuthParams::Assertion(jwt, None), fingerprint)
             }
             Method::Assertion(assertion) => {
                 let request = AssertionRequest::new(endpoint.to_string(), spec.clone());
@@ -303,7 +306,7 @@ impl ClientAuth {
         })
     }
 
-    /// The fingerprint of what it would be made with now, where that can be told without waiting.
+    /// Returns the fingerprint of the current credential, if it can be read without waiting.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         let secret = match &self.method {
             Method::Basic(secret) | Method::Post(secret) => secret,
@@ -344,10 +347,10 @@ impl ClientAuth {
 
 fn fingerprinted(
     secret: Exposed,
-    proof: fn(Exposed) -> ClientAuthParams,
+    params: fn(Exposed) -> ClientAuthParams,
 ) -> (ClientAuthParams, Fingerprint) {
     let fingerprint = fingerprint(&secret);
-    (proof(secret), fingerprint)
+    (params(secret), fingerprint)
 }
 
 fn fingerprint(secret: &Exposed) -> Fingerprint {

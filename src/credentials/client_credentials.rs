@@ -1,4 +1,4 @@
-//! The client credentials grant (RFC 6749 §4.4): a program asks for tokens in its own name.
+//! Implements the client credentials grant (RFC 6749 §4.4).
 
 use super::{
     ClientAuth,
@@ -13,11 +13,11 @@ use crate::{
     transport::Transport,
 };
 
-/// Tokens for the program itself, for a client id and a secret.
+/// Fetches tokens for the program itself.
 ///
-/// `{tenant}` in the address stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+/// `{tenant}` in the URL is replaced by the [tenant](crate::TokenSpec::with_tenant) of the spec.
 ///
-/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+/// Constructors never fail. [`check`](Self::check) returns the configuration errors that every fetch would return.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -110,11 +110,10 @@ impl ClientCredentials {
         Self(self.0.with_transport(transport))
     }
 
-    /// Whether this can work at all, as far as that can be told without asking the provider.
+    /// Checks the configuration without calling the provider.
     ///
     /// # Errors
-    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; the client's authentication lacks a secret, a key that can sign, or a certificate; a further parameter is one that the request sets by itself.
+    /// Returns an error in the cases of [`TokenEndpoint::check`].
     pub fn check(&self) -> Result<(), TokenError> {
         self.0.check()
     }
@@ -124,7 +123,7 @@ impl TokenSource for ClientCredentials {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
         let grant = Grant::new("client_credentials", &[]);
-        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
+        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." If there is one, it is dropped.
         new_token(&self.0.exchange(request, grant).await?)
     }
 
@@ -149,7 +148,7 @@ mod tests {
 
     const URL: &str = "https://login.example/token";
 
-    /// A source over a transport that keeps the requests' bodies, and what it answers.
+    /// Returns a source whose provider always sends this response.
     fn over_answer(
         url: &str,
         secret: impl Into<Secret>,
@@ -189,7 +188,7 @@ mod tests {
             ]
         }
 
-        /// What arrives at a server for this client authentication.
+        /// Returns the request that a server receives for this client authentication.
         async fn sent(transport: Transport, auth: ClientAuth) -> String {
             let server = Responder::json(r#"{"access_token":"abc","expires_in":60}"#);
             let source = ClientCredentials::from_endpoint(
@@ -208,13 +207,13 @@ mod tests {
             server.requests().pop().unwrap()
         }
 
-        /// Blank, colon, percent, plus, slash, and a letter beyond ASCII.
+        /// Space, colon, percent, plus, slash, and a letter beyond ASCII.
         const SPECIAL: &str = "a b:c%d+e/fé";
         const COMMON: &str = "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example%2Fx+y\
             &resource=urn%3Astock&audience=stock&second=two&first=1";
 
         #[tokio::test]
-        async fn basic_puts_the_encoded_secret_into_the_header() {
+        async fn basic_sends_the_encoded_secret_in_the_header() {
             for transport in transports() {
                 let seen = sent(transport, ClientAuth::basic(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
@@ -234,18 +233,18 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn post_puts_the_encoded_secret_into_the_form() {
+        async fn post_sends_the_encoded_secret_in_the_form() {
             for transport in transports() {
                 let seen = sent(transport, ClientAuth::post(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
-                let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
-                assert_eq!(body, format!("{COMMON}&{proof}"));
+                let credentials = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
+                assert_eq!(body, format!("{COMMON}&{credentials}"));
             }
         }
 
         #[tokio::test]
-        async fn a_public_client_sends_its_id_alone() {
+        async fn public_client_sends_only_its_id() {
             for transport in transports() {
                 let seen = sent(transport, ClientAuth::none()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claims_are_sent_once_whoever_wants_them() {
+    async fn claims_of_all_origins_are_sent_in_one_parameter() {
         let bodies = std::sync::Arc::new(Mutex::new(Vec::new()));
         let kept = bodies.clone();
         let transport = Transport::from_fn(move |request| {
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_answer_becomes_a_token() {
+    async fn response_becomes_a_token() {
         let answer = Response::new(
             r#"{"access_token":"abc","expires_in":60,"refresh_in":30,"scope":"a b"}"#,
         );
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_in_a_file_is_read_for_each_attempt() {
+    async fn secret_file_is_read_for_each_attempt() {
         let path = std::env::temp_dir().join(format!("tower-bearer-{}", std::process::id()));
         fs::write(&path, "first\n").unwrap();
         let secret = Secret::from_file(&path).unwrap();
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tenant_chooses_the_address() {
+    async fn tenant_is_part_of_the_url() {
         let transport = Transport::from_fn(|request: http::Request<Bytes>| {
             assert_eq!(request.uri(), "https://login.example/acme/token");
             std::future::ready(Ok(plain_token().map(Bytes::from)))
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_work_is_told_by_check_and_fetch_without_an_echo() {
+    async fn check_and_fetch_report_faults_without_echoing_values() {
         for (url, id, extra) in [
             ("http://login.example/hunter2", "orders", "x"),
             ("http://{tenant}.example/hunter2", "orders", "x"),
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_shows_no_secret_that_the_provider_echoes() {
+    async fn secrets_echoed_by_the_provider_are_redacted() {
         let answer = Response::builder()
             .status(StatusCode::UNAUTHORIZED)
             .body(r#"{"error":"invalid_client","error_description":"no b3JkZXJzOmh1bnRlcjI= for hunter2 and long-secret"}"#)
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
+    fn source_id_covers_url_client_and_extra_but_not_the_secret() {
         let of = |url, id, secret: &str, value| {
             let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
             let source = ClientCredentials::new(url, id, secret).with_transport(transport);

@@ -1,8 +1,8 @@
-//! Where a provider's token endpoint is, by the provider's own metadata.
+//! Implements discovery of the token endpoint from a provider's metadata.
 //!
-//! The metadata of each tenant are fetched when they are needed first, by one for all who wait, and anew once a day. A
-//! failed fetch never displaces what is known: it is used on, and the next try is due in five minutes. Nobody waits longer
-//! than three seconds for metadata that are only due again.
+//! The metadata of each tenant is fetched on first use, with concurrent callers sharing one fetch, and refreshed daily. If a
+//! refresh fails, the cached metadata stays in use, and the next attempt follows after five minutes. A caller waits for a
+//! refresh for at most three seconds.
 
 use std::{
     sync::{
@@ -25,39 +25,39 @@ use crate::{
     util::timer,
 };
 
-/// Metadata seldom change, and a provider that moves keeps the old address for a while.
+/// Metadata rarely changes, and a provider that moves its token endpoint serves the old URL for a while.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Between two tries to get them anew.
+/// The time between two attempts to refresh metadata.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// How long a try may hold up those who could go on with the old ones.
+/// How long a caller waits for a refresh.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Tenants whose metadata are kept.
+/// The number of tenants whose metadata is cached.
 const MAX_TENANTS: usize = 1000;
 
-/// The metadata of an issuer, for each tenant of it.
+/// The metadata of an issuer, per tenant.
 pub(crate) struct Discovery {
     issuer: Address,
-    tenants: Cache<String, Arc<Document>>,
+    tenants: Cache<String, Arc<TenantMetadata>>,
 }
 
-/// What one issuer says of itself.
+/// The cached metadata of one tenant.
 #[derive(Default)]
-struct Document {
-    latest: std::sync::Mutex<Option<Known>>,
-    /// Held by the one who asks.
+struct TenantMetadata {
+    latest: std::sync::Mutex<Option<CachedMetadata>>,
+    /// Locked during the first fetch; holds its error.
     first_fetch: tokio::sync::Mutex<Option<TokenError>>,
-    /// How many have asked.
+    /// The number of first fetches that ended.
     rounds: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Known {
+struct CachedMetadata {
     metadata: Arc<Metadata>,
-    /// Where they were found.
+    /// The URL that they were fetched from.
     location: String,
-    /// Before they were asked for.
-    since: Instant,
-    due: Instant,
+    /// When the request for them was sent.
+    requested_at: Instant,
+    refresh_at: Instant,
 }
 
 impl Discovery {
@@ -72,7 +72,7 @@ impl Discovery {
         &self.issuer
     }
 
-    /// The metadata for this tenant.
+    /// Returns the metadata for this tenant.
     pub(crate) async fn metadata(
         &self,
         transport: &Transport,
@@ -84,7 +84,7 @@ impl Discovery {
         document.metadata(transport, &issuer).await
     }
 
-    /// An error of the endpoint that the metadata name, with what they can say about it.
+    /// Adds what the metadata says about an error of the token endpoint.
     pub(crate) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
         let document = self.issuer.filled(tenant).ok();
         let document = document.and_then(|issuer| self.tenants.get(issuer.as_str()));
@@ -92,16 +92,16 @@ impl Discovery {
             return error;
         };
         match error.kind() {
-            // It may have moved.
+            // The token endpoint may have moved.
             ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => document.mark_stale(),
             ErrorKind::InvalidClient => {
                 let known = document.known();
                 let methods = known.map(|known| known.metadata.auth_methods.join(", "));
                 if let Some(methods) = methods.filter(|methods| !methods.is_empty()) {
-                    let said = error.description().map(|said| format!("{said}; "));
-                    let said = said.unwrap_or_default();
+                    let reason = error.description().map(|reason| format!("{reason}; "));
+                    let reason = reason.unwrap_or_default();
                     let hint =
-                        format!("{said}its metadata admit the authentication methods {methods}");
+                        format!("{reason}its metadata lists the authentication methods {methods}");
                     return error.with_description(hint);
                 }
             }
@@ -111,7 +111,7 @@ impl Discovery {
     }
 }
 
-impl Document {
+impl TenantMetadata {
     async fn metadata(
         &self,
         transport: &Transport,
@@ -120,26 +120,26 @@ impl Document {
         let Some(known) = self.known() else {
             return self.first(transport, issuer).await;
         };
-        if Instant::now() < known.due {
+        if Instant::now() < known.refresh_at {
             return Ok(known.metadata);
         }
-        // Noted before anybody asks, so that the others go on, and a hung provider holds up one of them alone.
+        // Other callers use the cached metadata from now on, so that at most one caller waits for a slow provider.
         self.postpone();
-        let asked = fetch(transport, issuer, Some(&known.location));
-        match timer::within(REFRESH_TIMEOUT, asked).await {
+        let fetched = fetch(transport, issuer, Some(&known.location));
+        match timer::within(REFRESH_TIMEOUT, fetched).await {
             Some(Ok(found)) => Ok(self.store(found)),
             Some(Err(error)) => {
-                warn!(target: "tower_bearer::credentials", issuer, %error, "metadata not refreshed: the old ones stay");
+                warn!(target: "tower_bearer::credentials", issuer, %error, "failed to refresh the provider's metadata: using the cached metadata");
                 Ok(known.metadata)
             }
             None => {
-                warn!(target: "tower_bearer::credentials", issuer, "metadata not refreshed in time: the old ones stay");
+                warn!(target: "tower_bearer::credentials", issuer, "timed out refreshing the provider's metadata: using the cached metadata");
                 Ok(known.metadata)
             }
         }
     }
 
-    /// Asks for what nobody knows yet; those who wait meanwhile share what comes of it.
+    /// Fetches metadata for the first time. Callers that wait meanwhile share the result.
     async fn first(
         &self,
         transport: &Transport,
@@ -150,7 +150,7 @@ impl Document {
         if let Some(known) = self.known() {
             return Ok(known.metadata);
         }
-        // Another has asked since this one came.
+        // Another caller's fetch failed while this one waited.
         if let Some(error) = &*failed
             && self.rounds.load(Ordering::Acquire) != round
         {
@@ -167,11 +167,11 @@ impl Document {
         }
     }
 
-    fn known(&self) -> Option<Known> {
+    fn known(&self) -> Option<CachedMetadata> {
         self.lock().clone()
     }
 
-    fn store(&self, known: Known) -> Arc<Metadata> {
+    fn store(&self, known: CachedMetadata) -> Arc<Metadata> {
         let metadata = known.metadata.clone();
         *self.lock() = Some(known);
         metadata
@@ -179,53 +179,54 @@ impl Document {
 
     fn postpone(&self) {
         if let Some(known) = &mut *self.lock() {
-            known.due = Instant::now() + RETRY_INTERVAL;
+            known.refresh_at = Instant::now() + RETRY_INTERVAL;
         }
     }
 
-    /// The address that they name is no good, perhaps: they are due again, unless they are quite new.
+    /// Makes a refresh due, unless the metadata is less than five minutes old: the token URL may be outdated.
     fn mark_stale(&self) {
         if let Some(known) = &mut *self.lock() {
-            known.due = known.due.min(known.since + RETRY_INTERVAL);
+            let earliest = known.requested_at + RETRY_INTERVAL;
+            known.refresh_at = known.refresh_at.min(earliest);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<CachedMetadata>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks each location where the metadata may be, beginning with that of the last time.
+/// Fetches metadata from the first well-known URL that has it, beginning with the one that had it last.
 async fn fetch(
     transport: &Transport,
     issuer: &str,
     last: Option<&str>,
-) -> Result<Known, TokenError> {
+) -> Result<CachedMetadata, TokenError> {
     let mut locations = well_known(issuer);
     locations.sort_by_key(|location| Some(location.as_str()) != last);
-    let since = Instant::now();
+    let requested_at = Instant::now();
     let mut worst: Option<TokenError> = None;
     for location in locations {
         let error = match fetch_from(transport, issuer, &location).await {
             Ok(metadata) => {
-                debug!(target: "tower_bearer::credentials", location, "metadata found");
-                return Ok(Known {
+                debug!(target: "tower_bearer::credentials", location, "fetched the provider's metadata");
+                return Ok(CachedMetadata {
                     metadata: Arc::new(metadata),
                     location,
-                    since,
-                    due: since + LIFETIME,
+                    requested_at,
+                    refresh_at: requested_at + LIFETIME,
                 });
             }
             Err(error) => error,
         };
-        // All locations are on one host: what can't be reached, or must be left alone, is so for all of them.
+        // All URLs are on one host, so these errors apply to all of them.
         if matches!(
             error.kind(),
             ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Throttled
         ) {
             return Err(error);
         }
-        // A document that is no good says more than a location where there is none.
+        // An invalid document is a better hint than a missing one.
         if worst
             .as_ref()
             .is_none_or(|worst| rank(&error) > rank(worst))
@@ -233,11 +234,14 @@ async fn fetch(
             worst = Some(error);
         }
     }
-    Err(worst
-        .unwrap_or_else(|| TokenError::configuration("the issuer has no location for metadata")))
+    Err(worst.unwrap_or_else(|| {
+        TokenError::configuration(
+            "the issuer has no metadata URL: check the issuer, or configure the token URL itself",
+        )
+    }))
 }
 
-/// How much an error says about why there are no metadata.
+/// Ranks errors by how well they explain why there is no metadata.
 fn rank(error: &TokenError) -> u8 {
     match error.kind() {
         ErrorKind::Refused => 0,
@@ -253,23 +257,28 @@ async fn fetch_from(
     location: &str,
 ) -> Result<Metadata, TokenError> {
     let uri = Uri::try_from(location).map_err(|_| {
-        TokenError::configuration("the issuer has characters in it that can't be sent")
+        TokenError::configuration(
+            "the issuer is not a valid URL: check the issuer, or configure the token URL itself",
+        )
     })?;
     require_tls(&uri)?;
-    let answer = transport.send(document_request(uri)).await?;
-    if !answer.status().is_success() {
-        return Err(no_document(&answer, location));
+    let response = transport.send(document_request(uri)).await?;
+    if !response.status().is_success() {
+        return Err(no_document(&response, location));
     }
-    metadata(answer.body(), issuer)
-        .map_err(|error| error.with_description(format!("asked {location}")))
+    metadata(response.body(), issuer)
+        .map_err(|error| error.with_description(format!("fetched from {location}")))
 }
 
-fn no_document(answer: &Response<Bytes>, location: &str) -> TokenError {
-    let status = answer.status();
+fn no_document(response: &Response<Bytes>, location: &str) -> TokenError {
+    let status = response.status();
     let (kind, remedy) = match status {
-        StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "share one source, and wait"),
+        StatusCode::TOO_MANY_REQUESTS => (
+            ErrorKind::Throttled,
+            "share one source, and try again later",
+        ),
         _ if status.is_server_error() => (ErrorKind::Unavailable, "try again later"),
-        // One that led elsewhere could lead to anybody's.
+        // A redirect could lead to another party's server.
         _ if status.is_redirection() => (
             ErrorKind::Malformed,
             "a redirect is never followed: check the issuer, or configure the token URL itself",
@@ -282,14 +291,14 @@ fn no_document(answer: &Response<Bytes>, location: &str) -> TokenError {
     let error = TokenError::new(
         kind,
         format!(
-            "no metadata of the provider at {location} ({}): {remedy}",
+            "the provider has no metadata at {location} (status {}): {remedy}",
             status.as_u16()
         ),
     );
     let answer = Answer {
         status,
-        headers: answer.headers(),
-        body: answer.body(),
+        headers: response.headers(),
+        body: response.body(),
         now: SystemTime::now(),
     };
     match retry_after(&answer) {

@@ -1,5 +1,4 @@
-//! [`TokenEndpoint`]: where and as whom to ask. All sources that ask a provider share it; how it is asked stands in
-//! `exchange`.
+//! Defines [`TokenEndpoint`], which all sources that call a provider are made with. The module `exchange` sends its requests.
 
 use std::{fmt, sync::Arc};
 
@@ -15,12 +14,12 @@ use crate::{
     transport::{Transport, require_tls},
 };
 
-/// Where and as whom to ask for tokens: what every source that asks a provider is made with.
+/// The token endpoint of a provider, and the client that requests tokens there.
 ///
-/// The provider is given by its [token URL](Self::new), or by its [issuer](Self::discover), whose metadata name the token
-/// URL. `{tenant}` in either stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+/// The endpoint is given by its [token URL](Self::new), or discovered from the metadata of an [issuer](Self::discover).
+/// `{tenant}` in either is replaced by the [tenant](crate::TokenSpec::with_tenant) of the spec.
 ///
-/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+/// Constructors never fail. [`check`](Self::check) returns the configuration errors that every fetch would return.
 ///
 /// ```
 /// use tower_bearer::{Secret, credentials::{ClientAuth, OnBehalfOf, TokenEndpoint}};
@@ -136,31 +135,31 @@ impl TokenEndpoint {
         self
     }
 
-    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    /// Adds an extra parameter to each token request. A parameter of the same name in a spec replaces it.
     #[must_use]
     pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.extra.push((name.into(), Zeroizing::new(value.into())));
         self
     }
 
-    /// Tells the provider what the client can handle; `cp1` says that it handles claims challenges (continuous access
-    /// evaluation), which the layer does. Microsoft's providers then give out tokens that live longer and can be revoked at once.
+    /// Declares a client capability to the provider. `cp1` declares support for claims challenges (continuous access
+    /// evaluation), which the layer implements. Microsoft's providers then issue tokens that live longer and can be revoked
+    /// immediately.
     #[must_use]
     pub fn with_client_capability(mut self, capability: impl Into<String>) -> Self {
         self.capabilities.push(capability.into());
         self
     }
 
-    /// Asks over this transport.
+    /// Sends requests with this transport.
     #[must_use]
     pub fn with_transport(mut self, transport: Transport) -> Self {
         self.transport = Some(transport);
         self
     }
 
-    /// Says that the transport shows a client certificate, beside another proof of the client; with
-    /// [`ClientAuth::mtls`] it goes without saying. Then a discovered provider is asked at the address that it has
-    /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
+    /// Uses the token URL that a discovered provider has for clients with a certificate (`mtls_endpoint_aliases`,
+    /// RFC 8705 §5), if there is one. [`ClientAuth::mtls`] implies it; other clients need it for certificate-bound tokens.
     ///
     /// ```
     /// use tower_bearer::{credentials::{ClientAuth, TokenEndpoint}, transport::Transport};
@@ -178,11 +177,12 @@ impl TokenEndpoint {
         self
     }
 
-    /// Whether this can be asked at all, as far as that can be told without asking the provider.
+    /// Checks the configuration without calling the provider.
     ///
     /// # Errors
-    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; a further parameter is one that the request sets by itself.
+    /// Returns an error if the URL is not a valid web URL, contains a password or a fragment, or is plain `http://` to
+    /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
+    /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
         let address = self.address();
         address.check()?;
@@ -191,7 +191,7 @@ impl TokenEndpoint {
         if let Some(client) = &self.client {
             if client.id.is_empty() {
                 return Err(TokenError::configuration(
-                    "the client id is empty: give the one that the provider registered, or leave out \
+                    "the client id is empty: use the one that the provider registered, or remove \
                      TokenEndpoint::with_client",
                 ));
             }
@@ -199,7 +199,7 @@ impl TokenEndpoint {
         }
         if self.is_mtls() && transport.lacks_identity() {
             return Err(TokenError::configuration(
-                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                "ClientAuth::mtls needs a certificate: set it with Transport::with_client_identity_pem or \
                  with_client_identity_files",
             ));
         }
@@ -248,7 +248,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Where this spec's token is asked for. It may have to be discovered first.
+    /// Returns the token URL for this spec, and discovers it first if necessary.
     pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
@@ -268,7 +268,7 @@ impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenEndpoint");
         if let Ok(uri) = self.address().sample() {
-            // No query: what it holds is not known.
+            // The query is left out: it may hold a secret.
             out.field("host", &uri.host().unwrap_or_default())
                 .field("path", &uri.path());
         }

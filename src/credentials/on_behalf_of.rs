@@ -1,4 +1,4 @@
-//! Microsoft's on-behalf-of grant: a service calls the next one in the name of the user who called it.
+//! Implements Microsoft's on-behalf-of grant.
 
 use std::{fmt, sync::Arc};
 
@@ -21,31 +21,31 @@ use crate::{
     token::NewToken,
 };
 
-/// Tokens on behalf of the user whose token came with a request.
+/// Fetches tokens for calling another service on behalf of the calling user, at Microsoft's provider.
 ///
-/// The user's token goes into the spec, as its [subject](TokenSpec::with_subject); so one cache serves all users, and none
-/// ever gets another's token. Give each incoming request a spec of its own:
+/// The token of the user is the [subject](TokenSpec::with_subject) of the spec. So one cache serves all users, and no user gets
+/// the token of another. Make a spec for each incoming request:
 ///
 /// ```
 /// use tower_bearer::{Subject, TokenSpec};
 ///
 /// let stock = TokenSpec::scopes(["api://stock/.default"]);
-/// // For each request that came in:
+/// // For each incoming request:
 /// let incoming = "eyJhbGciOi";
 /// let spec = stock.clone().with_subject(Subject::new(incoming));
 /// # let _ = spec;
 /// ```
 ///
 /// # Long-running work
-/// The user's token ends within the hour, and work that was begun with it may take longer. If the answer to the first
-/// request has a refresh token (ask for the scope `offline_access`), it is kept beside the spec, and later tokens come by it,
-/// whatever became of the user's own. It is used first, and replaced when the provider rotates it; if it is refused, the user's
-/// token is tried again. At most 10,000 are kept, in memory alone, and wiped when they go.
-/// [`without_refresh_tokens`](Self::without_refresh_tokens) keeps none: then nothing outlives the user's token but the access
-/// tokens themselves.
+/// The token of the user expires within the hour, and work that it started may take longer. If the first response
+/// contains a refresh token (request the scope `offline_access`), the source stores it for the spec and uses it for later
+/// tokens, even after the user's token has expired. If the provider rejects it, the user's token is used again. At most 10,000
+/// refresh tokens are stored, only in memory, and wiped when they are evicted.
+/// With [`without_refresh_tokens`](Self::without_refresh_tokens), none is stored: then only the access tokens outlive the user's
+/// token.
 ///
-/// It differs from [`TokenExchange`](super::TokenExchange), which does the same by a standard (RFC 8693) that Microsoft does not
-/// speak.
+/// [`TokenExchange`](super::TokenExchange) implements the standard for the same purpose (RFC 8693), which Microsoft does not
+/// support.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -73,15 +73,15 @@ use crate::{
 #[derive(Clone)]
 pub struct OnBehalfOf {
     endpoint: TokenEndpoint,
-    /// By the whole spec: the subject's digest is in it.
+    /// By spec, which contains the digest of the subject.
     refresh_tokens: Option<Arc<Cache<TokenSpec, Arc<RotatingToken>>>>,
 }
 
-/// Users times resources.
+/// One for each user and resource.
 const MAX_REFRESH_TOKENS: usize = 10_000;
 
 impl OnBehalfOf {
-    /// Asks this endpoint.
+    /// Creates a source that requests tokens from this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
@@ -91,41 +91,41 @@ impl OnBehalfOf {
         .with_max_refresh_tokens(MAX_REFRESH_TOKENS)
     }
 
-    /// How many refresh tokens are kept: 10,000 unless set. Those used least go first.
+    /// Sets how many refresh tokens are stored. The default is 10,000. The least used are evicted first.
     #[must_use]
     pub fn with_max_refresh_tokens(mut self, count: usize) -> Self {
         self.refresh_tokens = Some(Arc::new(Cache::new(count)));
         self
     }
 
-    /// Keeps no refresh tokens.
+    /// Stores no refresh tokens.
     #[must_use]
     pub fn without_refresh_tokens(mut self) -> Self {
         self.refresh_tokens = None;
         self
     }
 
-    /// By the refresh token that is kept for the spec, if there is one and it is good.
+    /// Requests a token with the refresh token of the spec. Returns `None` if there is none, or the provider rejects it.
     async fn refreshed(&self, request: &TokenRequest) -> Result<Option<TokenResponse>, TokenError> {
         let spec = request.spec();
-        let Some(refresh_tokens) = &self.refresh_tokens else {
+        let Some(tokens) = &self.refresh_tokens else {
             return Ok(None);
         };
-        let Some(rotating) = refresh_tokens.get(spec) else {
+        let Some(token) = tokens.get(spec) else {
             return Ok(None);
         };
-        match rotating.refresh(&self.endpoint, request).await {
+        match token.refresh(&self.endpoint, request).await {
             Ok(response) => Ok(Some(response)),
             Err(error) if error.kind() == ErrorKind::InvalidGrant => {
-                debug!(target: "tower_bearer::credentials", %error, "refresh token dropped: the user's own is tried");
-                refresh_tokens.remove_if(spec, |kept| Arc::ptr_eq(kept, &rotating));
+                debug!(target: "tower_bearer::credentials", %error, "the provider rejected the refresh token: using the user's token");
+                tokens.remove_if(spec, |stored| Arc::ptr_eq(stored, &token));
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// By the user's own token.
+    /// Requests a token with the token of the user.
     async fn asserted(
         &self,
         request: &TokenRequest,
@@ -151,8 +151,7 @@ impl TokenSource for OnBehalfOf {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         let Some(subject) = request.spec().subject() else {
             return Err(TokenError::configuration(
-                "the spec has no subject, so there is nobody on whose behalf: add TokenSpec::with_subject with the token \
-                 that the user came with",
+                "the spec has no subject: call TokenSpec::with_subject with the token of the calling user",
             ));
         };
         if let Some(response) = self.refreshed(request).await? {
@@ -172,13 +171,13 @@ impl TokenSource for OnBehalfOf {
 
 impl fmt::Debug for OnBehalfOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self
+        let count = self
             .refresh_tokens
             .as_ref()
-            .map_or(0, |refresh_tokens| refresh_tokens.len());
+            .map_or(0, |tokens| tokens.len());
         f.debug_struct("OnBehalfOf")
             .field("endpoint", &self.endpoint)
-            .field("refresh_tokens", &kept)
+            .field("refresh_tokens", &count)
             .finish()
     }
 }

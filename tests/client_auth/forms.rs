@@ -258,11 +258,11 @@ async fn what_cannot_work_is_told_before_anything_is_sent() {
         ),
         (
             ClientAuth::post("a").with_assertion_audience("https://login.example"),
-            "client_secret_post signs none",
+            "client_secret_post signs no assertion",
         ),
         (
             ClientAuth::none().with_assertion_lifetime(long),
-            "leave them out",
+            "choose secret_jwt or private_key_jwt",
         ),
     ] {
         for transport in transports() {

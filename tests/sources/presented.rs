@@ -224,7 +224,7 @@ async fn no_parameter_of_the_grant_is_sent_twice() {
     .map(Result::unwrap_err)
     {
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
-        assert!(error.to_string().contains("set by the grant"), "{error}");
+        assert!(error.to_string().contains("sets the parameter"), "{error}");
     }
 }
 

@@ -275,7 +275,7 @@ async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
     assert!(error.to_string().contains("sign in again"), "{error}");
     assert!(error.to_string().contains("revoked"), "{error}");
     assert!(log.contains("ERROR"), "{log}");
-    assert!(log.contains("signs in again"), "{log}");
+    assert!(log.contains("must sign in again"), "{log}");
     let asked = login.counts().requests;
     for spec in [read(), write()] {
         let again = fetch(&source, spec).await.unwrap_err();
