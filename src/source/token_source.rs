@@ -5,16 +5,16 @@ use std::{fmt, pin::Pin, sync::Arc};
 use super::SourceId;
 use crate::{error::TokenError, parts::FetchReason, spec::TokenSpec, token::NewToken};
 
-/// Obtains a new token. It fetches and never caches: the [`TokenCache`](crate::TokenCache) in front of it does.
+/// Fetches new tokens. It never caches: a [`TokenCache`](crate::TokenCache) in front of it does.
 ///
-/// A source is asked by one task at a time for each spec, inside a deadline, and tried again by the cache when its
-/// error [is retryable](TokenError::is_retryable). So it makes one attempt, and makes everything that may be used
-/// once (an assertion, say) anew for each.
+/// A cache calls a source from one task at a time for each spec, with a deadline, and retries
+/// [retryable errors](TokenError::is_retryable). So a source makes one attempt per call, and creates everything that can be
+/// used only once, such as an assertion, again for each.
 ///
-/// Give it a client of its own. While a refused request waits for the next token, its first answer may keep a connection;
-/// a source that waits for that very connection would wait until its deadline.
+/// Use a separate HTTP client in a source. While a rejected request waits for a new token, its response may occupy a
+/// connection; a source that waits for that connection would wait until its deadline.
 ///
-/// It may panic or never return: the cache's callers get an error, and the next one starts another fetch.
+/// If a source panics or never returns, the callers of the cache get an error, and the next caller starts another fetch.
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenError, TokenSource, TokenSpec, source::TokenRequest};
@@ -34,14 +34,14 @@ use crate::{error::TokenError, parts::FetchReason, spec::TokenSpec, token::NewTo
 /// # Ok(()) }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` obtains no tokens",
+    message = "`{Self}` is not a token source",
     note = "implement `TokenSource` for it, or wrap an async closure in `tower_bearer::source::from_fn`"
 )]
 pub trait TokenSource: Send + Sync + 'static {
-    /// Makes one attempt to get a token for the request.
+    /// Makes one attempt to fetch a token for the request.
     ///
     /// # Errors
-    /// Whatever went wrong. Its [kind](TokenError::kind) decides how long the provider is left alone.
+    /// Returns an error if there is no token. Its [kind](TokenError::kind) decides when the cache tries again.
     fn fetch(
         &self,
         request: &TokenRequest,
@@ -55,29 +55,29 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
-    /// Whether what the source proves itself with (a secret, a key, a certificate) is another one than when it failed with
-    /// this error. If so, the cache asks again at once, and not when the wait after the failure is over.
+    /// Returns `true` if the credential of the source (a secret, a key, a certificate) was replaced after this error. The
+    /// cache then ends the back-off and fetches again. The default is `false`.
     ///
-    /// It is asked while the provider is left alone after [`InvalidClient`](crate::ErrorKind::InvalidClient) or
-    /// [`Network`](crate::ErrorKind::Network), at most once a second, and should not take long. A source around another
-    /// one asks that one.
+    /// It is called during the back-off after [`InvalidClient`](crate::ErrorKind::InvalidClient) or
+    /// [`Network`](crate::ErrorKind::Network), at most once a second, and should not block. A source that wraps another
+    /// one forwards the call.
     fn credential_changed(&self, since: &TokenError) -> bool {
         let _ = since;
         false
     }
 
-    /// Whether two processes of a fleet must not fetch at the same time: each use of a rotating refresh token ends it, say.
+    /// Returns `true` if two processes must not fetch at the same time, for example because each use of a refresh token
+    /// replaces it. The default is `false`.
     ///
-    /// Behind a cache [with a store](crate::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
-    /// the fetch. Who doesn't get it within the fetch timeout and about a second, since others have it one after another, gets an
-    /// error that is retryable. While the store itself fails, everybody asks without: no store is ever the reason why there is
-    /// no token. Unless it is overridden, no.
+    /// A cache [with a store](crate::CacheBuilder#method.with_store) calls such a source only while it holds a lease that outlasts
+    /// the fetch. A process that cannot acquire the lease within the fetch timeout plus about one second returns a retryable
+    /// error. While the store is unavailable, processes fetch without a lease.
     fn wants_lease(&self) -> bool {
         false
     }
 }
 
-/// What a cache asks a source for.
+/// A cache's request for a token.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
     spec: TokenSpec,
@@ -87,7 +87,7 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// A first attempt to get the token that the spec names, for whoever calls a source without a cache.
+    /// Creates a request for a first attempt, for calling a source without a cache.
     ///
     /// ```
     /// use tower_bearer::{TokenSpec, source::TokenRequest};
@@ -105,7 +105,7 @@ impl TokenRequest {
         }
     }
 
-    /// With the claims that a server wants of the token: a JSON object, OpenID's claims request.
+    /// Sets the claims that a server requires in the token: a JSON object, as in the `claims` parameter of OpenID Connect.
     ///
     /// ```
     /// use tower_bearer::{TokenSpec, source::TokenRequest};
@@ -129,32 +129,32 @@ impl TokenRequest {
         self.attempt += 1;
     }
 
-    /// Which token. The scopes that a server wants beside those of the cache's key are in it.
+    /// Returns the spec of the token.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
     }
 
-    /// The claims that a server wants of the token, if one does: they go into the request's parameter `claims`.
+    /// Returns the claims that a server requires in the token, for the request parameter `claims`.
     #[must_use]
     pub fn claims(&self) -> Option<&str> {
         self.claims.as_deref()
     }
 
-    /// Why it is wanted.
+    /// Returns why the token is fetched.
     #[must_use]
     pub fn reason(&self) -> FetchReason {
         self.reason
     }
 
-    /// Which attempt of the same fetch this is, from 1.
+    /// Returns the number of this attempt within its fetch, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 }
 
-/// A source made of an async closure.
+/// Creates a source from an async closure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -177,7 +177,7 @@ where
     }
 }
 
-/// A source made by [`from_fn`].
+/// A source created by [`from_fn`].
 #[derive(Clone)]
 pub struct SourceFn<F> {
     fetch: F,
@@ -185,7 +185,7 @@ pub struct SourceFn<F> {
 }
 
 impl<F> SourceFn<F> {
-    /// Gives the source an identity, so that a store may share its tokens.
+    /// Sets the identity of the source, so that a store can share its tokens.
     ///
     /// ```
     /// use tower_bearer::{NewToken, TokenSource, source::{self, SourceId}};
@@ -225,7 +225,7 @@ impl<F> fmt::Debug for SourceFn<F> {
     }
 }
 
-/// A source behind a pointer: the boxed twin of [`TokenSource`], for the cache to keep.
+/// A shared source of any type.
 pub(crate) type SharedSource = Arc<dyn DynSource>;
 
 pub(crate) type Fetching<'a> =
