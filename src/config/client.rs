@@ -1,4 +1,4 @@
-//! What a client proves itself with, made of the keys that are for that.
+//! Creates the client authentication from the keys of `[source]`.
 
 use super::{
     client_auth::ClientAuthName,
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl SourceConfig {
-    /// The client authentication, and the transport that can carry it. The keys that it needs are there.
-    pub(super) fn prove(
+    /// Returns the client authentication, and the transport with the certificate that it needs.
+    pub(super) fn authenticate(
         &self,
         transport: Transport,
     ) -> Result<(ClientAuth, Transport), ConfigError> {
@@ -41,7 +41,7 @@ impl SourceConfig {
 
     fn signing_key(&self) -> Result<SigningKey, ConfigError> {
         let key = match given(&self.private_key, "private_key")? {
-            // Read anew for each use, so that it may rotate.
+            // The file is read again for each use, so that the key can be rotated.
             SecretFrom::File(path) => SigningKey::from_file(path),
             other => other.read().and_then(|text| {
                 let text = text.expose()?;
@@ -68,7 +68,7 @@ impl SourceConfig {
         let certificate = given(&self.certificate, "certificate")?;
         let key = given(&self.private_key, "private_key")?;
         let transport = match (certificate, key) {
-            // Read anew for each request, so that they may rotate.
+            // The files are read again for each request, so that the certificate can be rotated.
             (SecretFrom::File(certificate), SecretFrom::File(key)) => {
                 transport.with_client_identity_files(certificate, key)
             }
@@ -88,7 +88,7 @@ impl SourceConfig {
         drop(transport);
         Err(ConfigError::new(
             "certificate",
-            "the token endpoint is asked by a client of the program's own: give the certificate to that client",
+            "the program sends token requests with a custom transport: configure the certificate there",
         ))
     }
 }

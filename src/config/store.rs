@@ -1,4 +1,4 @@
-//! The second level behind the cache, made of its keys.
+//! Creates the store of the cache from its keys.
 
 #[cfg(any(feature = "redis", feature = "file"))]
 use super::secret::{given, read};
@@ -11,7 +11,7 @@ use crate::cache::CacheBuilder;
 use crate::store::KeyRing;
 
 impl StoreConfig {
-    /// Puts the store behind the cache. Nothing is asked of it here.
+    /// Adds the store to a cache builder. It does not connect to the store.
     pub(super) fn apply(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         self.check_keys()?;
         match self.store_type {
@@ -20,7 +20,7 @@ impl StoreConfig {
         }
     }
 
-    /// Whether the keys that are there are those of the store's type.
+    /// Checks that the keys are those of the type of the store.
     fn check_keys(&self) -> Result<(), ConfigError> {
         let name = self.store_type.as_str();
         let (redis, file) = (StoreType::Redis, StoreType::File);
@@ -34,7 +34,7 @@ impl StoreConfig {
                 return Err(ConfigError::new(
                     key,
                     format!(
-                        "the store {name} makes no use of it: leave it out, or set type to {}",
+                        "the store {name} does not use it: leave it out, or set type to {}",
                         user.as_str()
                     ),
                 ));
@@ -42,14 +42,14 @@ impl StoreConfig {
             if !given && needed && user == self.store_type {
                 return Err(ConfigError::new(
                     key,
-                    format!("it is missing, and the store {name} needs it: add it"),
+                    format!("it is missing, and the store {name} requires it: add it"),
                 ));
             }
         }
         Ok(())
     }
 
-    /// What names and tokens are sealed with.
+    /// Returns the encryption key.
     #[cfg(any(feature = "redis", feature = "file"))]
     fn ring(&self) -> Result<KeyRing, ConfigError> {
         let key = read("key", given(&self.key, "key")?)?;
@@ -92,7 +92,7 @@ fn without(name: &str) -> ConfigError {
     ConfigError::new(
         "type",
         format!(
-            "the program is built without the store {name}: leave it out, or build with the feature {name}"
+            "the program was built without the feature {name}: leave the store out, or build with the feature"
         ),
     )
 }
