@@ -47,15 +47,15 @@ struct TenantMetadata {
     /// Locked during the first fetch; holds its error.
     first_fetch: tokio::sync::Mutex<Option<TokenError>>,
     /// The number of first fetches that ended.
-    rounds: AtomicU64,
+    first_fetches: AtomicU64,
 }
 
 #[derive(Clone)]
 struct CachedMetadata {
     metadata: Arc<Metadata>,
-    /// The URL that they were fetched from.
-    location: String,
-    /// When the request for them was sent.
+    /// The URL that it was fetched from.
+    url: String,
+    /// When the request for it was sent.
     requested_at: Instant,
     refresh_at: Instant,
 }
@@ -79,24 +79,26 @@ impl Discovery {
         tenant: Option<&str>,
     ) -> Result<Arc<Metadata>, TokenError> {
         let issuer = self.issuer.filled(tenant)?;
-        let made = || Ok::<_, TokenError>(Arc::default());
-        let document = self.tenants.get_or_insert_with(issuer.as_str(), made)?;
-        document.metadata(transport, &issuer).await
+        let create = || Ok::<_, TokenError>(Arc::default());
+        let tenant_metadata = self.tenants.get_or_insert_with(issuer.as_str(), create)?;
+        tenant_metadata.metadata(transport, &issuer).await
     }
 
     /// Adds what the metadata says about an error of the token endpoint.
     pub(crate) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
-        let document = self.issuer.filled(tenant).ok();
-        let document = document.and_then(|issuer| self.tenants.get(issuer.as_str()));
-        let Some(document) = document else {
+        let issuer = self.issuer.filled(tenant).ok();
+        let tenant_metadata = issuer.and_then(|issuer| self.tenants.get(issuer.as_str()));
+        let Some(tenant_metadata) = tenant_metadata else {
             return error;
         };
         match error.kind() {
             // The token endpoint may have moved.
-            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => document.mark_stale(),
+            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => {
+                tenant_metadata.mark_stale()
+            }
             ErrorKind::InvalidClient => {
-                let known = document.known();
-                let methods = known.map(|known| known.metadata.auth_methods.join(", "));
+                let cached = tenant_metadata.cached();
+                let methods = cached.map(|cached| cached.metadata.auth_methods.join(", "));
                 if let Some(methods) = methods.filter(|methods| !methods.is_empty()) {
                     let reason = error.description().map(|reason| format!("{reason}; "));
                     let reason = reason.unwrap_or_default();
@@ -117,24 +119,24 @@ impl TenantMetadata {
         transport: &Transport,
         issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let Some(known) = self.known() else {
+        let Some(cached) = self.cached() else {
             return self.first(transport, issuer).await;
         };
-        if Instant::now() < known.refresh_at {
-            return Ok(known.metadata);
+        if Instant::now() < cached.refresh_at {
+            return Ok(cached.metadata);
         }
         // Other callers use the cached metadata from now on, so that at most one caller waits for a slow provider.
         self.postpone();
-        let fetched = fetch(transport, issuer, Some(&known.location));
+        let fetched = fetch(transport, issuer, Some(&cached.url));
         match timer::within(REFRESH_TIMEOUT, fetched).await {
-            Some(Ok(found)) => Ok(self.store(found)),
+            Some(Ok(fetched)) => Ok(self.store(fetched)),
             Some(Err(error)) => {
                 warn!(target: "tower_bearer::credentials", issuer, %error, "failed to refresh the provider's metadata: using the cached metadata");
-                Ok(known.metadata)
+                Ok(cached.metadata)
             }
             None => {
                 warn!(target: "tower_bearer::credentials", issuer, "timed out refreshing the provider's metadata: using the cached metadata");
-                Ok(known.metadata)
+                Ok(cached.metadata)
             }
         }
     }
@@ -145,21 +147,21 @@ impl TenantMetadata {
         transport: &Transport,
         issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let round = self.rounds.load(Ordering::Acquire);
+        let count = self.first_fetches.load(Ordering::Acquire);
         let mut failed = self.first_fetch.lock().await;
-        if let Some(known) = self.known() {
-            return Ok(known.metadata);
+        if let Some(cached) = self.cached() {
+            return Ok(cached.metadata);
         }
         // Another caller's fetch failed while this one waited.
         if let Some(error) = &*failed
-            && self.rounds.load(Ordering::Acquire) != round
+            && self.first_fetches.load(Ordering::Acquire) != count
         {
             return Err(error.clone());
         }
         let outcome = fetch(transport, issuer, None).await;
-        self.rounds.fetch_add(1, Ordering::Release);
+        self.first_fetches.fetch_add(1, Ordering::Release);
         match outcome {
-            Ok(found) => Ok(self.store(found)),
+            Ok(fetched) => Ok(self.store(fetched)),
             Err(error) => {
                 *failed = Some(error.clone());
                 Err(error)
@@ -167,27 +169,27 @@ impl TenantMetadata {
         }
     }
 
-    fn known(&self) -> Option<CachedMetadata> {
+    fn cached(&self) -> Option<CachedMetadata> {
         self.lock().clone()
     }
 
-    fn store(&self, known: CachedMetadata) -> Arc<Metadata> {
-        let metadata = known.metadata.clone();
-        *self.lock() = Some(known);
+    fn store(&self, cached: CachedMetadata) -> Arc<Metadata> {
+        let metadata = cached.metadata.clone();
+        *self.lock() = Some(cached);
         metadata
     }
 
     fn postpone(&self) {
-        if let Some(known) = &mut *self.lock() {
-            known.refresh_at = Instant::now() + RETRY_INTERVAL;
+        if let Some(cached) = &mut *self.lock() {
+            cached.refresh_at = Instant::now() + RETRY_INTERVAL;
         }
     }
 
     /// Makes a refresh due, unless the metadata is less than five minutes old: the token URL may be outdated.
     fn mark_stale(&self) {
-        if let Some(known) = &mut *self.lock() {
-            let earliest = known.requested_at + RETRY_INTERVAL;
-            known.refresh_at = known.refresh_at.min(earliest);
+        if let Some(cached) = &mut *self.lock() {
+            let earliest = cached.requested_at + RETRY_INTERVAL;
+            cached.refresh_at = cached.refresh_at.min(earliest);
         }
     }
 
@@ -202,17 +204,17 @@ async fn fetch(
     issuer: &str,
     last: Option<&str>,
 ) -> Result<CachedMetadata, TokenError> {
-    let mut locations = well_known(issuer);
-    locations.sort_by_key(|location| Some(location.as_str()) != last);
+    let mut urls = well_known(issuer);
+    urls.sort_by_key(|url| Some(url.as_str()) != last);
     let requested_at = Instant::now();
     let mut worst: Option<TokenError> = None;
-    for location in locations {
-        let error = match fetch_from(transport, issuer, &location).await {
+    for url in urls {
+        let error = match fetch_from(transport, issuer, &url).await {
             Ok(metadata) => {
-                debug!(target: "tower_bearer::credentials", location, "fetched the provider's metadata");
+                debug!(target: "tower_bearer::credentials", url, "fetched the provider's metadata");
                 return Ok(CachedMetadata {
                     metadata: Arc::new(metadata),
-                    location,
+                    url,
                     requested_at,
                     refresh_at: requested_at + LIFETIME,
                 });
@@ -254,9 +256,9 @@ fn rank(error: &TokenError) -> u8 {
 async fn fetch_from(
     transport: &Transport,
     issuer: &str,
-    location: &str,
+    url: &str,
 ) -> Result<Metadata, TokenError> {
-    let uri = Uri::try_from(location).map_err(|_| {
+    let uri = Uri::try_from(url).map_err(|_| {
         TokenError::configuration(
             "the issuer is not a valid URL: check the issuer, or configure the token URL itself",
         )
@@ -264,13 +266,13 @@ async fn fetch_from(
     require_tls(&uri)?;
     let response = transport.send(document_request(uri)).await?;
     if !response.status().is_success() {
-        return Err(no_document(&response, location));
+        return Err(missing_metadata(&response, url));
     }
     metadata(response.body(), issuer)
-        .map_err(|error| error.with_description(format!("fetched from {location}")))
+        .map_err(|error| error.with_description(format!("fetched from {url}")))
 }
 
-fn no_document(response: &Response<Bytes>, location: &str) -> TokenError {
+fn missing_metadata(response: &Response<Bytes>, url: &str) -> TokenError {
     let status = response.status();
     let (kind, remedy) = match status {
         StatusCode::TOO_MANY_REQUESTS => (
@@ -291,7 +293,7 @@ fn no_document(response: &Response<Bytes>, location: &str) -> TokenError {
     let error = TokenError::new(
         kind,
         format!(
-            "the provider has no metadata at {location} (status {}): {remedy}",
+            "the provider has no metadata at {url} (status {}): {remedy}",
             status.as_u16()
         ),
     );
