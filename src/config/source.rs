@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     client_auth::ClientAuthName,
     error::ConfigError,
-    secret::{SecretFrom, read},
+    secret::{SecretFrom, given, read},
     units::ConfigDuration,
 };
 use crate::{
@@ -133,15 +133,7 @@ impl SourceConfig {
 
     /// Creates the source.
     fn with_endpoint(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
-        let assertion = || {
-            let missing = || {
-                ConfigError::new(
-                    "assertion",
-                    "it is missing, and the source requires it: add it",
-                )
-            };
-            read("assertion", self.assertion.as_ref().ok_or_else(missing)?)
-        };
+        let assertion = || read("assertion", given(&self.assertion, "assertion")?);
         Ok(match self.source_type {
             SourceType::ClientCredentials => {
                 TokenCache::builder(ClientCredentials::from_endpoint(endpoint))

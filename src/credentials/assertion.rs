@@ -39,8 +39,8 @@ pub use super::signed::Signed;
 /// # takes(Gateway);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` makes no assertions",
-    note = "give a `Secret`, wrap an async closure in `tower_bearer::credentials::assertion::from_fn`, or a provider in \
+    message = "`{Self}` is not an assertion",
+    note = "pass a `Secret`, wrap an async closure in `tower_bearer::credentials::assertion::from_fn`, or a provider in \
             `from_provider`"
 )]
 pub trait Assertion: Send + Sync + 'static {

@@ -35,7 +35,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_TENANTS: usize = 1000;
 
 /// The metadata of an issuer, per tenant.
-pub(crate) struct Discovery {
+pub(super) struct Discovery {
     issuer: Address,
     tenants: Cache<String, Arc<TenantMetadata>>,
 }
@@ -61,19 +61,19 @@ struct CachedMetadata {
 }
 
 impl Discovery {
-    pub(crate) fn new(issuer: &str) -> Self {
+    pub(super) fn new(issuer: &str) -> Self {
         Self {
             issuer: Address::issuer(issuer),
             tenants: Cache::new(MAX_TENANTS),
         }
     }
 
-    pub(crate) fn issuer(&self) -> &Address {
+    pub(super) fn issuer(&self) -> &Address {
         &self.issuer
     }
 
     /// Returns the metadata for this tenant.
-    pub(crate) async fn metadata(
+    pub(super) async fn metadata(
         &self,
         transport: &Transport,
         tenant: Option<&str>,
@@ -85,7 +85,7 @@ impl Discovery {
     }
 
     /// Adds what the metadata says about an error of the token endpoint.
-    pub(crate) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
+    pub(super) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
         let issuer = self.issuer.filled(tenant).ok();
         let tenant_metadata = issuer.and_then(|issuer| self.tenants.get(issuer.as_str()));
         let Some(tenant_metadata) = tenant_metadata else {

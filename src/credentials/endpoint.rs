@@ -249,7 +249,7 @@ impl TokenEndpoint {
     }
 
     /// Returns the token URL for this spec, and discovers it first if necessary.
-    pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
+    pub(super) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
         match &self.url {

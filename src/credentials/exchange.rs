@@ -27,18 +27,18 @@ const CLAIMS: &str = "claims";
 
 /// A grant and its parameters.
 #[derive(Clone, Copy)]
-pub(crate) struct Grant<'a> {
-    pub(crate) grant_type: &'static str,
+pub(super) struct Grant<'a> {
+    grant_type: &'static str,
     /// The parameters of the grant, such as the refresh token. Their values are secrets.
-    pub(crate) params: &'a [(&'static str, &'a str)],
+    params: &'a [(&'static str, &'a str)],
     /// Whether the token is issued for the subject of the spec. With any other grant, a spec with a subject is an error: the
     /// token would be cached for a user that it was not issued for.
-    pub(crate) with_subject: bool,
+    with_subject: bool,
 }
 
 impl<'a> Grant<'a> {
     /// Creates a grant that does not use the subject of the spec.
-    pub(crate) const fn new(
+    pub(super) const fn new(
         grant_type: &'static str,
         params: &'a [(&'static str, &'a str)],
     ) -> Self {
@@ -50,13 +50,11 @@ impl<'a> Grant<'a> {
     }
 
     /// Sets that the token is issued for the subject of the spec.
-    pub(crate) const fn with_subject(mut self) -> Self {
+    pub(super) const fn with_subject(mut self) -> Self {
         self.with_subject = true;
         self
     }
-}
 
-impl Grant<'_> {
     /// Returns an error if the grant sets a parameter of this name.
     fn check_extra(&self, name: &str) -> Result<(), TokenError> {
         if self.params.iter().all(|(taken, _)| *taken != name) {
@@ -79,7 +77,7 @@ struct PreparedAuth {
 impl TokenEndpoint {
     /// Sends a token request. If the provider rejects the client's credential, and it was replaced in the meantime, sends the
     /// request once more.
-    pub(crate) async fn exchange(
+    pub(super) async fn exchange(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
@@ -113,7 +111,7 @@ impl TokenEndpoint {
     }
 
     /// Returns `true` if the client's credential was replaced after this error.
-    pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
+    pub(super) fn credential_changed(&self, since: &TokenError) -> bool {
         let now = match &self.client {
             Some(client) => client.auth.fingerprint(),
             None => Some(Fingerprint::of(b"")),
@@ -267,7 +265,7 @@ impl TokenEndpoint {
 }
 
 /// Returns the token of a response, for a cache.
-pub(crate) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
+pub(super) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
     let mut token = NewToken::bearer(&response.access_token)?;
     if let Some(lifetime) = response.expires_in {
         token = token.with_lifetime(lifetime);

@@ -140,7 +140,7 @@ impl OnBehalfOf {
         if let (Some(refresh_tokens), Some(refresh_token)) =
             (&self.refresh_tokens, &response.refresh_token)
         {
-            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()), None);
+            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()));
             refresh_tokens.insert(request.spec().clone(), Arc::new(rotating));
         }
         Ok(response)

@@ -70,7 +70,7 @@ impl RefreshToken {
     pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<Secret>) -> Self {
         Self {
             endpoint,
-            rotating: Arc::new(RotatingToken::new(refresh_token.into(), None)),
+            rotating: Arc::new(RotatingToken::new(refresh_token.into())),
             source_id: None,
         }
     }

@@ -49,10 +49,10 @@ struct State {
 }
 
 impl RotatingToken {
-    pub(super) fn new(given: Secret, callback: Option<RotationCallback>) -> Self {
+    pub(super) fn new(given: Secret) -> Self {
         Self {
             given,
-            callback,
+            callback: None,
             state: Arc::default(),
         }
     }
@@ -63,7 +63,10 @@ impl RotatingToken {
 
     /// Creates a copy with this callback, from the given token.
     pub(super) fn with_callback(&self, callback: RotationCallback) -> Self {
-        Self::new(self.given.clone(), Some(callback))
+        Self {
+            callback: Some(callback),
+            ..Self::new(self.given.clone())
+        }
     }
 
     /// Uses the current refresh token, and stores its replacement.
@@ -124,9 +127,8 @@ impl State {
     ) -> Result<TokenResponse, TokenError> {
         // RFC 6749 §6: "grant_type REQUIRED. Value MUST be set to "refresh_token"."
         let params = [("refresh_token", self.current.as_str())];
-        let mut grant = Grant::new("refresh_token", &params);
         // The first refresh token was issued for the subject.
-        grant.with_subject = true;
+        let grant = Grant::new("refresh_token", &params).with_subject();
         let outcome = endpoint.exchange(request, grant).await;
         match &outcome {
             // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the client MUST discard
