@@ -114,7 +114,7 @@ impl SourceConfig {
     /// Creates a cache builder for the source.
     pub(super) fn builder(&self, transport: Transport) -> Result<CacheBuilder, ConfigError> {
         self.check_keys()?;
-        let builder = self.with_endpoint(self.endpoint(transport)?)?;
+        let builder = self.create_source(self.endpoint(transport)?)?;
         match self.fetch_timeout {
             None => Ok(builder),
             Some(ConfigDuration(limit)) if limit.is_zero() => Err(ConfigError::new(
@@ -132,7 +132,7 @@ impl SourceConfig {
     }
 
     /// Creates the source.
-    fn with_endpoint(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
+    fn create_source(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
         let assertion = || read("assertion", given(&self.assertion, "assertion")?);
         Ok(match self.source_type {
             SourceType::ClientCredentials => {
