@@ -105,7 +105,7 @@ impl OnBehalfOf {
         self
     }
 
-    /// Requests a token with the refresh token of the spec. Returns `None` if there is none, or the provider rejects it.
+    /// Requests a token with the refresh token of the spec. Returns `None` without a refresh token, or if the provider rejects it.
     async fn refreshed(&self, request: &TokenRequest) -> Result<Option<TokenResponse>, TokenError> {
         let spec = request.spec();
         let Some(tokens) = &self.refresh_tokens else {
