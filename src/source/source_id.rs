@@ -140,6 +140,15 @@ mod tests {
         }
     }
 
+    /// Processes of different versions share a store.
+    #[test]
+    fn encoding_is_stable() {
+        let id = SourceId::new("ab").with("c", "d");
+        let kind = b"\x01\x02\0\0\0\0\0\0\0ab\0\0\0\0\0\0\0\0";
+        let text = b"\x02\x01\0\0\0\0\0\0\0c\x01\0\0\0\0\0\0\0d";
+        assert_eq!(id.as_bytes(), [&kind[..], text].concat());
+    }
+
     #[test]
     fn secret_is_stored_as_a_digest() {
         let id = SourceId::new("a").with_secret("b", &Secret::new("hunter2"));
