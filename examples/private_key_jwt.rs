@@ -8,8 +8,9 @@ use reqwest::{Client, Method, Request};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    Auth, AuthLayer, TokenCache, TokenSpec,
+    AuthLayer, TokenCache, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
+    layer::Auth,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

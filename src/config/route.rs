@@ -6,7 +6,7 @@ use serde::{
 };
 
 use super::error::ConfigError;
-use crate::{routes::Route, spec::TokenSpec};
+use crate::{layer::Route, token::TokenSpec};
 
 /// An entry `[[route]]`: a URL that receives tokens, and the spec of these tokens.
 ///

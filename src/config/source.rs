@@ -13,8 +13,7 @@ use super::{
 use crate::{
     cache::{CacheBuilder, TokenCache},
     credentials::{ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange},
-    spec::fault_in_source_extra,
-    subject::TokenType,
+    token::{TokenType, fault_in_source_extra},
     transport::Transport,
 };
 

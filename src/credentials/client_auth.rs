@@ -14,7 +14,7 @@ use crate::{
     error::TokenError,
     oauth::ClientAuthParams,
     secret::{Exposed, Secret},
-    spec::TokenSpec,
+    token::TokenSpec,
     util::fingerprint::Fingerprint,
 };
 #[cfg(feature = "jwt")]

@@ -10,7 +10,7 @@ use crate::{
     error::TokenError,
     oauth::Address,
     source::SourceId,
-    spec::{TokenSpec, fault_in_source_extra},
+    token::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
 };
 

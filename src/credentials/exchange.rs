@@ -17,8 +17,7 @@ use crate::{
         token_response,
     },
     source::TokenRequest,
-    spec::TokenSpec,
-    token::NewToken,
+    token::{NewToken, TokenSpec},
     util::fingerprint::Fingerprint,
 };
 

@@ -16,9 +16,7 @@ use crate::{
     oauth::TokenResponse,
     secret::Secret,
     source::{SourceId, TokenRequest, TokenSource},
-    spec::TokenSpec,
-    subject::Subject,
-    token::NewToken,
+    token::{NewToken, Subject, TokenSpec},
 };
 
 /// Fetches tokens for calling another service on behalf of the calling user, at Microsoft's provider.
@@ -27,7 +25,7 @@ use crate::{
 /// the token of another. Make a spec for each incoming request:
 ///
 /// ```
-/// use tower_bearer::{Subject, TokenSpec};
+/// use tower_bearer::{TokenSpec, token::Subject};
 ///
 /// let stock = TokenSpec::scopes(["api://stock/.default"]);
 /// // For each incoming request:
@@ -50,8 +48,9 @@ use crate::{
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     Subject, TokenCache, TokenSpec,
+///     TokenCache, TokenSpec,
 ///     credentials::{ClientAuth, OnBehalfOf, TokenEndpoint},
+///     token::Subject,
 ///     transport::Transport,
 /// };
 ///

@@ -21,7 +21,7 @@ use crate::{
 /// from the same refresh token are not coordinated: share one source.
 ///
 /// Processes can share a refresh token in a file that [`on_rotation`](Self::on_rotation) writes and each fetch reads. Put
-/// the source behind caches with a [store](crate::CacheBuilder#method.with_store), which let one process fetch at a time, and set a
+/// the source behind caches with a [store](crate::cache::CacheBuilder#method.with_store), which let one process fetch at a time, and set a
 /// [source id](Self::with_source_id) that does not change with the token.
 ///
 /// # Rejection

@@ -9,7 +9,7 @@ use crate::{
 
 /// Returns the same token for every spec.
 ///
-/// Its lifetime is unknown, so a cache assumes [a few minutes](crate::CacheBuilder::with_assumed_lifetime) and then reads it
+/// Its lifetime is unknown, so a cache assumes [a few minutes](crate::cache::CacheBuilder::with_assumed_lifetime) and then reads it
 /// again: a token in a [file](Secret::from_file) may be replaced while the program runs. A rejected token stays in use until
 /// it is replaced, and callers receive the 401.
 ///

@@ -10,8 +10,7 @@ use super::{
 use crate::{
     error::{ErrorKind, TokenError},
     source::{SourceId, TokenRequest, TokenSource},
-    subject::TokenType,
-    token::NewToken,
+    token::{NewToken, TokenType},
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -26,9 +25,10 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     NewToken, Subject, TokenCache, TokenSpec, TokenType,
+///     NewToken, TokenCache, TokenSpec,
 ///     credentials::{ClientAuth, TokenEndpoint, TokenExchange, assertion},
 ///     source,
+///     token::{Subject, TokenType},
 ///     transport::Transport,
 /// };
 ///

@@ -1,7 +1,10 @@
 //! Defines [`TokenProvider`], the trait of everything that returns usable tokens.
 
 use super::SourceId;
-use crate::{error::TokenError, spec::TokenSpec, token::Token};
+use crate::{
+    error::TokenError,
+    token::{Token, TokenSpec},
+};
 
 /// Returns usable tokens. A [`TokenCache`](crate::TokenCache) is a provider.
 ///

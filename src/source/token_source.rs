@@ -3,7 +3,10 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use super::SourceId;
-use crate::{error::TokenError, parts::FetchReason, spec::TokenSpec, token::NewToken};
+use crate::{
+    error::TokenError,
+    token::{FetchReason, NewToken, TokenSpec},
+};
 
 /// Fetches new tokens. It never caches: a [`TokenCache`](crate::TokenCache) in front of it does.
 ///
@@ -69,7 +72,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Returns `true` if two processes must not fetch at the same time, for example because each use of a refresh token
     /// replaces it. The default is `false`.
     ///
-    /// A cache [with a store](crate::CacheBuilder#method.with_store) calls such a source only while it holds a lease that outlasts
+    /// A cache [with a store](crate::cache::CacheBuilder#method.with_store) calls such a source only while it holds a lease that outlasts
     /// the fetch. A process that cannot acquire the lease within the fetch timeout plus about one second returns a retryable
     /// error. While the store is unavailable, processes fetch without a lease.
     fn wants_lease(&self) -> bool {

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
+    AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{
         ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint,
         TokenExchange,
         assertion::{self, Signed},
     },
+    token::{Subject, TokenType},
     transport::Transport,
 };
 
