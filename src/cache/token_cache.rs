@@ -350,7 +350,7 @@ impl TokenProvider for TokenCache {
         self.get(spec).await
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         self.shared().source.source_id_of()
     }
 }
