@@ -57,7 +57,7 @@ pub fn token_response(data: &[u8]) {
     };
     let mut sent = Sent::default();
     sent.add(SECRET);
-    match wire::token_response(&answer, &sent) {
+    match oauth::token_response(&answer, &sent) {
         Ok(response) => {
             // RFC 6749 A.12: access-token = 1*VSCHAR
             let token = &response.access_token;
@@ -71,7 +71,7 @@ pub fn token_response(data: &[u8]) {
 /// All of it is a document.
 pub fn metadata(data: &[u8]) {
     let issuer = "https://login.example/acme";
-    match wire::metadata(data, issuer) {
+    match oauth::metadata(data, issuer) {
         Ok(found) => {
             let endpoints = [
                 Some(&found.token_endpoint),
@@ -85,7 +85,7 @@ pub fn metadata(data: &[u8]) {
         Err(error) => assert_fit_to_show(&error),
     }
     if let Ok(issuer) = str::from_utf8(data) {
-        for place in wire::well_known(issuer) {
+        for place in oauth::well_known(issuer) {
             assert!(place.contains("/.well-known/"));
         }
     }
@@ -94,7 +94,7 @@ pub fn metadata(data: &[u8]) {
 /// Each line is a header line.
 pub fn challenge(data: &[u8]) {
     let lines: Vec<_> = data.split(|c| *c == b'\n').collect();
-    let found = wire::challenges(lines.iter().copied());
+    let found = oauth::challenges(lines.iter().copied());
     assert!(found.len() <= 32);
     for challenge in &found {
         assert!(!challenge.scheme.is_empty());
