@@ -280,9 +280,7 @@ impl<E> Error<E> {
             Self::Inner(error) => Some(error),
         }
     }
-}
 
-impl<E> Error<E> {
     /// The same with the inner service's error changed.
     pub fn map_inner<F>(self, change: impl FnOnce(E) -> F) -> Error<F> {
         match self {
