@@ -6,9 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
 #[cfg(feature = "hyper")]
-use super::over_hyper::Hyper;
-#[cfg(feature = "reqwest")]
-use super::over_reqwest::Reqwest;
+use super::over_hyper::HyperClient;
 use super::{
     body,
     own::{DynTransport, FromFn, TokenTransport},
@@ -17,6 +15,7 @@ use super::{
 use super::{
     identity::Identity,
     options::{Options, no_certificate},
+    rotating::ClientPool,
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
@@ -33,9 +32,9 @@ pub struct Transport(Kind);
 #[derive(Clone)]
 enum Kind {
     #[cfg(feature = "reqwest")]
-    Reqwest(Arc<Reqwest>),
+    Reqwest(Arc<ClientPool<reqwest::Client>>),
     #[cfg(feature = "hyper")]
-    Hyper(Arc<Hyper>),
+    Hyper(Arc<ClientPool<HyperClient>>),
     Own(Arc<dyn DynTransport>),
 }
 
@@ -53,7 +52,7 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     #[must_use]
     pub fn reqwest() -> Self {
-        Self(Kind::Reqwest(Arc::new(Reqwest::new(Options::default()))))
+        Self(Kind::Reqwest(Arc::new(ClientPool::new(Options::default()))))
     }
 
     /// Over hyper and rustls, with the platform's trust and without proxies.
@@ -69,7 +68,7 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
     #[must_use]
     pub fn hyper() -> Self {
-        Self(Kind::Hyper(Arc::new(Hyper::new(Options::default()))))
+        Self(Kind::Hyper(Arc::new(ClientPool::new(Options::default()))))
     }
 
     /// Over a client of your own.
@@ -206,15 +205,9 @@ impl Transport {
         require_tls(request.uri())?;
         match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => {
-                require_runtime()?;
-                client.send(request).await
-            }
+            Kind::Reqwest(clients) => clients.send(request).await,
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => {
-                require_runtime()?;
-                client.send(request).await
-            }
+            Kind::Hyper(clients) => clients.send(request).await,
             Kind::Own(own) => {
                 let response = own.send_boxed(request).await?;
                 body::check_length(response.body().len() as u64)?;
@@ -245,9 +238,9 @@ impl Transport {
     fn options(&self) -> Option<&Options> {
         match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => Some(client.options()),
+            Kind::Reqwest(clients) => Some(clients.options()),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => Some(client.options()),
+            Kind::Hyper(clients) => Some(clients.options()),
             Kind::Own(_) => None,
         }
     }
@@ -267,17 +260,9 @@ impl Transport {
     fn changed(self, change: impl FnOnce(&mut Options)) -> Self {
         Self(match self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => {
-                let mut options = client.options().clone();
-                change(&mut options);
-                Kind::Reqwest(Arc::new(Reqwest::new(options)))
-            }
+            Kind::Reqwest(clients) => Kind::Reqwest(Arc::new(clients.changed(change))),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => {
-                let mut options = client.options().clone();
-                change(&mut options);
-                Kind::Hyper(Arc::new(Hyper::new(options)))
-            }
+            Kind::Hyper(clients) => Kind::Hyper(Arc::new(clients.changed(change))),
             own @ Kind::Own(_) => own,
         })
     }
@@ -312,17 +297,6 @@ pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
     Err(TokenError::configuration(format!(
         "the token endpoint at {host} is asked without TLS: write its address with https://"
     )))
-}
-
-/// The clients spawn their connections, and would panic without a runtime.
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-fn require_runtime() -> Result<(), TokenError> {
-    let Ok(_) = tokio::runtime::Handle::try_current() else {
-        return Err(TokenError::configuration(
-            "there is no Tokio runtime here: ask for tokens inside one",
-        ));
-    };
-    Ok(())
 }
 
 #[cfg(test)]

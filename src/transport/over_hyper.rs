@@ -9,20 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, builderstates::WantsProtocols1};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connect, HttpConnector},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{
-    ClientConfig,
-    crypto::aws_lc_rs,
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
@@ -33,60 +30,23 @@ use super::{
     fault::{BoxError, Stage, no_answer, no_client},
     identity::Pair,
     options::{Options, no_certificate},
-    per_flavor::PerFlavor,
-    rotating::Rotating,
+    rotating::HttpClient,
 };
 use crate::error::TokenError;
 
-type Secure = Client<Timed<HttpsConnector<HttpConnector>>, Full<Bytes>>;
-type Plain = Client<Timed<HttpConnector>, Full<Bytes>>;
+pub(super) type HyperClient = Client<Timed<HttpsConnector<HttpConnector>>, Full<Bytes>>;
 
-/// Two clients, each built when it is needed first.
-pub(super) struct Hyper {
-    options: Options,
-    secure: Rotating<Secure>,
-    /// For this machine: it needs no trust.
-    plain: PerFlavor<Plain>,
-}
-
-impl Hyper {
-    pub(super) const fn new(options: Options) -> Self {
-        Self {
-            options,
-            secure: Rotating::new(),
-            plain: PerFlavor::new(),
-        }
-    }
-
-    pub(super) const fn options(&self) -> &Options {
-        &self.options
-    }
-
-    pub(super) async fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, TokenError> {
-        if request.uri().scheme() == Some(&Scheme::HTTP) {
-            let client = self
-                .plain
-                .get_or_build(|idle| self.build(HttpConnector::new(), idle));
-            return ask(client, request).await;
-        }
-        let identity = self.options.load_identity()?;
-        let mark = identity.as_ref().map(|pair| pair.mark);
-        let client = self
-            .secure
-            .get_or_build(mark, |idle| self.build_secure(idle, identity.as_deref()))?;
-        ask(&client, request).await
-    }
-
-    fn build_secure(&self, idle: usize, identity: Option<&Pair>) -> Result<Secure, TokenError> {
+impl HttpClient for HyperClient {
+    fn build_secure(
+        options: &Options,
+        max_idle: usize,
+        identity: Option<&Pair>,
+    ) -> Result<Self, TokenError> {
         let mut roots = Vec::new();
-        for pem in &self.options.roots {
+        for pem in &options.roots {
             roots.extend(certificates(pem)?);
         }
-        // Named here: a process without a default provider must work, and one with two must not panic.
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = provider();
         let verifier =
             Verifier::new_with_extra_roots(roots, provider.clone()).map_err(no_client)?;
         let config = ClientConfig::builder_with_provider(provider)
@@ -104,63 +64,75 @@ impl Hyper {
             }
             None => config.with_no_client_auth(),
         };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        Ok(self.build(connector, idle))
+            .https_only();
+        Ok(build(options, max_idle, connector))
     }
 
-    fn build<C>(&self, connector: C, idle: usize) -> Client<Timed<C>, Full<Bytes>>
-    where
-        Timed<C>: Connect + Clone,
-    {
-        Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(idle)
-            .pool_idle_timeout(Duration::from_secs(30))
-            // A connection that died in silence would else take every later request with it.
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .http2_keep_alive_timeout(Duration::from_secs(5))
-            .build(Timed {
-                connector,
-                limit: self.options.connect_timeout,
-            })
+    fn build_plain(options: &Options, max_idle: usize) -> Result<Self, TokenError> {
+        let provider = provider();
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(no_client)?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http();
+        Ok(build(options, max_idle, connector))
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
+        let uri = request.uri().clone();
+        let response = self
+            .request(request.map(Full::new))
+            .await
+            .map_err(|error| {
+                let stage = if error.is_connect() {
+                    Stage::Connecting
+                } else {
+                    Stage::Waiting
+                };
+                no_answer(&uri, stage, false, error)
+            })?;
+        let (parts, mut incoming) = response.into_parts();
+        let mut body = Collector::new(incoming.size_hint().exact())?;
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| no_answer(&uri, Stage::Reading, false, error))?;
+            if let Some(piece) = frame.data_ref() {
+                body.push(piece)?;
+            }
+        }
+        Ok(Response::from_parts(parts, body.finish()))
     }
 }
 
-async fn ask<C>(
-    client: &Client<C, Full<Bytes>>,
-    request: Request<Bytes>,
-) -> Result<Response<Bytes>, TokenError>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let uri = request.uri().clone();
-    let response = client
-        .request(request.map(Full::new))
-        .await
-        .map_err(|error| {
-            let stage = if error.is_connect() {
-                Stage::Connecting
-            } else {
-                Stage::Waiting
-            };
-            no_answer(&uri, stage, false, error)
-        })?;
-    let (parts, mut incoming) = response.into_parts();
-    let mut body = Collector::new(incoming.size_hint().exact())?;
-    while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|error| no_answer(&uri, Stage::Reading, false, error))?;
-        if let Some(piece) = frame.data_ref() {
-            body.push(piece)?;
-        }
-    }
-    Ok(Response::from_parts(parts, body.finish()))
+/// Named here: a process without a default provider must work, and one with two must not panic.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn build(
+    options: &Options,
+    max_idle: usize,
+    connector: HttpsConnectorBuilder<WantsProtocols1>,
+) -> HyperClient {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    let connector = connector.enable_all_versions().wrap_connector(tcp);
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(max_idle)
+        .pool_idle_timeout(Duration::from_secs(30))
+        // A connection that died in silence would else take every later request with it.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .http2_keep_alive_timeout(Duration::from_secs(5))
+        .build(Timed {
+            connector,
+            limit: options.connect_timeout,
+        })
 }
 
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TokenError> {
@@ -171,7 +143,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, T
 
 /// Bounds the time of connecting, TLS and all; the connector's own bound ends with TCP.
 #[derive(Clone)]
-struct Timed<C> {
+pub(super) struct Timed<C> {
     connector: C,
     limit: Duration,
 }

@@ -9,13 +9,15 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::error::TokenError;
+
 /// A client for each flavor of runtime, built when it is needed first.
-pub(super) struct PerFlavor<T> {
-    keeping: OnceLock<T>,
-    keeping_none: OnceLock<T>,
+pub(super) struct PerFlavor<C> {
+    keeping: OnceLock<Result<C, TokenError>>,
+    keeping_none: OnceLock<Result<C, TokenError>>,
 }
 
-impl<T> PerFlavor<T> {
+impl<C: Clone> PerFlavor<C> {
     pub(super) const fn new() -> Self {
         Self {
             keeping: OnceLock::new(),
@@ -24,23 +26,24 @@ impl<T> PerFlavor<T> {
     }
 
     /// The client for the present runtime. `build` is told how many idle connections it may keep for each host.
-    pub(super) fn get_or_build(&self, build: impl FnOnce(usize) -> T) -> &T {
-        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        match flavor {
-            Ok(RuntimeFlavor::MultiThread) => self.keeping.get_or_init(|| build(usize::MAX)),
-            _ => self.keeping_none.get_or_init(|| build(0)),
-        }
+    pub(super) fn get_or_build(
+        &self,
+        build: impl FnOnce(usize) -> Result<C, TokenError>,
+    ) -> Result<C, TokenError> {
+        let (client, max_idle) = self.present();
+        client.get_or_init(|| build(max_idle)).clone()
     }
-}
 
-impl<T, E> PerFlavor<Result<T, E>> {
     /// The client for the present runtime, if it was needed before and could be built.
-    pub(super) fn built(&self) -> Option<&T> {
-        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        let client = match flavor {
-            Ok(RuntimeFlavor::MultiThread) => self.keeping.get(),
-            _ => self.keeping_none.get(),
-        };
-        client?.as_ref().ok()
+    pub(super) fn built(&self) -> Option<C> {
+        let (client, _) = self.present();
+        client.get()?.clone().ok()
+    }
+
+    fn present(&self) -> (&OnceLock<Result<C, TokenError>>, usize) {
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => (&self.keeping, usize::MAX),
+            _ => (&self.keeping_none, 0),
+        }
     }
 }

@@ -6,43 +6,117 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::per_flavor::PerFlavor;
+use bytes::Bytes;
+use http::{Request, Response, uri::Scheme};
+use tokio::runtime::Handle;
+
+use super::{identity::Pair, options::Options, per_flavor::PerFlavor};
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
-type Clients<T> = PerFlavor<Result<T, TokenError>>;
+/// What a client does that token requests are sent with.
+pub(super) trait HttpClient: Clone {
+    /// Builds a client for `https://` that keeps at most `max_idle` idle connections for each host.
+    fn build_secure(
+        options: &Options,
+        max_idle: usize,
+        identity: Option<&Pair>,
+    ) -> Result<Self, TokenError>;
 
-pub(super) struct Rotating<T>(Mutex<Option<Generation<T>>>);
+    /// Builds a client for `http://` to this machine. It needs no trust, and must not take plain secrets to a proxy.
+    fn build_plain(options: &Options, max_idle: usize) -> Result<Self, TokenError>;
 
-struct Generation<T> {
-    mark: Option<Fingerprint>,
-    clients: Arc<Clients<T>>,
-    /// The last that could be built.
-    before: Option<Arc<Clients<T>>>,
+    fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send;
 }
 
-impl<T: Clone> Rotating<T> {
-    pub(super) const fn new() -> Self {
+/// The clients of a transport, each built when it is needed first.
+pub(super) struct ClientPool<C> {
+    options: Options,
+    secure: Rotating<C>,
+    plain: PerFlavor<C>,
+}
+
+impl<C: HttpClient> ClientPool<C> {
+    pub(super) const fn new(options: Options) -> Self {
+        Self {
+            options,
+            secure: Rotating::new(),
+            plain: PerFlavor::new(),
+        }
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A pool with changed options, and so with clients of its own.
+    pub(super) fn changed(&self, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = self.options.clone();
+        change(&mut options);
+        Self::new(options)
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, TokenError> {
+        require_runtime()?;
+        let client = if request.uri().scheme() == Some(&Scheme::HTTP) {
+            self.plain
+                .get_or_build(|max_idle| C::build_plain(&self.options, max_idle))
+        } else {
+            let identity = self.options.load_identity()?;
+            let mark = identity.as_ref().map(|pair| pair.mark);
+            self.secure.get_or_build(mark, |max_idle| {
+                C::build_secure(&self.options, max_idle, identity.as_deref())
+            })
+        };
+        client?.send(request).await
+    }
+}
+
+/// The clients spawn their connections, and would panic without a runtime.
+fn require_runtime() -> Result<(), TokenError> {
+    let Ok(_) = Handle::try_current() else {
+        return Err(TokenError::configuration(
+            "there is no Tokio runtime here: ask for tokens inside one",
+        ));
+    };
+    Ok(())
+}
+
+struct Rotating<C>(Mutex<Option<Generation<C>>>);
+
+struct Generation<C> {
+    mark: Option<Fingerprint>,
+    clients: Arc<PerFlavor<C>>,
+    /// The last that could be built.
+    before: Option<Arc<PerFlavor<C>>>,
+}
+
+impl<C: Clone> Rotating<C> {
+    const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// The client for the present runtime and this certificate; `build` is told how many idle connections it may keep for
-    /// each host.
-    pub(super) fn get_or_build(
+    /// The client for the present runtime and this certificate.
+    fn get_or_build(
         &self,
         mark: Option<Fingerprint>,
-        build: impl Fn(usize) -> Result<T, TokenError>,
-    ) -> Result<T, TokenError> {
+        build: impl Fn(usize) -> Result<C, TokenError>,
+    ) -> Result<C, TokenError> {
         let (clients, before) = self.generation(mark);
-        let fault = match clients.get_or_build(&build) {
-            Ok(client) => return Ok(client.clone()),
-            Err(error) => error.clone(),
-        };
-        before
-            .and_then(|before| before.built().cloned())
-            .ok_or(fault)
+        clients
+            .get_or_build(build)
+            .or_else(|error| before.and_then(|before| before.built()).ok_or(error))
     }
 
-    fn generation(&self, mark: Option<Fingerprint>) -> (Arc<Clients<T>>, Option<Arc<Clients<T>>>) {
+    fn generation(
+        &self,
+        mark: Option<Fingerprint>,
+    ) -> (Arc<PerFlavor<C>>, Option<Arc<PerFlavor<C>>>) {
         let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = match present.take() {
             Some(same) if same.mark == mark => present.insert(same),
