@@ -18,26 +18,24 @@
 
 mod body;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod fault;
-mod handle;
+mod client_pool;
+mod custom;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod identity;
+mod fault;
+#[cfg(feature = "hyper")]
+mod hyper;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod options;
-#[cfg(feature = "hyper")]
-mod over_hyper;
 #[cfg(feature = "reqwest")]
-mod over_reqwest;
-mod own;
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod per_flavor;
+mod reqwest;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 pub(crate) mod responder;
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod rotating;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 mod tests;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod tls_identity;
+mod transport;
 
-pub use handle::Transport;
-pub(crate) use handle::require_tls;
-pub use own::TokenTransport;
+pub use custom::TokenTransport;
+pub use transport::Transport;
+pub(crate) use transport::require_tls;

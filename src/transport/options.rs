@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::identity::{Identity, Pair};
+use super::tls_identity::{Identity, Pair};
 use crate::error::TokenError;
 
 #[derive(Clone)]

@@ -27,10 +27,10 @@ use tower_service::Service;
 
 use super::{
     body::Collector,
+    client_pool::HttpClient,
     fault::{BoxError, Stage, no_answer, no_client},
-    identity::Pair,
     options::{Options, no_certificate},
-    rotating::HttpClient,
+    tls_identity::Pair,
 };
 use crate::error::TokenError;
 

@@ -8,10 +8,10 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, redirect::Policy};
 
 use super::{
     body::Collector,
+    client_pool::HttpClient,
     fault::{Stage, no_answer, no_client},
-    identity::Pair,
     options::{Options, no_certificate},
-    rotating::HttpClient,
+    tls_identity::Pair,
 };
 use crate::error::TokenError;
 

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
 #[cfg(feature = "hyper")]
-use super::over_hyper::HyperClient;
+use super::hyper::HyperClient;
 use super::{
     body,
-    own::{DynTransport, FromFn, TokenTransport},
+    custom::{DynTransport, FromFn, TokenTransport},
 };
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 use super::{
-    identity::Identity,
+    client_pool::ClientPool,
     options::{Options, no_certificate},
-    rotating::ClientPool,
+    tls_identity::Identity,
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
@@ -126,9 +126,9 @@ impl Transport {
     pub fn with_root_certificate_pem(self, pem: &[u8]) -> Result<Self, TokenError> {
         let count = match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(_) => super::over_reqwest::certificates(pem)?.len(),
+            Kind::Reqwest(_) => super::reqwest::certificates(pem)?.len(),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(_) => super::over_hyper::certificates(pem)?.len(),
+            Kind::Hyper(_) => super::hyper::certificates(pem)?.len(),
             Kind::Own(_) => {
                 return Err(TokenError::configuration(
                     "the transport is a client of your own: give the root certificate to that client",
