@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::key_material::Material;
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 pub(super) struct KeyFile {

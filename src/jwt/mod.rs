@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `signing_key` | [`SigningKey`]: where the key is, and what stands in the header beside it |
 //! | `key_file` | a key in a file, parsed again when the file has changed |
-//! | `material` | a key, and what was said of it where it was found |
+//! | `key_material` | a key, and what was said of it where it was found |
 //! | `key_pair` | a key that can sign, from any of its formats |
 //! | `jwk` | a private key in JSON; of PEM, all rooms have the same reader |
 //! | `algorithm` | [`SigningAlgorithm`]: which signatures there are, and which key makes them |
@@ -17,9 +17,11 @@ mod algorithm;
 mod compact;
 mod jwk;
 mod key_file;
+mod key_material;
 mod key_pair;
-mod material;
 mod signing_key;
+#[cfg(test)]
+mod signing_key_tests;
 
 pub use algorithm::SigningAlgorithm;
 pub(crate) use compact::{hs256, unique_id};

@@ -9,7 +9,7 @@ use super::{
     algorithm::SigningAlgorithm,
     compact::signed,
     key_file::KeyFile,
-    material::{Material, certificates, thumbprint},
+    key_material::{Material, certificates, thumbprint},
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
@@ -168,14 +168,14 @@ impl SigningKey {
             .unwrap_or_else(|| key.pair.usual_algorithm())
     }
 
-    fn material(&self) -> Result<Arc<Material>, TokenError> {
+    pub(super) fn material(&self) -> Result<Arc<Material>, TokenError> {
         match &self.place {
             Place::Memory(material) => Ok(material.clone()),
             Place::File(file) => file.read(),
         }
     }
 
-    fn in_memory(material: Material) -> Self {
+    pub(super) fn in_memory(material: Material) -> Self {
         Self::at(Place::Memory(Arc::new(material)))
     }
 
@@ -197,6 +197,3 @@ impl fmt::Debug for SigningKey {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{basic::Client, sent::Sent, token_request::Form};
+use super::{basic::Client, redactor::Sent, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
 /// What a client shows for itself in one attempt.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    address::{Kind, parse},
+    endpoint_url::{Kind, parse},
     json::trimmed,
 };
 use crate::{

@@ -17,20 +17,20 @@ use http::{
 use serde_json::{Map, Number, Value};
 use zeroize::Zeroizing;
 
-use super::{json::trimmed, sent::Sent};
+use super::{json::trimmed, redactor::Sent};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::wipe,
 };
 
 /// Characters of a description.
-const MAX_DESCRIPTION: usize = 300;
+pub(super) const MAX_DESCRIPTION: usize = 300;
 /// Characters of an error code or correlation id.
 const MAX_WORD: usize = 80;
 /// Bytes of claims.
 const MAX_CLAIMS: usize = 8 << 10;
 /// A wait beyond this is a mistake, and the cache waits for less anyway.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What came back for a token request.
 pub(crate) struct Answer<'a> {
@@ -514,6 +514,3 @@ fn content_type(headers: &HeaderMap) -> &str {
 fn malformed(message: impl Into<Cow<'static, str>>) -> TokenError {
     TokenError::new(ErrorKind::Malformed, message)
 }
-
-#[cfg(test)]
-mod tests;

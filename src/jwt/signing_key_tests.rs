@@ -1,3 +1,5 @@
+//! Tests of the formats of keys, and of signatures.
+
 use std::{collections::HashSet, fs};
 
 use aws_lc_rs::signature::{
@@ -8,11 +10,10 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::*;
-use crate::error::ErrorKind;
-use crate::util::pem;
+use super::{SigningAlgorithm, SigningKey, key_material::Material};
+use crate::{error::ErrorKind, util::pem};
 
 fn vector(name: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
