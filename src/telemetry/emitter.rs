@@ -1,0 +1,69 @@
+//! [`Telemetry`]: passes each event to the log, the metrics and the listener.
+
+use std::{fmt, sync::Arc};
+
+use tracing::{Span, debug_span};
+
+#[cfg(feature = "metrics")]
+use super::metrics::measure;
+use super::{
+    events::{TokenEvent, TokenEvents},
+    log::log,
+};
+use crate::{parts::FetchReason, spec::TokenSpec};
+
+/// Tells everybody who wants to know.
+#[derive(Clone, Default)]
+pub(crate) struct Telemetry {
+    hook: Option<Arc<dyn TokenEvents>>,
+}
+
+impl Telemetry {
+    pub(crate) fn with_hook(hook: impl TokenEvents) -> Self {
+        let hook: Arc<dyn TokenEvents> = Arc::new(hook);
+        Self { hook: Some(hook) }
+    }
+
+    pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
+        log(event);
+        #[cfg(feature = "metrics")]
+        measure(event);
+        if let Some(hook) = &self.hook {
+            hook.on_event(event);
+        }
+    }
+
+    /// The span of a fetch.
+    pub(crate) fn fetch_span(spec: &TokenSpec, reason: FetchReason) -> Span {
+        debug_span!(target: "tower_bearer", "fetch", ?spec, reason = reason.as_str())
+    }
+
+    /// Somebody begins to wait.
+    pub(crate) fn miss() {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_misses_total").increment(1);
+    }
+
+    /// A flight found its token in the store, or did not.
+    #[cfg(feature = "store")]
+    pub(crate) fn store_load(_outcome: &'static str) {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_store_loads_total", "outcome" => _outcome).increment(1);
+    }
+
+    /// A request goes to the token endpoint.
+    pub(crate) fn token_request() {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_bearer_token_requests_total").increment(1);
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.hook.is_some() {
+            "with a hook"
+        } else {
+            "without a hook"
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The counters and histograms of each [`TokenEvent`], and those that are published as sums.
+
+use std::sync::{Mutex, PoisonError};
+
+use metrics::{counter, gauge, histogram};
+
+use super::TokenEvent;
+
+pub(super) fn measure(event: &TokenEvent<'_>) {
+    match *event {
+        TokenEvent::AttemptFailed { .. } => {}
+        TokenEvent::Fetched { elapsed, .. } => {
+            counter!("tower_bearer_fetches_total", "outcome" => "ok").increment(1);
+            histogram!("tower_bearer_fetch_seconds").record(elapsed);
+        }
+        TokenEvent::FetchFailed { error, elapsed, .. } => {
+            let outcome = error.kind().as_str();
+            counter!("tower_bearer_fetches_total", "outcome" => outcome).increment(1);
+            histogram!("tower_bearer_fetch_seconds").record(elapsed);
+        }
+        TokenEvent::Waited { elapsed, .. } => {
+            histogram!("tower_bearer_wait_seconds").record(elapsed);
+        }
+        TokenEvent::Rejected { .. } => counter!("tower_bearer_rejections_total").increment(1),
+        TokenEvent::RejectionLimitReached { .. } => {
+            counter!("tower_bearer_storms_total").increment(1)
+        }
+        TokenEvent::Refused { recovery, .. } => {
+            counter!("tower_bearer_replays_total", "outcome" => recovery.as_str()).increment(1);
+        }
+        TokenEvent::Loaded { elapsed, .. } => {
+            histogram!("tower_bearer_store_load_seconds").record(elapsed);
+        }
+        #[cfg(feature = "store")]
+        TokenEvent::StoreFailed { work, error, first } => {
+            let (work, kind) = (work.as_str(), error.kind().as_str());
+            counter!("tower_bearer_store_errors_total", "work" => work, "kind" => kind)
+                .increment(1);
+            if first {
+                counter!("tower_bearer_store_outages_total", "work" => work).increment(1);
+            }
+        }
+        TokenEvent::StoreBack { .. } => {}
+        TokenEvent::StoreUnreadable { .. } => {
+            counter!("tower_bearer_store_loads_total", "outcome" => "unreadable").increment(1);
+        }
+    }
+}
+
+/// What is counted on the way and told in sums: the difference to what was told last.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    last: Mutex<Sums>,
+}
+
+/// Sums that only grow, and two levels.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) fresh_hits: u64,
+    pub(crate) stale_hits: u64,
+    pub(crate) evictions: u64,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Published {
+    /// Several caches add up: each tells what has changed.
+    pub(crate) fn publish(&self, sums: Sums) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = |now: u64, then: u64| now.saturating_sub(then);
+        counter!("tower_bearer_hits_total", "state" => "fresh")
+            .increment(grown(sums.fresh_hits, last.fresh_hits));
+        counter!("tower_bearer_hits_total", "state" => "stale")
+            .increment(grown(sums.stale_hits, last.stale_hits));
+        counter!("tower_bearer_evictions_total").increment(grown(sums.evictions, last.evictions));
+        gauge!("tower_bearer_entries").increment(sums.entries as f64 - last.entries as f64);
+        gauge!("tower_bearer_bytes").increment(sums.bytes as f64 - last.bytes as f64);
+        *last = sums;
+    }
+}
+
+/// What is gone is no longer held.
+impl Drop for Published {
+    fn drop(&mut self) {
+        let last = *self.last.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.publish(Sums {
+            entries: 0,
+            bytes: 0,
+            ..last
+        });
+    }
+}
