@@ -132,6 +132,7 @@ mod hand;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod layer;
+mod layer_error;
 mod message;
 mod oauth;
 mod parts;
@@ -157,8 +158,9 @@ mod verdict;
 mod window;
 
 pub use cache::{CacheBuilder, Entry, EntryState, Stats, TokenCache};
-pub use error::{Error, ErrorKind, TokenError, WithCauses};
+pub use error::{ErrorKind, TokenError};
 pub use layer::AuthLayer;
+pub use layer_error::{Error, WithCauses};
 pub use parts::{FetchReason, TokenOrigin};
 pub use recovery::Recovery;
 pub use routes::Route;

@@ -17,8 +17,9 @@ use tower_service::Service;
 
 use crate::{
     cache::{Rejection, Slot, Waiting, Wish},
-    error::{Error, TokenError},
+    error::TokenError,
     hand::{AtHand, Hand, Lane, Shared},
+    layer_error::Error,
     message::{Draining, HttpRequest, HttpResponse},
     recovery::Recovery,
     replay::{CloneBody, ReplayPolicy},

@@ -17,8 +17,8 @@ use reqwest_middleware::{Middleware, Next, Result};
 use tower_service::Service;
 
 use crate::{
-    error::Error, layer::AuthLayer, message::HttpRequest, replay::ReplayPolicy, routes::Scheme,
-    service::Auth, spec::TokenSpec,
+    layer::AuthLayer, layer_error::Error, message::HttpRequest, replay::ReplayPolicy,
+    routes::Scheme, service::Auth, spec::TokenSpec,
 };
 
 /// See [`clients`](crate::clients#as-a-middleware-of-reqwest-middleware).

@@ -13,8 +13,8 @@ use tower::{Layer, Service, util::BoxService};
 
 use crate::{
     cache::{TokenCache, locks::Locks},
-    error::Error,
     layer::AuthLayer,
+    layer_error::Error,
     source,
     spec::TokenSpec,
     token::NewToken,
