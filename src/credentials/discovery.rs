@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorKind, TokenError},
-    oauth::{Address, Answer, Metadata, document_request, metadata, retry_after, well_known},
+    oauth::{Address, Answer, Metadata, document_request, metadata, well_known},
     transport::{Transport, require_tls},
     util::timer,
 };
@@ -283,7 +283,7 @@ fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
         body: answer.body(),
         now: SystemTime::now(),
     };
-    match retry_after(&answer) {
+    match answer.retry_after() {
         Some(after) => error.with_retry_after(after),
         None => error,
     }

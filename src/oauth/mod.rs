@@ -10,7 +10,9 @@
 //! | `assertion` | what the client says of itself when it signs that |
 //! | `claims` | what a server wants of the token, and the client can handle |
 //! | `redactor` | what of a request must not be seen in an answer |
-//! | `token_response` | what the endpoint answered |
+//! | `endpoint_response` | what came back, before its body is read |
+//! | `token_response` | the token in it |
+//! | `error_response` | whose fault it is that there is none |
 //! | `challenge` | what an API demands in `WWW-Authenticate` |
 //! | `json` | what stands around JSON |
 
@@ -20,7 +22,9 @@ mod basic;
 mod challenge;
 mod claims;
 mod client_auth;
+mod endpoint_response;
 mod endpoint_url;
+mod error_response;
 mod json;
 mod metadata;
 mod redactor;
@@ -34,8 +38,9 @@ pub(crate) use assertion::client_claims;
 pub(crate) use challenge::{Challenge, challenges};
 pub(crate) use claims::claims_parameter;
 pub(crate) use client_auth::Proof;
+pub(crate) use endpoint_response::Answer;
 pub(crate) use endpoint_url::Address;
 pub(crate) use metadata::{Metadata, metadata, well_known};
 pub(crate) use redactor::Sent;
 pub(crate) use token_request::{Form, document_request, token_request};
-pub(crate) use token_response::{Answer, TokenResponse, retry_after, token_response};
+pub(crate) use token_response::{TokenResponse, token_response};

@@ -11,8 +11,10 @@ use serde_json::Value;
 
 use super::{
     basic::Client,
+    endpoint_response::{Answer, MAX_RETRY_AFTER},
+    error_response::MAX_DESCRIPTION,
     redactor::Sent,
-    token_response::{Answer, MAX_DESCRIPTION, MAX_RETRY_AFTER, TokenResponse, token_response},
+    token_response::{TokenResponse, token_response},
 };
 use crate::error::{ErrorKind, TokenError};
 
