@@ -29,7 +29,7 @@ struct Repr {
     retryable: bool,
     retry_after: Option<Duration>,
     claims: Option<Box<str>>,
-    mark: Option<Fingerprint>,
+    fingerprint: Option<Fingerprint>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -121,7 +121,7 @@ impl TokenError {
             retryable: kind.is_transient(),
             retry_after: None,
             claims: None,
-            mark: None,
+            fingerprint: None,
             source: None,
         }))
     }
@@ -199,13 +199,13 @@ impl TokenError {
     }
 
     /// What the client proved itself with when this happened.
-    pub(crate) fn with_mark(mut self, mark: Fingerprint) -> Self {
-        self.repr().mark = Some(mark);
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.repr().fingerprint = Some(fingerprint);
         self
     }
 
-    pub(crate) fn mark(&self) -> Option<Fingerprint> {
-        self.0.mark
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.0.fingerprint
     }
 
     fn repr(&mut self) -> &mut Repr {

@@ -12,7 +12,7 @@ use http::{
 
 use crate::{
     error::TokenError,
-    oauth::{self, Answer, Sent},
+    oauth::{self, EndpointResponse, Redactor},
     verdict::{self, Verdict},
 };
 
@@ -49,15 +49,15 @@ pub fn token_response(data: &[u8]) {
         }
         body = after;
     }
-    let answer = Answer {
+    let response = EndpointResponse {
         status,
         headers: &headers,
         body,
         now: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
     };
-    let mut sent = Sent::default();
-    sent.add(SECRET);
-    match oauth::token_response(&answer, &sent) {
+    let mut redactor = Redactor::default();
+    redactor.add(SECRET);
+    match oauth::token_response(&response, &redactor) {
         Ok(response) => {
             // RFC 6749 A.12: access-token = 1*VSCHAR
             let token = &response.access_token;

@@ -339,7 +339,7 @@ impl Sent {
     /// Tells the caller, and the log, what was done about a refusal.
     fn note<Res: HttpResponse>(&self, response: &mut Res, recovery: Recovery) {
         if let Some(spec) = self.spec() {
-            self.lane.shared.cache.tell(&TokenEvent::Refused {
+            self.lane.shared.cache.tell(&TokenEvent::RecoveryFinished {
                 spec,
                 generation: self.generation,
                 recovery: &recovery,

@@ -32,7 +32,9 @@ impl TokenEvents for Hook {
             TokenEvent::Waited { .. } => "waited".to_owned(),
             TokenEvent::Rejected { .. } => "rejected".to_owned(),
             TokenEvent::RejectionLimitReached { first, .. } => format!("storm: {first}"),
-            TokenEvent::Refused { recovery, .. } => format!("refused: {}", recovery.as_str()),
+            TokenEvent::RecoveryFinished { recovery, .. } => {
+                format!("refused: {}", recovery.as_str())
+            }
             other => panic!("{other:?}"),
         };
         self.0.lock().unwrap().push(name);

@@ -58,7 +58,7 @@ impl<'a> Asked<'a> {
         match outcome {
             Ok(done) => {
                 if let Some(after) = self.outage.worked(now) {
-                    telemetry.tell(&TokenEvent::StoreBack {
+                    telemetry.emit(&TokenEvent::StoreRecovered {
                         work: self.work,
                         after,
                     });
@@ -69,7 +69,7 @@ impl<'a> Asked<'a> {
                 count(&works.counters.store_errors);
                 let slow = error.kind() == StoreErrorKind::Timeout;
                 let first = self.outage.failed(asked, slow, now, chance());
-                telemetry.tell(&TokenEvent::StoreFailed {
+                telemetry.emit(&TokenEvent::StoreFailed {
                     work: self.work,
                     error: &error,
                     first,

@@ -84,7 +84,7 @@ pub(super) struct Works {
     pub(super) places: Places,
     pub(super) owed: Owed,
     #[cfg(feature = "metrics")]
-    published: crate::telemetry::Published,
+    published: crate::telemetry::PublishedMetrics,
     hold: Mutex<Option<Hold>>,
     /// Not before then is the source asked whether its credential has changed.
     next_look: AtomicU64,
@@ -113,7 +113,7 @@ impl Works {
         #[cfg(feature = "metrics")]
         let stale_hits = self.counters.stale_hits.load(Ordering::Relaxed);
         #[cfg(feature = "metrics")]
-        self.published.publish(crate::telemetry::Sums {
+        self.published.publish(crate::telemetry::MetricSums {
             fresh_hits: self.counters.hits().saturating_sub(stale_hits),
             stale_hits,
             evictions: self.map.evictions(),

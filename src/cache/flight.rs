@@ -91,7 +91,7 @@ async fn counted(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
     count(&core.works.counters.misses);
     Telemetry::miss();
     let outcome = wait_after(core, slot, ask).await;
-    core.works.settings.telemetry.tell(&TokenEvent::Waited {
+    core.works.settings.telemetry.emit(&TokenEvent::Waited {
         spec: slot.spec(),
         elapsed: start.elapsed(),
     });
@@ -272,7 +272,7 @@ fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
             TokenOrigin::Provider => TokenEvent::Fetched { token, elapsed },
             TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
-        works.settings.telemetry.tell(&event);
+        works.settings.telemetry.emit(&event);
         works
             .map
             .sweep_if_due(works.now(), works.settings.idle_time);
@@ -283,7 +283,7 @@ fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
 fn fail(works: &Works, takeoff: Takeoff, error: TokenError, elapsed: Duration) {
     let now = works.now();
     count(&works.counters.fetch_failures);
-    works.settings.telemetry.tell(&TokenEvent::FetchFailed {
+    works.settings.telemetry.emit(&TokenEvent::FetchFailed {
         spec: takeoff.slot().spec(),
         reason: takeoff.reason(),
         error: &error,

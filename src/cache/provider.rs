@@ -66,7 +66,7 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
         let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
             return Err(error);
         };
-        works.settings.telemetry.tell(&TokenEvent::AttemptFailed {
+        works.settings.telemetry.emit(&TokenEvent::AttemptFailed {
             spec: request.spec(),
             attempt: request.attempt(),
             error: &error,

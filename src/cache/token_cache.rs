@@ -367,7 +367,7 @@ impl TokenCache {
     }
 
     pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
-        self.0.works.settings.telemetry.tell(event);
+        self.0.works.settings.telemetry.emit(event);
     }
 
     pub(crate) fn count_hit(&self, stale: bool) {

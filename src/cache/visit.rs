@@ -404,7 +404,7 @@ impl<'a> Visit<'a> {
             why,
             first,
         };
-        self.works.settings.telemetry.tell(&unreadable);
+        self.works.settings.telemetry.emit(&unreadable);
     }
 }
 

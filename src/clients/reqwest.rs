@@ -72,7 +72,7 @@ pub struct ReqwestClient<B = Body> {
 pub enum ReqwestError {
     /// The request's URI is no address that it could go to, so it was not sent.
     #[non_exhaustive]
-    Address {
+    InvalidUri {
         /// What is wrong with it, and what to do.
         reason: &'static str,
     },
@@ -153,7 +153,7 @@ impl<B: Into<Body>> Service<Request<B>> for ReqwestClient<B> {
     }
 
     fn call(&mut self, request: Request<B>) -> ReqwestFuture {
-        let state = match sendable(request) {
+        let state = match to_reqwest_request(request) {
             Ok(request) => State::Sent {
                 future: self.client.call(request),
             },
@@ -170,17 +170,19 @@ impl Future for ReqwestFuture {
         match self.project().state.project() {
             StateProjection::Sent { future } => {
                 let response = ready!(future.poll(cx)).map_err(ReqwestError::Client)?;
-                Poll::Ready(Ok(with_its_url(response)))
+                Poll::Ready(Ok(from_reqwest_response(response)))
             }
             StateProjection::Unsendable { reason } => {
-                Poll::Ready(Err(ReqwestError::Address { reason }))
+                Poll::Ready(Err(ReqwestError::InvalidUri { reason }))
             }
         }
     }
 }
 
 /// The same as a request of reqwest's, or why there is none.
-fn sendable<B: Into<Body>>(request: Request<B>) -> Result<reqwest::Request, &'static str> {
+fn to_reqwest_request<B: Into<Body>>(
+    request: Request<B>,
+) -> Result<reqwest::Request, &'static str> {
     let has_origin = |uri: &Uri| uri.scheme().is_some() && uri.authority().is_some();
     if !has_origin(request.uri()) {
         return Err(
@@ -194,7 +196,7 @@ fn sendable<B: Into<Body>>(request: Request<B>) -> Result<reqwest::Request, &'st
 
 /// The same as a response of the `http` crate's, which says where it comes from: to the layer, and to reqwest, for whoever
 /// makes a response of reqwest's of it.
-fn with_its_url(response: reqwest::Response) -> Response<Body> {
+fn from_reqwest_response(response: reqwest::Response) -> Response<Body> {
     let url = response.url().clone();
     let mut response = Response::<Body>::from(response);
     let extensions = response.extensions_mut();
@@ -211,7 +213,7 @@ impl ReqwestError {
     pub fn client(&self) -> Option<&reqwest::Error> {
         match self {
             Self::Client(error) => Some(error),
-            Self::Address { .. } => None,
+            Self::InvalidUri { .. } => None,
         }
     }
 }
@@ -219,7 +221,7 @@ impl ReqwestError {
 impl fmt::Display for ReqwestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { reason } => f.write_str(reason),
+            Self::InvalidUri { reason } => f.write_str(reason),
             Self::Client(error) => error.fmt(f),
         }
     }
@@ -243,7 +245,7 @@ mod tests {
     use super::*;
 
     fn reason(uri: &str) -> Option<&'static str> {
-        sendable(Request::get(uri).body("").unwrap()).err()
+        to_reqwest_request(Request::get(uri).body("").unwrap()).err()
     }
 
     #[test]
@@ -268,7 +270,7 @@ mod tests {
             .header("x-one", "2")
             .body("abc")
             .unwrap();
-        let request = sendable(request).unwrap();
+        let request = to_reqwest_request(request).unwrap();
         assert_eq!(request.method(), http::Method::PUT);
         assert_eq!(request.url().as_str(), "https://api.example.com/items?a=b");
         assert_eq!(request.version(), http::Version::HTTP_2);
@@ -290,7 +292,7 @@ mod tests {
             .url(url.parse().unwrap())
             .body("abc")
             .unwrap();
-        let response = with_its_url(response.into());
+        let response = from_reqwest_response(response.into());
         assert_eq!(
             (response.status().as_u16(), response.version()),
             (201, http::Version::HTTP_2)

@@ -36,17 +36,17 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let request = Asked {
+        let request = MiddlewareRequest {
             request,
             spec: extensions.get().cloned(),
         };
         // They come back when this goes, whether the answer came or was given up.
-        let lent = Lent::new(extensions);
-        let rest = Rest {
+        let lent = LentExtensions::new(extensions);
+        let rest = RestOfChain {
             next,
             extensions: Arc::clone(&lent.shared),
         };
-        let mut auth = Auth::new(rest, self.shared(), AskedAgain(self.replay().clone()));
+        let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
         let answer = auth.send(request).await;
         answer.map_err(|error| match error {
             Error::Token(error) => reqwest_middleware::Error::middleware(error),
@@ -56,35 +56,35 @@ where
 }
 
 /// A request, and the token that its extensions ask for.
-struct Asked {
+struct MiddlewareRequest {
     request: Request,
     spec: Option<TokenSpec>,
 }
 
 /// What another policy says of requests, said of these.
 #[derive(Clone)]
-struct AskedAgain<R>(R);
+struct MiddlewareReplay<R>(R);
 
 /// The rest of the chain as a service.
 #[derive(Clone)]
-struct Rest<'a> {
+struct RestOfChain<'a> {
     next: Next<'a>,
     extensions: Arc<Mutex<Extensions>>,
 }
 
 /// The caller's extensions, while attempts take them in turns.
-struct Lent<'a> {
+struct LentExtensions<'a> {
     own: &'a mut Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
 /// The same in the hands of one attempt.
-struct Taken {
+struct AttemptExtensions {
     extensions: Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
-impl HttpRequest for Asked {
+impl HttpRequest for MiddlewareRequest {
     fn method(&self) -> &Method {
         self.request.method()
     }
@@ -121,28 +121,28 @@ impl HttpRequest for Asked {
     }
 }
 
-impl<R: ReplayPolicy<Request>> ReplayPolicy<Asked> for AskedAgain<R> {
+impl<R: ReplayPolicy<Request>> ReplayPolicy<MiddlewareRequest> for MiddlewareReplay<R> {
     /// The service stands beside what the policy keeps, which then is the same for any lifetime of a chain.
     type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
     type Rest = R::Rest;
 
-    fn keep<S: Clone>(&self, service: &S, request: &mut Asked) -> Self::Spare<S> {
+    fn keep<S: Clone>(&self, service: &S, request: &mut MiddlewareRequest) -> Self::Spare<S> {
         let spare = self.0.keep(&(), &mut request.request);
         Some((service.clone(), spare, request.spec.clone()))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Asked, R::Rest)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, MiddlewareRequest, R::Rest)> {
         let (service, mut spare, spec) = spare.take()?;
         let ((), request, rest) = R::take(&mut spare)?;
-        Some((service, Asked { request, spec }, rest))
+        Some((service, MiddlewareRequest { request, spec }, rest))
     }
 
-    fn complete(asked: &mut Asked, rest: R::Rest) {
-        R::complete(&mut asked.request, rest);
+    fn complete(request: &mut MiddlewareRequest, rest: R::Rest) {
+        R::complete(&mut request.request, rest);
     }
 }
 
-impl<'a> Service<Asked> for Rest<'a> {
+impl<'a> Service<MiddlewareRequest> for RestOfChain<'a> {
     type Response = Response;
     type Error = reqwest_middleware::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
@@ -151,36 +151,36 @@ impl<'a> Service<Asked> for Rest<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, asked: Asked) -> Self::Future {
+    fn call(&mut self, request: MiddlewareRequest) -> Self::Future {
         let Self { next, extensions } = self.clone();
         Box::pin(async move {
-            let mut taken = Taken::from(extensions);
-            next.run(asked.request, &mut taken.extensions).await
+            let mut attempt = AttemptExtensions::from(extensions);
+            next.run(request.request, &mut attempt.extensions).await
         })
     }
 }
 
-impl<'a> Lent<'a> {
+impl<'a> LentExtensions<'a> {
     fn new(own: &'a mut Extensions) -> Self {
         let shared = Arc::new(Mutex::new(mem::take(own)));
         Self { own, shared }
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for LentExtensions<'_> {
     fn drop(&mut self) {
         *self.own = mem::take(&mut *lock(&self.shared));
     }
 }
 
-impl From<Arc<Mutex<Extensions>>> for Taken {
+impl From<Arc<Mutex<Extensions>>> for AttemptExtensions {
     fn from(shared: Arc<Mutex<Extensions>>) -> Self {
         let extensions = mem::take(&mut *lock(&shared));
         Self { extensions, shared }
     }
 }
 
-impl Drop for Taken {
+impl Drop for AttemptExtensions {
     fn drop(&mut self) {
         *lock(&self.shared) = mem::take(&mut self.extensions);
     }

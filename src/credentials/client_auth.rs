@@ -8,7 +8,7 @@ use http::Uri;
 
 use crate::{
     error::TokenError,
-    oauth::Proof,
+    oauth::PreparedClientAuth,
     secret::{Exposed, Secret},
     util::fingerprint::Fingerprint,
 };
@@ -287,29 +287,32 @@ impl ClientAuth {
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
         secret: &Secret,
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] endpoint: &Uri,
-    ) -> Result<(Proof, Fingerprint), TokenError> {
+    ) -> Result<(PreparedClientAuth, Fingerprint), TokenError> {
         Ok(match &self.method {
-            Method::Basic => with_mark(secret.expose()?, Proof::Basic),
-            Method::Post => with_mark(secret.expose()?, Proof::Post),
+            Method::Basic => with_mark(secret.expose()?, PreparedClientAuth::Basic),
+            Method::Post => with_mark(secret.expose()?, PreparedClientAuth::Post),
             #[cfg(feature = "jwt")]
             Method::SecretJwt => {
                 let secret = secret.expose()?;
                 let claims = self.claims(client_id, endpoint)?;
                 let line = hs256(secret.as_str(), &claims)?;
                 let mark = mark(&secret);
-                (Proof::Assertion(Exposed::new(line), Some(secret)), mark)
+                (
+                    PreparedClientAuth::Assertion(Exposed::new(line), Some(secret)),
+                    mark,
+                )
             }
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
                 // The mark first: should the key become another in between, that counts as a change.
-                let mark = key.mark()?;
+                let mark = key.fingerprint()?;
                 let line = Exposed::new(key.sign(&claims)?);
-                (Proof::Assertion(line, None), mark)
+                (PreparedClientAuth::Assertion(line, None), mark)
             }
             Method::Assertion(assertion) => with_mark(assertion.expose()?, given),
             Method::AssertionFrom(read) => with_mark(read().await?.expose()?, given),
-            Method::Mtls | Method::None => (Proof::Id, Fingerprint::of(&[])),
+            Method::Mtls | Method::None => (PreparedClientAuth::Id, Fingerprint::of(&[])),
         })
     }
 
@@ -320,7 +323,7 @@ impl ClientAuth {
             #[cfg(feature = "jwt")]
             Method::SecretJwt => secret.expose(),
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt(key) => return key.mark().ok(),
+            Method::PrivateKeyJwt(key) => return key.fingerprint().ok(),
             Method::Assertion(assertion) => assertion.expose(),
             Method::AssertionFrom(_) => return None,
             Method::Mtls | Method::None => return Some(Fingerprint::of(&[])),
@@ -353,11 +356,14 @@ impl ClientAuth {
     }
 }
 
-fn given(assertion: Exposed) -> Proof {
-    Proof::Assertion(assertion, None)
+fn given(assertion: Exposed) -> PreparedClientAuth {
+    PreparedClientAuth::Assertion(assertion, None)
 }
 
-fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Fingerprint) {
+fn with_mark(
+    secret: Exposed,
+    proof: fn(Exposed) -> PreparedClientAuth,
+) -> (PreparedClientAuth, Fingerprint) {
     let mark = mark(&secret);
     (proof(secret), mark)
 }

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorKind, TokenError},
-    oauth::{Address, Answer, Metadata, document_request, metadata, well_known},
+    oauth::{EndpointResponse, EndpointUrl, Metadata, document_request, metadata, well_known},
     transport::{Transport, require_tls},
     util::timer,
 };
@@ -36,7 +36,7 @@ const TENANTS: usize = 1000;
 
 /// The metadata of an issuer, for each tenant of it.
 pub(crate) struct Discovery {
-    issuer: Address,
+    issuer: EndpointUrl,
     tenants: Cache<String, Arc<Document>>,
 }
 
@@ -63,12 +63,12 @@ struct Known {
 impl Discovery {
     pub(crate) fn new(issuer: &str) -> Self {
         Self {
-            issuer: Address::issuer(issuer),
+            issuer: EndpointUrl::issuer(issuer),
             tenants: Cache::new(TENANTS),
         }
     }
 
-    pub(crate) fn issuer(&self) -> &Address {
+    pub(crate) fn issuer(&self) -> &EndpointUrl {
         &self.issuer
     }
 
@@ -78,7 +78,7 @@ impl Discovery {
         transport: &Transport,
         tenant: Option<&str>,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let issuer = self.issuer.filled(tenant)?;
+        let issuer = self.issuer.expand(tenant)?;
         let made = || Ok::<_, TokenError>(Arc::default());
         let document = self.tenants.get_or_insert_with(issuer.as_str(), made)?;
         document.metadata(transport, &issuer).await
@@ -86,7 +86,7 @@ impl Discovery {
 
     /// An error of the endpoint that the metadata name, with what they can say about it.
     pub(crate) fn commented(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
-        let document = self.issuer.filled(tenant).ok();
+        let document = self.issuer.expand(tenant).ok();
         let document = document.and_then(|issuer| self.tenants.get(issuer.as_str()));
         let Some(document) = document else {
             return error;
@@ -277,7 +277,7 @@ fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
             status.as_u16()
         ),
     );
-    let answer = Answer {
+    let answer = EndpointResponse {
         status,
         headers: answer.headers(),
         body: answer.body(),

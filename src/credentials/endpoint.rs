@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
-    oauth::Address,
+    oauth::EndpointUrl,
     secret::Secret,
     source::SourceId,
     spec::{TokenSpec, fault_in_source_extra},
@@ -48,7 +48,7 @@ pub struct TokenEndpoint {
 
 #[derive(Clone)]
 pub(super) enum Place {
-    Known(Address),
+    Known(EndpointUrl),
     Discovered(Arc<Discovery>),
 }
 
@@ -71,7 +71,7 @@ impl TokenEndpoint {
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        let place = Place::Known(Address::token_url(token_url.as_ref()));
+        let place = Place::Known(EndpointUrl::token_url(token_url.as_ref()));
         Self::at(place, transport, Some(client_id.into()), secret.into())
     }
 
@@ -255,7 +255,7 @@ impl TokenEndpoint {
         })
     }
 
-    fn address(&self) -> &Address {
+    fn address(&self) -> &EndpointUrl {
         match &self.place {
             Place::Known(address) => address,
             Place::Discovered(discovery) => discovery.issuer(),

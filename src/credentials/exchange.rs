@@ -10,7 +10,8 @@ use super::endpoint::{Place, TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{
-        Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
+        EndpointResponse, Form, PreparedClientAuth, Redactor, TokenResponse, claims_parameter,
+        token_request, token_response,
     },
     source::TokenRequest,
     token::NewToken,
@@ -67,7 +68,7 @@ impl Grant<'_> {
 /// What the client shows, and the mark of what that was made with.
 struct Proven {
     /// None: the provider goes by the grant alone.
-    proof: Option<Proof>,
+    proof: Option<PreparedClientAuth>,
     mark: Fingerprint,
 }
 
@@ -81,7 +82,7 @@ impl TokenEndpoint {
         let uri = self.uri(request.spec()).await?;
         let first = self.prove(&uri).await?;
         let refused = match self.attempt(request, grant, &uri, &first).await {
-            Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
+            Err(error) if self.blames_the_proof(&error) => error.with_fingerprint(first.mark),
             outcome => return outcome,
         };
         match self.prove(&uri).await {
@@ -89,7 +90,7 @@ impl TokenEndpoint {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
                 let outcome = self.attempt(request, grant, &uri, &second).await;
                 outcome.map_err(|error| match self.blames_the_proof(&error) {
-                    true => error.with_mark(second.mark),
+                    true => error.with_fingerprint(second.mark),
                     false => error,
                 })
             }
@@ -102,7 +103,7 @@ impl TokenEndpoint {
         let now = self.auth.mark(&self.secret);
         let now = now.and_then(|mark| self.with_certificate(mark).ok());
         since
-            .mark()
+            .fingerprint()
             .is_some_and(|then| now.is_some_and(|now| now != then))
     }
 
@@ -127,7 +128,7 @@ impl TokenEndpoint {
     }
 
     fn with_certificate(&self, mark: Fingerprint) -> Result<Fingerprint, TokenError> {
-        let certificate = self.transport.identity_mark()?;
+        let certificate = self.transport.identity_fingerprint()?;
         Ok(certificate.map_or(mark, |certificate| mark.and(certificate)))
     }
 
@@ -146,7 +147,7 @@ impl TokenEndpoint {
         let elapsed = started.elapsed();
         let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
         let result = answer.and_then(|answer| {
-            let answer = Answer {
+            let answer = EndpointResponse {
                 status: answer.status(),
                 headers: answer.headers(),
                 body: answer.body(),
@@ -176,7 +177,7 @@ impl TokenEndpoint {
         grant: Grant<'_>,
         uri: &Uri,
         proven: &Proven,
-    ) -> Result<(Request<Bytes>, Sent), TokenError> {
+    ) -> Result<(Request<Bytes>, Redactor), TokenError> {
         let spec = request.spec();
         if spec.subject().is_some() && !grant.with_subject {
             return Err(TokenError::configuration(format!(
@@ -198,7 +199,7 @@ impl TokenEndpoint {
         let proof = proven.proof.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = proof.map(|proof| proof.sent(id)).unwrap_or_default();
+        let mut sent = proof.map(|proof| proof.redactor(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);

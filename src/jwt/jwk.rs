@@ -26,7 +26,7 @@ pub(super) struct Jwk {
 impl Jwk {
     pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
         let members = match serde_json::from_str(text) {
-            Ok(Value::Object(members)) => Members(members),
+            Ok(Value::Object(members)) => JwkMembers(members),
             _ => {
                 return Err(fault(
                     "the signing key is neither PEM nor a JWK: give one of them",
@@ -49,15 +49,15 @@ impl Jwk {
 }
 
 /// Wiped when it is dropped.
-struct Members(Map<String, Value>);
+struct JwkMembers(Map<String, Value>);
 
-impl Drop for Members {
+impl Drop for JwkMembers {
     fn drop(&mut self) {
         self.0.values_mut().for_each(wipe);
     }
 }
 
-impl Members {
+impl JwkMembers {
     fn key(&self) -> Result<KeyPair, TokenError> {
         match (self.text("kty"), self.text("crv")) {
             (Some("RSA"), _) => self.rsa(),

@@ -8,13 +8,13 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::key_material::Material;
+use super::key_material::KeyMaterial;
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 pub(super) struct KeyFile {
     path: Box<Path>,
     /// Checking an RSA key takes longer than reading it.
-    last: Mutex<Option<Arc<Material>>>,
+    last: Mutex<Option<Arc<KeyMaterial>>>,
 }
 
 impl KeyFile {
@@ -29,7 +29,7 @@ impl KeyFile {
         &self.path
     }
 
-    pub(super) fn read(&self) -> Result<Arc<Material>, TokenError> {
+    pub(super) fn read(&self) -> Result<Arc<KeyMaterial>, TokenError> {
         let text = fs::read_to_string(&self.path)
             .map(Zeroizing::new)
             .map_err(|error| {
@@ -37,11 +37,14 @@ impl KeyFile {
                     .with_source(error)
             })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = Fingerprint::of(text.as_bytes());
-        if let Some(known) = last.as_ref().filter(|known| known.mark == mark) {
+        let fingerprint = Fingerprint::of(text.as_bytes());
+        if let Some(known) = last
+            .as_ref()
+            .filter(|known| known.fingerprint == fingerprint)
+        {
             return Ok(known.clone());
         }
-        let material = Material::parse(&text)
+        let material = KeyMaterial::parse(&text)
             .map_err(|error| self.fault("no key can be read from the file", &error.to_string()))?;
         Ok(last.insert(Arc::new(material)).clone())
     }

@@ -8,15 +8,15 @@ use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
 /// A key, and what was said of it where it was found.
-pub(super) struct Material {
+pub(super) struct KeyMaterial {
     pub(super) pair: KeyPair,
     pub(super) key_id: Option<String>,
     pub(super) algorithm: Option<SigningAlgorithm>,
     pub(super) thumbprint: Option<String>,
-    pub(super) mark: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
 }
 
-impl Material {
+impl KeyMaterial {
     /// PEM or a JWK, by what it begins with.
     pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
         if text.trim_start().starts_with('{') {
@@ -32,7 +32,7 @@ impl Material {
             key_id: jwk.key_id,
             algorithm: jwk.algorithm,
             thumbprint: jwk.thumbprint,
-            mark: Fingerprint::of(text.as_bytes()),
+            fingerprint: Fingerprint::of(text.as_bytes()),
         })
     }
 
@@ -57,13 +57,13 @@ impl Material {
                  Ed25519",
             )
         })?;
-        let own = certificates(text).find(|certificate| pair.is_certified_by(certificate));
+        let own = certificates(text).find(|certificate| pair.matches_certificate(certificate));
         Ok(Self {
             thumbprint: own.map(|certificate| thumbprint(&certificate)),
             pair,
             key_id: None,
             algorithm: None,
-            mark: Fingerprint::of(text.as_bytes()),
+            fingerprint: Fingerprint::of(text.as_bytes()),
         })
     }
 }

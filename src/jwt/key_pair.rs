@@ -35,7 +35,7 @@ impl KeyPair {
     }
 
     /// What it signs with unless told otherwise.
-    pub(super) fn usual_algorithm(&self) -> SigningAlgorithm {
+    pub(super) fn default_algorithm(&self) -> SigningAlgorithm {
         match self {
             Self::Rsa(_) => SigningAlgorithm::RS256,
             Self::P256(_) => SigningAlgorithm::ES256,
@@ -48,17 +48,17 @@ impl KeyPair {
     pub(super) fn check(&self, algorithm: SigningAlgorithm) -> Result<(), TokenError> {
         let fits = match self {
             Self::Rsa(_) => rsa_encoding(algorithm).is_some(),
-            _ => algorithm == self.usual_algorithm(),
+            _ => algorithm == self.default_algorithm(),
         };
         if fits {
             return Ok(());
         }
         Err(TokenError::configuration(format!(
             "the signing algorithm {algorithm} is not for {}: leave it out, or take {}",
-            self.kind(),
+            self.description(),
             match self {
                 Self::Rsa(_) => "one that begins with RS or PS",
-                _ => self.usual_algorithm().as_str(),
+                _ => self.default_algorithm().as_str(),
             },
         )))
     }
@@ -93,7 +93,7 @@ impl KeyPair {
     }
 
     /// Whether this certificate is for this key: the public half stands in it as it is.
-    pub(super) fn is_certified_by(&self, certificate: &[u8]) -> bool {
+    pub(super) fn matches_certificate(&self, certificate: &[u8]) -> bool {
         // Of RSA the two numbers, of a curve the point: each as it stands in a certificate's SubjectPublicKeyInfo.
         let public = match self {
             Self::Rsa(key) => key.public_key().as_ref(),
@@ -103,7 +103,7 @@ impl KeyPair {
         certificate.windows(public.len()).any(|part| part == public)
     }
 
-    pub(super) fn kind(&self) -> &'static str {
+    pub(super) fn description(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "an RSA key",
             Self::P256(_) => "a key on P-256",

@@ -9,7 +9,7 @@ use super::{
     algorithm::SigningAlgorithm,
     compact::signed,
     key_file::KeyFile,
-    key_material::{Material, certificates, thumbprint},
+    key_material::{KeyMaterial, certificates, thumbprint},
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
@@ -34,15 +34,15 @@ use crate::{error::TokenError, util::fingerprint::Fingerprint};
 /// ```
 #[derive(Clone)]
 pub struct SigningKey {
-    place: Place,
+    location: KeyLocation,
     algorithm: Option<SigningAlgorithm>,
     key_id: Option<Arc<str>>,
     thumbprint: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
-enum Place {
-    Memory(Arc<Material>),
+enum KeyLocation {
+    Memory(Arc<KeyMaterial>),
     File(Arc<KeyFile>),
 }
 
@@ -60,7 +60,7 @@ impl SigningKey {
     /// assert!(error.to_string().contains("no private key"));
     /// ```
     pub fn from_pem(pem: impl AsRef<str>) -> Result<Self, TokenError> {
-        Material::from_pem(pem.as_ref()).map(Self::in_memory)
+        KeyMaterial::from_pem(pem.as_ref()).map(Self::in_memory)
     }
 
     /// From a private JWK, whose `kid`, `alg` and `x5t#S256` count unless something else is set here.
@@ -76,7 +76,7 @@ impl SigningKey {
     /// assert!(error.to_string().contains("public half"));
     /// ```
     pub fn from_jwk(jwk: impl AsRef<str>) -> Result<Self, TokenError> {
-        Material::from_jwk(jwk.as_ref()).map(Self::in_memory)
+        KeyMaterial::from_jwk(jwk.as_ref()).map(Self::in_memory)
     }
 
     /// From a file with PEM or a JWK in it, read anew for every use, so that it may rotate while the program runs.
@@ -93,7 +93,7 @@ impl SigningKey {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let file = KeyFile::new(path.as_ref());
         file.read()?;
-        Ok(Self::at(Place::File(Arc::new(file))))
+        Ok(Self::at(KeyLocation::File(Arc::new(file))))
     }
 
     /// Signs in this way. Left out, it is RS256, ES256, ES384 or EdDSA, by the kind of the key.
@@ -123,7 +123,7 @@ impl SigningKey {
         let certificate = certificates(pem.as_ref()).next().ok_or_else(|| {
             TokenError::configuration("there is no certificate in it: give the key's own in PEM")
         })?;
-        if !key.pair.is_certified_by(&certificate) {
+        if !key.pair.matches_certificate(&certificate) {
             return Err(TokenError::configuration(
                 "the certificate is that of another key: give the signing key's own, as the first",
             ));
@@ -139,8 +139,8 @@ impl SigningKey {
     }
 
     /// Changes when another key is in the file.
-    pub(crate) fn mark(&self) -> Result<Fingerprint, TokenError> {
-        Ok(self.material()?.mark)
+    pub(crate) fn fingerprint(&self) -> Result<Fingerprint, TokenError> {
+        Ok(self.material()?.fingerprint)
     }
 
     /// The claims, signed, in the compact form.
@@ -162,26 +162,26 @@ impl SigningKey {
         signed(header, claims, |message| key.pair.sign(algorithm, message))
     }
 
-    fn algorithm_for(&self, key: &Material) -> SigningAlgorithm {
+    fn algorithm_for(&self, key: &KeyMaterial) -> SigningAlgorithm {
         self.algorithm
             .or(key.algorithm)
-            .unwrap_or_else(|| key.pair.usual_algorithm())
+            .unwrap_or_else(|| key.pair.default_algorithm())
     }
 
-    pub(super) fn material(&self) -> Result<Arc<Material>, TokenError> {
-        match &self.place {
-            Place::Memory(material) => Ok(material.clone()),
-            Place::File(file) => file.read(),
+    pub(super) fn material(&self) -> Result<Arc<KeyMaterial>, TokenError> {
+        match &self.location {
+            KeyLocation::Memory(material) => Ok(material.clone()),
+            KeyLocation::File(file) => file.read(),
         }
     }
 
-    pub(super) fn in_memory(material: Material) -> Self {
-        Self::at(Place::Memory(Arc::new(material)))
+    pub(super) fn in_memory(material: KeyMaterial) -> Self {
+        Self::at(KeyLocation::Memory(Arc::new(material)))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(location: KeyLocation) -> Self {
         Self {
-            place,
+            location,
             algorithm: None,
             key_id: None,
             thumbprint: None,
@@ -191,9 +191,9 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Memory(_) => f.write_str("SigningKey(redacted)"),
-            Place::File(file) => write!(f, "SigningKey({})", file.path().display()),
+        match &self.location {
+            KeyLocation::Memory(_) => f.write_str("SigningKey(redacted)"),
+            KeyLocation::File(file) => write!(f, "SigningKey({})", file.path().display()),
         }
     }
 }

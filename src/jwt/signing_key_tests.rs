@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{SigningAlgorithm, SigningKey, key_material::Material};
+use super::{SigningAlgorithm, SigningKey, key_material::KeyMaterial};
 use crate::{error::ErrorKind, util::pem};
 
 fn vector(name: &str) -> String {
@@ -189,7 +189,7 @@ fn an_algorithm_that_the_key_cannot_do_names_both() {
             if !fits {
                 let error = key.check().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Configuration);
-                let kind = key.material().unwrap().pair.kind();
+                let kind = key.material().unwrap().pair.description();
                 let text = error.to_string();
                 assert!(text.contains(algorithm) && text.contains(kind), "{text}");
             }
@@ -300,16 +300,16 @@ fn a_key_in_a_file_may_become_another() {
     let path = std::env::temp_dir().join(format!("tower-bearer-key-{}", std::process::id()));
     fs::write(&path, vector("p256.sec1.pem")).unwrap();
     let key = SigningKey::from_file(&path).unwrap();
-    let first = key.mark().unwrap();
+    let first = key.fingerprint().unwrap();
     verified(
         &key.sign(&claims()).unwrap(),
         SigningAlgorithm::ES256,
         "p256",
     );
-    assert_eq!(key.mark().unwrap(), first);
+    assert_eq!(key.fingerprint().unwrap(), first);
 
     fs::write(&path, vector("rsa.jwk.json")).unwrap();
-    assert_ne!(key.mark().unwrap(), first);
+    assert_ne!(key.fingerprint().unwrap(), first);
     let header = verified(
         &key.sign(&claims()).unwrap(),
         SigningAlgorithm::PS256,
@@ -361,9 +361,9 @@ proptest! {
         let with: String = with.into_iter().collect();
         let rest = if cut { "" } else { text.get(at + 1..).unwrap_or_default() };
         let broken = format!("{}{with}{rest}", &text[..at]);
-        for outcome in [SigningKey::from_pem(&broken), SigningKey::from_jwk(&broken), Material::parse(&broken).map(SigningKey::in_memory)] {
+        for outcome in [SigningKey::from_pem(&broken), SigningKey::from_jwk(&broken), KeyMaterial::parse(&broken).map(SigningKey::in_memory)] {
             let shown = match outcome {
-                Ok(key) => format!("{key:?} {:?} {:?}", key.check(), key.mark()),
+                Ok(key) => format!("{key:?} {:?} {:?}", key.check(), key.fingerprint()),
                 Err(error) => format!("{error} {error:?}"),
             };
             prop_assert!(!shares_a_piece(&text, &shown), "{}", shown);

@@ -8,15 +8,15 @@ use crate::{error::TokenError, secret::wiped};
 
 /// A client that shows its secret.
 #[derive(Clone, Copy)]
-pub(super) struct Client<'a> {
+pub(super) struct BasicCredentials<'a> {
     pub(super) id: &'a str,
     pub(super) secret: &'a str,
 }
 
-impl Client<'_> {
-    pub(super) fn basic(self) -> Result<HeaderValue, TokenError> {
+impl BasicCredentials<'_> {
+    pub(super) fn header_value(self) -> Result<HeaderValue, TokenError> {
         const SCHEME: &str = "Basic ";
-        let encoded = self.basic_credentials();
+        let encoded = self.encoded();
         let mut bytes = Zeroizing::new(Vec::with_capacity(SCHEME.len() + encoded.len()));
         bytes.extend_from_slice(SCHEME.as_bytes());
         bytes.extend_from_slice(encoded.as_bytes());
@@ -28,7 +28,7 @@ impl Client<'_> {
     }
 
     /// Id and secret as they stand behind `Basic`.
-    pub(super) fn basic_credentials(self) -> Zeroizing<String> {
+    pub(super) fn encoded(self) -> Zeroizing<String> {
         // RFC 6749 §2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding
         // algorithm per Appendix B, and the encoded value is used as the username; the client password is encoded
         // using the same algorithm and used as the password."
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     fn basic(id: &str, secret: &str) -> String {
-        let value = Client { id, secret }.basic().unwrap();
+        let value = BasicCredentials { id, secret }.header_value().unwrap();
         assert!(value.is_sensitive());
         let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
         String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
@@ -83,11 +83,11 @@ mod tests {
 
     #[test]
     fn the_header_has_no_secret_in_its_debug() {
-        let value = Client {
+        let value = BasicCredentials {
             id: "i",
             secret: "s",
         }
-        .basic();
+        .header_value();
         assert_eq!(format!("{:?}", value.unwrap()), "Sensitive");
     }
 }

@@ -64,20 +64,20 @@ impl<'a> Scanner<'a> {
         let mut open = false;
         loop {
             // RFC 9110 §5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements".
-            self.take_while(|c| is_blank(c) || c == b',');
+            self.take_while(|c| is_space(c) || c == b',');
             if self.rest.is_empty() {
                 return;
             }
             let word = self.take_while(is_tchar);
             if word.is_empty() {
-                self.resynchronise();
+                self.skip_to_comma();
                 continue;
             }
-            let blanks = self.take_while(is_blank);
+            let spaces = self.take_while(is_space);
             match self.rest.first() {
                 Some(b'=') => {
                     self.rest = self.rest.get(1..).unwrap_or_default();
-                    self.take_while(is_blank);
+                    self.take_while(is_space);
                     let value = self.value();
                     let challenge = found.last_mut().filter(|_| open);
                     if let (Some(challenge), Some(value)) = (challenge, value) {
@@ -88,11 +88,11 @@ impl<'a> Scanner<'a> {
                     found.push(Challenge::new(word, None));
                     open = true;
                 }
-                Some(_) if !blanks.is_empty() => {
+                Some(_) if !spaces.is_empty() => {
                     found.push(Challenge::new(word, self.token68()));
                     open = true;
                 }
-                Some(_) => self.resynchronise(),
+                Some(_) => self.skip_to_comma(),
             }
             if found.len() > MAX_CHALLENGES {
                 found.truncate(MAX_CHALLENGES);
@@ -105,7 +105,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self) -> Option<String> {
         if self.rest.first() != Some(&b'"') {
             // More than RFC 9110's token: addresses are sent without quotes in the wild.
-            return Some(text(self.take_while(|c| c != b',' && !is_blank(c))));
+            return Some(text(self.take_while(|c| c != b',' && !is_space(c))));
         }
         self.quoted()
     }
@@ -139,7 +139,7 @@ impl<'a> Scanner<'a> {
         let start = self.rest;
         let body = self.take_while(is_token68).len();
         let padding = self.take_while(|c| c == b'=').len();
-        self.take_while(is_blank);
+        self.take_while(is_space);
         let ended = matches!(self.rest.first(), Some(b',') | None);
         if body > 0 && ended {
             return start.get(..body + padding).map(text);
@@ -149,7 +149,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes to the next comma outside quotes.
-    fn resynchronise(&mut self) {
+    fn skip_to_comma(&mut self) {
         while let Some(&byte) = self.rest.first() {
             match byte {
                 b',' => return,
@@ -191,7 +191,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn is_blank(c: u8) -> bool {
+fn is_space(c: u8) -> bool {
     matches!(c, b' ' | b'\t')
 }
 
@@ -222,21 +222,26 @@ mod tests {
         let vectors = include_str!("../../tests/vectors/www_authenticate.json");
         let vectors: Value = serde_json::from_str(vectors).unwrap();
         for case in vectors["cases"].as_array().unwrap() {
-            let Some(wanted) = case["challenges"].as_array() else {
+            let Some(expected) = case["challenges"].as_array() else {
                 continue;
             };
             let lines = case["www_authenticate"].as_array().unwrap();
             let found = challenges(lines.iter().map(|l| l.as_str().unwrap().as_bytes()));
-            assert_eq!(found.len(), wanted.len(), "{}: {found:?}", case["name"]);
-            for (found, wanted) in found.iter().zip(wanted) {
-                assert_eq!(found.scheme, wanted["scheme"], "{}", case["name"]);
-                assert_eq!(found.token68.as_deref(), wanted["token68"].as_str());
+            assert_eq!(found.len(), expected.len(), "{}: {found:?}", case["name"]);
+            for (found, expected) in found.iter().zip(expected) {
+                assert_eq!(found.scheme, expected["scheme"], "{}", case["name"]);
+                assert_eq!(found.token68.as_deref(), expected["token68"].as_str());
                 let params: serde_json::Map<_, _> = found
                     .params
                     .iter()
                     .map(|(name, value)| (name.clone(), value.as_str().into()))
                     .collect();
-                assert_eq!(Value::Object(params), wanted["params"], "{}", case["name"]);
+                assert_eq!(
+                    Value::Object(params),
+                    expected["params"],
+                    "{}",
+                    case["name"]
+                );
             }
         }
     }

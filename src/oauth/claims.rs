@@ -7,18 +7,18 @@ use serde_json::{Map, Value, json};
 const DEPTH: usize = 8;
 
 /// The parameter's value, if there is anything to say. Claims that are no JSON object count as none.
-pub(crate) fn claims_parameter(capabilities: &[String], wanted: Option<&str>) -> Option<String> {
-    let wanted = wanted.and_then(|text| match serde_json::from_str(text) {
+pub(crate) fn claims_parameter(capabilities: &[String], required: Option<&str>) -> Option<String> {
+    let required = required.and_then(|text| match serde_json::from_str(text) {
         Ok(Value::Object(claims)) => Some((text, claims)),
         _ => None,
     });
     if capabilities.is_empty() {
         // As it came: nobody knows what a provider makes of another order.
-        return wanted.map(|(text, _)| text.to_owned());
+        return required.map(|(text, _)| text.to_owned());
     }
     // Microsoft's way to declare what a client can handle: `xms_cc` among the access token's claims.
     let declared = json!({ "access_token": { "xms_cc": { "values": capabilities } } });
-    let mut claims = wanted.map(|(_, claims)| claims).unwrap_or_default();
+    let mut claims = required.map(|(_, claims)| claims).unwrap_or_default();
     if let Value::Object(declared) = declared {
         merge(&mut claims, declared, DEPTH);
     }
@@ -47,9 +47,9 @@ mod tests {
 
     const NBF: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
-    fn of(capabilities: &[&str], wanted: Option<&str>) -> Option<Value> {
+    fn of(capabilities: &[&str], required: Option<&str>) -> Option<Value> {
         let capabilities: Vec<String> = capabilities.iter().map(|&one| one.into()).collect();
-        let text = claims_parameter(&capabilities, wanted)?;
+        let text = claims_parameter(&capabilities, required)?;
         Some(serde_json::from_str(&text).unwrap())
     }
 
@@ -70,16 +70,19 @@ mod tests {
             "xms_cc": { "values": ["cp1"] },
         } });
         assert_eq!(of(&["cp1"], Some(NBF)), Some(both));
-        let alone = json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } });
-        assert_eq!(of(&["cp1"], None), Some(alone.clone()));
-        assert_eq!(of(&["cp1"], Some("[]")), Some(alone.clone()));
-        assert_eq!(of(&["cp1"], Some(r#"{"access_token":null}"#)), Some(alone));
+        let declared = json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } });
+        assert_eq!(of(&["cp1"], None), Some(declared.clone()));
+        assert_eq!(of(&["cp1"], Some("[]")), Some(declared.clone()));
+        assert_eq!(
+            of(&["cp1"], Some(r#"{"access_token":null}"#)),
+            Some(declared)
+        );
     }
 
     proptest! {
         #[test]
-        fn whatever_a_server_wants_an_object_is_sent(wanted in ".*") {
-            if let Some(claims) = of(&["cp1"], Some(&wanted)) {
+        fn whatever_a_server_wants_an_object_is_sent(required in ".*") {
+            if let Some(claims) = of(&["cp1"], Some(&required)) {
                 prop_assert!(claims.is_object());
             }
         }

@@ -2,11 +2,11 @@
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{basic::Client, redactor::Sent, token_request::Form};
+use super::{basic::BasicCredentials, redactor::Redactor, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
 /// What a client shows for itself in one attempt.
-pub(crate) enum Proof {
+pub(crate) enum PreparedClientAuth {
     /// `client_secret_basic`: id and secret in the header `Authorization: Basic`.
     Basic(Exposed),
     /// `client_secret_post`: id and secret as parameters of the form.
@@ -17,7 +17,7 @@ pub(crate) enum Proof {
     Id,
 }
 
-impl Proof {
+impl PreparedClientAuth {
     /// Puts it where it belongs.
     pub(crate) fn apply<'a>(
         &'a self,
@@ -28,7 +28,10 @@ impl Proof {
         match self {
             Self::Basic(secret) => {
                 let secret = secret.as_str();
-                headers.insert(AUTHORIZATION, Client { id, secret }.basic()?);
+                headers.insert(
+                    AUTHORIZATION,
+                    BasicCredentials { id, secret }.header_value()?,
+                );
                 return Ok(());
             }
             Self::Post(secret) => {
@@ -51,24 +54,24 @@ impl Proof {
     }
 
     /// What must not come back in an error.
-    pub(crate) fn sent(&self, id: &str) -> Sent {
-        let mut sent = Sent::default();
+    pub(crate) fn redactor(&self, id: &str) -> Redactor {
+        let mut redactor = Redactor::default();
         match self {
             Self::Basic(secret) | Self::Post(secret) => {
                 let secret = secret.as_str();
-                sent.add_client(Client { id, secret });
+                redactor.add_client(BasicCredentials { id, secret });
             }
             Self::Assertion(assertion, secret) => {
-                sent.add(assertion.as_str());
+                redactor.add(assertion.as_str());
                 // The provider knows it, and could tell it as well.
                 if let Some(secret) = secret {
                     let secret = secret.as_str();
-                    sent.add_client(Client { id, secret });
+                    redactor.add_client(BasicCredentials { id, secret });
                 }
             }
             Self::Id => {}
         }
-        sent
+        redactor
     }
 }
 

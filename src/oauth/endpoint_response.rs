@@ -11,7 +11,7 @@ use http::{
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What came back for a token request.
-pub(crate) struct Answer<'a> {
+pub(crate) struct EndpointResponse<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) now: SystemTime,
 }
 
-impl Answer<'_> {
+impl EndpointResponse<'_> {
     // RFC 9110 §10.2.3: Retry-After = HTTP-date / delay-seconds
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();

@@ -1,6 +1,6 @@
 //! An address that somebody configured, in which `{tenant}` may stand for the tenant: a token URL, or an issuer.
 //!
-//! Building never fails; [`check`](Address::check) and [`uri`](Address::uri) tell what is wrong with it. No message echoes
+//! Building never fails; [`check`](EndpointUrl::check) and [`uri`](EndpointUrl::uri) tell what is wrong with it. No message echoes
 //! an address that may hold a password.
 
 use http::Uri;
@@ -12,9 +12,9 @@ use crate::error::TokenError;
 const TENANT: &str = "{tenant}";
 
 #[derive(Clone)]
-pub(crate) struct Address {
+pub(crate) struct EndpointUrl {
     kind: Kind,
-    checked: Result<Checked, TokenError>,
+    checked: Result<CheckedUrl, TokenError>,
 }
 
 /// What the address is of; the messages say it.
@@ -25,12 +25,12 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone)]
-enum Checked {
+enum CheckedUrl {
     Fixed(Box<str>, Uri),
     Template(Box<str>),
 }
 
-impl Address {
+impl EndpointUrl {
     /// The address of a token endpoint.
     pub(crate) fn token_url(text: &str) -> Self {
         Self::new(Kind::TokenUrl, text)
@@ -43,9 +43,9 @@ impl Address {
 
     fn new(kind: Kind, text: &str) -> Self {
         let checked = if text.contains(TENANT) {
-            check_template(kind, text).map(|()| Checked::Template(text.into()))
+            check_template(kind, text).map(|()| CheckedUrl::Template(text.into()))
         } else {
-            parse(kind, text).map(|uri| Checked::Fixed(text.into(), uri))
+            parse(kind, text).map(|uri| CheckedUrl::Fixed(text.into(), uri))
         };
         Self { kind, checked }
     }
@@ -58,8 +58,8 @@ impl Address {
     /// The address, with some tenant in it if it leaves one open.
     pub(crate) fn sample(&self) -> Result<Uri, TokenError> {
         match &self.checked {
-            Ok(Checked::Fixed(_, uri)) => Ok(uri.clone()),
-            Ok(Checked::Template(text)) => parse(self.kind, &text.replace(TENANT, "tenant")),
+            Ok(CheckedUrl::Fixed(_, uri)) => Ok(uri.clone()),
+            Ok(CheckedUrl::Template(text)) => parse(self.kind, &text.replace(TENANT, "tenant")),
             Err(error) => Err(error.clone()),
         }
     }
@@ -67,32 +67,32 @@ impl Address {
     /// The address as it was given, if it is one.
     pub(crate) fn text(&self) -> Option<&str> {
         match self.checked.as_ref().ok()? {
-            Checked::Fixed(text, _) | Checked::Template(text) => Some(text),
+            CheckedUrl::Fixed(text, _) | CheckedUrl::Template(text) => Some(text),
         }
     }
 
     /// The address for this tenant.
     pub(crate) fn uri(&self, tenant: Option<&str>) -> Result<Uri, TokenError> {
         match (&self.checked, tenant) {
-            (Ok(Checked::Fixed(_, uri)), None) => Ok(uri.clone()),
-            _ => parse(self.kind, &self.filled(tenant)?),
+            (Ok(CheckedUrl::Fixed(_, uri)), None) => Ok(uri.clone()),
+            _ => parse(self.kind, &self.expand(tenant)?),
         }
     }
 
     /// The address for this tenant, letter by letter as it was given.
-    pub(crate) fn filled(&self, tenant: Option<&str>) -> Result<String, TokenError> {
-        let what = self.kind.name();
+    pub(crate) fn expand(&self, tenant: Option<&str>) -> Result<String, TokenError> {
+        let name = self.kind.name();
         match (&self.checked, tenant) {
             (Err(error), _) => Err(error.clone()),
-            (Ok(Checked::Fixed(text, _)), None) => Ok(text.to_string()),
-            (Ok(Checked::Template(text)), Some(tenant)) => Ok(text.replace(TENANT, tenant)),
-            (Ok(Checked::Template(_)), None) => Err(TokenError::configuration(format!(
-                "the {what} has {{tenant}} in it, and the spec names none: add TokenSpec::with_tenant, or write the \
-                 tenant into the {what}",
+            (Ok(CheckedUrl::Fixed(text, _)), None) => Ok(text.to_string()),
+            (Ok(CheckedUrl::Template(text)), Some(tenant)) => Ok(text.replace(TENANT, tenant)),
+            (Ok(CheckedUrl::Template(_)), None) => Err(TokenError::configuration(format!(
+                "the {name} has {{tenant}} in it, and the spec names none: add TokenSpec::with_tenant, or write the \
+                 tenant into the {name}",
             ))),
             // A token of another tenant than the one asked for must not come of it.
-            (Ok(Checked::Fixed(..)), Some(_)) => Err(TokenError::configuration(format!(
-                "the spec names a tenant, and the {what} has no place for it: write {{tenant}} into the {what}, or \
+            (Ok(CheckedUrl::Fixed(..)), Some(_)) => Err(TokenError::configuration(format!(
+                "the spec names a tenant, and the {name} has no place for it: write {{tenant}} into the {name}, or \
                  leave the tenant out of the spec",
             ))),
         }
@@ -118,9 +118,9 @@ fn check_template(kind: Kind, text: &str) -> Result<(), TokenError> {
     let mut after_each = authority.split(TENANT).skip(1);
     if after_each.any(|rest| !rest.starts_with('.')) {
         return Err(TokenError::configuration(format!(
-            "the tenant would choose the host of the {what}: write {{tenant}} into the path, or before a dot and the \
+            "the tenant would choose the host of the {name}: write {{tenant}} into the path, or before a dot and the \
              rest of the host",
-            what = kind.name(),
+            name = kind.name(),
         )));
     }
     parse(kind, &text.replace(TENANT, "tenant")).map(|_| ())
@@ -128,9 +128,9 @@ fn check_template(kind: Kind, text: &str) -> Result<(), TokenError> {
 
 /// The address that a text is, if it is a fit one.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Uri, TokenError> {
-    let what = kind.name();
+    let name = kind.name();
     let fault = |fault: &str| {
-        let message = format!("the {what} {fault}");
+        let message = format!("the {name} {fault}");
         Err(TokenError::configuration(message))
     };
     let Ok(url) = Url::parse(text) else {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_tenant_stands_in_path_or_host() {
-        for (template, filled) in [
+        for (template, expected) in [
             (
                 "https://login.example/{tenant}/token",
                 "https://login.example/a.b-c/token",
@@ -176,9 +176,9 @@ mod tests {
                 "https://a.b-c.login.example/token?t=a.b-c",
             ),
         ] {
-            let url = Address::token_url(template);
+            let url = EndpointUrl::token_url(template);
             assert!(url.check().is_ok());
-            assert_eq!(url.uri(Some("a.b-c")).unwrap().to_string(), filled);
+            assert_eq!(url.uri(Some("a.b-c")).unwrap().to_string(), expected);
             let error = url.uri(None).unwrap_err();
             assert!(error.to_string().contains("with_tenant"), "{error}");
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_tenant_without_a_place_is_an_error() {
-        let url = Address::token_url("https://login.example/token");
+        let url = EndpointUrl::token_url("https://login.example/token");
         assert!(url.uri(None).is_ok());
         let error = url.uri(Some("a")).unwrap_err();
         assert!(error.to_string().contains("{tenant}"), "{error}");
@@ -195,13 +195,13 @@ mod tests {
     #[test]
     fn an_issuer_stays_letter_by_letter_as_it_was_given() {
         for text in ["https://login.example", "https://LOGIN.example:443/"] {
-            let issuer = Address::issuer(text);
-            assert_eq!(issuer.filled(None).unwrap(), text);
+            let issuer = EndpointUrl::issuer(text);
+            assert_eq!(issuer.expand(None).unwrap(), text);
             assert_eq!(issuer.text(), Some(text));
         }
-        let issuer = Address::issuer("https://login.example/{tenant}/v2.0");
-        let filled = issuer.filled(Some("acme")).unwrap();
-        assert_eq!(filled, "https://login.example/acme/v2.0");
+        let issuer = EndpointUrl::issuer("https://login.example/{tenant}/v2.0");
+        let expanded = issuer.expand(Some("acme")).unwrap();
+        assert_eq!(expanded, "https://login.example/acme/v2.0");
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             ("{tenant}hunter2", "host"),
             ("", "no URL"),
         ] {
-            for address in [Address::token_url(text), Address::issuer(text)] {
+            for address in [EndpointUrl::token_url(text), EndpointUrl::issuer(text)] {
                 let error = address.check().unwrap_err();
                 let shown = format!("{error} {error:?}");
                 assert!(
@@ -231,8 +231,8 @@ mod tests {
             }
         }
         let text = "https://host/?key=hunter2";
-        assert!(Address::token_url(text).check().is_ok());
-        let error = Address::issuer(text).check().unwrap_err();
+        assert!(EndpointUrl::token_url(text).check().is_ok());
+        let error = EndpointUrl::issuer(text).check().unwrap_err();
         assert!(error.to_string().contains("issuer has a query"), "{error}");
     }
 }

@@ -8,30 +8,36 @@ use std::borrow::Cow;
 use http::{HeaderMap, StatusCode, header::HeaderName};
 use serde_json::Value;
 
-use super::{endpoint_response::Answer, redactor::Sent, token_response::Members};
+use super::{
+    endpoint_response::EndpointResponse, redactor::Redactor, token_response::ResponseMembers,
+};
 use crate::error::{ErrorKind, TokenError};
 
 /// Characters of a description.
 pub(super) const MAX_DESCRIPTION: usize = 300;
 /// Characters of an error code or correlation id.
-const MAX_WORD: usize = 80;
+const MAX_IDENTIFIER: usize = 80;
 /// Bytes of claims.
 const MAX_CLAIMS: usize = 8 << 10;
 
 /// The error that an answer without a token comes to.
-pub(super) fn error_response(answer: &Answer<'_>, members: &Members, sent: &Sent) -> TokenError {
-    let code = members.text("error").map(|code| word(code, sent));
+pub(super) fn error_response(
+    response: &EndpointResponse<'_>,
+    members: &ResponseMembers,
+    redactor: &Redactor,
+) -> TokenError {
+    let code = members.text("error").map(|code| identifier(code, redactor));
     let code = code.as_deref().filter(|code| !code.is_empty());
     let (kind, message) = match code {
         // Microsoft's word for: it would be granted, had somebody done something first.
-        Some("invalid_grant") if needs_a_person(members) => PERSON,
-        code => blame(answer.status, code),
+        Some("invalid_grant") if requires_interaction(members) => INTERACTION_REQUIRED,
+        code => classify(response.status, code),
     };
     let mut error = TokenError::new(kind, message);
-    if let Some(description) = description(answer.headers, members, sent) {
+    if let Some(description) = description(response.headers, members, redactor) {
         error = error.with_description(description);
     }
-    if let Some(after) = answer.retry_after() {
+    if let Some(after) = response.retry_after() {
         error = error.with_retry_after(after);
     }
     if let Some(claims) = claims(members) {
@@ -41,14 +47,14 @@ pub(super) fn error_response(answer: &Answer<'_>, members: &Members, sent: &Sent
 }
 
 /// What is said where a person has to do something.
-const PERSON: (ErrorKind, Cow<'static, str>) = (
+const INTERACTION_REQUIRED: (ErrorKind, Cow<'static, str>) = (
     ErrorKind::InteractionRequired,
     Cow::Borrowed(
         "a person has to sign in or consent first: run the sign-in again, with the error's claims if it has any",
     ),
 );
 
-fn needs_a_person(members: &Members) -> bool {
+fn requires_interaction(members: &ResponseMembers) -> bool {
     let suberror = members.text("suberror");
     suberror.is_some_and(|suberror| {
         matches!(
@@ -59,7 +65,7 @@ fn needs_a_person(members: &Members) -> bool {
 }
 
 /// Who is to blame, and what to do about it.
-fn blame(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str>) {
+fn classify(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str>) {
     // A gateway's 429 may carry any body.
     if status == StatusCode::TOO_MANY_REQUESTS {
         let message = "the provider asks for fewer requests (429): share one cache, and wait";
@@ -75,9 +81,9 @@ fn blame(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str
         | "mfa_required",
     ) = code
     {
-        return PERSON;
+        return INTERACTION_REQUIRED;
     }
-    if let Some((kind, message)) = code.and_then(blame_by_code) {
+    if let Some((kind, message)) = code.and_then(classify_code) {
         return (kind, message.into());
     }
     let reason = code.map_or_else(|| status.as_u16().to_string(), str::to_owned);
@@ -115,7 +121,7 @@ fn blame(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str
 }
 
 /// RFC 6749 §5.2, RFC 8707 §2, RFC 8693 §2.2.2.
-fn blame_by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
+fn classify_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     Some(match code {
         "invalid_client" => (
             ErrorKind::InvalidClient,
@@ -151,27 +157,31 @@ fn blame_by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
 }
 
 /// The provider's own words, and what its support will ask for.
-fn description(headers: &HeaderMap, members: &Members, sent: &Sent) -> Option<String> {
+fn description(
+    headers: &HeaderMap,
+    members: &ResponseMembers,
+    redactor: &Redactor,
+) -> Option<String> {
     // RFC 6749 §5.2 puts a string beside `error`; Google's APIs put an object into it.
     let nested = members
         .value("error")
         .and_then(|error| error.get("message"));
-    let told = members
+    let text = members
         .text("error_description")
         .or(nested.and_then(Value::as_str));
     let mut parts = Vec::new();
-    if let Some(told) = told.map(|told| clean(told, MAX_DESCRIPTION, sent)) {
-        parts.push(told);
+    if let Some(text) = text.map(|text| clean(text, MAX_DESCRIPTION, redactor)) {
+        parts.push(text);
     }
     for name in ["suberror", "correlation_id", "trace_id"] {
         if let Some(value) = members.text(name) {
-            parts.push(format!("{name} {}", word(value, sent)));
+            parts.push(format!("{name} {}", identifier(value, redactor)));
         }
     }
     for name in ["x-ms-request-id", "x-request-id", "request-id"] {
         let name = HeaderName::from_static(name);
         if let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) {
-            parts.push(format!("{name} {}", word(value, sent)));
+            parts.push(format!("{name} {}", identifier(value, redactor)));
         }
     }
     parts.retain(|part| !part.is_empty());
@@ -179,31 +189,31 @@ fn description(headers: &HeaderMap, members: &Members, sent: &Sent) -> Option<St
 }
 
 /// Scrubs, then makes blanks of what could forge a line of a log, then cuts: a secret that is cut is not found.
-fn clean(text: &str, bound: usize, sent: &Sent) -> String {
-    let text = sent.scrub(text);
+fn clean(text: &str, limit: usize, redactor: &Redactor) -> String {
+    let text = redactor.redact(text);
     let mut cleaned = String::new();
     for (count, c) in text.trim().chars().enumerate() {
-        if count == bound {
+        if count == limit {
             cleaned.push('…');
             break;
         }
         // Controls, and the marks that turn the direction of writing.
-        let forges = c.is_control()
+        let is_unsafe = c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        cleaned.push(if forges { ' ' } else { c });
+        cleaned.push(if is_unsafe { ' ' } else { c });
     }
     cleaned
 }
 
 /// An identifier: a code or an id. Scrubbed while it is still as it was sent.
-fn word(text: &str, sent: &Sent) -> String {
-    let scrubbed = sent.scrub(text);
-    let graphic = scrubbed.chars().filter(char::is_ascii_graphic);
-    graphic.take(MAX_WORD).collect()
+fn identifier(text: &str, redactor: &Redactor) -> String {
+    let redacted = redactor.redact(text);
+    let graphic = redacted.chars().filter(char::is_ascii_graphic);
+    graphic.take(MAX_IDENTIFIER).collect()
 }
 
 /// What the next sign-in must satisfy: JSON, as a string or as it is.
-fn claims(members: &Members) -> Option<String> {
+fn claims(members: &ResponseMembers) -> Option<String> {
     let claims = match members.value("claims")? {
         Value::String(text) => text.clone(),
         object @ Value::Object(_) => object.to_string(),

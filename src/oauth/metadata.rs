@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     endpoint_url::{Kind, parse},
-    json::trimmed,
+    json::trim,
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -42,7 +42,7 @@ pub(crate) fn well_known(issuer: &str) -> Vec<String> {
     // RFC 8414 §3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be removed before
     // inserting "/.well-known/" and the well-known URI suffix between the host component and the path component."
     let path = url.path().trim_end_matches('/').to_owned();
-    let mut places = vec![
+    let mut paths = vec![
         format!("/.well-known/oauth-authorization-server{path}"),
         // OpenID Connect Discovery §4.1 appends: "using […] the path formed by concatenating the string
         // /.well-known/openid-configuration to the Issuer".
@@ -50,30 +50,30 @@ pub(crate) fn well_known(issuer: &str) -> Vec<String> {
     ];
     if !path.is_empty() {
         // RFC 8414 §5 moves OpenID's document too.
-        places.push(format!("/.well-known/openid-configuration{path}"));
+        paths.push(format!("/.well-known/openid-configuration{path}"));
     }
-    let mut at = |place: String| {
-        url.set_path(&place);
+    let mut at = |path: String| {
+        url.set_path(&path);
         url.to_string()
     };
-    places.into_iter().map(&mut at).collect()
+    paths.into_iter().map(&mut at).collect()
 }
 
 /// Reads the metadata of this issuer.
 pub(crate) fn metadata(body: &[u8], issuer: &str) -> Result<Metadata, TokenError> {
-    let Ok(members) = serde_json::from_slice::<Map<String, Value>>(trimmed(body)) else {
+    let Ok(members) = serde_json::from_slice::<Map<String, Value>>(trim(body)) else {
         return Err(malformed("are no JSON object"));
     };
-    let Some(named) = text(&members, "issuer") else {
+    let Some(declared) = text(&members, "issuer") else {
         return Err(malformed("name no issuer"));
     };
     // RFC 8414 §3.3: "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value
     // […]. If these values are not identical, the data contained in the response MUST NOT be used."
-    if named != issuer {
+    if declared != issuer {
         return Err(TokenError::configuration(format!(
             "the provider's metadata are those of the issuer {}, and not of the one that is configured: if that is the \
              one you mean, configure it letter by letter",
-            shown(named)
+            printable(declared)
         )));
     }
     let token_endpoint = endpoint(&members, issuer)?
@@ -101,12 +101,12 @@ fn endpoint(members: &Map<String, Value>, issuer: &str) -> Result<Option<Uri>, T
         malformed("name a token_endpoint that can't be asked").with_source(error)
     })?;
     // Without TLS on the way to the metadata, an address without TLS in them is as good; else somebody lowers the guard.
-    let local = |uri: &Uri| uri.host().is_some_and(is_loopback);
-    let asked_locally = issuer
+    let is_local = |uri: &Uri| uri.host().is_some_and(is_loopback);
+    let is_loopback_issuer = issuer
         .parse()
-        .is_ok_and(|issuer: Uri| issuer.scheme() == Some(&Scheme::HTTP) && local(&issuer));
-    let secure = uri.scheme() == Some(&Scheme::HTTPS);
-    if secure || (local(&uri) && asked_locally) {
+        .is_ok_and(|issuer: Uri| issuer.scheme() == Some(&Scheme::HTTP) && is_local(&issuer));
+    let is_secure = uri.scheme() == Some(&Scheme::HTTPS);
+    if is_secure || (is_local(&uri) && is_loopback_issuer) {
         return Ok(Some(uri));
     }
     Err(malformed(
@@ -115,8 +115,8 @@ fn endpoint(members: &Map<String, Value>, issuer: &str) -> Result<Option<Uri>, T
 }
 
 fn methods(members: &Map<String, Value>) -> Vec<String> {
-    let named = members.get("token_endpoint_auth_methods_supported");
-    let methods = named.and_then(Value::as_array).into_iter().flatten();
+    let declared = members.get("token_endpoint_auth_methods_supported");
+    let methods = declared.and_then(Value::as_array).into_iter().flatten();
     methods
         .filter_map(Value::as_str)
         .filter(|method| method.len() <= MAX_METHOD && method.chars().all(|c| c.is_ascii_graphic()))
@@ -130,7 +130,7 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 /// A foreign text, fit for a message.
-fn shown(text: &str) -> String {
+fn printable(text: &str) -> String {
     let graphic = text.chars().filter(char::is_ascii_graphic);
     graphic.take(MAX_ISSUER).collect()
 }
@@ -159,23 +159,23 @@ mod tests {
 
     #[test]
     fn an_issuer_with_a_path_has_it_behind_and_before() {
-        let places = [
+        let paths = [
             "https://login.example/.well-known/oauth-authorization-server/acme",
             "https://login.example/acme/.well-known/openid-configuration",
             "https://login.example/.well-known/openid-configuration/acme",
         ];
-        assert_eq!(well_known(ISSUER), places);
-        assert_eq!(well_known("https://login.example/acme/"), places);
+        assert_eq!(well_known(ISSUER), paths);
+        assert_eq!(well_known("https://login.example/acme/"), paths);
     }
 
     #[test]
     fn an_issuer_without_a_path_has_two_places() {
-        let places = [
+        let paths = [
             "http://localhost:8080/.well-known/oauth-authorization-server",
             "http://localhost:8080/.well-known/openid-configuration",
         ];
-        assert_eq!(well_known("http://localhost:8080"), places);
-        assert_eq!(well_known("http://localhost:8080/"), places);
+        assert_eq!(well_known("http://localhost:8080"), paths);
+        assert_eq!(well_known("http://localhost:8080/"), paths);
         for nowhere in ["no url", "mailto:a", "x:-/y{z"] {
             assert!(well_known(nowhere).is_empty(), "{nowhere}");
         }
@@ -274,11 +274,11 @@ mod tests {
                 prop_assert!(found.token_endpoint.host().is_some());
             }
             // Nothing but what can be asked gets as far as that.
-            if crate::oauth::Address::issuer(&issuer).check().is_err() {
+            if crate::oauth::EndpointUrl::issuer(&issuer).check().is_err() {
                 return Ok(());
             }
-            for place in well_known(&issuer) {
-                prop_assert!(place.contains("/.well-known/"));
+            for path in well_known(&issuer) {
+                prop_assert!(path.contains("/.well-known/"));
             }
         }
     }

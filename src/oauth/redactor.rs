@@ -2,16 +2,16 @@
 
 use zeroize::Zeroizing;
 
-use super::basic::{Client, percent_encode};
+use super::basic::{BasicCredentials, percent_encode};
 
 /// The secrets that a request carried, in every form in which it did.
 #[derive(Default)]
-pub(crate) struct Sent(Vec<Zeroizing<String>>);
+pub(crate) struct Redactor(Vec<Zeroizing<String>>);
 
-impl Sent {
-    pub(super) fn add_client(&mut self, client: Client<'_>) {
+impl Redactor {
+    pub(super) fn add_client(&mut self, client: BasicCredentials<'_>) {
         self.add(client.secret);
-        let credentials = client.basic_credentials();
+        let credentials = client.encoded();
         self.0
             .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
     }
@@ -38,7 +38,7 @@ impl Sent {
     }
 
     /// Takes every secret that was sent out of a text.
-    pub(super) fn scrub(&self, text: &str) -> String {
+    pub(super) fn redact(&self, text: &str) -> String {
         const REDACTED: &str = "[redacted]";
         // A secret so short is found in innocent words, and the gaps would show it.
         const SHORT: usize = 6;

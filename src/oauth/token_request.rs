@@ -46,9 +46,9 @@ impl<'a> Form<'a> {
             if !out.is_empty() {
                 out.push(b'&');
             }
-            append(&mut out, name);
+            append_encoded(&mut out, name);
             out.push(b'=');
-            append(&mut out, value);
+            append_encoded(&mut out, value);
         }
         wiped(out)
     }
@@ -62,7 +62,7 @@ pub(crate) fn token_request(uri: Uri, form: &Form<'_>, headers: HeaderMap) -> Re
     *request.headers_mut() = headers;
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(CONTENT_TYPE, form);
-    who_asks(request.headers_mut());
+    insert_common_headers(request.headers_mut());
     request
 }
 
@@ -70,17 +70,17 @@ pub(crate) fn token_request(uri: Uri, form: &Form<'_>, headers: HeaderMap) -> Re
 pub(crate) fn document_request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    who_asks(request.headers_mut());
+    insert_common_headers(request.headers_mut());
     request
 }
 
-fn who_asks(headers: &mut HeaderMap) {
+fn insert_common_headers(headers: &mut HeaderMap) {
     const NAME: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(NAME));
 }
 
-fn append(out: &mut Vec<u8>, text: &str) {
+fn append_encoded(out: &mut Vec<u8>, text: &str) {
     for piece in form_urlencoded::byte_serialize(text.as_bytes()) {
         out.extend_from_slice(piece.as_bytes());
     }

@@ -14,7 +14,8 @@ use serde_json::{Map, Number, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    endpoint_response::Answer, error_response::error_response, json::trimmed, redactor::Sent,
+    endpoint_response::EndpointResponse, error_response::error_response, json::trim,
+    redactor::Redactor,
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -49,22 +50,22 @@ impl fmt::Debug for TokenResponse {
 
 /// Reads an answer. What was `sent` is taken out of the provider's words, should it echo them.
 pub(crate) fn token_response(
-    answer: &Answer<'_>,
-    sent: &Sent,
+    response: &EndpointResponse<'_>,
+    redactor: &Redactor,
 ) -> Result<TokenResponse, TokenError> {
     // RFC 6749 §5.2 gives errors the status 400 or 401. Some providers send them with 200: the member tells.
-    let mut members = match Members::read(answer.body, answer.content_type()) {
+    let mut members = match ResponseMembers::read(response.body, response.content_type()) {
         Ok(members) => members,
-        Err(unread) if answer.status.is_success() => return Err(unread.error()),
-        Err(_) => Members::default(),
+        Err(unreadable) if response.status.is_success() => return Err(unreadable.error()),
+        Err(_) => ResponseMembers::default(),
     };
-    if !answer.status.is_success() || members.has("error") {
-        return Err(error_response(answer, &members, sent));
+    if !response.status.is_success() || members.has("error") {
+        return Err(error_response(response, &members, redactor));
     }
     members.bearer_type()?;
     Ok(TokenResponse {
         access_token: members.access_token()?,
-        expires_in: members.lifetime(answer)?,
+        expires_in: members.lifetime(response)?,
         refresh_in: members.seconds("refresh_in")?.map(Duration::from_secs),
         scope: members.scope(),
         refresh_token: members
@@ -77,21 +78,21 @@ pub(crate) fn token_response(
 
 /// The members of an answer, wiped when dropped.
 #[derive(Default)]
-pub(super) struct Members(Map<String, Value>);
+pub(super) struct ResponseMembers(Map<String, Value>);
 
-impl Drop for Members {
+impl Drop for ResponseMembers {
     fn drop(&mut self) {
         self.0.values_mut().for_each(wipe);
     }
 }
 
 /// Why an answer has no members.
-enum Unread {
+enum UnreadableBody {
     Empty,
     Nonsense,
 }
 
-impl Unread {
+impl UnreadableBody {
     fn error(self) -> TokenError {
         match self {
             // A proxy on the way lost it: worth another attempt.
@@ -106,21 +107,21 @@ impl Unread {
     }
 }
 
-impl Members {
-    fn read(body: &[u8], content_type: &str) -> Result<Self, Unread> {
-        let body = trimmed(body);
+impl ResponseMembers {
+    fn read(body: &[u8], content_type: &str) -> Result<Self, UnreadableBody> {
+        let body = trim(body);
         if body.is_empty() {
-            return Err(Unread::Empty);
+            return Err(UnreadableBody::Empty);
         }
         if body.starts_with(b"{") {
             // The error says what it met, so it is dropped: that may be the token.
             return serde_json::from_slice(body)
                 .map(Self)
-                .map_err(|_| Unread::Nonsense);
+                .map_err(|_| UnreadableBody::Nonsense);
         }
         let is_form = content_type == "application/x-www-form-urlencoded" || looks_like_form(body);
         if !is_form {
-            return Err(Unread::Nonsense);
+            return Err(UnreadableBody::Nonsense);
         }
         let members = form_urlencoded::parse(body)
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())));
@@ -194,17 +195,17 @@ impl Members {
     }
 
     /// How long the token lives from now on.
-    fn lifetime(&self, answer: &Answer<'_>) -> Result<Option<Duration>, TokenError> {
+    fn lifetime(&self, response: &EndpointResponse<'_>) -> Result<Option<Duration>, TokenError> {
         if let Some(seconds) = self.seconds("expires_in")? {
             return Ok(Some(Duration::from_secs(seconds)));
         }
-        let Some(end) = self.seconds("expires_on")? else {
+        let Some(expires_on) = self.seconds("expires_on")? else {
             return Ok(None);
         };
         // The end is by the provider's clock, so the present should be too.
-        let now = answer.provider_time().duration_since(UNIX_EPOCH);
-        let left = end.saturating_sub(now.unwrap_or_default().as_secs());
-        Ok(Some(Duration::from_secs(left)))
+        let now = response.provider_time().duration_since(UNIX_EPOCH);
+        let remaining = expires_on.saturating_sub(now.unwrap_or_default().as_secs());
+        Ok(Some(Duration::from_secs(remaining)))
     }
 
     fn seconds(&self, name: &str) -> Result<Option<u64>, TokenError> {
@@ -240,8 +241,8 @@ impl Members {
 
 /// Whether a body without a telling content type is a form with members that we know.
 fn looks_like_form(body: &[u8]) -> bool {
-    let odd = |c: &u8| c.is_ascii_whitespace() || matches!(c, b'<' | b'{' | b'[');
-    if body.iter().any(odd) {
+    let is_unexpected = |c: &u8| c.is_ascii_whitespace() || matches!(c, b'<' | b'{' | b'[');
+    if body.iter().any(is_unexpected) {
         return false;
     }
     form_urlencoded::parse(body).any(|(name, _)| matches!(&*name, "access_token" | "error"))

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{
-    basic::Client,
-    endpoint_response::{Answer, MAX_RETRY_AFTER},
+    basic::BasicCredentials,
+    endpoint_response::{EndpointResponse, MAX_RETRY_AFTER},
     error_response::MAX_DESCRIPTION,
-    redactor::Sent,
+    redactor::Redactor,
     token_response::{TokenResponse, token_response},
 };
 use crate::error::{ErrorKind, TokenError};
@@ -47,21 +47,21 @@ impl<'a> Case<'a> {
     }
 
     fn read(&self) -> Result<TokenResponse, TokenError> {
-        self.read_after(&Sent::default())
+        self.read_after(&Redactor::default())
     }
 
-    fn read_after(&self, sent: &Sent) -> Result<TokenResponse, TokenError> {
+    fn read_after(&self, redactor: &Redactor) -> Result<TokenResponse, TokenError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let answer = Answer {
+        let response = EndpointResponse {
             status: StatusCode::from_u16(self.status).unwrap(),
             headers: &headers,
             body: self.body.as_bytes(),
             now: now(),
         };
-        token_response(&answer, sent)
+        token_response(&response, redactor)
     }
 
     fn error(&self) -> TokenError {
@@ -123,13 +123,13 @@ fn every_vector_comes_to_what_it_says() {
             headers.insert(name, fill_in(value.as_str().unwrap()).parse().unwrap());
         }
         let body = fill_in(case["body"].as_str().unwrap());
-        let answer = Answer {
+        let response = EndpointResponse {
             status: StatusCode::from_u16(case["status"].as_u64().unwrap() as u16).unwrap(),
             headers: &headers,
             body: body.as_bytes(),
             now: now(),
         };
-        match token_response(&answer, &Sent::default()) {
+        match token_response(&response, &Redactor::default()) {
             Ok(response) => check_response(&response, &case["ok"], name),
             Err(error) => check_error(&error, &case["error"], name),
         }
@@ -469,18 +469,18 @@ fn what_support_asks_for_stands_in_the_description() {
 
 #[test]
 fn secrets_that_were_sent_never_come_back() {
-    let client = Client {
+    let client = BasicCredentials {
         id: "orders",
         secret: "s3cret of +mine",
     };
-    let mut sent = Sent::default();
-    sent.add_client(client);
-    sent.add("refresh-token");
+    let mut redactor = Redactor::default();
+    redactor.add_client(client);
+    redactor.add("refresh-token");
     for echo in [
         "s3cret of +mine",
         "s3cret%20of%20%2Bmine",
         "s3cret+of+%2Bmine",
-        client.basic_credentials().as_str(),
+        client.encoded().as_str(),
         "refresh-token",
     ] {
         // Across the place where it is cut, too.
@@ -489,7 +489,7 @@ fn secrets_that_were_sent_never_come_back() {
                 r#"{{"error":"invalid_client","error_description":"{}{echo}","suberror":"{echo}"}}"#,
                 "x".repeat(before)
             );
-            let error = Case::status(401, &body).read_after(&sent).unwrap_err();
+            let error = Case::status(401, &body).read_after(&redactor).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(&echo[..5]), "{shown}");
         }
@@ -498,10 +498,10 @@ fn secrets_that_were_sent_never_come_back() {
 
 #[test]
 fn a_short_secret_takes_the_whole_text_with_it() {
-    let mut sent = Sent::default();
-    sent.add("a");
-    assert_eq!(sent.scrub("banana"), "[redacted]");
-    assert_eq!(sent.scrub("kiwi"), "kiwi");
+    let mut redactor = Redactor::default();
+    redactor.add("a");
+    assert_eq!(redactor.redact("banana"), "[redacted]");
+    assert_eq!(redactor.redact("kiwi"), "kiwi");
 }
 
 #[test]
@@ -529,8 +529,8 @@ proptest! {
         }
         headers.insert(RETRY_AFTER, wait.parse().unwrap());
         headers.insert(DATE, wait.parse().unwrap());
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: &body, now: now() };
-        let _ = token_response(&answer, &Sent::default());
+        let response = EndpointResponse { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: &body, now: now() };
+        let _ = token_response(&response, &Redactor::default());
     }
 
     #[test]

@@ -15,21 +15,23 @@ use crate::{parts::FetchReason, spec::TokenSpec};
 /// Tells everybody who wants to know.
 #[derive(Clone, Default)]
 pub(crate) struct Telemetry {
-    hook: Option<Arc<dyn TokenEvents>>,
+    listener: Option<Arc<dyn TokenEvents>>,
 }
 
 impl Telemetry {
-    pub(crate) fn with_hook(hook: impl TokenEvents) -> Self {
-        let hook: Arc<dyn TokenEvents> = Arc::new(hook);
-        Self { hook: Some(hook) }
+    pub(crate) fn with_listener(listener: impl TokenEvents) -> Self {
+        let listener: Arc<dyn TokenEvents> = Arc::new(listener);
+        Self {
+            listener: Some(listener),
+        }
     }
 
-    pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
+    pub(crate) fn emit(&self, event: &TokenEvent<'_>) {
         log(event);
         #[cfg(feature = "metrics")]
         measure(event);
-        if let Some(hook) = &self.hook {
-            hook.on_event(event);
+        if let Some(listener) = &self.listener {
+            listener.on_event(event);
         }
     }
 
@@ -60,7 +62,7 @@ impl Telemetry {
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.hook.is_some() {
+        f.write_str(if self.listener.is_some() {
             "with a hook"
         } else {
             "without a hook"

@@ -99,7 +99,7 @@ pub enum TokenEvent<'a> {
         first: bool,
     },
     /// A response refused the token, and this was done about it.
-    Refused {
+    RecoveryFinished {
         /// What the token was for.
         spec: &'a TokenSpec,
         /// Which one it was.
@@ -126,7 +126,7 @@ pub enum TokenEvent<'a> {
         first: bool,
     },
     /// The store works again.
-    StoreBack {
+    StoreRecovered {
         /// What it was asked for.
         work: StoreWork,
         /// How long it did not.

@@ -60,7 +60,7 @@ pub(super) fn log(event: &TokenEvent<'_>) {
             ?spec, generation,
             "tokens are rejected again and again: 401s pass until that ends"
         ),
-        TokenEvent::Refused {
+        TokenEvent::RecoveryFinished {
             spec,
             generation,
             recovery,
@@ -95,7 +95,7 @@ pub(super) fn log(event: &TokenEvent<'_>) {
             work = work.as_str(), kind = error.kind().as_str(), %error,
             "the store still fails"
         ),
-        TokenEvent::StoreBack { work, after } => info!(
+        TokenEvent::StoreRecovered { work, after } => info!(
             target: "tower_bearer",
             work = work.as_str(), ?after,
             "the store is back"

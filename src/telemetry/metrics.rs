@@ -25,7 +25,7 @@ pub(super) fn measure(event: &TokenEvent<'_>) {
         TokenEvent::RejectionLimitReached { .. } => {
             counter!("tower_bearer_storms_total").increment(1)
         }
-        TokenEvent::Refused { recovery, .. } => {
+        TokenEvent::RecoveryFinished { recovery, .. } => {
             counter!("tower_bearer_replays_total", "outcome" => recovery.as_str()).increment(1);
         }
         TokenEvent::Loaded { elapsed, .. } => {
@@ -40,7 +40,7 @@ pub(super) fn measure(event: &TokenEvent<'_>) {
                 counter!("tower_bearer_store_outages_total", "work" => work).increment(1);
             }
         }
-        TokenEvent::StoreBack { .. } => {}
+        TokenEvent::StoreRecovered { .. } => {}
         TokenEvent::StoreUnreadable { .. } => {
             counter!("tower_bearer_store_loads_total", "outcome" => "unreadable").increment(1);
         }
@@ -49,13 +49,13 @@ pub(super) fn measure(event: &TokenEvent<'_>) {
 
 /// What is counted on the way and told in sums: the difference to what was told last.
 #[derive(Debug, Default)]
-pub(crate) struct Published {
-    last: Mutex<Sums>,
+pub(crate) struct PublishedMetrics {
+    last: Mutex<MetricSums>,
 }
 
 /// Sums that only grow, and two levels.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
+pub(crate) struct MetricSums {
     pub(crate) fresh_hits: u64,
     pub(crate) stale_hits: u64,
     pub(crate) evictions: u64,
@@ -63,9 +63,9 @@ pub(crate) struct Sums {
     pub(crate) bytes: u64,
 }
 
-impl Published {
+impl PublishedMetrics {
     /// Several caches add up: each tells what has changed.
-    pub(crate) fn publish(&self, sums: Sums) {
+    pub(crate) fn publish(&self, sums: MetricSums) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let grown = |now: u64, then: u64| now.saturating_sub(then);
         counter!("tower_bearer_hits_total", "state" => "fresh")
@@ -80,10 +80,10 @@ impl Published {
 }
 
 /// What is gone is no longer held.
-impl Drop for Published {
+impl Drop for PublishedMetrics {
     fn drop(&mut self) {
         let last = *self.last.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.publish(Sums {
+        self.publish(MetricSums {
             entries: 0,
             bytes: 0,
             ..last

@@ -51,6 +51,6 @@ mod log;
 mod metrics;
 
 #[cfg(feature = "metrics")]
-pub(crate) use self::metrics::{Published, Sums};
+pub(crate) use self::metrics::{MetricSums, PublishedMetrics};
 pub(crate) use emitter::Telemetry;
 pub use events::{StoreWork, TokenEvent, TokenEvents};

@@ -17,7 +17,7 @@ pub(super) fn check_length(length: u64) -> Result<(), TokenError> {
 }
 
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-pub(super) use collector::Collector;
+pub(super) use collector::BodyCollector;
 
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod collector {
@@ -28,9 +28,9 @@ mod collector {
     use crate::{error::TokenError, secret::wiped};
 
     /// Collects a body piece by piece.
-    pub(in super::super) struct Collector(Zeroizing<Vec<u8>>);
+    pub(in super::super) struct BodyCollector(Zeroizing<Vec<u8>>);
 
-    impl Collector {
+    impl BodyCollector {
         /// For a body that says its length, or doesn't.
         pub(in super::super) fn new(length: Option<u64>) -> Result<Self, TokenError> {
             const FIRST: u64 = 4 << 10;

@@ -17,20 +17,20 @@ use bytes::Bytes;
 use http::{Request, Response, uri::Scheme};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{options::Options, tls_identity::Pair};
+use super::{options::TransportOptions, tls_identity::IdentityPem};
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 /// What a client does that token requests are sent with.
 pub(super) trait HttpClient: Clone {
     /// Builds a client for `https://` that keeps at most `max_idle` idle connections for each host.
     fn build_secure(
-        options: &Options,
+        options: &TransportOptions,
         max_idle: usize,
-        identity: Option<&Pair>,
+        identity: Option<&IdentityPem>,
     ) -> Result<Self, TokenError>;
 
     /// Builds a client for `http://` to this machine. It needs no trust, and must not take plain secrets to a proxy.
-    fn build_plain(options: &Options, max_idle: usize) -> Result<Self, TokenError>;
+    fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError>;
 
     fn send(
         &self,
@@ -40,26 +40,26 @@ pub(super) trait HttpClient: Clone {
 
 /// The clients of a transport, each built when it is needed first.
 pub(super) struct ClientPool<C> {
-    options: Options,
-    secure: Rotating<C>,
-    plain: PerFlavor<C>,
+    options: TransportOptions,
+    secure: RotatingClient<C>,
+    plain: PerRuntimeFlavor<C>,
 }
 
 impl<C: HttpClient> ClientPool<C> {
-    pub(super) const fn new(options: Options) -> Self {
+    pub(super) const fn new(options: TransportOptions) -> Self {
         Self {
             options,
-            secure: Rotating::new(),
-            plain: PerFlavor::new(),
+            secure: RotatingClient::new(),
+            plain: PerRuntimeFlavor::new(),
         }
     }
 
-    pub(super) const fn options(&self) -> &Options {
+    pub(super) const fn options(&self) -> &TransportOptions {
         &self.options
     }
 
     /// A pool with changed options, and so with clients of its own.
-    pub(super) fn changed(&self, change: impl FnOnce(&mut Options)) -> Self {
+    pub(super) fn with_options(&self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         let mut options = self.options.clone();
         change(&mut options);
         Self::new(options)
@@ -75,8 +75,8 @@ impl<C: HttpClient> ClientPool<C> {
                 .get_or_build(|max_idle| C::build_plain(&self.options, max_idle))
         } else {
             let identity = self.options.load_identity()?;
-            let mark = identity.as_ref().map(|pair| pair.mark);
-            self.secure.get_or_build(mark, |max_idle| {
+            let fingerprint = identity.as_ref().map(|pair| pair.fingerprint);
+            self.secure.get_or_build(fingerprint, |max_idle| {
                 C::build_secure(&self.options, max_idle, identity.as_deref())
             })
         };
@@ -94,16 +94,16 @@ fn require_runtime() -> Result<(), TokenError> {
     Ok(())
 }
 
-struct Rotating<C>(Mutex<Option<Generation<C>>>);
+struct RotatingClient<C>(Mutex<Option<ClientGeneration<C>>>);
 
-struct Generation<C> {
-    mark: Option<Fingerprint>,
-    clients: Arc<PerFlavor<C>>,
+struct ClientGeneration<C> {
+    fingerprint: Option<Fingerprint>,
+    clients: Arc<PerRuntimeFlavor<C>>,
     /// The last that could be built.
-    before: Option<Arc<PerFlavor<C>>>,
+    previous: Option<Arc<PerRuntimeFlavor<C>>>,
 }
 
-impl<C: Clone> Rotating<C> {
+impl<C: Clone> RotatingClient<C> {
     const fn new() -> Self {
         Self(Mutex::new(None))
     }
@@ -111,46 +111,46 @@ impl<C: Clone> Rotating<C> {
     /// The client for the present runtime and this certificate.
     fn get_or_build(
         &self,
-        mark: Option<Fingerprint>,
+        fingerprint: Option<Fingerprint>,
         build: impl Fn(usize) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
-        let (clients, before) = self.generation(mark);
+        let (clients, previous) = self.generation(fingerprint);
         clients
             .get_or_build(build)
-            .or_else(|error| before.and_then(|before| before.built()).ok_or(error))
+            .or_else(|error| previous.and_then(|previous| previous.built()).ok_or(error))
     }
 
     fn generation(
         &self,
-        mark: Option<Fingerprint>,
-    ) -> (Arc<PerFlavor<C>>, Option<Arc<PerFlavor<C>>>) {
-        let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = match present.take() {
-            Some(same) if same.mark == mark => present.insert(same),
-            last => present.insert(Generation {
-                mark,
-                clients: Arc::new(PerFlavor::new()),
-                before: last.and_then(|last| match last.clients.built() {
+        fingerprint: Option<Fingerprint>,
+    ) -> (Arc<PerRuntimeFlavor<C>>, Option<Arc<PerRuntimeFlavor<C>>>) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = match current.take() {
+            Some(same) if same.fingerprint == fingerprint => current.insert(same),
+            last => current.insert(ClientGeneration {
+                fingerprint,
+                clients: Arc::new(PerRuntimeFlavor::new()),
+                previous: last.and_then(|last| match last.clients.built() {
                     Some(_) => Some(last.clients),
-                    None => last.before,
+                    None => last.previous,
                 }),
             }),
         };
-        (last.clients.clone(), last.before.clone())
+        (last.clients.clone(), last.previous.clone())
     }
 }
 
 /// A client for each flavor of runtime, built when it is needed first.
-pub(super) struct PerFlavor<C> {
-    keeping: OnceLock<Result<C, TokenError>>,
-    keeping_none: OnceLock<Result<C, TokenError>>,
+pub(super) struct PerRuntimeFlavor<C> {
+    pooling: OnceLock<Result<C, TokenError>>,
+    not_pooling: OnceLock<Result<C, TokenError>>,
 }
 
-impl<C: Clone> PerFlavor<C> {
+impl<C: Clone> PerRuntimeFlavor<C> {
     pub(super) const fn new() -> Self {
         Self {
-            keeping: OnceLock::new(),
-            keeping_none: OnceLock::new(),
+            pooling: OnceLock::new(),
+            not_pooling: OnceLock::new(),
         }
     }
 
@@ -159,20 +159,20 @@ impl<C: Clone> PerFlavor<C> {
         &self,
         build: impl FnOnce(usize) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
-        let (client, max_idle) = self.present();
+        let (client, max_idle) = self.current();
         client.get_or_init(|| build(max_idle)).clone()
     }
 
     /// The client for the present runtime, if it was needed before and could be built.
     pub(super) fn built(&self) -> Option<C> {
-        let (client, _) = self.present();
+        let (client, _) = self.current();
         client.get()?.clone().ok()
     }
 
-    fn present(&self) -> (&OnceLock<Result<C, TokenError>>, usize) {
+    fn current(&self) -> (&OnceLock<Result<C, TokenError>>, usize) {
         match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => (&self.keeping, usize::MAX),
-            _ => (&self.keeping_none, 0),
+            Ok(RuntimeFlavor::MultiThread) => (&self.pooling, usize::MAX),
+            _ => (&self.not_pooling, 0),
         }
     }
 }
@@ -183,28 +183,33 @@ mod tests {
 
     #[test]
     fn a_client_is_built_once_for_each_certificate() {
-        let rotating = Rotating::new();
-        let marks = [Fingerprint::of(b"a"), Fingerprint::of(b"b")].map(Some);
+        let client = RotatingClient::new();
+        let fingerprints = [Fingerprint::of(b"a"), Fingerprint::of(b"b")].map(Some);
         let built = std::cell::Cell::new(0);
         let build = |_| {
             built.set(built.get() + 1);
             Ok(built.get())
         };
-        for (mark, client) in [(marks[0], 1), (marks[0], 1), (marks[1], 2), (marks[1], 2)] {
-            assert_eq!(rotating.get_or_build(mark, build).unwrap(), client);
+        for (fingerprint, expected) in [
+            (fingerprints[0], 1),
+            (fingerprints[0], 1),
+            (fingerprints[1], 2),
+            (fingerprints[1], 2),
+        ] {
+            assert_eq!(client.get_or_build(fingerprint, build).unwrap(), expected);
         }
     }
 
     #[test]
     fn the_client_before_goes_on_while_the_new_one_cannot_be_built() {
-        let rotating = Rotating::new();
+        let client = RotatingClient::new();
         let fault = |_| Err(TokenError::configuration("they don't belong together"));
-        assert!(rotating.get_or_build(None, fault).is_err());
-        let marks = [&b"a"[..], b"b", b"c", b"d"].map(|text| Some(Fingerprint::of(text)));
-        assert_eq!(rotating.get_or_build(marks[0], |_| Ok(1)).unwrap(), 1);
-        for mark in [marks[1], marks[1], marks[2]] {
-            assert_eq!(rotating.get_or_build(mark, fault).unwrap(), 1);
+        assert!(client.get_or_build(None, fault).is_err());
+        let fingerprints = [&b"a"[..], b"b", b"c", b"d"].map(|text| Some(Fingerprint::of(text)));
+        assert_eq!(client.get_or_build(fingerprints[0], |_| Ok(1)).unwrap(), 1);
+        for fingerprint in [fingerprints[1], fingerprints[1], fingerprints[2]] {
+            assert_eq!(client.get_or_build(fingerprint, fault).unwrap(), 1);
         }
-        assert_eq!(rotating.get_or_build(marks[3], |_| Ok(2)).unwrap(), 2);
+        assert_eq!(client.get_or_build(fingerprints[3], |_| Ok(2)).unwrap(), 2);
     }
 }

@@ -43,9 +43,9 @@ pub trait TokenTransport: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send;
 }
 
-pub(super) struct FromFn<F>(pub(super) F);
+pub(super) struct TransportFn<F>(pub(super) F);
 
-impl<F, Fut> TokenTransport for FromFn<F>
+impl<F, Fut> TokenTransport for TransportFn<F>
 where
     F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,

@@ -10,7 +10,7 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// When it failed.
 #[derive(Clone, Copy)]
-pub(super) enum Stage {
+pub(super) enum RequestStage {
     Connecting,
     Waiting,
     Reading,
@@ -18,30 +18,30 @@ pub(super) enum Stage {
 
 /// What a client's error comes to; `late` if the client itself calls it a timeout. The error must not show the
 /// request's address.
-pub(super) fn no_answer(
+pub(super) fn request_error(
     uri: &Uri,
-    stage: Stage,
-    late: bool,
+    stage: RequestStage,
+    is_timeout: bool,
     error: impl Into<BoxError>,
 ) -> TokenError {
     let error = error.into();
     let origin = origin(uri);
-    let (cause, late) = (innermost(&*error), late || timed_out(&*error));
+    let (cause, is_timeout) = (root_cause(&*error), is_timeout || is_timed_out(&*error));
     let message = match stage {
-        Stage::Connecting if late => {
+        RequestStage::Connecting if is_timeout => {
             format!(
                 "no connection to {origin} in time: check the address, the network and the firewall"
             )
         }
-        Stage::Connecting => format!(
+        RequestStage::Connecting => format!(
             "can't reach {origin}: {cause}: check the address, the network, and the trust in its certificate"
         ),
-        Stage::Waiting => {
+        RequestStage::Waiting => {
             format!("the connection to {origin} broke before the answer came: {cause}: try again")
         }
-        Stage::Reading => format!("the answer of {origin} broke off: {cause}: try again"),
+        RequestStage::Reading => format!("the answer of {origin} broke off: {cause}: try again"),
     };
-    let kind = if late {
+    let kind = if is_timeout {
         ErrorKind::Timeout
     } else {
         ErrorKind::Network
@@ -50,9 +50,9 @@ pub(super) fn no_answer(
 }
 
 /// What keeps the client itself from being built.
-pub(super) fn no_client(error: impl Into<BoxError>) -> TokenError {
+pub(super) fn build_error(error: impl Into<BoxError>) -> TokenError {
     let error = error.into();
-    let cause = innermost(&*error).to_string();
+    let cause = root_cause(&*error).to_string();
     TokenError::configuration(format!(
         "the token endpoint's client can't be built: {cause}: check the platform's and your own root certificates, \
          and that the client's certificate and key belong together"
@@ -70,11 +70,11 @@ fn origin(uri: &Uri) -> String {
     }
 }
 
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     chain(error).last().unwrap_or(error)
 }
 
-fn timed_out(error: &(dyn Error + 'static)) -> bool {
+fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
     chain(error)
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::TimedOut)

@@ -26,21 +26,21 @@ use rustls_platform_verifier::Verifier;
 use tower_service::Service;
 
 use super::{
-    body::Collector,
+    body::BodyCollector,
     client_pool::HttpClient,
-    fault::{BoxError, Stage, no_answer, no_client},
-    options::{Options, no_certificate},
-    tls_identity::Pair,
+    fault::{BoxError, RequestStage, build_error, request_error},
+    options::{TransportOptions, no_root_certificate},
+    tls_identity::IdentityPem,
 };
 use crate::error::TokenError;
 
-pub(super) type HyperClient = Client<Timed<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+pub(super) type HyperClient = Client<ConnectTimeout<HttpsConnector<HttpConnector>>, Full<Bytes>>;
 
 impl HttpClient for HyperClient {
     fn build_secure(
-        options: &Options,
+        options: &TransportOptions,
         max_idle: usize,
-        identity: Option<&Pair>,
+        identity: Option<&IdentityPem>,
     ) -> Result<Self, TokenError> {
         let mut roots = Vec::new();
         for pem in &options.roots {
@@ -48,19 +48,20 @@ impl HttpClient for HyperClient {
         }
         let provider = provider();
         let verifier =
-            Verifier::new_with_extra_roots(roots, provider.clone()).map_err(no_client)?;
+            Verifier::new_with_extra_roots(roots, provider.clone()).map_err(build_error)?;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(no_client)?
+            .map_err(build_error)?
             .dangerous()
             // The platform's own verifier; rustls calls every verifier but its own dangerous.
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match identity {
             Some(pair) => {
-                let key = PrivateKeyDer::from_pem_slice(pair.pem.as_bytes()).map_err(no_client)?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(pair.pem.as_bytes()).map_err(build_error)?;
                 config
                     .with_client_auth_cert(certificates(pair.pem.as_bytes())?, key)
-                    .map_err(no_client)?
+                    .map_err(build_error)?
             }
             None => config.with_no_client_auth(),
         };
@@ -70,11 +71,11 @@ impl HttpClient for HyperClient {
         Ok(build(options, max_idle, connector))
     }
 
-    fn build_plain(options: &Options, max_idle: usize) -> Result<Self, TokenError> {
+    fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError> {
         let provider = provider();
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(no_client)?
+            .map_err(build_error)?
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
@@ -90,16 +91,17 @@ impl HttpClient for HyperClient {
             .await
             .map_err(|error| {
                 let stage = if error.is_connect() {
-                    Stage::Connecting
+                    RequestStage::Connecting
                 } else {
-                    Stage::Waiting
+                    RequestStage::Waiting
                 };
-                no_answer(&uri, stage, false, error)
+                request_error(&uri, stage, false, error)
             })?;
         let (parts, mut incoming) = response.into_parts();
-        let mut body = Collector::new(incoming.size_hint().exact())?;
+        let mut body = BodyCollector::new(incoming.size_hint().exact())?;
         while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|error| no_answer(&uri, Stage::Reading, false, error))?;
+            let frame =
+                frame.map_err(|error| request_error(&uri, RequestStage::Reading, false, error))?;
             if let Some(piece) = frame.data_ref() {
                 body.push(piece)?;
             }
@@ -114,7 +116,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn build(
-    options: &Options,
+    options: &TransportOptions,
     max_idle: usize,
     connector: HttpsConnectorBuilder<WantsProtocols1>,
 ) -> HyperClient {
@@ -129,7 +131,7 @@ fn build(
         // A connection that died in silence would else take every later request with it.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(5))
-        .build(Timed {
+        .build(ConnectTimeout {
             connector,
             limit: options.connect_timeout,
         })
@@ -138,17 +140,17 @@ fn build(
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TokenError> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| no_certificate().with_source(io::Error::other(error.to_string())))
+        .map_err(|error| no_root_certificate().with_source(io::Error::other(error.to_string())))
 }
 
 /// Bounds the time of connecting, TLS and all; the connector's own bound ends with TCP.
 #[derive(Clone)]
-pub(super) struct Timed<C> {
+pub(super) struct ConnectTimeout<C> {
     connector: C,
     limit: Duration,
 }
 
-impl<C> Service<Uri> for Timed<C>
+impl<C> Service<Uri> for ConnectTimeout<C>
 where
     C: Service<Uri>,
     C::Error: Into<BoxError>,

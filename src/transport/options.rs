@@ -2,25 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::tls_identity::{Identity, Pair};
+use super::tls_identity::{IdentityPem, TlsIdentity};
 use crate::error::TokenError;
 
 #[derive(Clone)]
-pub(super) struct Options {
+pub(super) struct TransportOptions {
     /// PEM, each with at least one certificate.
     pub(super) roots: Vec<Box<[u8]>>,
     pub(super) connect_timeout: Duration,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<TlsIdentity>,
 }
 
-impl Options {
+impl TransportOptions {
     /// Certificate and key as they are now, if the client has any.
-    pub(super) fn load_identity(&self) -> Result<Option<Arc<Pair>>, TokenError> {
-        self.identity.as_ref().map(Identity::load).transpose()
+    pub(super) fn load_identity(&self) -> Result<Option<Arc<IdentityPem>>, TokenError> {
+        self.identity.as_ref().map(TlsIdentity::load).transpose()
     }
 }
 
-impl Default for Options {
+impl Default for TransportOptions {
     fn default() -> Self {
         Self {
             roots: Vec::new(),
@@ -30,7 +30,7 @@ impl Default for Options {
     }
 }
 
-pub(super) fn no_certificate() -> TokenError {
+pub(super) fn no_root_certificate() -> TokenError {
     TokenError::configuration(
         "there is no certificate in the root certificates: give one or more in PEM",
     )

@@ -7,19 +7,19 @@ use http::{Request, Response};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, redirect::Policy};
 
 use super::{
-    body::Collector,
+    body::BodyCollector,
     client_pool::HttpClient,
-    fault::{Stage, no_answer, no_client},
-    options::{Options, no_certificate},
-    tls_identity::Pair,
+    fault::{RequestStage, build_error, request_error},
+    options::{TransportOptions, no_root_certificate},
+    tls_identity::IdentityPem,
 };
 use crate::error::TokenError;
 
 impl HttpClient for Client {
     fn build_secure(
-        options: &Options,
+        options: &TransportOptions,
         max_idle: usize,
-        identity: Option<&Pair>,
+        identity: Option<&IdentityPem>,
     ) -> Result<Self, TokenError> {
         let mut roots = Vec::new();
         for pem in &options.roots {
@@ -29,19 +29,19 @@ impl HttpClient for Client {
             .tls_certs_merge(roots)
             .https_only(true);
         if let Some(pair) = identity {
-            let identity = Identity::from_pem(pair.pem.as_bytes()).map_err(no_client)?;
+            let identity = Identity::from_pem(pair.pem.as_bytes()).map_err(build_error)?;
             builder = builder.identity(identity);
         }
-        builder.build().map_err(no_client)
+        builder.build().map_err(build_error)
     }
 
-    fn build_plain(options: &Options, max_idle: usize) -> Result<Self, TokenError> {
+    fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError> {
         // No certificate at all, so that a container without any can ask its neighbour.
         builder(options, max_idle)
             .tls_certs_only([])
             .no_proxy()
             .build()
-            .map_err(no_client)
+            .map_err(build_error)
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
@@ -51,21 +51,21 @@ impl HttpClient for Client {
                 .with_source(error.without_url())
         })?;
         let fault = |stage, error: reqwest::Error| {
-            no_answer(&uri, stage, error.is_timeout(), error.without_url())
+            request_error(&uri, stage, error.is_timeout(), error.without_url())
         };
         let mut response = self.execute(request).await.map_err(|error| {
             let stage = if error.is_connect() {
-                Stage::Connecting
+                RequestStage::Connecting
             } else {
-                Stage::Waiting
+                RequestStage::Waiting
             };
             fault(stage, error)
         })?;
-        let mut body = Collector::new(response.content_length())?;
+        let mut body = BodyCollector::new(response.content_length())?;
         while let Some(piece) = response
             .chunk()
             .await
-            .map_err(|error| fault(Stage::Reading, error))?
+            .map_err(|error| fault(RequestStage::Reading, error))?
         {
             body.push(&piece)?;
         }
@@ -76,7 +76,7 @@ impl HttpClient for Client {
     }
 }
 
-fn builder(options: &Options, max_idle: usize) -> ClientBuilder {
+fn builder(options: &TransportOptions, max_idle: usize) -> ClientBuilder {
     Client::builder()
         .tls_backend_rustls()
         // A redirect would carry the client's secret to whoever it names.
@@ -96,5 +96,5 @@ fn builder(options: &Options, max_idle: usize) -> ClientBuilder {
 }
 
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, TokenError> {
-    Certificate::from_pem_bundle(pem).map_err(|error| no_certificate().with_source(error))
+    Certificate::from_pem_bundle(pem).map_err(|error| no_root_certificate().with_source(error))
 }

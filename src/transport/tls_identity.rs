@@ -12,8 +12,8 @@ use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
 /// Where certificate and key are.
 #[derive(Clone)]
-pub(super) enum Identity {
-    Memory(Arc<Pair>),
+pub(super) enum TlsIdentity {
+    Memory(Arc<IdentityPem>),
     Files {
         certificates: Arc<Path>,
         key: Arc<Path>,
@@ -21,15 +21,15 @@ pub(super) enum Identity {
 }
 
 /// Certificates and key in PEM, and nothing else.
-pub(super) struct Pair {
+pub(super) struct IdentityPem {
     /// The client's own first, then those up to the authority; and then the key.
     pub(super) pem: Zeroizing<String>,
-    pub(super) mark: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
 }
 
-impl Identity {
+impl TlsIdentity {
     pub(super) fn in_memory(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
-        Pair::new(certificates, key).map(|pair| Self::Memory(Arc::new(pair)))
+        IdentityPem::new(certificates, key).map(|pair| Self::Memory(Arc::new(pair)))
     }
 
     pub(super) fn in_files(certificates: PathBuf, key: PathBuf) -> Result<Self, TokenError> {
@@ -42,18 +42,18 @@ impl Identity {
     }
 
     /// What is there now.
-    pub(super) fn load(&self) -> Result<Arc<Pair>, TokenError> {
+    pub(super) fn load(&self) -> Result<Arc<IdentityPem>, TokenError> {
         match self {
             Self::Memory(pair) => Ok(pair.clone()),
             Self::Files { certificates, key } => {
                 let (certificates, key) = (read(certificates)?, read(key)?);
-                Pair::new(&certificates, &key).map(Arc::new)
+                IdentityPem::new(&certificates, &key).map(Arc::new)
             }
         }
     }
 }
 
-impl Pair {
+impl IdentityPem {
     fn new(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
         let certificates = str::from_utf8(certificates).unwrap_or_default();
         let key = str::from_utf8(key).unwrap_or_default();
@@ -88,8 +88,8 @@ impl Pair {
             pem.push_str(text);
             pem.push('\n');
         }
-        let mark = Fingerprint::of(pem.as_bytes());
-        Ok(Self { pem, mark })
+        let fingerprint = Fingerprint::of(pem.as_bytes());
+        Ok(Self { pem, fingerprint })
     }
 }
 
@@ -114,10 +114,13 @@ mod tests {
     #[test]
     fn both_are_found_in_one_text_without_what_stands_around_them() {
         let both = [KEY, CERTIFICATE].concat();
-        let (apart, together) = (Pair::new(CERTIFICATE, KEY), Pair::new(&both, &both));
+        let (apart, together) = (
+            IdentityPem::new(CERTIFICATE, KEY),
+            IdentityPem::new(&both, &both),
+        );
         let (apart, together) = (apart.unwrap(), together.unwrap());
         assert_eq!(apart.pem, together.pem);
-        assert!(apart.mark == together.mark);
+        assert!(apart.fingerprint == together.fingerprint);
         assert!(apart.pem.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(!apart.pem.contains("PARAMETERS"));
     }
@@ -131,14 +134,14 @@ mod tests {
             (CERTIFICATE, CERTIFICATE, "no private key"),
             (CERTIFICATE, LOCKED, "without a password"),
         ] {
-            let error = Pair::new(certificates, key).err().unwrap();
+            let error = IdentityPem::new(certificates, key).err().unwrap();
             let shown = format!("{error} {error:?}");
             assert!(
                 shown.contains(part) && !shown.contains("hunter2"),
                 "{shown}"
             );
         }
-        let error = Identity::in_files("/no/such/cert.pem".into(), "/no/such/key.pem".into());
+        let error = TlsIdentity::in_files("/no/such/cert.pem".into(), "/no/such/key.pem".into());
         let error = error.err().unwrap();
         assert!(error.to_string().contains("/no/such/cert.pem"), "{error}");
     }

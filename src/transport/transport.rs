@@ -9,13 +9,13 @@ use http::{Request, Response, Uri, uri::Scheme};
 use super::hyper::HyperClient;
 use super::{
     body,
-    custom::{DynTransport, FromFn, TokenTransport},
+    custom::{DynTransport, TokenTransport, TransportFn},
 };
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 use super::{
     client_pool::ClientPool,
-    options::{Options, no_certificate},
-    tls_identity::Identity,
+    options::{TransportOptions, no_root_certificate},
+    tls_identity::TlsIdentity,
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
@@ -35,7 +35,7 @@ enum Kind {
     Reqwest(Arc<ClientPool<reqwest::Client>>),
     #[cfg(feature = "hyper")]
     Hyper(Arc<ClientPool<HyperClient>>),
-    Own(Arc<dyn DynTransport>),
+    Custom(Arc<dyn DynTransport>),
 }
 
 impl Transport {
@@ -52,7 +52,9 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     #[must_use]
     pub fn reqwest() -> Self {
-        Self(Kind::Reqwest(Arc::new(ClientPool::new(Options::default()))))
+        Self(Kind::Reqwest(Arc::new(ClientPool::new(
+            TransportOptions::default(),
+        ))))
     }
 
     /// Over hyper and rustls, with the platform's trust and without proxies.
@@ -68,13 +70,15 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
     #[must_use]
     pub fn hyper() -> Self {
-        Self(Kind::Hyper(Arc::new(ClientPool::new(Options::default()))))
+        Self(Kind::Hyper(Arc::new(ClientPool::new(
+            TransportOptions::default(),
+        ))))
     }
 
     /// Over a client of your own.
     #[must_use]
     pub fn new(transport: impl TokenTransport) -> Self {
-        Self(Kind::Own(Arc::new(transport)))
+        Self(Kind::Custom(Arc::new(transport)))
     }
 
     /// Over an async closure.
@@ -97,7 +101,7 @@ impl Transport {
         F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,
     {
-        Self::new(FromFn(send))
+        Self::new(TransportFn(send))
     }
 
     /// The client that the features chose: reqwest, else hyper.
@@ -129,16 +133,16 @@ impl Transport {
             Kind::Reqwest(_) => super::reqwest::certificates(pem)?.len(),
             #[cfg(feature = "hyper")]
             Kind::Hyper(_) => super::hyper::certificates(pem)?.len(),
-            Kind::Own(_) => {
+            Kind::Custom(_) => {
                 return Err(TokenError::configuration(
                     "the transport is a client of your own: give the root certificate to that client",
                 ));
             }
         };
         if count == 0 {
-            return Err(no_certificate());
+            return Err(no_root_certificate());
         }
-        Ok(self.changed(|options| options.roots.push(pem.into())))
+        Ok(self.with_options(|options| options.roots.push(pem.into())))
     }
 
     /// Shows this certificate to servers that ask for one (mutual TLS, RFC 8705): its own and those up to the authority, and its
@@ -163,7 +167,7 @@ impl Transport {
         certificates: &[u8],
         key: &[u8],
     ) -> Result<Self, TokenError> {
-        self.with_identity(Identity::in_memory(certificates, key)?)
+        self.with_identity(TlsIdentity::in_memory(certificates, key)?)
     }
 
     /// The same from files, read anew for each request: when they have been replaced, connections are made anew. Both may be one
@@ -185,7 +189,7 @@ impl Transport {
         certificates: impl Into<std::path::PathBuf>,
         key: impl Into<std::path::PathBuf>,
     ) -> Result<Self, TokenError> {
-        self.with_identity(Identity::in_files(certificates.into(), key.into())?)
+        self.with_identity(TlsIdentity::in_files(certificates.into(), key.into())?)
     }
 
     /// How long connecting may take, TLS and all: 5 seconds unless set. It means nothing to a client of your own.
@@ -193,7 +197,7 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     #[must_use]
     pub fn with_connect_timeout(self, limit: std::time::Duration) -> Self {
-        self.changed(|options| options.connect_timeout = limit)
+        self.with_options(|options| options.connect_timeout = limit)
     }
 
     /// Sends a request and collects the answer, whatever its status.
@@ -208,8 +212,8 @@ impl Transport {
             Kind::Reqwest(clients) => clients.send(request).await,
             #[cfg(feature = "hyper")]
             Kind::Hyper(clients) => clients.send(request).await,
-            Kind::Own(own) => {
-                let response = own.send_boxed(request).await?;
+            Kind::Custom(custom) => {
+                let response = custom.send_boxed(request).await?;
                 body::check_length(response.body().len() as u64)?;
                 Ok(response)
             }
@@ -217,10 +221,10 @@ impl Transport {
     }
 
     /// The mark of the client's certificate and key as they are now. That of a client of your own is not known.
-    pub(crate) fn identity_mark(&self) -> Result<Option<Fingerprint>, TokenError> {
+    pub(crate) fn identity_fingerprint(&self) -> Result<Option<Fingerprint>, TokenError> {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
-            return Ok(options.load_identity()?.map(|pair| pair.mark));
+            return Ok(options.load_identity()?.map(|pair| pair.fingerprint));
         }
         Ok(None)
     }
@@ -235,35 +239,35 @@ impl Transport {
     }
 
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn options(&self) -> Option<&Options> {
+    fn options(&self) -> Option<&TransportOptions> {
         match &self.0 {
             #[cfg(feature = "reqwest")]
             Kind::Reqwest(clients) => Some(clients.options()),
             #[cfg(feature = "hyper")]
             Kind::Hyper(clients) => Some(clients.options()),
-            Kind::Own(_) => None,
+            Kind::Custom(_) => None,
         }
     }
 
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn with_identity(self, identity: Identity) -> Result<Self, TokenError> {
-        if matches!(self.0, Kind::Own(_)) {
+    fn with_identity(self, identity: TlsIdentity) -> Result<Self, TokenError> {
+        if matches!(self.0, Kind::Custom(_)) {
             return Err(TokenError::configuration(
                 "the transport is a client of your own: give the client's certificate to that client",
             ));
         }
-        Ok(self.changed(|options| options.identity = Some(identity)))
+        Ok(self.with_options(|options| options.identity = Some(identity)))
     }
 
     /// The same with other options, and so with a client of its own.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn changed(self, change: impl FnOnce(&mut Options)) -> Self {
+    fn with_options(self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         Self(match self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(clients) => Kind::Reqwest(Arc::new(clients.changed(change))),
+            Kind::Reqwest(clients) => Kind::Reqwest(Arc::new(clients.with_options(change))),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(clients) => Kind::Hyper(Arc::new(clients.changed(change))),
-            own @ Kind::Own(_) => own,
+            Kind::Hyper(clients) => Kind::Hyper(Arc::new(clients.with_options(change))),
+            custom @ Kind::Custom(_) => custom,
         })
     }
 }
@@ -275,7 +279,7 @@ impl fmt::Debug for Transport {
             Kind::Reqwest(_) => "Transport::reqwest()",
             #[cfg(feature = "hyper")]
             Kind::Hyper(_) => "Transport::hyper()",
-            Kind::Own(_) => "Transport::new(_)",
+            Kind::Custom(_) => "Transport::new(_)",
         })
     }
 }

@@ -50,13 +50,13 @@ mod tests {
 
     #[test]
     fn the_same_has_the_same_mark_and_nothing_else_has() {
-        let mark = Fingerprint::of(b"hunter2");
-        assert_eq!(mark, Fingerprint::of(b"hunter2"));
-        assert_ne!(mark, Fingerprint::of(b"hunter3"));
-        assert_ne!(mark, Fingerprint::of(b""));
+        let fingerprint = Fingerprint::of(b"hunter2");
+        assert_eq!(fingerprint, Fingerprint::of(b"hunter2"));
+        assert_ne!(fingerprint, Fingerprint::of(b"hunter3"));
+        assert_ne!(fingerprint, Fingerprint::of(b""));
         let other = Fingerprint::of(b"x");
-        assert_ne!(mark.and(other), other.and(mark));
-        assert_eq!(mark.and(other), mark.and(other));
-        assert_eq!(format!("{mark:?}"), "Fingerprint(_)");
+        assert_ne!(fingerprint.and(other), other.and(fingerprint));
+        assert_eq!(fingerprint.and(other), fingerprint.and(other));
+        assert_eq!(format!("{fingerprint:?}"), "Fingerprint(_)");
     }
 }
