@@ -1,15 +1,23 @@
-//! A client that is built anew when its certificate is another one.
+//! This module builds the HTTP clients of a transport and chooses one for each request.
 //!
-//! Connections are made with the certificate that a client was built with, so a new one takes a new client. While the
-//! files of a certificate and its key are being replaced, they may not belong together for a moment; the client before
-//! goes on until they do.
+//! There is one client for `https://` and one for plain `http://` to loopback. Each exists at most twice, for the two flavors of
+//! runtime (see below). A client opens its connections with the certificate that it was built with, so the `https://` client is
+//! built again when the client certificate changes. While the files of a certificate and its key are being replaced, they may not
+//! match for a moment. Until they do, the previous client is used.
 //!
-//! Which connections may be kept: those whose runtime goes on by itself.
+//! # Runtimes
+//! One cache, with its transport and its fetches, may be used from several Tokio runtimes, and outside Tokio. Tasks only make
+//! progress while their runtime is polled. A multi-threaded runtime polls its tasks until it is shut down; a current-thread runtime
+//! polls them only during `block_on`, and may never be polled again. Nothing in the crate may wait forever for such a task:
 //!
-//! A connection is driven by a task of the runtime that opened it. A runtime of one thread stands still between two
-//! calls of `block_on`, and whoever was handed its kept connection in another runtime would wait without end. So there
-//! are two clients: one that keeps connections, for runtimes of many threads, and one that keeps none. What a runtime
-//! that has shut down leaves behind is closed, which a client notices.
+//! - A connection is driven by a task of the runtime that opened it. A request that reused a connection of an idle current-thread
+//!   runtime would never finish. So [`PerRuntimeFlavor`] holds two clients: one that keeps idle connections, for multi-threaded
+//!   runtimes, and one that keeps none. When a runtime shuts down, its connections are closed, which a client detects.
+//! - A fetch is a task too. It may stop being polled while it holds a fetch permit, so permits expire, and a request that waits for
+//!   an overdue fetch stops waiting.
+//! - A runtime may have been built without timers, and there are none outside Tokio. Then [`timer::within`] waits without a limit.
+//!
+//! [`timer::within`]: crate::util::timer::within
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -20,7 +28,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::{options::TransportOptions, tls_identity::IdentityPem};
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
-/// What a client does that token requests are sent with.
+/// An HTTP client that token requests can be sent with.
 pub(super) trait HttpClient: Clone {
     /// Builds a client for `https://` that keeps at most `max_idle` idle connections for each host.
     fn build_secure(
@@ -29,16 +37,17 @@ pub(super) trait HttpClient: Clone {
         identity: Option<&IdentityPem>,
     ) -> Result<Self, TokenError>;
 
-    /// Builds a client for `http://` to this machine. It needs no trust, and must not take plain secrets to a proxy.
+    /// Builds a client for plain `http://` to loopback. It needs no root certificates, and must not send secrets to a proxy.
     fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError>;
 
+    /// Sends a request and collects the response.
     fn send(
         &self,
         request: Request<Bytes>,
     ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send;
 }
 
-/// The clients of a transport, each built when it is needed first.
+/// The clients of a transport. Each is built on first use.
 pub(super) struct ClientPool<C> {
     options: TransportOptions,
     secure: RotatingClient<C>,
@@ -58,7 +67,7 @@ impl<C: HttpClient> ClientPool<C> {
         &self.options
     }
 
-    /// A pool with changed options, and so with clients of its own.
+    /// Returns a pool with changed options, which builds new clients.
     pub(super) fn with_options(&self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         let mut options = self.options.clone();
         change(&mut options);
@@ -75,7 +84,7 @@ impl<C: HttpClient> ClientPool<C> {
                 .get_or_build(|max_idle| C::build_plain(&self.options, max_idle))
         } else {
             let identity = self.options.load_identity()?;
-            let fingerprint = identity.as_ref().map(|pair| pair.fingerprint);
+            let fingerprint = identity.as_ref().map(|identity| identity.fingerprint);
             self.secure.get_or_build(fingerprint, |max_idle| {
                 C::build_secure(&self.options, max_idle, identity.as_deref())
             })
@@ -84,22 +93,24 @@ impl<C: HttpClient> ClientPool<C> {
     }
 }
 
-/// The clients spawn their connections, and would panic without a runtime.
+/// Returns an error outside a runtime, where spawning a connection would panic.
 fn require_runtime() -> Result<(), TokenError> {
     let Ok(_) = Handle::try_current() else {
         return Err(TokenError::configuration(
-            "there is no Tokio runtime here: ask for tokens inside one",
+            "token request outside a Tokio runtime: fetch tokens inside one",
         ));
     };
     Ok(())
 }
 
+/// A client that is built again when the certificate changes.
 struct RotatingClient<C>(Mutex<Option<ClientGeneration<C>>>);
 
+/// The clients that were built for one certificate.
 struct ClientGeneration<C> {
     fingerprint: Option<Fingerprint>,
     clients: Arc<PerRuntimeFlavor<C>>,
-    /// The last that could be built.
+    /// The most recent clients before these that could be built.
     previous: Option<Arc<PerRuntimeFlavor<C>>>,
 }
 
@@ -108,7 +119,7 @@ impl<C: Clone> RotatingClient<C> {
         Self(Mutex::new(None))
     }
 
-    /// The client for the present runtime and this certificate.
+    /// Returns the client for the current runtime and this certificate.
     fn get_or_build(
         &self,
         fingerprint: Option<Fingerprint>,
@@ -140,7 +151,7 @@ impl<C: Clone> RotatingClient<C> {
     }
 }
 
-/// A client for each flavor of runtime, built when it is needed first.
+/// A client for each flavor of runtime, built on first use.
 pub(super) struct PerRuntimeFlavor<C> {
     pooling: OnceLock<Result<C, TokenError>>,
     not_pooling: OnceLock<Result<C, TokenError>>,
@@ -154,7 +165,7 @@ impl<C: Clone> PerRuntimeFlavor<C> {
         }
     }
 
-    /// The client for the present runtime. `build` is told how many idle connections it may keep for each host.
+    /// Returns the client for the current runtime. `build` takes the maximum number of idle connections per host.
     pub(super) fn get_or_build(
         &self,
         build: impl FnOnce(usize) -> Result<C, TokenError>,
@@ -163,7 +174,7 @@ impl<C: Clone> PerRuntimeFlavor<C> {
         client.get_or_init(|| build(max_idle)).clone()
     }
 
-    /// The client for the present runtime, if it was needed before and could be built.
+    /// Returns the client for the current runtime if it has been built.
     pub(super) fn built(&self) -> Option<C> {
         let (client, _) = self.current();
         client.get()?.clone().ok()
@@ -182,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_built_once_for_each_certificate() {
+    fn client_is_built_once_for_each_certificate() {
         let client = RotatingClient::new();
         let fingerprints = [Fingerprint::of(b"a"), Fingerprint::of(b"b")].map(Some);
         let built = std::cell::Cell::new(0);
@@ -201,9 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn the_client_before_goes_on_while_the_new_one_cannot_be_built() {
+    fn previous_client_is_used_until_the_new_one_can_be_built() {
         let client = RotatingClient::new();
-        let fault = |_| Err(TokenError::configuration("they don't belong together"));
+        let fault = |_| {
+            Err(TokenError::configuration(
+                "the certificate does not match its key",
+            ))
+        };
         assert!(client.get_or_build(None, fault).is_err());
         let fingerprints = [&b"a"[..], b"b", b"c", b"d"].map(|text| Some(Fingerprint::of(text)));
         assert_eq!(client.get_or_build(fingerprints[0], |_| Ok(1)).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Token endpoints over hyper and rustls.
+//! This module sends token requests over hyper and rustls.
 
 use std::{
     io,
@@ -53,14 +53,14 @@ impl HttpClient for HyperClient {
             .with_safe_default_protocol_versions()
             .map_err(build_error)?
             .dangerous()
-            // The platform's own verifier; rustls calls every verifier but its own dangerous.
+            // rustls calls every verifier dangerous that is not its own. This one is the platform's.
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match identity {
-            Some(pair) => {
+            Some(identity) => {
                 let key =
-                    PrivateKeyDer::from_pem_slice(pair.pem.as_bytes()).map_err(build_error)?;
+                    PrivateKeyDer::from_pem_slice(identity.pem.as_bytes()).map_err(build_error)?;
                 config
-                    .with_client_auth_cert(certificates(pair.pem.as_bytes())?, key)
+                    .with_client_auth_cert(certificates(identity.pem.as_bytes())?, key)
                     .map_err(build_error)?
             }
             None => config.with_no_client_auth(),
@@ -102,15 +102,15 @@ impl HttpClient for HyperClient {
         while let Some(frame) = incoming.frame().await {
             let frame =
                 frame.map_err(|error| request_error(&uri, RequestStage::Reading, false, error))?;
-            if let Some(piece) = frame.data_ref() {
-                body.push(piece)?;
+            if let Some(chunk) = frame.data_ref() {
+                body.push(chunk)?;
             }
         }
         Ok(Response::from_parts(parts, body.finish()))
     }
 }
 
-/// Named here: a process without a default provider must work, and one with two must not panic.
+/// The provider is explicit, because rustls panics if a process has no default provider or enables two.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -128,7 +128,7 @@ fn build(
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(max_idle)
         .pool_idle_timeout(Duration::from_secs(30))
-        // A connection that died in silence would else take every later request with it.
+        // Detects a dead connection, which would otherwise fail every later request.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(5))
         .build(ConnectTimeout {
@@ -143,7 +143,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, T
         .map_err(|error| no_root_certificate().with_source(io::Error::other(error.to_string())))
 }
 
-/// Bounds the time of connecting, TLS and all; the connector's own bound ends with TCP.
+/// Limits the time to connect, including TLS. The timeout of hyper's connector only covers TCP.
 #[derive(Clone)]
 pub(super) struct ConnectTimeout<C> {
     connector: C,

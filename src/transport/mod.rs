@@ -1,7 +1,7 @@
-//! HTTP to token endpoints: a client of its own, apart from the one that the tokens are for.
+//! This module sends requests to token endpoints, over a client that is separate from the one that uses the tokens.
 //!
-//! A [`Transport`] goes over reqwest, over hyper, or over what you have. Whichever it is, it asks only `https://`
-//! addresses and those of this machine, follows no redirect, and refuses an answer beyond 1 MiB.
+//! A [`Transport`] uses reqwest, hyper or a custom client. With each of them it sends requests only to `https://` URLs and to
+//! loopback, does not follow redirects, and rejects a response body of more than 1 MiB.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What can be set on the clients that come with the crate.
+//! This module holds the options of the transports over reqwest and hyper.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,14 +7,14 @@ use crate::error::TokenError;
 
 #[derive(Clone)]
 pub(super) struct TransportOptions {
-    /// PEM, each with at least one certificate.
+    /// PEM texts with at least one certificate each.
     pub(super) roots: Vec<Box<[u8]>>,
     pub(super) connect_timeout: Duration,
     pub(super) identity: Option<TlsIdentity>,
 }
 
 impl TransportOptions {
-    /// Certificate and key as they are now, if the client has any.
+    /// Returns the current client certificate and key, if configured.
     pub(super) fn load_identity(&self) -> Result<Option<Arc<IdentityPem>>, TokenError> {
         self.identity.as_ref().map(TlsIdentity::load).transpose()
     }
@@ -32,6 +32,6 @@ impl Default for TransportOptions {
 
 pub(super) fn no_root_certificate() -> TokenError {
     TokenError::configuration(
-        "there is no certificate in the root certificates: give one or more in PEM",
+        "the root certificates contain no certificate: provide one or more in PEM",
     )
 }

@@ -1,4 +1,4 @@
-//! Token endpoints over reqwest.
+//! This module sends token requests over reqwest.
 
 use std::time::Duration;
 
@@ -28,15 +28,15 @@ impl HttpClient for Client {
         let mut builder = builder(options, max_idle)
             .tls_certs_merge(roots)
             .https_only(true);
-        if let Some(pair) = identity {
-            let identity = Identity::from_pem(pair.pem.as_bytes()).map_err(build_error)?;
+        if let Some(identity) = identity {
+            let identity = Identity::from_pem(identity.pem.as_bytes()).map_err(build_error)?;
             builder = builder.identity(identity);
         }
         builder.build().map_err(build_error)
     }
 
     fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError> {
-        // No certificate at all, so that a container without any can ask its neighbour.
+        // No root certificates, so that it works in a container that has none.
         builder(options, max_idle)
             .tls_certs_only([])
             .no_proxy()
@@ -47,7 +47,7 @@ impl HttpClient for Client {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
         let uri = request.uri().clone();
         let request = request.try_into().map_err(|error: reqwest::Error| {
-            TokenError::configuration("the token URL can't be sent: write it as https://host/path")
+            TokenError::configuration("the token URL is not valid: write it as https://host/path")
                 .with_source(error.without_url())
         })?;
         let fault = |stage, error: reqwest::Error| {
@@ -62,27 +62,27 @@ impl HttpClient for Client {
             fault(stage, error)
         })?;
         let mut body = BodyCollector::new(response.content_length())?;
-        while let Some(piece) = response
+        while let Some(chunk) = response
             .chunk()
             .await
             .map_err(|error| fault(RequestStage::Reading, error))?
         {
-            body.push(&piece)?;
+            body.push(&chunk)?;
         }
-        let mut answer = Response::new(body.finish());
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        Ok(answer)
+        let mut collected = Response::new(body.finish());
+        *collected.status_mut() = response.status();
+        *collected.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(collected)
     }
 }
 
 fn builder(options: &TransportOptions, max_idle: usize) -> ClientBuilder {
     Client::builder()
         .tls_backend_rustls()
-        // A redirect would carry the client's secret to whoever it names.
+        // A redirect would send the client secret to another server.
         .redirect(Policy::none())
         .referer(false)
-        // Another crate may have switched these on for all: a small answer could unpack without bound.
+        // Another crate may have enabled these features: a small body could decompress to any size.
         .no_gzip()
         .no_brotli()
         .no_deflate()
@@ -90,7 +90,7 @@ fn builder(options: &TransportOptions, max_idle: usize) -> ClientBuilder {
         .connect_timeout(options.connect_timeout)
         .pool_max_idle_per_host(max_idle)
         .pool_idle_timeout(Duration::from_secs(30))
-        // A connection that died in silence would else take every later request with it.
+        // Detects a dead connection, which would otherwise fail every later request.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(5))
 }

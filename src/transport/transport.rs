@@ -1,4 +1,4 @@
-//! [`Transport`]: which client asks, its options, and what holds for every client.
+//! This module implements [`Transport`]: the choice of the HTTP client, its options, and the checks that apply to every client.
 
 use std::{fmt, sync::Arc};
 
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
-/// How token endpoints are asked. A clone shares the client and its connections.
+/// Sends requests to token endpoints. Clones share the client and its connections.
 ///
-/// Nothing is built before the first request, so it can be made anywhere, outside a runtime too. A client outlives the
-/// runtime of its first request: in the next one, it connects anew. Connections are kept for later requests in
-/// runtimes of many threads only: a runtime of one thread may stand still while its connection is needed in another.
+/// The client is built on the first request, so a `Transport` can be created outside a runtime. It can be used in several
+/// runtimes, also one after another. Connections are only kept for reuse in multi-threaded runtimes, because a
+/// current-thread runtime drives its connections only while `block_on` runs.
 ///
-/// Plain `http://` is for this machine only (127.0.0.0/8, `[::1]`, `localhost`), and goes there without a proxy.
+/// Plain `http://` is only allowed to loopback (127.0.0.0/8, `[::1]`, `localhost`), and does not use a proxy.
 #[derive(Clone)]
 pub struct Transport(Kind);
 
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 impl Transport {
-    /// Over reqwest, with the platform's trust and the environment's proxies.
+    /// Creates a transport that uses reqwest, the platform's root certificates and the proxies of the environment.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,7 +57,7 @@ impl Transport {
         ))))
     }
 
-    /// Over hyper and rustls, with the platform's trust and without proxies.
+    /// Creates a transport that uses hyper, rustls and the platform's root certificates, without proxies.
     ///
     /// ```
     /// use std::time::Duration;
@@ -75,13 +75,13 @@ impl Transport {
         ))))
     }
 
-    /// Over a client of your own.
+    /// Creates a transport that uses a custom client.
     #[must_use]
     pub fn new(transport: impl TokenTransport) -> Self {
         Self(Kind::Custom(Arc::new(transport)))
     }
 
-    /// Over an async closure.
+    /// Creates a transport from an async closure.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -104,7 +104,7 @@ impl Transport {
         Self::new(TransportFn(send))
     }
 
-    /// The client that the features chose: reqwest, else hyper.
+    /// Creates a transport that uses reqwest, or hyper if only the feature `hyper` is enabled.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     pub(crate) fn preferred() -> Self {
         #[cfg(feature = "reqwest")]
@@ -114,10 +114,10 @@ impl Transport {
         transport
     }
 
-    /// Trusts these authorities too, beside the platform's: one or more certificates in PEM.
+    /// Adds root certificates to those of the platform: one or more in PEM.
     ///
     /// # Errors
-    /// There is no certificate in it, or the client is your own.
+    /// Returns an error if `pem` contains no certificate, or if the transport uses a custom client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -135,7 +135,7 @@ impl Transport {
             Kind::Hyper(_) => super::hyper::certificates(pem)?.len(),
             Kind::Custom(_) => {
                 return Err(TokenError::configuration(
-                    "the transport is a client of your own: give the root certificate to that client",
+                    "the transport uses a custom client: configure the root certificate on that client",
                 ));
             }
         };
@@ -145,11 +145,11 @@ impl Transport {
         Ok(self.with_options(|options| options.roots.push(pem.into())))
     }
 
-    /// Shows this certificate to servers that ask for one (mutual TLS, RFC 8705): its own and those up to the authority, and its
-    /// private key, in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
+    /// Presents a client certificate to servers that request one (mutual TLS, RFC 8705): the certificate chain and its private key,
+    /// in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
     ///
     /// # Errors
-    /// There is no certificate or no key in it, or the client is your own.
+    /// Returns an error if the certificate or the key is missing, or if the transport uses a custom client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -170,11 +170,12 @@ impl Transport {
         self.with_identity(TlsIdentity::in_memory(certificates, key)?)
     }
 
-    /// The same from files, read anew for each request: when they have been replaced, connections are made anew. Both may be one
-    /// file.
+    /// Presents a client certificate from files, which are read again for each request. When they have changed, new connections
+    /// are opened. The certificate chain and the key may be in one file.
     ///
     /// # Errors
-    /// The files can't be read now, there is no certificate or no key in them, or the client is your own.
+    /// Returns an error if a file can't be read, if the certificate or the key is missing, or if the transport uses a custom
+    /// client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -192,7 +193,7 @@ impl Transport {
         self.with_identity(TlsIdentity::in_files(certificates.into(), key.into())?)
     }
 
-    /// How long connecting may take, TLS and all: 5 seconds unless set. It means nothing to a client of your own.
+    /// Limits the time to open a connection, including the TLS handshake. Default: 5 seconds. It has no effect on a custom client.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     #[must_use]
@@ -200,11 +201,11 @@ impl Transport {
         self.with_options(|options| options.connect_timeout = limit)
     }
 
-    /// Sends a request and collects the answer, whatever its status.
+    /// Sends a request and returns the response with its whole body, whatever its status.
     ///
     /// # Errors
-    /// The address is neither `https://` nor this machine's, the endpoint can't be reached, or its answer is beyond
-    /// 1 MiB.
+    /// Returns an error if the URL is neither `https://` nor loopback, if the endpoint can't be reached, or if the response body
+    /// has more than 1 MiB.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
         require_tls(request.uri())?;
         match &self.0 {
@@ -220,7 +221,7 @@ impl Transport {
         }
     }
 
-    /// The mark of the client's certificate and key as they are now. That of a client of your own is not known.
+    /// Returns the fingerprint of the current client certificate and key. Returns `None` without one, and for a custom client.
     pub(crate) fn identity_fingerprint(&self) -> Result<Option<Fingerprint>, TokenError> {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
@@ -229,7 +230,7 @@ impl Transport {
         Ok(None)
     }
 
-    /// Whether it is known to have no certificate to show.
+    /// Returns `true` if no client certificate is configured. Returns `false` for a custom client, which may have one.
     pub(crate) fn lacks_identity(&self) -> bool {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
@@ -253,13 +254,13 @@ impl Transport {
     fn with_identity(self, identity: TlsIdentity) -> Result<Self, TokenError> {
         if matches!(self.0, Kind::Custom(_)) {
             return Err(TokenError::configuration(
-                "the transport is a client of your own: give the client's certificate to that client",
+                "the transport uses a custom client: configure the client certificate on that client",
             ));
         }
         Ok(self.with_options(|options| options.identity = Some(identity)))
     }
 
-    /// The same with other options, and so with a client of its own.
+    /// Changes the options, which takes a new client. A custom client has no options.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     fn with_options(self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         Self(match self.0 {
@@ -284,8 +285,10 @@ impl fmt::Debug for Transport {
     }
 }
 
+/// Returns an error unless the URL is `https://` or loopback.
+///
 /// RFC 6749 §3.2: "the authorization server MUST require the use of TLS […] when sending requests to the token
-/// endpoint". What stays on this machine nobody on the way can read.
+/// endpoint". Loopback traffic does not leave the machine.
 pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
     let Some(host) = uri.host() else {
         return Err(TokenError::configuration(
@@ -299,7 +302,7 @@ pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
         return Ok(());
     }
     Err(TokenError::configuration(format!(
-        "the token endpoint at {host} is asked without TLS: write its address with https://"
+        "the token endpoint at {host} would be called without TLS: use an https:// URL"
     )))
 }
 
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_only() {
+    fn plain_http_is_allowed_to_loopback_only() {
         for uri in [
             "https://login.example/",
             "http://127.0.0.1/",
