@@ -1,24 +1,24 @@
-//! What a client shows for itself in a token request: in a header, in the form, or nothing but its id.
+//! This module adds client authentication to a token request.
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
 use super::{basic::BasicCredentials, redactor::Redactor, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
-/// What a client shows for itself in one attempt.
+/// Client authentication that was prepared for one token request.
 pub(crate) enum PreparedClientAuth {
     /// `client_secret_basic`: id and secret in the header `Authorization: Basic`.
     Basic(Exposed),
     /// `client_secret_post`: id and secret as parameters of the form.
     Post(Exposed),
-    /// A JWT that says who it is from; and the secret that it was signed with, if it was, which is not sent.
+    /// A client assertion, and the secret that it was signed with, if any. That secret is not sent.
     Assertion(Exposed, Option<Exposed>),
-    /// The id alone: the client is public, or its certificate says the rest.
+    /// Only the client id: the client is public, or authenticates with its TLS certificate.
     Id,
 }
 
 impl PreparedClientAuth {
-    /// Puts it where it belongs.
+    /// Adds it to the form or the headers.
     pub(crate) fn apply<'a>(
         &'a self,
         id: &'a str,
@@ -41,7 +41,7 @@ impl PreparedClientAuth {
             Self::Assertion(assertion, _) => {
                 // RFC 7521 §4.2: "The "client_id" is unnecessary for client assertion authentication because the client
                 // is identified by the subject within the assertion. If present, the value of the "client_id" parameter
-                // MUST identify the same client". Microsoft Entra ID does want it.
+                // MUST identify the same client". Microsoft Entra ID requires it.
                 form.push("client_id", id);
                 form.push("client_assertion_type", JWT_BEARER);
                 form.push("client_assertion", assertion.as_str());
@@ -53,7 +53,7 @@ impl PreparedClientAuth {
         Ok(())
     }
 
-    /// What must not come back in an error.
+    /// Returns a redactor for the secrets that this authentication uses.
     pub(crate) fn redactor(&self, id: &str) -> Redactor {
         let mut redactor = Redactor::default();
         match self {
@@ -63,7 +63,7 @@ impl PreparedClientAuth {
             }
             Self::Assertion(assertion, secret) => {
                 redactor.add(assertion.as_str());
-                // The provider knows it, and could tell it as well.
+                // The provider knows the secret too, so it could be in a response.
                 if let Some(secret) = secret {
                     let secret = secret.as_str();
                     redactor.add_client(BasicCredentials { id, secret });

@@ -1,4 +1,4 @@
-//! What came back from a provider, before its body is read.
+//! This module holds the response of a provider before its body is parsed, and reads its headers.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,40 +7,41 @@ use http::{
     header::{CONTENT_TYPE, DATE, RETRY_AFTER},
 };
 
-/// A wait beyond this is a mistake, and the cache waits for less anyway.
+/// The longest accepted `Retry-After`. The cache applies a shorter limit.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What came back for a token request.
+/// A response of a token endpoint or a metadata URL.
 pub(crate) struct EndpointResponse<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
-    /// The present, by our wall clock.
+    /// The local time at which the response arrived.
     pub(crate) now: SystemTime,
 }
 
 impl EndpointResponse<'_> {
+    /// Returns the time to wait before the next request, if the provider requires one.
     // RFC 9110 §10.2.3: Retry-After = HTTP-date / delay-seconds
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let wait = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
             Duration::from_secs(text.parse().unwrap_or(u64::MAX))
         } else {
-            let then = httpdate::parse_http_date(text).ok()?;
-            then.duration_since(self.provider_time())
+            let time = httpdate::parse_http_date(text).ok()?;
+            time.duration_since(self.provider_time())
                 .unwrap_or_default()
         };
         Some(wait.min(MAX_RETRY_AFTER))
     }
 
-    /// The present by the provider's clock, if it tells.
+    /// Returns the time of the header `Date`, otherwise the local time.
     pub(super) fn provider_time(&self) -> SystemTime {
         let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
         date.and_then(|date| httpdate::parse_http_date(date).ok())
             .unwrap_or(self.now)
     }
 
-    /// The media type, without its parameters.
+    /// Returns the media type without its parameters.
     pub(super) fn content_type(&self) -> &str {
         let value = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let media = value.and_then(|value| value.split(';').next());

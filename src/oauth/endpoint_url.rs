@@ -1,23 +1,24 @@
-//! An address that somebody configured, in which `{tenant}` may stand for the tenant: a token URL, or an issuer.
+//! This module implements [`EndpointUrl`], a configured token URL or issuer, which may contain `{tenant}`.
 //!
-//! Building never fails; [`check`](EndpointUrl::check) and [`uri`](EndpointUrl::uri) tell what is wrong with it. No message echoes
-//! an address that may hold a password.
+//! The constructors never fail; [`check`](EndpointUrl::check) and [`uri`](EndpointUrl::uri) return the error of an invalid URL. No
+//! error shows a URL, because it may contain a password.
 
 use http::Uri;
 use url::Url;
 
 use crate::error::TokenError;
 
-/// What an address may leave open.
+/// The placeholder for the tenant.
 const TENANT: &str = "{tenant}";
 
+/// A token URL or an issuer from the configuration.
 #[derive(Clone)]
 pub(crate) struct EndpointUrl {
     kind: Kind,
     checked: Result<CheckedUrl, TokenError>,
 }
 
-/// What the address is of; the messages say it.
+/// The meaning of a URL, which error messages name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     TokenUrl,
@@ -31,12 +32,12 @@ enum CheckedUrl {
 }
 
 impl EndpointUrl {
-    /// The address of a token endpoint.
+    /// Creates the URL of a token endpoint.
     pub(crate) fn token_url(text: &str) -> Self {
         Self::new(Kind::TokenUrl, text)
     }
 
-    /// The name of a provider, under which its metadata are found.
+    /// Creates the issuer of a provider, from which the URLs of its metadata are derived.
     pub(crate) fn issuer(text: &str) -> Self {
         Self::new(Kind::Issuer, text)
     }
@@ -50,12 +51,12 @@ impl EndpointUrl {
         Self { kind, checked }
     }
 
-    /// Whether this can be such an address at all: with any tenant, if it leaves one open.
+    /// Returns an error if the URL is not valid. A template is checked with a sample tenant.
     pub(crate) fn check(&self) -> Result<(), TokenError> {
         self.sample().map(|_| ())
     }
 
-    /// The address, with some tenant in it if it leaves one open.
+    /// Returns the URL; a template is filled with a sample tenant.
     pub(crate) fn sample(&self) -> Result<Uri, TokenError> {
         match &self.checked {
             Ok(CheckedUrl::Fixed(_, uri)) => Ok(uri.clone()),
@@ -64,14 +65,14 @@ impl EndpointUrl {
         }
     }
 
-    /// The address as it was given, if it is one.
+    /// Returns the URL or template as it was configured, if it is valid.
     pub(crate) fn text(&self) -> Option<&str> {
         match self.checked.as_ref().ok()? {
             CheckedUrl::Fixed(text, _) | CheckedUrl::Template(text) => Some(text),
         }
     }
 
-    /// The address for this tenant.
+    /// Returns the URL for this tenant.
     pub(crate) fn uri(&self, tenant: Option<&str>) -> Result<Uri, TokenError> {
         match (&self.checked, tenant) {
             (Ok(CheckedUrl::Fixed(_, uri)), None) => Ok(uri.clone()),
@@ -79,7 +80,7 @@ impl EndpointUrl {
         }
     }
 
-    /// The address for this tenant, letter by letter as it was given.
+    /// Returns the URL for this tenant, otherwise exactly as it was configured.
     pub(crate) fn expand(&self, tenant: Option<&str>) -> Result<String, TokenError> {
         let name = self.kind.name();
         match (&self.checked, tenant) {
@@ -87,13 +88,13 @@ impl EndpointUrl {
             (Ok(CheckedUrl::Fixed(text, _)), None) => Ok(text.to_string()),
             (Ok(CheckedUrl::Template(text)), Some(tenant)) => Ok(text.replace(TENANT, tenant)),
             (Ok(CheckedUrl::Template(_)), None) => Err(TokenError::configuration(format!(
-                "the {name} has {{tenant}} in it, and the spec names none: add TokenSpec::with_tenant, or write the \
+                "the {name} contains {{tenant}}, and the spec has no tenant: add TokenSpec::with_tenant, or write the \
                  tenant into the {name}",
             ))),
-            // A token of another tenant than the one asked for must not come of it.
+            // Otherwise the token would be for another tenant than the requested one.
             (Ok(CheckedUrl::Fixed(..)), Some(_)) => Err(TokenError::configuration(format!(
-                "the spec names a tenant, and the {name} has no place for it: write {{tenant}} into the {name}, or \
-                 leave the tenant out of the spec",
+                "the spec has a tenant, and the {name} does not contain {{tenant}}: write {{tenant}} into the {name}, or \
+                 remove the tenant from the spec",
             ))),
         }
     }
@@ -108,7 +109,7 @@ impl Kind {
     }
 }
 
-/// Whether a tenant can only ever choose a name below the host that is written out.
+/// Returns an error unless a tenant can only select a path, or a subdomain of the configured host.
 fn check_template(kind: Kind, text: &str) -> Result<(), TokenError> {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme
@@ -118,15 +119,15 @@ fn check_template(kind: Kind, text: &str) -> Result<(), TokenError> {
     let mut after_each = authority.split(TENANT).skip(1);
     if after_each.any(|rest| !rest.starts_with('.')) {
         return Err(TokenError::configuration(format!(
-            "the tenant would choose the host of the {name}: write {{tenant}} into the path, or before a dot and the \
-             rest of the host",
+            "the tenant would select the host of the {name}: write {{tenant}} into the path, or as a subdomain of a fixed \
+             host",
             name = kind.name(),
         )));
     }
     parse(kind, &text.replace(TENANT, "tenant")).map(|_| ())
 }
 
-/// The address that a text is, if it is a fit one.
+/// Parses a URL, and returns an error if it is not allowed as a token URL or issuer.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Uri, TokenError> {
     let name = kind.name();
     let fault = |fault: &str| {
@@ -134,30 +135,31 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Uri, TokenError> {
         Err(TokenError::configuration(message))
     };
     let Ok(url) = Url::parse(text) else {
-        return fault("is no URL: write it as https://host/path");
+        return fault("is not a valid URL: write it as https://host/path");
     };
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
-        return fault("is no web address: write it as https://host/path");
+        return fault("is not an http or https URL: write it as https://host/path");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return fault(
-            "has a user name or password in it: give the client id and secret by themselves",
+            "contains a user name or password: remove it, and configure client id and secret",
         );
     }
     // RFC 6749 §3.2: "The endpoint URI MUST NOT include a fragment component."
     if url.fragment().is_some() {
-        return fault("has a fragment: leave out what stands from # on");
+        return fault("has a fragment: remove it");
     }
     // RFC 8414 §2: "The authorization server's issuer identifier, which is a URL that uses the "https" scheme and has no
     // query or fragment components."
     if kind == Kind::Issuer && url.query().is_some() {
-        return fault("has a query: leave out what stands from ? on");
+        return fault("has a query: remove it");
     }
     if text.contains(['{', '}']) {
-        return fault("has braces in it: only {tenant} is filled in");
+        return fault("contains braces: {tenant} is the only placeholder");
     }
-    Uri::try_from(url.as_str())
-        .or_else(|_| fault("has characters in it that can't be sent: percent-encode them"))
+    Uri::try_from(url.as_str()).or_else(|_| {
+        fault("contains characters that are not allowed in a URL: percent-encode them")
+    })
 }
 
 #[cfg(test)]
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tenant_stands_in_path_or_host() {
+    fn tenant_is_inserted_into_path_or_host() {
         for (template, expected) in [
             (
                 "https://login.example/{tenant}/token",
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_without_a_place_is_an_error() {
+    fn tenant_without_a_placeholder_is_an_error() {
         let url = EndpointUrl::token_url("https://login.example/token");
         assert!(url.uri(None).is_ok());
         let error = url.uri(Some("a")).unwrap_err();
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_stays_letter_by_letter_as_it_was_given() {
+    fn issuer_is_kept_exactly_as_configured() {
         for text in ["https://login.example", "https://LOGIN.example:443/"] {
             let issuer = EndpointUrl::issuer(text);
             assert_eq!(issuer.expand(None).unwrap(), text);
@@ -205,10 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_without_an_echo() {
+    fn invalid_url_is_reported_without_showing_it() {
         for (text, part) in [
-            ("hunter2", "no URL"),
-            ("ftp://hunter2/", "web address"),
+            ("hunter2", "not a valid URL"),
+            ("ftp://hunter2/", "not an http"),
             ("https://user:hunter2@host/", "password"),
             ("https://hunter2@host/", "user name"),
             ("https://host/#hunter2", "fragment"),
@@ -219,10 +221,10 @@ mod tests {
             ("https://{tenant}@hunter2/", "host"),
             ("https://host:{tenant}/hunter2", "host"),
             ("{tenant}hunter2", "host"),
-            ("", "no URL"),
+            ("", "not a valid URL"),
         ] {
-            for address in [EndpointUrl::token_url(text), EndpointUrl::issuer(text)] {
-                let error = address.check().unwrap_err();
+            for url in [EndpointUrl::token_url(text), EndpointUrl::issuer(text)] {
+                let error = url.check().unwrap_err();
                 let shown = format!("{error} {error:?}");
                 assert!(
                     shown.contains(part) && !shown.contains("hunter2"),

@@ -1,7 +1,7 @@
-//! Whose fault it is that a token endpoint answered without a token (RFC 6749 §5.2).
+//! This module converts error responses of token endpoints (RFC 6749 §5.2) to [`TokenError`].
 //!
-//! Nothing of the body gets into an error but the provider's own error code and description, cleaned and without the
-//! secrets that were sent.
+//! An error only contains the provider's error code, description, claims and request ids, without control characters and without
+//! the secrets that were sent.
 
 use std::borrow::Cow;
 
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::error::{ErrorKind, TokenError};
 
-/// Characters of a description.
+/// The maximum number of characters of a description.
 pub(super) const MAX_DESCRIPTION: usize = 300;
-/// Characters of an error code or correlation id.
+/// The maximum number of characters of an error code or request id.
 const MAX_IDENTIFIER: usize = 80;
-/// Bytes of claims.
+/// The maximum number of bytes of claims.
 const MAX_CLAIMS: usize = 8 << 10;
 
-/// The error that an answer without a token comes to.
+/// Converts a response without a token.
 pub(super) fn error_response(
     response: &EndpointResponse<'_>,
     members: &ResponseMembers,
@@ -29,7 +29,7 @@ pub(super) fn error_response(
     let code = members.text("error").map(|code| identifier(code, redactor));
     let code = code.as_deref().filter(|code| !code.is_empty());
     let (kind, message) = match code {
-        // Microsoft's word for: it would be granted, had somebody done something first.
+        // Microsoft reports a missing interaction as `invalid_grant` with a suberror.
         Some("invalid_grant") if requires_interaction(members) => INTERACTION_REQUIRED,
         code => classify(response.status, code),
     };
@@ -46,11 +46,11 @@ pub(super) fn error_response(
     error
 }
 
-/// What is said where a person has to do something.
+/// The error if a user has to act.
 const INTERACTION_REQUIRED: (ErrorKind, Cow<'static, str>) = (
     ErrorKind::InteractionRequired,
     Cow::Borrowed(
-        "a person has to sign in or consent first: run the sign-in again, with the error's claims if it has any",
+        "a user has to sign in or consent first: run the sign-in again, with the error's claims if it has any",
     ),
 );
 
@@ -64,14 +64,15 @@ fn requires_interaction(members: &ResponseMembers) -> bool {
     })
 }
 
-/// Who is to blame, and what to do about it.
+/// Returns the kind of the error, and a message with the remedy.
 fn classify(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, str>) {
-    // A gateway's 429 may carry any body.
+    // The body is ignored, because a gateway may have sent it.
     if status == StatusCode::TOO_MANY_REQUESTS {
-        let message = "the provider asks for fewer requests (429): share one cache, and wait";
+        let message =
+            "the provider throttles token requests (429): share one cache, and retry later";
         return (ErrorKind::Throttled, message.into());
     }
-    // OpenID Connect Core §3.1.2.6, RFC 9470 §5, and Auth0's word.
+    // OpenID Connect Core §3.1.2.6, RFC 9470 §5, and Auth0's mfa_required.
     if let Some(
         "interaction_required"
         | "login_required"
@@ -91,29 +92,29 @@ fn classify(status: StatusCode, code: Option<&str>) -> (ErrorKind, Cow<'static, 
         300..=399 => (
             ErrorKind::Malformed,
             format!(
-                "the provider redirects token requests ({status}), and a redirect is never followed: configure the \
-                 token endpoint's final address",
+                "the provider redirects token requests ({status}), and redirects are not followed: configure the final URL \
+                 of the token endpoint",
                 status = status.as_u16(),
             )
             .into(),
         ),
         401 if code.is_none() => (
             ErrorKind::InvalidClient,
-            "the provider refuses the client (401): check client id, secret and authentication method".into(),
+            "the provider rejects the client (401): check client id, secret and authentication method".into(),
         ),
         404 | 405 if code.is_none() => (
             ErrorKind::Refused,
-            format!("no token endpoint is there ({reason}): check the token URL").into(),
+            format!("the token URL is not a token endpoint ({reason}): check it").into(),
         ),
         500.. => (
             ErrorKind::Unavailable,
-            format!("the provider is out of order ({reason}): try again later").into(),
+            format!("the provider is unavailable ({reason}): retry later").into(),
         ),
         _ => (
             ErrorKind::Refused,
             format!(
-                "the provider refuses the token request ({reason}): compare its parameters with what the provider \
-                 documents"
+                "the provider rejects the token request ({reason}): compare its parameters with the provider's \
+                 documentation"
             )
             .into(),
         ),
@@ -125,7 +126,7 @@ fn classify_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     Some(match code {
         "invalid_client" => (
             ErrorKind::InvalidClient,
-            "the provider refuses the client (invalid_client): check client id, secret and authentication method",
+            "the provider rejects the client (invalid_client): check client id, secret and authentication method",
         ),
         "unauthorized_client" => (
             ErrorKind::UnauthorizedClient,
@@ -133,36 +134,36 @@ fn classify_code(code: &str) -> Option<(ErrorKind, &'static str)> {
         ),
         "invalid_grant" => (
             ErrorKind::InvalidGrant,
-            "the provider refuses the grant (invalid_grant): it is expired, revoked or another client's; obtain a \
-             new one",
+            "the provider rejects the grant (invalid_grant): it has expired, was revoked or belongs to another client; obtain \
+             a new one",
         ),
         "invalid_scope" => (
             ErrorKind::InvalidScope,
-            "the provider refuses the scopes (invalid_scope): check their spelling, and that the client may have them",
+            "the provider rejects the scopes (invalid_scope): check their spelling and the permissions of the client",
         ),
         "invalid_target" | "invalid_resource" => (
             ErrorKind::InvalidTarget,
-            "the provider doesn't know the resource or audience (invalid_target): check how the API is registered",
+            "the provider doesn't know the resource or audience (invalid_target): check the registration of the API",
         ),
         "access_denied" => (
             ErrorKind::AccessDenied,
-            "access was denied (access_denied): have the client or person admitted to the API",
+            "access was denied (access_denied): grant the client or user access to the API",
         ),
         "temporarily_unavailable" | "server_error" => (
             ErrorKind::Unavailable,
-            "the provider is out of order for now: try again later",
+            "the provider is temporarily unavailable: retry later",
         ),
         _ => return None,
     })
 }
 
-/// The provider's own words, and what its support will ask for.
+/// Returns the provider's description and the ids that its support needs.
 fn description(
     headers: &HeaderMap,
     members: &ResponseMembers,
     redactor: &Redactor,
 ) -> Option<String> {
-    // RFC 6749 §5.2 puts a string beside `error`; Google's APIs put an object into it.
+    // RFC 6749 §5.2 defines a string next to `error`; Google's APIs send an object as `error`.
     let nested = members
         .value("error")
         .and_then(|error| error.get("message"));
@@ -188,7 +189,7 @@ fn description(
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Scrubs, then makes blanks of what could forge a line of a log, then cuts: a secret that is cut is not found.
+/// Redacts, then replaces characters that could forge log lines, then truncates: a truncated secret would not be found.
 fn clean(text: &str, limit: usize, redactor: &Redactor) -> String {
     let text = redactor.redact(text);
     let mut cleaned = String::new();
@@ -197,7 +198,7 @@ fn clean(text: &str, limit: usize, redactor: &Redactor) -> String {
             cleaned.push('…');
             break;
         }
-        // Controls, and the marks that turn the direction of writing.
+        // Control characters, and those that change the direction of text.
         let is_unsafe = c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         cleaned.push(if is_unsafe { ' ' } else { c });
@@ -205,14 +206,14 @@ fn clean(text: &str, limit: usize, redactor: &Redactor) -> String {
     cleaned
 }
 
-/// An identifier: a code or an id. Scrubbed while it is still as it was sent.
+/// Cleans an error code or id. It is redacted first, while it is unchanged.
 fn identifier(text: &str, redactor: &Redactor) -> String {
     let redacted = redactor.redact(text);
     let graphic = redacted.chars().filter(char::is_ascii_graphic);
     graphic.take(MAX_IDENTIFIER).collect()
 }
 
-/// What the next sign-in must satisfy: JSON, as a string or as it is.
+/// Returns the claims that the next sign-in must satisfy: JSON, as a string or as an object.
 fn claims(members: &ResponseMembers) -> Option<String> {
     let claims = match members.value("claims")? {
         Value::String(text) => text.clone(),

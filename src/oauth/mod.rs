@@ -1,20 +1,21 @@
-//! What goes over the wire, as pure functions from bytes to meaning and back; nothing here reads a clock or a socket.
+//! This module builds requests to OAuth providers and reads their responses and challenges. All functions are pure: they use no
+//! clock and no I/O.
 //!
-//! | file | direction |
+//! | file | content |
 //! |---|---|
-//! | `endpoint_url` | where a provider is, with its tenant |
-//! | `metadata` | what a provider says of itself |
-//! | `token_request` | the form of a request to a token endpoint |
-//! | `client_auth` | how the client proves itself in it |
-//! | `basic` | its id and secret in a header |
-//! | `assertion` | what the client says of itself when it signs that |
-//! | `claims` | what a server wants of the token, and the client can handle |
-//! | `redactor` | what of a request must not be seen in an answer |
-//! | `endpoint_response` | what came back, before its body is read |
-//! | `token_response` | the token in it |
-//! | `error_response` | whose fault it is that there is none |
-//! | `challenge` | what an API demands in `WWW-Authenticate` |
-//! | `json` | what stands around JSON |
+//! | `endpoint_url` | configured URLs of a provider, which may contain `{tenant}` |
+//! | `metadata` | authorization server metadata |
+//! | `token_request` | the form and the headers of a token request |
+//! | `client_auth` | client authentication in a token request |
+//! | `basic` | client id and secret in `Authorization: Basic` |
+//! | `assertion` | the claims of a client assertion |
+//! | `claims` | the `claims` parameter |
+//! | `redactor` | removal of secrets that a provider echoes |
+//! | `endpoint_response` | a response before its body is parsed, and its headers |
+//! | `token_response` | successful token responses |
+//! | `error_response` | error responses |
+//! | `challenge` | `WWW-Authenticate` headers |
+//! | `json` | what providers send around a JSON document |
 
 #[cfg(feature = "jwt")]
 mod assertion;

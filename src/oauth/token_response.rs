@@ -1,8 +1,7 @@
-//! What a token endpoint answered (RFC 6749 §5): a token, or whose fault it is that there is none.
+//! This module parses the responses of token endpoints (RFC 6749 §5.1).
 //!
-//! Providers stray from the RFC in many small ways, and what has one clear meaning is read: numbers as strings, `scope`
-//! as a list, a form instead of JSON, an error with status 200. What has none is malformed. Nothing of the body gets
-//! into an error but the provider's own error code and description, cleaned and without the secrets that were sent.
+//! Many providers deviate from the RFC. A deviation with only one possible meaning is accepted: numbers as strings, `scope` as an
+//! array, a form instead of JSON, an error with status 200. Everything else is malformed. Parse errors show nothing of the body.
 
 use std::{
     borrow::Cow,
@@ -22,16 +21,16 @@ use crate::{
     secret::wipe,
 };
 
-/// A token and what was said about it.
+/// A successful token response.
 pub(crate) struct TokenResponse {
     pub(crate) access_token: Zeroizing<String>,
-    /// From the moment of the answer.
+    /// The lifetime, counted from the response.
     pub(crate) expires_in: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
-    /// The scopes granted, divided by single blanks.
+    /// The granted scopes, separated by single spaces.
     pub(crate) scope: Option<String>,
     pub(crate) refresh_token: Option<Zeroizing<String>>,
-    /// What kind of token it is, where a token exchange says so (RFC 8693).
+    /// The type of the token, in the response of a token exchange (RFC 8693).
     pub(crate) issued_token_type: Option<String>,
 }
 
@@ -48,12 +47,12 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
-/// Reads an answer. What was `sent` is taken out of the provider's words, should it echo them.
+/// Parses a response. The redactor removes secrets from the provider's error description.
 pub(crate) fn token_response(
     response: &EndpointResponse<'_>,
     redactor: &Redactor,
 ) -> Result<TokenResponse, TokenError> {
-    // RFC 6749 §5.2 gives errors the status 400 or 401. Some providers send them with 200: the member tells.
+    // RFC 6749 §5.2 defines the status 400 or 401 for errors. Some providers send errors with 200.
     let mut members = match ResponseMembers::read(response.body, response.content_type()) {
         Ok(members) => members,
         Err(unreadable) if response.status.is_success() => return Err(unreadable.error()),
@@ -76,7 +75,7 @@ pub(crate) fn token_response(
     })
 }
 
-/// The members of an answer, wiped when dropped.
+/// The members of a response body, wiped on drop.
 #[derive(Default)]
 pub(super) struct ResponseMembers(Map<String, Value>);
 
@@ -86,22 +85,22 @@ impl Drop for ResponseMembers {
     }
 }
 
-/// Why an answer has no members.
+/// The reason why a body has no members.
 enum UnreadableBody {
     Empty,
-    Nonsense,
+    NeitherJsonNorForm,
 }
 
 impl UnreadableBody {
     fn error(self) -> TokenError {
         match self {
-            // A proxy on the way lost it: worth another attempt.
+            // A proxy may have dropped the body, so a retry may succeed.
             Self::Empty => malformed(
-                "the provider's answer is empty: check that the token URL is the token endpoint's",
+                "the provider's response is empty: check that the token URL is that of the token endpoint",
             )
             .with_retryable(true),
-            Self::Nonsense => malformed(
-                "the provider's answer is neither JSON nor a form: check that the token URL is the token endpoint's",
+            Self::NeitherJsonNorForm => malformed(
+                "the provider's response is neither JSON nor a form: check that the token URL is that of the token endpoint",
             ),
         }
     }
@@ -114,21 +113,21 @@ impl ResponseMembers {
             return Err(UnreadableBody::Empty);
         }
         if body.starts_with(b"{") {
-            // The error says what it met, so it is dropped: that may be the token.
+            // The parse error is dropped because it may quote the token.
             return serde_json::from_slice(body)
                 .map(Self)
-                .map_err(|_| UnreadableBody::Nonsense);
+                .map_err(|_| UnreadableBody::NeitherJsonNorForm);
         }
         let is_form = content_type == "application/x-www-form-urlencoded" || looks_like_form(body);
         if !is_form {
-            return Err(UnreadableBody::Nonsense);
+            return Err(UnreadableBody::NeitherJsonNorForm);
         }
         let members = form_urlencoded::parse(body)
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())));
         Ok(Self(members.collect()))
     }
 
-    /// Whether there is such a member, and it is not null.
+    /// Returns `true` if the member exists and is not null.
     fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| !value.is_null())
     }
@@ -155,46 +154,44 @@ impl ResponseMembers {
     fn access_token(&mut self) -> Result<Zeroizing<String>, TokenError> {
         let Some(token) = self.take_text("access_token").map(Zeroizing::new) else {
             return Err(malformed(
-                "the provider's answer has no access_token that is a string: check that the token URL is the token \
-                 endpoint's",
+                "the provider's response has no access_token string: check that the token URL is that of the token endpoint",
             ));
         };
-        // RFC 6749 A: VSCHAR = %x20-7E. A blank at either end would not survive in a header.
+        // RFC 6749 A: VSCHAR = %x20-7E. A header value would lose a space at either end.
         let printable = token.bytes().all(|c| matches!(c, 0x20..=0x7e));
         if token.is_empty() || !printable || token.starts_with(' ') || token.ends_with(' ') {
             return Err(malformed(
-                "the provider's access_token is empty or can't stand in a header: ask for one of printable ASCII",
+                "the provider's access_token is empty or not valid in a header: configure the provider to issue printable ASCII",
             ));
         }
         Ok(token)
     }
 
-    // RFC 6749 §5.1: "token_type REQUIRED. The type of the token issued […]. Value is case insensitive." Those who
-    // leave it out mean Bearer.
+    // RFC 6749 §5.1: "token_type REQUIRED. The type of the token issued […]. Value is case insensitive." Without
+    // it, Bearer is assumed.
     fn bearer_type(&self) -> Result<(), TokenError> {
         if !self.has("token_type") {
             return Ok(());
         }
         match self.text("token_type") {
-            Some(kind) if kind.eq_ignore_ascii_case("bearer") => Ok(()),
-            Some(kind) if kind.eq_ignore_ascii_case("dpop") => Err(malformed(
-                "the provider bound the token to a key (token_type DPoP), and no proof can be sent with it: register \
-                 the client for bearer tokens",
+            Some(token_type) if token_type.eq_ignore_ascii_case("bearer") => Ok(()),
+            Some(token_type) if token_type.eq_ignore_ascii_case("dpop") => Err(malformed(
+                "the provider bound the token to a key (token_type DPoP), which is not supported: register the client \
+                 for bearer tokens",
             )),
             // RFC 8693 §2.2.1: "If the issued token is not an access token or usable as an access token, then the
             // token_type value N_A is used to indicate that an OAuth 2.0 token_type identifier is not applicable".
-            Some(kind) if kind.eq_ignore_ascii_case("n_a") => Err(malformed(
-                "the provider issued a token that can't be sent as a bearer token (token_type N_A): ask for the \
+            Some(token_type) if token_type.eq_ignore_ascii_case("n_a") => Err(malformed(
+                "the provider issued a token that can't be sent as a bearer token (token_type N_A): request the \
                  requested_token_type access_token",
             )),
             _ => Err(malformed(
-                "the provider's token is not of the type Bearer, so it can't be sent: register the client for bearer \
-                 tokens",
+                "the provider's token is not of the type Bearer: register the client for bearer tokens",
             )),
         }
     }
 
-    /// How long the token lives from now on.
+    /// Returns the remaining lifetime of the token.
     fn lifetime(&self, response: &EndpointResponse<'_>) -> Result<Option<Duration>, TokenError> {
         if let Some(seconds) = self.seconds("expires_in")? {
             return Ok(Some(Duration::from_secs(seconds)));
@@ -202,7 +199,7 @@ impl ResponseMembers {
         let Some(expires_on) = self.seconds("expires_on")? else {
             return Ok(None);
         };
-        // The end is by the provider's clock, so the present should be too.
+        // `expires_on` is a time of the provider's clock, so it is compared with that clock.
         let now = response.provider_time().duration_since(UNIX_EPOCH);
         let remaining = expires_on.saturating_sub(now.unwrap_or_default().as_secs());
         Ok(Some(Duration::from_secs(remaining)))
@@ -218,13 +215,13 @@ impl ResponseMembers {
         };
         let Some(seconds) = seconds else {
             return Err(malformed(format!(
-                "the provider's {name} is no number of seconds from zero on: ask it to mend that"
+                "the provider's {name} is not a non-negative number of seconds: report this to the provider"
             )));
         };
         Ok(Some(seconds))
     }
 
-    /// RFC 6749 §3.3 makes it one string; some send a list.
+    /// Returns the granted scopes. RFC 6749 §3.3 defines a string; some providers send an array.
     fn scope(&self) -> Option<String> {
         let scopes: Vec<&str> = match self.0.get("scope")? {
             Value::String(text) => text.split_ascii_whitespace().collect(),
@@ -239,7 +236,7 @@ impl ResponseMembers {
     }
 }
 
-/// Whether a body without a telling content type is a form with members that we know.
+/// Returns `true` if a body of another content type is a form with known members.
 fn looks_like_form(body: &[u8]) -> bool {
     let is_unexpected = |c: &u8| c.is_ascii_whitespace() || matches!(c, b'<' | b'{' | b'[');
     if body.iter().any(is_unexpected) {
@@ -252,7 +249,7 @@ fn seconds_of_number(number: &Number) -> Option<u64> {
     match (number.as_u64(), number.as_f64()) {
         (Some(seconds), _) => Some(seconds),
         (None, Some(seconds)) => seconds_of_float(seconds),
-        // Beyond every float.
+        // The number is too large for a float.
         (None, None) => seconds_of_text(&number.to_string()),
     }
 }
@@ -261,7 +258,7 @@ fn seconds_of_text(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
     }
-    // Not the names of infinity and of no number.
+    // Excludes `inf` and `NaN`, which Rust parses as floats.
     let allowed = |c: u8| c.is_ascii_digit() || b"+-.eE".contains(&c);
     if !text.bytes().all(allowed) {
         return None;
@@ -270,7 +267,7 @@ fn seconds_of_text(text: &str) -> Option<u64> {
 }
 
 fn seconds_of_float(seconds: f64) -> Option<u64> {
-    // The cast saturates, and cuts the fraction off.
+    // The cast saturates and truncates.
     (seconds >= 0.0).then_some(seconds as u64)
 }
 
