@@ -1,4 +1,4 @@
-//! A key in a file: read for each use, and parsed again when the file says something else.
+//! This module reads a key from a file for each use, and parses it again when the file has changed.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 pub(super) struct KeyFile {
     path: Box<Path>,
-    /// Checking an RSA key takes longer than reading it.
+    /// The most recent key, because validating an RSA key is slow.
     last: Mutex<Option<Arc<KeyMaterial>>>,
 }
 
@@ -33,7 +33,7 @@ impl KeyFile {
         let text = fs::read_to_string(&self.path)
             .map(Zeroizing::new)
             .map_err(|error| {
-                self.fault("can't read the signing key's file", &error.to_string())
+                self.error("can't read the signing key from", &error.to_string())
                     .with_source(error)
             })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,11 +45,11 @@ impl KeyFile {
             return Ok(known.clone());
         }
         let material = KeyMaterial::parse(&text)
-            .map_err(|error| self.fault("no key can be read from the file", &error.to_string()))?;
+            .map_err(|error| self.error("there is no valid signing key in", &error.to_string()))?;
         Ok(last.insert(Arc::new(material)).clone())
     }
 
-    fn fault(&self, what: &str, why: &str) -> TokenError {
-        TokenError::configuration(format!("{what} {}: {why}", self.path.display()))
+    fn error(&self, message: &str, cause: &str) -> TokenError {
+        TokenError::configuration(format!("{message} {}: {cause}", self.path.display()))
     }
 }
