@@ -1,14 +1,14 @@
-//! What can go wrong on the way to a token, sorted by who is to blame.
+//! This module defines the error of a token that could not be obtained. Its kinds are sorted by who has to act.
 //!
-//! [`TokenError`] is opaque and cheap to clone: everybody who waits for the same token shares the same error.
+//! [`TokenError`] is opaque and cheap to clone: all callers that wait for the same token get the same error.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::util::fingerprint::Fingerprint;
 
-/// Why there is no token.
+/// The error of a token that could not be obtained.
 ///
-/// The message says what was wrong and what to do about it, and never holds a secret.
+/// The message names the cause and the remedy, and never contains a secret.
 ///
 /// ```
 /// use tower_bearer::{ErrorKind, TokenError};
@@ -33,7 +33,7 @@ struct Repr {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The party at fault, and how.
+/// The party at fault, and the type of the fault.
 ///
 /// ```
 /// use tower_bearer::ErrorKind;
@@ -43,38 +43,38 @@ struct Repr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Our side: a setting, a route or a spec that can't work.
+    /// The configuration of this program: a setting, a route or a spec that can't work.
     Configuration,
-    /// The provider doesn't know the client, or not with this secret.
+    /// The provider doesn't know the client, or client authentication failed.
     InvalidClient,
-    /// The provider knows the client, which may not use this grant.
+    /// The client is not allowed to use this grant.
     UnauthorizedClient,
-    /// The provider refuses the grant: revoked, expired, or made for another client.
+    /// The provider rejects the grant: it was revoked, has expired, or belongs to another client.
     InvalidGrant,
-    /// The provider refuses the scopes.
+    /// The provider rejects the scopes.
     InvalidScope,
-    /// The provider refuses the resource or audience (RFC 8707, RFC 8693).
+    /// The provider rejects the resource or audience (RFC 8707, RFC 8693).
     InvalidTarget,
-    /// The provider, or the person asked, said no.
+    /// The provider or the user denied access.
     AccessDenied,
-    /// The provider refuses the request for another reason.
+    /// The provider rejects the request for another reason.
     Refused,
-    /// A person must sign in, consent, or prove more.
+    /// A user must sign in, consent, or complete another authentication step.
     InteractionRequired,
-    /// The provider asks for fewer requests.
+    /// The provider throttles requests.
     Throttled,
-    /// The provider is out of order.
+    /// The provider is unavailable.
     Unavailable,
-    /// The provider's answer makes no sense.
+    /// The provider's response is malformed.
     Malformed,
-    /// The provider did not answer in time.
+    /// The provider did not respond in time.
     Timeout,
     /// The provider could not be reached.
     Network,
 }
 
 impl ErrorKind {
-    /// The kind's name in snake_case, for logs and metrics.
+    /// Returns the name of the kind in snake_case, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns `true` if the same request may succeed later without a change.
     const fn is_transient(self) -> bool {
         matches!(
             self,
@@ -111,7 +111,7 @@ impl fmt::Display for ErrorKind {
 }
 
 impl TokenError {
-    /// An error of this kind; the message says what was wrong and what to do. It must not hold a secret.
+    /// Creates an error. The message should name the cause and the remedy. It must not contain a secret.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Repr {
@@ -126,39 +126,40 @@ impl TokenError {
         }))
     }
 
+    /// Creates an error of the kind [`Configuration`](ErrorKind::Configuration).
     pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Configuration, message)
     }
 
-    /// The provider's own words beside the message. They must not hold a secret.
+    /// Adds the provider's description. It must not contain a secret.
     #[must_use]
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.repr().description = Some(description.into().into_boxed_str());
         self
     }
 
-    /// How long the provider asks us to leave it alone.
+    /// Sets how long to wait before the next request, as the provider requires.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.repr().retry_after = Some(after);
         self
     }
 
-    /// Overrides what the kind says about sending the same request again.
+    /// Overrides whether the same request may be sent again, which the kind determines by default.
     #[must_use]
     pub fn with_retryable(mut self, retryable: bool) -> Self {
         self.repr().retryable = retryable;
         self
     }
 
-    /// The claims that the provider wants to see satisfied, as JSON.
+    /// Sets the claims that the provider requires, as JSON.
     #[must_use]
     pub fn with_claims(mut self, claims: impl Into<String>) -> Self {
         self.repr().claims = Some(claims.into().into_boxed_str());
         self
     }
 
-    /// The error beneath. It is shown as part of the chain, so it must not hold a secret.
+    /// Sets the cause. It is part of the error chain, so it must not contain a secret.
     #[must_use]
     pub fn with_source(
         mut self,
@@ -168,42 +169,43 @@ impl TokenError {
         self
     }
 
-    /// Who is to blame, and how.
+    /// Returns the party at fault, and the type of the fault.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns `true` if the same request may succeed later without a change.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
-    /// How long to wait before asking again, where that is known.
+    /// Returns how long to wait before the next request, if known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The claims that the provider wants to see satisfied, as JSON.
+    /// Returns the claims that the provider requires, as JSON.
     #[must_use]
     pub fn claims(&self) -> Option<&str> {
         self.0.claims.as_deref()
     }
 
-    /// The provider's own description, cut to a bound and cleaned of control characters.
+    /// Returns the provider's description, truncated and without control characters.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.0.description.as_deref()
     }
 
-    /// What the client proved itself with when this happened.
+    /// Sets the fingerprint of the credential that client authentication used.
     pub(crate) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.repr().fingerprint = Some(fingerprint);
         self
     }
 
+    /// Returns the fingerprint of the credential that client authentication used.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         self.0.fingerprint
     }

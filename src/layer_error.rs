@@ -1,27 +1,27 @@
-//! [`Error`]: what the layer's service returns: our error, or the inner service's own.
+//! This module defines the error that the layer's service returns.
 
 use std::fmt;
 
 use crate::error::TokenError;
 
-/// What a service behind an [`AuthLayer`](crate::AuthLayer) may return: no token, or the inner service's own error.
+/// The error of a service with an [`AuthLayer`](crate::AuthLayer): a missing token, or an error of the inner service.
 ///
 /// ```
 /// use tower_bearer::{Error, ErrorKind, TokenError};
 ///
-/// let error: Error<std::io::Error> = TokenError::new(ErrorKind::Timeout, "no answer within 10s").into();
+/// let error: Error<std::io::Error> = TokenError::new(ErrorKind::Timeout, "no response within 10s").into();
 /// assert_eq!(error.token().map(TokenError::kind), Some(ErrorKind::Timeout));
 /// ```
 #[derive(Debug)]
 pub enum Error<E> {
-    /// There is no token to send, so nothing was sent.
+    /// No token could be obtained, so the request was not sent.
     Token(TokenError),
-    /// The inner service's error, as it came.
+    /// The unchanged error of the inner service.
     Inner(E),
 }
 
 impl<E> Error<E> {
-    /// Our error, unless it is the inner service's.
+    /// Returns the token error. Returns `None` for an error of the inner service.
     pub fn token(&self) -> Option<&TokenError> {
         match self {
             Self::Token(error) => Some(error),
@@ -29,7 +29,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// The inner service's error, unless it is ours.
+    /// Returns the error of the inner service. Returns `None` for a token error.
     pub fn into_inner(self) -> Option<E> {
         match self {
             Self::Token(_) => None,
@@ -37,7 +37,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// The same with the inner service's error changed.
+    /// Converts the error of the inner service.
     pub fn map_inner<F>(self, change: impl FnOnce(E) -> F) -> Error<F> {
         match self {
             Self::Token(error) => Error::Token(error),
@@ -45,10 +45,10 @@ impl<E> Error<E> {
         }
     }
 
-    /// The same as an error that names its causes.
+    /// Converts to an error with a [`source`](std::error::Error::source).
     ///
-    /// [`source`](std::error::Error::source) of an [`Inner`](Self::Inner) is none, since `E` need not be an error type (a
-    /// boxed error is not one). Where somebody above looks for causes, as tonic does to tell a status code, map the errors:
+    /// An [`Inner`](Self::Inner) has no source, because `E` may not implement [`Error`](std::error::Error) (a boxed error does not).
+    /// If an outer service inspects the causes, as tonic does to choose a status code, convert the errors:
     ///
     /// ```
     /// use std::error::Error as _;
@@ -74,7 +74,7 @@ impl<E> Error<E> {
     }
 }
 
-/// An [`Error`] that names its causes; made by [`Error::with_causes`].
+/// An [`Error`] with a source. Created by [`Error::with_causes`].
 #[derive(Debug)]
 pub struct WithCauses<E>(pub Error<E>);
 
@@ -108,7 +108,7 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
     }
 }
 
-/// Holds for any `E` that can be shown, so for `Box<dyn Error + Send + Sync>` too.
+/// `E` does not have to implement [`Error`](std::error::Error), so this also applies to `Box<dyn Error + Send + Sync>`.
 impl<E: fmt::Debug + fmt::Display> std::error::Error for Error<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
