@@ -1,8 +1,8 @@
-//! [`AuthLayer`] as a middleware of reqwest-middleware: the rest of the chain is the client that the layer wraps.
+//! This module implements the `Middleware` trait of reqwest-middleware for [`AuthLayer`]: the layer wraps the rest of the chain.
 //!
-//! So the way of a request is the one of `service.rs`. What is here is its clothes: a request that has its spec beside it,
-//! a replay policy that minds that, a service over the rest of the chain, and the caller's extensions, which are lent to each
-//! attempt and come back however it ends.
+//! The request is processed by [`Auth`], as with any other client. This module adapts the types: a request with its spec, a replay
+//! policy for such requests, and a service over the rest of the chain. The extensions of the caller are passed to each attempt, and
+//! are returned to the caller even if the request is cancelled.
 
 use std::{
     mem,
@@ -40,28 +40,28 @@ where
             request,
             spec: extensions.get().cloned(),
         };
-        // They come back when this goes, whether the answer came or was given up.
-        let lent = LentExtensions::new(extensions);
+        // Returned to the caller on drop, also when the request is cancelled.
+        let shared = CallerExtensions::new(extensions);
         let rest = RestOfChain {
             next,
-            extensions: Arc::clone(&lent.shared),
+            extensions: Arc::clone(&shared.shared),
         };
         let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
-        let answer = auth.send(request).await;
-        answer.map_err(|error| match error {
+        let response = auth.send(request).await;
+        response.map_err(|error| match error {
             Error::Token(error) => reqwest_middleware::Error::middleware(error),
             Error::Inner(error) => error,
         })
     }
 }
 
-/// A request, and the token that its extensions ask for.
+/// A request, and the spec from its extensions.
 struct MiddlewareRequest {
     request: Request,
     spec: Option<TokenSpec>,
 }
 
-/// What another policy says of requests, said of these.
+/// Applies a replay policy for `reqwest::Request` to these requests.
 #[derive(Clone)]
 struct MiddlewareReplay<R>(R);
 
@@ -72,13 +72,13 @@ struct RestOfChain<'a> {
     extensions: Arc<Mutex<Extensions>>,
 }
 
-/// The caller's extensions, while attempts take them in turns.
-struct LentExtensions<'a> {
-    own: &'a mut Extensions,
+/// The extensions of the caller while attempts use them. They are moved back on drop.
+struct CallerExtensions<'a> {
+    caller: &'a mut Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
-/// The same in the hands of one attempt.
+/// The extensions while one attempt uses them. They are moved back on drop.
 struct AttemptExtensions {
     extensions: Extensions,
     shared: Arc<Mutex<Extensions>>,
@@ -122,7 +122,7 @@ impl HttpRequest for MiddlewareRequest {
 }
 
 impl<R: ReplayPolicy<Request>> ReplayPolicy<MiddlewareRequest> for MiddlewareReplay<R> {
-    /// The service stands beside what the policy keeps, which then is the same for any lifetime of a chain.
+    /// The service is stored next to what the policy keeps, whose type then does not depend on the lifetime of the chain.
     type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
     type Rest = R::Rest;
 
@@ -160,16 +160,16 @@ impl<'a> Service<MiddlewareRequest> for RestOfChain<'a> {
     }
 }
 
-impl<'a> LentExtensions<'a> {
-    fn new(own: &'a mut Extensions) -> Self {
-        let shared = Arc::new(Mutex::new(mem::take(own)));
-        Self { own, shared }
+impl<'a> CallerExtensions<'a> {
+    fn new(caller: &'a mut Extensions) -> Self {
+        let shared = Arc::new(Mutex::new(mem::take(caller)));
+        Self { caller, shared }
     }
 }
 
-impl Drop for LentExtensions<'_> {
+impl Drop for CallerExtensions<'_> {
     fn drop(&mut self) {
-        *self.own = mem::take(&mut *lock(&self.shared));
+        *self.caller = mem::take(&mut *lock(&self.shared));
     }
 }
 
@@ -186,7 +186,7 @@ impl Drop for AttemptExtensions {
     }
 }
 
-/// Nothing panics while it is held: it is for a move in and a move out.
+/// Locks the extensions. The lock is only held to move them in or out.
 fn lock(extensions: &Mutex<Extensions>) -> MutexGuard<'_, Extensions> {
     extensions.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! [`Telemetry`]: passes each event to the log, the metrics and the listener.
+//! This module passes each event to the log, the metrics and the listener.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{parts::FetchReason, spec::TokenSpec};
 
-/// Tells everybody who wants to know.
+/// Reports events. Clones share the listener.
 #[derive(Clone, Default)]
 pub(crate) struct Telemetry {
     listener: Option<Arc<dyn TokenEvents>>,
@@ -26,6 +26,7 @@ impl Telemetry {
         }
     }
 
+    /// Reports an event.
     pub(crate) fn emit(&self, event: &TokenEvent<'_>) {
         log(event);
         #[cfg(feature = "metrics")]
@@ -35,25 +36,25 @@ impl Telemetry {
         }
     }
 
-    /// The span of a fetch.
+    /// Creates the span of a fetch.
     pub(crate) fn fetch_span(spec: &TokenSpec, reason: FetchReason) -> Span {
         debug_span!(target: "tower_bearer", "fetch", ?spec, reason = reason.as_str())
     }
 
-    /// Somebody begins to wait.
+    /// Counts a request that has to wait for a token.
     pub(crate) fn miss() {
         #[cfg(feature = "metrics")]
         metrics::counter!("tower_bearer_misses_total").increment(1);
     }
 
-    /// A flight found its token in the store, or did not.
+    /// Counts a lookup in the store.
     #[cfg(feature = "store")]
     pub(crate) fn store_load(_outcome: &'static str) {
         #[cfg(feature = "metrics")]
         metrics::counter!("tower_bearer_store_loads_total", "outcome" => _outcome).increment(1);
     }
 
-    /// A request goes to the token endpoint.
+    /// Counts a request to the token endpoint.
     pub(crate) fn token_request() {
         #[cfg(feature = "metrics")]
         metrics::counter!("tower_bearer_token_requests_total").increment(1);
@@ -63,9 +64,9 @@ impl Telemetry {
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.listener.is_some() {
-            "with a hook"
+            "with a listener"
         } else {
-            "without a hook"
+            "without a listener"
         })
     }
 }

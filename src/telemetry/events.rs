@@ -1,4 +1,4 @@
-//! [`TokenEvent`] and the trait that receives it.
+//! This module defines the events of a cache and its layers, and the trait of a listener.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::{
     error::TokenError, parts::FetchReason, recovery::Recovery, spec::TokenSpec, token::Token,
 };
 
-/// Is told what happens in a cache and in the layers over it.
+/// A listener for the events of a cache and of the layers that use it.
 ///
-/// It is called from wherever that is, a request's own task among others: be quick, and don't block.
+/// It is called on the task in which the event occurs, which may be that of a request. It must return quickly and must not block.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,112 +38,112 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub trait TokenEvents: Send + Sync + 'static {
-    /// Something happened.
+    /// Handles an event.
     fn on_event(&self, event: &TokenEvent<'_>);
 }
 
-/// Something that happened.
+/// An event of a cache or a layer.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum TokenEvent<'a> {
-    /// An attempt to fetch failed, and another follows after a pause.
+    /// A token request failed, and is retried after a pause.
     AttemptFailed {
-        /// For what.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// Which attempt it was, from 1.
+        /// The number of the attempt, starting with 1.
         attempt: u32,
-        /// Why.
+        /// The error.
         error: &'a TokenError,
-        /// How long until the next.
+        /// The time until the next attempt.
         pause: Duration,
     },
-    /// A token was fetched, and is in service.
+    /// A token was fetched and stored in the cache.
     Fetched {
         /// The token.
         token: &'a Token,
-        /// How long that took, all attempts together.
+        /// The duration of the fetch with all its attempts.
         elapsed: Duration,
     },
-    /// No token could be fetched.
+    /// A fetch failed.
     FetchFailed {
-        /// For what.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// What it was wanted for.
+        /// The reason of the fetch.
         reason: FetchReason,
-        /// Why not.
+        /// The error.
         error: &'a TokenError,
-        /// How long that took, all attempts together.
+        /// The duration of the fetch with all its attempts.
         elapsed: Duration,
     },
-    /// Somebody waited for a token, whether it came or not.
+    /// A caller waited for a token, successfully or not.
     Waited {
-        /// For what.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// How long.
+        /// The time it waited.
         elapsed: Duration,
     },
-    /// A token was taken out of service, because a server refused it.
+    /// A token is no longer used, because a server rejected it.
     Rejected {
-        /// What it was for.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// Which one it was.
+        /// The generation of the token.
         generation: u64,
     },
-    /// A server refused a token, as happened too often lately: it stays in service.
+    /// A server rejected a token, but the rejection limit is reached, so the token stays in use.
     RejectionLimitReached {
-        /// What it is for.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// Which one it is.
+        /// The generation of the token.
         generation: u64,
-        /// Whether this is the first of its kind since a refusal was last believed.
+        /// Whether this is the first such event since the last rejection that took effect.
         first: bool,
     },
-    /// A response refused the token, and this was done about it.
+    /// The layer handled a response that rejected the token, or that required another one.
     RecoveryFinished {
-        /// What the token was for.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// Which one it was.
+        /// The generation of the token.
         generation: u64,
-        /// What was done.
+        /// The result.
         recovery: &'a Recovery,
     },
-    /// A token was taken from the store behind the cache, and is in service.
+    /// A token was loaded from the store and stored in the cache.
     Loaded {
         /// The token.
         token: &'a Token,
-        /// How long that took, the wait for another process's fetch included.
+        /// The duration, including the wait for the fetch of another process.
         elapsed: Duration,
     },
-    /// The store did not do what it was asked. It is left alone for a while, and the cache does without.
+    /// An operation of the store failed. The cache continues without the store for a while.
     #[cfg(feature = "store")]
     #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
     StoreFailed {
-        /// What it was asked for.
+        /// The type of the operation.
         work: StoreWork,
-        /// Why not.
+        /// The error.
         error: &'a StoreError,
-        /// Whether it worked until now.
+        /// Whether the previous operation of this type succeeded.
         first: bool,
     },
     /// The store works again.
     StoreRecovered {
-        /// What it was asked for.
+        /// The type of the operation.
         work: StoreWork,
-        /// How long it did not.
+        /// The duration of the outage.
         after: Duration,
     },
-    /// What the store keeps for this can't be opened. It counts as nothing, and is replaced by what is fetched.
+    /// A stored token can't be decrypted. It is ignored, and replaced by the next token that is fetched.
     StoreUnreadable {
-        /// For what.
+        /// The spec of the token.
         spec: &'a TokenSpec,
-        /// `version`, `key`, `damaged` or `malformed`.
+        /// The cause: `version`, `key`, `damaged` or `malformed`.
         why: &'static str,
-        /// Whether the last that was found could be opened.
+        /// Whether the previous stored token could be decrypted.
         first: bool,
     },
 }
 
-/// What a store is used for. Each may fail by itself: one that is out of memory can still be read.
+/// The type of an operation of a store. Each type can fail separately: a store that is out of memory can still be read.
 ///
 /// ```
 /// assert_eq!(tower_bearer::telemetry::StoreWork::Reading.as_str(), "reading");
@@ -151,14 +151,14 @@ pub enum TokenEvent<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreWork {
-    /// To look for a token.
+    /// Looking up a token.
     Reading,
-    /// To put one there or take one out, or to have the right to fetch it.
+    /// Storing or deleting a token, or acquiring a lease.
     Writing,
 }
 
 impl StoreWork {
-    /// Its name, for logs and metrics.
+    /// Returns the name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,8 +1,24 @@
-//! The log event of each [`TokenEvent`].
+//! This module logs each [`TokenEvent`].
+
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 use super::TokenEvent;
+use crate::token::Token;
+
+const TARGET: &str = "tower_bearer";
+
+/// Logs at `WARN` if `$first` is true, otherwise at `DEBUG`.
+macro_rules! warn_first {
+    ($first:expr, $($event:tt)+) => {
+        if $first {
+            warn!(target: TARGET, $($event)+);
+        } else {
+            debug!(target: TARGET, $($event)+);
+        }
+    };
+}
 
 pub(super) fn log(event: &TokenEvent<'_>) {
     match *event {
@@ -11,113 +27,70 @@ pub(super) fn log(event: &TokenEvent<'_>) {
             attempt,
             error,
             pause,
-        } => debug!(
-            target: "tower_bearer",
-            ?spec, kind = error.kind().as_str(), attempt, ?pause,
-            "a token request failed and is tried again"
-        ),
-        TokenEvent::Fetched { token, elapsed } => debug!(
-            target: "tower_bearer",
-            spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
-            lifetime = ?token.lifetime(), ?elapsed,
-            "a token was fetched"
-        ),
+        } => {
+            let kind = error.kind().as_str();
+            debug!(target: TARGET, ?spec, kind, attempt, ?pause, "token request failed, retrying");
+        }
+        TokenEvent::Fetched { token, elapsed } => log_token(token, elapsed, "token fetched"),
         TokenEvent::FetchFailed {
             spec,
             reason,
             error,
             elapsed,
-        } => warn!(
-            target: "tower_bearer",
-            ?spec, reason = reason.as_str(), kind = error.kind().as_str(), %error, ?elapsed,
-            "no token could be fetched"
-        ),
-        TokenEvent::Waited { spec, elapsed } => debug!(
-            target: "tower_bearer",
-            ?spec, ?elapsed,
-            "a request waited for a token"
-        ),
-        TokenEvent::Rejected { spec, generation } => debug!(
-            target: "tower_bearer",
-            ?spec, generation,
-            "a token was rejected"
-        ),
+        } => {
+            let (reason, kind) = (reason.as_str(), error.kind().as_str());
+            warn!(target: TARGET, ?spec, reason, kind, %error, ?elapsed, "fetching a token failed");
+        }
+        TokenEvent::Waited { spec, elapsed } => {
+            debug!(target: TARGET, ?spec, ?elapsed, "request waited for a token");
+        }
+        TokenEvent::Rejected { spec, generation } => {
+            debug!(target: TARGET, ?spec, generation, "token rejected");
+        }
         TokenEvent::RejectionLimitReached {
             spec,
             generation,
-            first: true,
-        } => warn!(
-            target: "tower_bearer",
-            ?spec, generation,
-            "tokens are rejected again and again: 401s pass until that ends"
-        ),
-        TokenEvent::RejectionLimitReached {
-            spec,
+            first,
+        } => warn_first!(
+            first,
+            ?spec,
             generation,
-            first: false,
-        } => debug!(
-            target: "tower_bearer",
-            ?spec, generation,
-            "tokens are rejected again and again: 401s pass until that ends"
+            "too many rejections: keeping the token and passing 401s through"
         ),
         TokenEvent::RecoveryFinished {
             spec,
             generation,
             recovery,
-        } => debug!(
-            target: "tower_bearer",
-            ?spec, generation, recovery = recovery.as_str(),
-            "a response refused the token"
-        ),
-        TokenEvent::Loaded { token, elapsed } => debug!(
-            target: "tower_bearer",
-            spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
-            lifetime = ?token.lifetime(), ?elapsed,
-            "a token was taken from the store"
-        ),
+        } => {
+            let recovery = recovery.as_str();
+            debug!(target: TARGET, ?spec, generation, recovery, "response rejected the token");
+        }
+        TokenEvent::Loaded { token, elapsed } => {
+            log_token(token, elapsed, "token loaded from the store");
+        }
         #[cfg(feature = "store")]
-        TokenEvent::StoreFailed {
-            work,
-            error,
-            first: true,
-        } => warn!(
-            target: "tower_bearer",
-            work = work.as_str(), kind = error.kind().as_str(), %error,
-            "the store fails: the cache does without, and tries again by itself"
-        ),
-        #[cfg(feature = "store")]
-        TokenEvent::StoreFailed {
-            work,
-            error,
-            first: false,
-        } => debug!(
-            target: "tower_bearer",
-            work = work.as_str(), kind = error.kind().as_str(), %error,
-            "the store still fails"
-        ),
-        TokenEvent::StoreRecovered { work, after } => info!(
-            target: "tower_bearer",
-            work = work.as_str(), ?after,
-            "the store is back"
-        ),
-        TokenEvent::StoreUnreadable {
-            spec,
+        TokenEvent::StoreFailed { work, error, first } => {
+            let (work, kind) = (work.as_str(), error.kind().as_str());
+            warn_first!(first, work, kind, %error, "store failed: continuing without it, and retrying later");
+        }
+        TokenEvent::StoreRecovered { work, after } => {
+            info!(target: TARGET, work = work.as_str(), ?after, "store recovered");
+        }
+        TokenEvent::StoreUnreadable { spec, why, first } => warn_first!(
+            first,
+            ?spec,
             why,
-            first: true,
-        } => warn!(
-            target: "tower_bearer",
-            ?spec, why,
-            "what the store keeps can't be opened, and is replaced: is it another program's, or sealed with a key that is not in \
-             the ring?"
-        ),
-        TokenEvent::StoreUnreadable {
-            spec,
-            why,
-            first: false,
-        } => debug!(
-            target: "tower_bearer",
-            ?spec, why,
-            "what the store keeps can't be opened, and is replaced"
+            "stored token can't be decrypted, and is replaced: check that the key ring contains its key, and that no other \
+             program uses this store"
         ),
     }
+}
+
+fn log_token(token: &Token, elapsed: Duration, message: &str) {
+    debug!(
+        target: TARGET,
+        spec = ?token.spec(), generation = token.generation(), reason = token.reason().as_str(),
+        lifetime = ?token.lifetime(), ?elapsed,
+        "{message}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The counters and histograms of each [`TokenEvent`], and those that are published as sums.
+//! This module records the metrics of each [`TokenEvent`], and those that the cache collects.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,6 +6,7 @@ use metrics::{counter, gauge, histogram};
 
 use super::TokenEvent;
 
+/// Records the metrics of an event.
 pub(super) fn measure(event: &TokenEvent<'_>) {
     match *event {
         TokenEvent::AttemptFailed { .. } => {}
@@ -47,13 +48,13 @@ pub(super) fn measure(event: &TokenEvent<'_>) {
     }
 }
 
-/// What is counted on the way and told in sums: the difference to what was told last.
+/// Metrics that the cache collects. Each publication records the difference to the previous one.
 #[derive(Debug, Default)]
 pub(crate) struct PublishedMetrics {
     last: Mutex<MetricSums>,
 }
 
-/// Sums that only grow, and two levels.
+/// Values that the cache collects: three sums, and two levels.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MetricSums {
     pub(crate) fresh_hits: u64,
@@ -64,22 +65,23 @@ pub(crate) struct MetricSums {
 }
 
 impl PublishedMetrics {
-    /// Several caches add up: each tells what has changed.
+    /// Records what has changed, so that the values of several caches add up.
     pub(crate) fn publish(&self, sums: MetricSums) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let grown = |now: u64, then: u64| now.saturating_sub(then);
+        let increase = |now: u64, last: u64| now.saturating_sub(last);
         counter!("tower_bearer_hits_total", "state" => "fresh")
-            .increment(grown(sums.fresh_hits, last.fresh_hits));
+            .increment(increase(sums.fresh_hits, last.fresh_hits));
         counter!("tower_bearer_hits_total", "state" => "stale")
-            .increment(grown(sums.stale_hits, last.stale_hits));
-        counter!("tower_bearer_evictions_total").increment(grown(sums.evictions, last.evictions));
+            .increment(increase(sums.stale_hits, last.stale_hits));
+        counter!("tower_bearer_evictions_total")
+            .increment(increase(sums.evictions, last.evictions));
         gauge!("tower_bearer_entries").increment(sums.entries as f64 - last.entries as f64);
         gauge!("tower_bearer_bytes").increment(sums.bytes as f64 - last.bytes as f64);
         *last = sums;
     }
 }
 
-/// What is gone is no longer held.
+/// Removes the levels of a dropped cache from the gauges.
 impl Drop for PublishedMetrics {
     fn drop(&mut self) {
         let last = *self.last.get_mut().unwrap_or_else(PoisonError::into_inner);

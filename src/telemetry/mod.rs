@@ -1,48 +1,48 @@
-//! What an operator sees: each thing that happens is told once, to the log, the metrics and a hook of one's own.
+//! This module reports each event of a cache and its layers to the log, the metrics and a custom listener.
 //!
-//! Log events have the target `tower_bearer`. What repairs itself is at `DEBUG`; what an operator should look into is at
-//! `WARN`. A fetch is a span, so that what its source logs stands inside.
+//! Log events have the target `tower_bearer`. Problems that an operator should investigate are logged at `WARN`, everything else at
+//! `DEBUG` or `INFO`. A fetch is a span, which contains the log events of its source.
 //!
 //! | event | level | fields |
 //! |---|---|---|
 //! | span `fetch` | DEBUG | `spec`, `reason` |
-//! | a token request failed and is tried again | DEBUG | `spec`, `kind`, `attempt`, `pause` |
-//! | a token was fetched | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
-//! | no token could be fetched | WARN | `spec`, `reason`, `kind`, `error`, `elapsed` |
-//! | a request waited for a token | DEBUG | `spec`, `elapsed` |
-//! | a token was rejected | DEBUG | `spec`, `generation` |
-//! | tokens are rejected again and again | WARN at first, then DEBUG | `spec`, `generation` |
-//! | a response refused the token | DEBUG | `spec`, `generation`, `recovery` |
-//! | a token was taken from the store | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
-//! | the store fails | WARN at first, then DEBUG | `work`, `kind`, `error` |
-//! | the store is back | INFO | `work`, `after` |
-//! | what the store keeps can't be opened | WARN at first, then DEBUG | `spec`, `why` |
+//! | token request failed, retrying | DEBUG | `spec`, `kind`, `attempt`, `pause` |
+//! | token fetched | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
+//! | fetching a token failed | WARN | `spec`, `reason`, `kind`, `error`, `elapsed` |
+//! | request waited for a token | DEBUG | `spec`, `elapsed` |
+//! | token rejected | DEBUG | `spec`, `generation` |
+//! | too many rejections | WARN at first, then DEBUG | `spec`, `generation` |
+//! | response rejected the token | DEBUG | `spec`, `generation`, `recovery` |
+//! | token loaded from the store | DEBUG | `spec`, `generation`, `reason`, `lifetime`, `elapsed` |
+//! | store failed | WARN at first, then DEBUG | `work`, `kind`, `error` |
+//! | store recovered | INFO | `work`, `after` |
+//! | stored token can't be decrypted | WARN at first, then DEBUG | `spec`, `why` |
 //!
-//! With the feature `metrics`, the same goes to the recorder of the `metrics` crate:
+//! With the feature `metrics`, these metrics are recorded with the `metrics` crate:
 //!
-//! | metric | kind | labels |
+//! | metric | type | labels |
 //! |---|---|---|
 //! | `tower_bearer_hits_total` | counter | `state`: `fresh`, `stale` |
 //! | `tower_bearer_misses_total` | counter | |
 //! | `tower_bearer_wait_seconds` | histogram | |
-//! | `tower_bearer_fetches_total` | counter | `outcome`: `ok`, or an error's kind |
+//! | `tower_bearer_fetches_total` | counter | `outcome`: `ok`, or the kind of the error |
 //! | `tower_bearer_fetch_seconds` | histogram | |
 //! | `tower_bearer_token_requests_total` | counter | |
 //! | `tower_bearer_rejections_total` | counter | |
 //! | `tower_bearer_storms_total` | counter | |
-//! | `tower_bearer_replays_total` | counter | `outcome`: a [`Recovery`]'s name |
+//! | `tower_bearer_replays_total` | counter | `outcome`: the name of a [`Recovery`](crate::Recovery) |
 //! | `tower_bearer_evictions_total` | counter | |
 //! | `tower_bearer_store_loads_total` | counter | `outcome`: `hit`, `miss`, `unreadable` |
 //! | `tower_bearer_store_load_seconds` | histogram | |
-//! | `tower_bearer_store_errors_total` | counter | `work`: `reading`, `writing`; `kind`: an error's kind |
+//! | `tower_bearer_store_errors_total` | counter | `work`: `reading`, `writing`; `kind`: the kind of the error |
 //! | `tower_bearer_store_outages_total` | counter | `work` |
 //! | `tower_bearer_entries`, `tower_bearer_bytes` | gauge | |
 //!
-//! A fetch whose task died without a word is counted in [`TokenCache::stats`](crate::TokenCache::stats) alone.
+//! A fetch whose task ended without a result (a panic, or a runtime that was shut down) is only counted in
+//! [`TokenCache::stats`](crate::TokenCache::stats).
 //!
-//! Hits are counted by each handle for itself, so that a hit stays cheap. They, evictions and the gauges reach the recorder
-//! after each fetch, and when [`TokenCache::publish_metrics`](crate::TokenCache::publish_metrics) is called: do so before a
-//! scrape.
+//! Hits, evictions and the gauges are collected in the cache, so that a hit stays cheap. They are recorded after each fetch, and when
+//! [`TokenCache::publish_metrics`](crate::TokenCache::publish_metrics) is called, for example before a scrape.
 
 mod emitter;
 mod events;

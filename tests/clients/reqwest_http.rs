@@ -238,7 +238,7 @@ async fn a_request_without_an_origin_is_not_sent_and_says_why() {
     let Error::Inner(error @ ReqwestError::InvalidUri { .. }) = error else {
         panic!("{error:?}");
     };
-    assert!(error.to_string().contains("names no origin"), "{error}");
+    assert!(error.to_string().contains("no scheme and host"), "{error}");
     assert!(!format!("{error:?}").contains("hidden"));
     assert!(error.client().is_none());
     assert_eq!(stage.api.counts().requests, 0);
