@@ -136,9 +136,9 @@ fn vectors_are_parsed_as_expected() {
     }
 }
 
-fn check_response(response: &TokenResponse, wanted: &Value, name: &Value) {
-    let wanted = wanted.as_object().unwrap_or_else(|| panic!("{name}"));
-    for (member, value) in wanted {
+fn check_response(response: &TokenResponse, expected: &Value, name: &Value) {
+    let expected = expected.as_object().unwrap_or_else(|| panic!("{name}"));
+    for (member, value) in expected {
         let found: Value = match member.as_str() {
             "access_token" => response.access_token.as_str().into(),
             // Every other type is an error.
@@ -158,11 +158,11 @@ fn check_response(response: &TokenResponse, wanted: &Value, name: &Value) {
     }
 }
 
-fn check_error(error: &TokenError, wanted: &Value, name: &Value) {
-    let wanted = wanted
+fn check_error(error: &TokenError, expected: &Value, name: &Value) {
+    let expected = expected
         .as_object()
         .unwrap_or_else(|| panic!("{name}: {error}"));
-    for (member, value) in wanted {
+    for (member, value) in expected {
         let found: Value = match member.as_str() {
             "kind" => error.kind().as_str().into(),
             "retryable" => error.is_retryable().into(),

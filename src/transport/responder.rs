@@ -18,20 +18,20 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Starts a server that calls `answer` for each request, and closes the connection when it returns `false`.
-    pub(crate) fn start(answer: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static) -> Self {
-        Self::start_over(|tcp| Box::new(tcp), answer)
+    /// Starts a server that calls `respond` for each request, and closes the connection when it returns `false`.
+    pub(crate) fn start(respond: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static) -> Self {
+        Self::start_over(|tcp| Box::new(tcp), respond)
     }
 
     /// Starts a server that wraps each connection, for example in TLS.
     pub(crate) fn start_over(
         wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
-        answer: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static,
+        respond: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (kept, shared) = (seen.clone(), Arc::new((wrap, answer)));
+        let (kept, shared) = (seen.clone(), Arc::new((wrap, respond)));
         thread::spawn(move || {
             for tcp in listener.incoming() {
                 let (kept, shared) = (kept.clone(), shared.clone());

@@ -65,7 +65,7 @@ fn multi_thread() -> Runtime {
 async fn send(transport: &Transport, url: impl AsRef<str>) -> Result<Response<Bytes>, TokenError> {
     tokio::time::timeout(Duration::from_secs(20), transport.send(post(url)))
         .await
-        .expect("no answer")
+        .expect("no response within 20 s")
 }
 
 fn assert_unreachable(error: &TokenError, origin: &str) {
