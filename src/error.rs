@@ -1,15 +1,14 @@
-//! What can go wrong on the way to a token, sorted by who is to blame.
+//! This module defines the error of a token that could not be obtained. Its kinds are sorted by who has to act.
 //!
-//! [`TokenError`] is opaque and cheap to clone: everybody who waits for the same token shares the same error.
-//! [`Error`] is what the layer's service returns: our error, or the inner service's own.
+//! [`TokenError`] is opaque and cheap to clone: all callers that wait for the same token get the same error.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::util::fingerprint::Fingerprint;
 
-/// Why there is no token.
+/// The error of a token that could not be obtained.
 ///
-/// The message says what was wrong and what to do about it, and never holds a secret.
+/// The message names the cause and the remedy, and never contains a secret.
 ///
 /// ```
 /// use tower_bearer::{ErrorKind, TokenError};
@@ -30,11 +29,11 @@ struct Repr {
     retryable: bool,
     retry_after: Option<Duration>,
     claims: Option<Box<str>>,
-    mark: Option<Fingerprint>,
+    fingerprint: Option<Fingerprint>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The party at fault, and how.
+/// The party at fault, and the type of the fault.
 ///
 /// ```
 /// use tower_bearer::ErrorKind;
@@ -44,38 +43,38 @@ struct Repr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Our side: a setting, a route or a spec that can't work.
+    /// The configuration of this program: a setting, a route or a spec that can't work.
     Configuration,
-    /// The provider doesn't know the client, or not with this secret.
+    /// The provider doesn't know the client, or client authentication failed.
     InvalidClient,
-    /// The provider knows the client, which may not use this grant.
+    /// The client is not allowed to use this grant.
     UnauthorizedClient,
-    /// The provider refuses the grant: revoked, expired, or made for another client.
+    /// The provider rejects the grant: it was revoked, has expired, or belongs to another client.
     InvalidGrant,
-    /// The provider refuses the scopes.
+    /// The provider rejects the scopes.
     InvalidScope,
-    /// The provider refuses the resource or audience (RFC 8707, RFC 8693).
+    /// The provider rejects the resource or audience (RFC 8707, RFC 8693).
     InvalidTarget,
-    /// The provider, or the person asked, said no.
+    /// The provider or the user denied access.
     AccessDenied,
-    /// The provider refuses the request for another reason.
+    /// The provider rejects the request for another reason.
     Refused,
-    /// A person must sign in, consent, or prove more.
+    /// A user must sign in, consent, or complete another authentication step.
     InteractionRequired,
-    /// The provider asks for fewer requests.
+    /// The provider throttles requests.
     Throttled,
-    /// The provider is out of order.
+    /// The provider is unavailable.
     Unavailable,
-    /// The provider's answer makes no sense.
+    /// The provider's response is malformed.
     Malformed,
-    /// The provider did not answer in time.
+    /// The provider did not respond in time.
     Timeout,
     /// The provider could not be reached.
     Network,
 }
 
 impl ErrorKind {
-    /// The kind's name in snake_case, for logs and metrics.
+    /// Returns the name of the kind in snake_case, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,7 +95,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns `true` if the same request may succeed later without a change.
     const fn is_transient(self) -> bool {
         matches!(
             self,
@@ -112,7 +111,7 @@ impl fmt::Display for ErrorKind {
 }
 
 impl TokenError {
-    /// An error of this kind; the message says what was wrong and what to do. It must not hold a secret.
+    /// Creates an error. The message should name the cause and the remedy. It must not contain a secret.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Repr {
@@ -122,44 +121,45 @@ impl TokenError {
             retryable: kind.is_transient(),
             retry_after: None,
             claims: None,
-            mark: None,
+            fingerprint: None,
             source: None,
         }))
     }
 
+    /// Creates an error of the kind [`Configuration`](ErrorKind::Configuration).
     pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Configuration, message)
     }
 
-    /// The provider's own words beside the message. They must not hold a secret.
+    /// Adds the provider's description. It must not contain a secret.
     #[must_use]
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.repr().description = Some(description.into().into_boxed_str());
         self
     }
 
-    /// How long the provider asks us to leave it alone.
+    /// Sets how long to wait before the next request, as the provider requires.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.repr().retry_after = Some(after);
         self
     }
 
-    /// Overrides what the kind says about sending the same request again.
+    /// Overrides whether the same request may be sent again, which the kind determines by default.
     #[must_use]
     pub fn with_retryable(mut self, retryable: bool) -> Self {
         self.repr().retryable = retryable;
         self
     }
 
-    /// The claims that the provider wants to see satisfied, as JSON.
+    /// Sets the claims that the provider requires, as JSON.
     #[must_use]
     pub fn with_claims(mut self, claims: impl Into<String>) -> Self {
         self.repr().claims = Some(claims.into().into_boxed_str());
         self
     }
 
-    /// The error beneath. It is shown as part of the chain, so it must not hold a secret.
+    /// Sets the cause. It is part of the error chain, so it must not contain a secret.
     #[must_use]
     pub fn with_source(
         mut self,
@@ -169,44 +169,45 @@ impl TokenError {
         self
     }
 
-    /// Who is to blame, and how.
+    /// Returns the party at fault, and the type of the fault.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns `true` if the same request may succeed later without a change.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
-    /// How long to wait before asking again, where that is known.
+    /// Returns how long to wait before the next request, if known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The claims that the provider wants to see satisfied, as JSON.
+    /// Returns the claims that the provider requires, as JSON.
     #[must_use]
     pub fn claims(&self) -> Option<&str> {
         self.0.claims.as_deref()
     }
 
-    /// The provider's own description, cut to a bound and cleaned of control characters.
+    /// Returns the provider's description, truncated and without control characters.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.0.description.as_deref()
     }
 
-    /// What the client proved itself with when this happened.
-    pub(crate) fn with_mark(mut self, mark: Fingerprint) -> Self {
-        self.repr().mark = Some(mark);
+    /// Sets the fingerprint of the credential that client authentication used.
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.repr().fingerprint = Some(fingerprint);
         self
     }
 
-    pub(crate) fn mark(&self) -> Option<Fingerprint> {
-        self.0.mark
+    /// Returns the fingerprint of the credential that client authentication used.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.0.fingerprint
     }
 
     fn repr(&mut self) -> &mut Repr {
@@ -245,121 +246,5 @@ impl fmt::Debug for TokenError {
 impl std::error::Error for TokenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// What a service behind an [`AuthLayer`](crate::AuthLayer) may return: no token, or the inner service's own error.
-///
-/// ```
-/// use tower_bearer::{layer::Error, ErrorKind, TokenError};
-///
-/// let error: Error<std::io::Error> = TokenError::new(ErrorKind::Timeout, "no answer within 10s").into();
-/// assert_eq!(error.token().map(TokenError::kind), Some(ErrorKind::Timeout));
-/// ```
-#[derive(Debug)]
-pub enum Error<E> {
-    /// There is no token to send, so nothing was sent.
-    Token(TokenError),
-    /// The inner service's error, as it came.
-    Inner(E),
-}
-
-impl<E> Error<E> {
-    /// Our error, unless it is the inner service's.
-    pub fn token(&self) -> Option<&TokenError> {
-        match self {
-            Self::Token(error) => Some(error),
-            Self::Inner(_) => None,
-        }
-    }
-
-    /// The inner service's error, unless it is ours.
-    pub fn into_inner(self) -> Option<E> {
-        match self {
-            Self::Token(_) => None,
-            Self::Inner(error) => Some(error),
-        }
-    }
-}
-
-impl<E> Error<E> {
-    /// The same with the inner service's error changed.
-    pub fn map_inner<F>(self, change: impl FnOnce(E) -> F) -> Error<F> {
-        match self {
-            Self::Token(error) => Error::Token(error),
-            Self::Inner(error) => Error::Inner(change(error)),
-        }
-    }
-
-    /// The same as an error that names its causes.
-    ///
-    /// [`source`](std::error::Error::source) of an [`Inner`](Self::Inner) is none, since `E` need not be an error type (a
-    /// boxed error is not one). Where somebody above looks for causes, as tonic does to tell a status code, map the errors:
-    ///
-    /// ```
-    /// use std::error::Error as _;
-    /// use tower::{Service, ServiceBuilder, ServiceExt};
-    /// use tower_bearer::{AuthLayer, layer::Error, NewToken, TokenCache, source};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
-    /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
-    /// # let channel = tower::service_fn(async |_: http::Request<()>| {
-    /// #     Err::<http::Response<()>, _>(std::io::Error::other("unreachable"))
-    /// # });
-    /// let mut client = ServiceBuilder::new()
-    ///     .map_err(Error::with_causes)
-    ///     .layer(AuthLayer::new(cache))
-    ///     .service(channel);
-    /// # let request = http::Request::get("https://api.example.com").body(()).unwrap();
-    /// let error = client.ready().await.unwrap().call(request).await.unwrap_err();
-    /// assert!(error.source().unwrap().is::<std::io::Error>());
-    /// # Ok(()) }
-    /// ```
-    pub fn with_causes(self) -> WithCauses<E> {
-        WithCauses(self)
-    }
-}
-
-/// An [`Error`] that names its causes; made by [`Error::with_causes`].
-#[derive(Debug)]
-pub struct WithCauses<E>(pub Error<E>);
-
-impl<E: fmt::Display> fmt::Display for WithCauses<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<E: std::error::Error + 'static> std::error::Error for WithCauses<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
-            Error::Token(error) => Some(error),
-            Error::Inner(error) => Some(error),
-        }
-    }
-}
-
-impl<E> From<TokenError> for Error<E> {
-    fn from(error: TokenError) -> Self {
-        Self::Token(error)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for Error<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token(error) => write!(f, "no token for the request: {error}"),
-            Self::Inner(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Holds for any `E` that can be shown, so for `Box<dyn Error + Send + Sync>` too.
-impl<E: fmt::Debug + fmt::Display> std::error::Error for Error<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Token(error) => Some(error),
-            Self::Inner(_) => None,
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The private parsers as functions of bytes, for the targets under `fuzz/`; built with `--cfg fuzzing` alone.
+//! This module makes the private parsers available to the targets under `fuzz/`. It is only compiled with `--cfg fuzzing`.
 //!
-//! Each says what must hold of whatever it reads, beyond that nothing panics.
+//! Each function asserts properties of the parser's output, in addition to the absence of panics.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,14 +12,14 @@ use http::{
 
 use crate::{
     error::TokenError,
-    oauth::{self, Answer, Sent},
+    oauth::{self, EndpointResponse, Redactor},
     verdict::{self, Verdict},
 };
 
-/// What no error may show.
+/// A secret that no error may contain.
 const SECRET: &str = "correct horse battery";
 
-/// The first two bytes make the status, the next one the headers, the rest is the body.
+/// Parses a token response. The first two bytes determine the status, the third the headers, and the rest is the body.
 pub fn token_response(data: &[u8]) {
     let Some(([high, low, flags], rest)) = data.split_first_chunk::<3>() else {
         return;
@@ -29,17 +29,17 @@ pub fn token_response(data: &[u8]) {
         return;
     };
     let mut headers = HeaderMap::new();
-    let kinds = [
+    let media_types = [
         "application/json",
         "application/x-www-form-urlencoded",
         "text/html",
         "",
     ];
-    let kind = kinds
+    let media_type = media_types
         .get(usize::from(flags & 3))
         .copied()
         .unwrap_or_default();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     let mut body = rest;
     if flags & 4 != 0 {
         let end = rest.iter().position(|c| *c == b'\n').unwrap_or(rest.len());
@@ -49,29 +49,29 @@ pub fn token_response(data: &[u8]) {
         }
         body = after;
     }
-    let answer = Answer {
+    let response = EndpointResponse {
         status,
         headers: &headers,
         body,
         now: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
     };
-    let mut sent = Sent::default();
-    sent.add(SECRET);
-    match wire::token_response(&answer, &sent) {
+    let mut redactor = Redactor::default();
+    redactor.add(SECRET);
+    match oauth::token_response(&response, &redactor) {
         Ok(response) => {
             // RFC 6749 A.12: access-token = 1*VSCHAR
             let token = &response.access_token;
             assert!(!token.is_empty() && token.bytes().all(|c| matches!(c, 0x20..=0x7e)));
             assert!(status.is_success());
         }
-        Err(error) => assert_fit_to_show(&error),
+        Err(error) => assert_is_safe_to_log(&error),
     }
 }
 
-/// All of it is a document.
+/// Parses the bytes as a metadata document.
 pub fn metadata(data: &[u8]) {
     let issuer = "https://login.example/acme";
-    match wire::metadata(data, issuer) {
+    match oauth::metadata(data, issuer) {
         Ok(found) => {
             let endpoints = [
                 Some(&found.token_endpoint),
@@ -82,19 +82,19 @@ pub fn metadata(data: &[u8]) {
                 assert!(endpoint.host().is_some());
             }
         }
-        Err(error) => assert_fit_to_show(&error),
+        Err(error) => assert_is_safe_to_log(&error),
     }
     if let Ok(issuer) = str::from_utf8(data) {
-        for place in wire::well_known(issuer) {
-            assert!(place.contains("/.well-known/"));
+        for url in oauth::well_known(issuer) {
+            assert!(url.contains("/.well-known/"));
         }
     }
 }
 
-/// Each line is a header line.
+/// Parses each line of the bytes as a header line.
 pub fn challenge(data: &[u8]) {
     let lines: Vec<_> = data.split(|c| *c == b'\n').collect();
-    let found = wire::challenges(lines.iter().copied());
+    let found = oauth::challenges(lines.iter().copied());
     assert!(found.len() <= 32);
     for challenge in &found {
         assert!(!challenge.scheme.is_empty());
@@ -115,7 +115,7 @@ pub fn challenge(data: &[u8]) {
     }
 }
 
-/// All of it is the encoded claims of a challenge.
+/// Parses the bytes as the encoded claims of a challenge.
 pub fn claims(data: &[u8]) {
     let line = [
         b"Bearer error=\"insufficient_claims\", claims=\"",
@@ -133,8 +133,8 @@ pub fn claims(data: &[u8]) {
     }
 }
 
-/// One line, of a bounded length, without the secret that was sent.
-fn assert_fit_to_show(error: &TokenError) {
+/// Asserts that an error has one line of limited length, without the secret.
+fn assert_is_safe_to_log(error: &TokenError) {
     let shown = error.to_string();
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
     assert!(shown.len() < 4 << 10, "{}", shown.len());

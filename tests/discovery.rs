@@ -144,7 +144,7 @@ async fn an_issuer_that_differs_by_a_slash_is_told_with_the_right_one() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
     let shown = error.to_string();
     assert!(
-        shown.contains(&login.issuer()) && shown.contains("letter by letter"),
+        shown.contains(&login.issuer()) && shown.contains("exactly this value"),
         "{shown}"
     );
     assert!(shown.contains("/.well-known/"), "{shown}");

@@ -1363,7 +1363,7 @@ impl TokenEvents for Told {
                 error,
                 first: true,
             } => format!("{} fails: {}", work.as_str(), error.kind()),
-            TokenEvent::StoreBack { work, .. } => format!("{} is back", work.as_str()),
+            TokenEvent::StoreRecovered { work, .. } => format!("{} is back", work.as_str()),
             TokenEvent::StoreUnreadable { first: true, .. } => "unreadable".to_owned(),
             _ => return,
         };

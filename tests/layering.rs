@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["util"],
     &["error"],
-    &["secret", "clock"],
+    &["secret", "clock", "layer_error"],
     &["subject", "jwt", "parts"],
     &["window"],
     &["spec", "oauth"],

@@ -34,7 +34,9 @@ impl TokenEvents for Hook {
             TokenEvent::Waited { .. } => "waited".to_owned(),
             TokenEvent::Rejected { .. } => "rejected".to_owned(),
             TokenEvent::RejectionLimitReached { first, .. } => format!("storm: {first}"),
-            TokenEvent::Refused { recovery, .. } => format!("refused: {}", recovery.as_str()),
+            TokenEvent::RecoveryFinished { recovery, .. } => {
+                format!("refused: {}", recovery.as_str())
+            }
             other => panic!("{other:?}"),
         };
         self.0.lock().unwrap().push(name);
@@ -92,9 +94,9 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
     );
     let log = log::take();
     for line in [
-        "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: a token request failed and is tried again",
-        "tower_bearer: a token was fetched spec=TokenSpec { scopes: [\"read\"] } generation=",
-        "DEBUG tower_bearer: a request waited for a token",
+        "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: token request failed, retrying",
+        "tower_bearer: token fetched spec=TokenSpec { scopes: [\"read\"] } generation=",
+        "DEBUG tower_bearer: request waited for a token",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
     }

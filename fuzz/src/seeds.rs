@@ -1,12 +1,12 @@
-//! Writes the corpora that the targets start from: the cases of `tests/vectors/`, in the form that each target reads.
+//! Writes the initial corpus of each target: the cases of `tests/vectors/`, in the format that the target reads.
 
 use std::{error::Error, fs, path::Path};
 
 use serde_json::Value;
 
-type Outcome = Result<(), Box<dyn Error>>;
+type SeedResult = Result<(), Box<dyn Error>>;
 
-fn main() -> Outcome {
+fn main() -> SeedResult {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let vectors = here.join("../tests/vectors");
     let read = |name: &str| -> Result<Value, Box<dyn Error>> {
@@ -19,7 +19,7 @@ fn main() -> Outcome {
         let status = case["status"].as_u64().unwrap_or(200) as u16;
         let form = case["content_type"]
             .as_str()
-            .is_some_and(|kind| kind.contains("form"));
+            .is_some_and(|media_type| media_type.contains("form"));
         let mut seed = status.saturating_sub(100).to_be_bytes().to_vec();
         seed.push(u8::from(form));
         seed.extend(case["body"].as_str().unwrap_or_default().bytes());
@@ -67,7 +67,7 @@ fn cases(vectors: &Value) -> impl Iterator<Item = &Value> {
     vectors["cases"].as_array().into_iter().flatten()
 }
 
-fn write(folder: &Path, seeds: &[Vec<u8>]) -> Outcome {
+fn write(folder: &Path, seeds: &[Vec<u8>]) -> SeedResult {
     fs::create_dir_all(folder)?;
     for (number, seed) in seeds.iter().enumerate() {
         fs::write(folder.join(format!("seed-{number:03}")), seed)?;

@@ -1,4 +1,4 @@
-//! What a token endpoint answers.
+//! Fuzzes the parser of token responses.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| tower_bearer::fuzz::token_response(data));

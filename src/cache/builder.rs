@@ -117,7 +117,7 @@ impl CacheBuilder {
 
     /// Who is told what happens. Default: nobody but the log.
     pub fn with_events(mut self, events: impl TokenEvents) -> Self {
-        self.settings.telemetry = Telemetry::with_hook(events);
+        self.settings.telemetry = Telemetry::with_listener(events);
         self
     }
 }

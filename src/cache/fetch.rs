@@ -151,7 +151,7 @@ fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: 
             TokenOrigin::Provider => TokenEvent::Fetched { token, elapsed },
             TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
-        shared.settings.telemetry.tell(&event);
+        shared.settings.telemetry.emit(&event);
         shared
             .map
             .sweep_if_due(shared.now(), shared.settings.idle_time);
@@ -162,7 +162,7 @@ fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: 
 fn fail(shared: &CacheShared, guard: FetchGuard, error: TokenError, elapsed: Duration) {
     let now = shared.now();
     count(&shared.counters.fetch_failures);
-    shared.settings.telemetry.tell(&TokenEvent::FetchFailed {
+    shared.settings.telemetry.emit(&TokenEvent::FetchFailed {
         spec: guard.slot().spec(),
         reason: guard.reason(),
         error: &error,

@@ -80,7 +80,7 @@ impl Waiter {
         count(&cache.shared.counters.misses);
         Telemetry::miss();
         let outcome = self.wait().await;
-        cache.shared.settings.telemetry.tell(&TokenEvent::Waited {
+        cache.shared.settings.telemetry.emit(&TokenEvent::Waited {
             spec: slot.spec(),
             elapsed: start.elapsed(),
         });

@@ -67,7 +67,7 @@ async fn attempt_until_final(
         let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
             return Err(error);
         };
-        shared.settings.telemetry.tell(&TokenEvent::AttemptFailed {
+        shared.settings.telemetry.emit(&TokenEvent::AttemptFailed {
             spec: request.spec(),
             attempt: request.attempt(),
             error: &error,

@@ -81,7 +81,7 @@ pub(super) struct CacheShared {
     pub(super) counters: Counters,
     pub(super) fetch_limit: FetchLimit,
     #[cfg(feature = "metrics")]
-    published: crate::telemetry::Published,
+    published: crate::telemetry::PublishedMetrics,
     source_backoff: Mutex<Option<Backoff>>,
     /// Monotonic.
     next_credential_check: AtomicU64,
@@ -105,7 +105,7 @@ impl CacheShared {
         #[cfg(feature = "metrics")]
         let stale_hits = self.counters.stale_hits.load(Ordering::Relaxed);
         #[cfg(feature = "metrics")]
-        self.published.publish(crate::telemetry::Sums {
+        self.published.publish(crate::telemetry::MetricSums {
             fresh_hits: self.counters.hits().saturating_sub(stale_hits),
             stale_hits,
             evictions: self.map.evictions(),

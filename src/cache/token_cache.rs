@@ -304,7 +304,7 @@ impl TokenCache {
         if rejection == Rejection::Applied {
             count(&self.shared().counters.rejections);
             let spec = slot.spec();
-            self.tell(&TokenEvent::Rejected { spec, generation });
+            self.emit(&TokenEvent::Rejected { spec, generation });
         }
         self.report_limit(slot, generation, rejection)
     }
@@ -323,7 +323,7 @@ impl TokenCache {
     fn report_limit(&self, slot: &Slot, generation: u64, rejection: Rejection) -> Rejection {
         if let Rejection::LimitReached { first } = rejection {
             count(&self.shared().counters.rejection_limit_reached);
-            self.tell(&TokenEvent::RejectionLimitReached {
+            self.emit(&TokenEvent::RejectionLimitReached {
                 spec: slot.spec(),
                 generation,
                 first,
@@ -332,8 +332,8 @@ impl TokenCache {
         rejection
     }
 
-    pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
-        self.shared().settings.telemetry.tell(event);
+    pub(crate) fn emit(&self, event: &TokenEvent<'_>) {
+        self.shared().settings.telemetry.emit(event);
     }
 
     pub(crate) fn count_hit(&self, stale: bool) {

@@ -1,15 +1,14 @@
-//! What a client needs beyond the layer.
+//! This module adapts HTTP clients that [`AuthLayer`](crate::AuthLayer) can't wrap directly.
 //!
-//! Most need nothing: [`AuthLayer`](crate::AuthLayer) wraps every client that is a Tower service over `http::Request` or
-//! `reqwest::Request`.
+//! Most clients need no adapter: the layer wraps every client that is a Tower service over `http::Request` or `reqwest::Request`.
 //!
-//! | client | what is here for it |
+//! | client | adapter |
 //! |---|---|
-//! | `reqwest::Client`, where single requests name their token | [`ReqwestClient`]: it takes `http::Request`, whose extensions can be read |
-//! | `reqwest_middleware::ClientWithMiddleware` | [`AuthLayer`](crate::AuthLayer) is a middleware itself (feature `reqwest-middleware`): below |
+//! | `reqwest::Client`, with a token per request | [`ReqwestClient`], which takes `http::Request`, whose extensions can be read |
+//! | `reqwest_middleware::ClientWithMiddleware` | [`AuthLayer`](crate::AuthLayer) implements its `Middleware` trait (feature `reqwest-middleware`), see below |
 //!
-//! A `reqwest::Request` has extensions too, but nobody outside of reqwest can read them. So behind a bare `reqwest::Client` a
-//! request gets its route's token, always.
+//! The extensions of a `reqwest::Request` can only be read inside reqwest. So with a plain `reqwest::Client`, a request always gets
+//! the token of its route.
 #![cfg_attr(
     feature = "reqwest-middleware",
     doc = include_str!("reqwest_middleware.md")

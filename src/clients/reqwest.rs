@@ -1,4 +1,4 @@
-//! [`ReqwestClient`]: a `reqwest::Client` that takes `http::Request`, so that a request can name its token.
+//! This module implements [`ReqwestClient`], a `reqwest::Client` that takes `http::Request`, so that a request can specify its token.
 
 use std::{
     error::Error,
@@ -15,14 +15,13 @@ use tower_service::Service;
 
 use crate::layer::AnsweredBy;
 
-/// A `reqwest::Client` as a service over `http::Request`, with bodies of any one type that reqwest takes: `reqwest::Body`
-/// itself, strings, `Bytes`, vectors.
+/// A `reqwest::Client` as a service over `http::Request<B>`, for any body type `B` that converts to `reqwest::Body`.
 ///
-/// Unlike a `reqwest::Request`, such a request shows its extensions, so that a [`TokenSpec`](crate::TokenSpec) among them
-/// chooses its token. The URI has to be a whole one, with its scheme and host.
+/// The layer can read the extensions of such a request, so a [`TokenSpec`](crate::TokenSpec) among them selects its token. The URI
+/// must have a scheme and a host.
 ///
-/// The response streams as it comes, and says where it comes from, so that after a redirect to another origin nothing that is
-/// answered there is taken for a word on the token. `reqwest::Response::from` makes a response of reqwest's of it, with its URL.
+/// The response body is streamed. The response contains its URL, so that the layer ignores what another origin responds after a
+/// redirect. `reqwest::Response::from` converts it to a response of reqwest, including the URL.
 ///
 /// ```
 /// use reqwest::{Client, Response};
@@ -48,40 +47,40 @@ use crate::layer::AnsweredBy;
 /// ```
 pub struct ReqwestClient<B = Body> {
     client: Client,
-    /// With it the type says which requests it takes, so that `ready().await?.call(request)` needs no further word.
+    /// The request body type is part of the client, so that `ready().await?.call(request)` needs no type annotation.
     body: PhantomData<fn(B)>,
 }
 
-/// Why there is no response from a [`ReqwestClient`].
+/// The error of a [`ReqwestClient`].
 ///
 /// ```
 /// use tower_bearer::{layer::Error, clients::ReqwestError};
 ///
-/// fn is_worth_another_try(error: &Error<ReqwestError>) -> bool {
+/// fn may_retry(error: &Error<ReqwestError>) -> bool {
 ///     match error {
 ///         Error::Token(error) => error.is_retryable(),
 ///         Error::Inner(ReqwestError::Client(error)) => error.is_timeout() || error.is_connect(),
 ///         Error::Inner(_) => false,
 ///     }
 /// }
-/// # let error = tower_bearer::TokenError::new(tower_bearer::ErrorKind::Timeout, "no answer within 10s");
-/// # assert!(is_worth_another_try(&error.into()));
+/// # let error = tower_bearer::TokenError::new(tower_bearer::ErrorKind::Timeout, "no response within 10s");
+/// # assert!(may_retry(&error.into()));
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReqwestError {
-    /// The request's URI is no address that it could go to, so it was not sent.
+    /// The URI of the request is not a valid URL, so the request was not sent.
     #[non_exhaustive]
-    Address {
-        /// What is wrong with it, and what to do.
+    InvalidUri {
+        /// The cause and the remedy.
         reason: &'static str,
     },
-    /// The client's own error, as it came.
+    /// The unchanged error of the client.
     Client(reqwest::Error),
 }
 
 pin_project! {
-    /// The response to come from a [`ReqwestClient`].
+    /// The response future of [`ReqwestClient`].
     #[must_use = "futures do nothing unless they are polled"]
     pub struct ReqwestFuture {
         #[pin]
@@ -92,12 +91,12 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State {
-        // The request is with the client.
+        // The client is sending the request.
         Sent {
             #[pin]
             future: <Client as Service<reqwest::Request>>::Future,
         },
-        // It can't be sent.
+        // The request can't be sent.
         Unsendable {
             reason: &'static str,
         },
@@ -105,20 +104,20 @@ pin_project! {
 }
 
 impl<B> ReqwestClient<B> {
-    /// This client, for `http::Request`.
+    /// Wraps a client.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let body = PhantomData;
         Self { client, body }
     }
 
-    /// reqwest's own client.
+    /// Returns the wrapped client.
     #[must_use]
     pub fn inner(&self) -> &Client {
         &self.client
     }
 
-    /// reqwest's own client.
+    /// Unwraps the client.
     #[must_use]
     pub fn into_inner(self) -> Client {
         self.client
@@ -153,7 +152,7 @@ impl<B: Into<Body>> Service<Request<B>> for ReqwestClient<B> {
     }
 
     fn call(&mut self, request: Request<B>) -> ReqwestFuture {
-        let state = match sendable(request) {
+        let state = match to_reqwest_request(request) {
             Ok(request) => State::Sent {
                 future: self.client.call(request),
             },
@@ -170,31 +169,33 @@ impl Future for ReqwestFuture {
         match self.project().state.project() {
             StateProjection::Sent { future } => {
                 let response = ready!(future.poll(cx)).map_err(ReqwestError::Client)?;
-                Poll::Ready(Ok(with_its_url(response)))
+                Poll::Ready(Ok(from_reqwest_response(response)))
             }
             StateProjection::Unsendable { reason } => {
-                Poll::Ready(Err(ReqwestError::Address { reason }))
+                Poll::Ready(Err(ReqwestError::InvalidUri { reason }))
             }
         }
     }
 }
 
-/// The same as a request of reqwest's, or why there is none.
-fn sendable<B: Into<Body>>(request: Request<B>) -> Result<reqwest::Request, &'static str> {
+/// Converts to a request of reqwest, or returns the reason why this is not possible.
+fn to_reqwest_request<B: Into<Body>>(
+    request: Request<B>,
+) -> Result<reqwest::Request, &'static str> {
     let has_origin = |uri: &Uri| uri.scheme().is_some() && uri.authority().is_some();
     if !has_origin(request.uri()) {
         return Err(
-            "the request's URI names no origin: write it with scheme and host, or put them there by a layer between the tokens and the client",
+            "the URI of the request has no scheme and host: add them to the URI, or add a layer between the AuthLayer and the client that does",
         );
     }
-    // Some hosts are none to the URL standard: `999.1.1.1`, say.
+    // Some hosts are valid in a URI but not in a URL: `999.1.1.1`, for example.
     reqwest::Request::try_from(request)
-        .map_err(|_| "the request's URI is no URL: look at its host and port")
+        .map_err(|_| "the URI of the request is not a valid URL: check its host and port")
 }
 
-/// The same as a response of the `http` crate's, which says where it comes from: to the layer, and to reqwest, for whoever
-/// makes a response of reqwest's of it.
-fn with_its_url(response: reqwest::Response) -> Response<Body> {
+/// Converts to a response of the `http` crate that contains its URL, for the layer and for the conversion back to a response of
+/// reqwest.
+fn from_reqwest_response(response: reqwest::Response) -> Response<Body> {
     let url = response.url().clone();
     let mut response = Response::<Body>::from(response);
     let extensions = response.extensions_mut();
@@ -206,12 +207,12 @@ fn with_its_url(response: reqwest::Response) -> Response<Body> {
 }
 
 impl ReqwestError {
-    /// The client's own error, if it is one.
+    /// Returns the error of the client, if it is one.
     #[must_use]
     pub fn client(&self) -> Option<&reqwest::Error> {
         match self {
             Self::Client(error) => Some(error),
-            Self::Address { .. } => None,
+            Self::InvalidUri { .. } => None,
         }
     }
 }
@@ -219,13 +220,13 @@ impl ReqwestError {
 impl fmt::Display for ReqwestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { reason } => f.write_str(reason),
+            Self::InvalidUri { reason } => f.write_str(reason),
             Self::Client(error) => error.fmt(f),
         }
     }
 }
 
-/// The causes are those of the client's error, which shows itself in place of this one.
+/// The error of the client is displayed instead of this one, so the source is that of the client's error.
 impl Error for ReqwestError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.client()?.source()
@@ -243,16 +244,16 @@ mod tests {
     use super::*;
 
     fn reason(uri: &str) -> Option<&'static str> {
-        sendable(Request::get(uri).body("").unwrap()).err()
+        to_reqwest_request(Request::get(uri).body("").unwrap()).err()
     }
 
     #[test]
-    fn an_address_that_is_none_is_named_and_not_shown() {
+    fn invalid_uri_is_reported_without_showing_it() {
         for (uri, part) in [
-            ("/items?key=hidden", "names no origin"),
-            ("*", "names no origin"),
-            ("api.example.com:443", "names no origin"),
-            ("http://999.1.1.1/?key=hidden", "is no URL"),
+            ("/items?key=hidden", "no scheme and host"),
+            ("*", "no scheme and host"),
+            ("api.example.com:443", "no scheme and host"),
+            ("http://999.1.1.1/?key=hidden", "not a valid URL"),
         ] {
             let reason = reason(uri).unwrap_or_else(|| panic!("{uri}"));
             assert!(reason.contains(part), "{uri}: {reason}");
@@ -261,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_handed_on_whole() {
+    fn request_is_converted_completely() {
         let request = Request::put("https://api.example.com/items?a=b")
             .version(http::Version::HTTP_2)
             .header("x-one", "1")
             .header("x-one", "2")
             .body("abc")
             .unwrap();
-        let request = sendable(request).unwrap();
+        let request = to_reqwest_request(request).unwrap();
         assert_eq!(request.method(), http::Method::PUT);
         assert_eq!(request.url().as_str(), "https://api.example.com/items?a=b");
         assert_eq!(request.version(), http::Version::HTTP_2);
@@ -278,25 +279,25 @@ mod tests {
     }
 
     #[test]
-    fn a_response_keeps_its_own_and_gets_its_url() {
+    fn response_keeps_its_extensions_and_gets_its_url() {
         #[derive(Clone, Debug, PartialEq)]
-        struct Mine;
+        struct CustomExtension;
         let url = "https://api.example.com/items";
         let response = Response::builder()
             .status(201)
             .version(http::Version::HTTP_2)
             .header("x-one", "1")
-            .extension(Mine)
+            .extension(CustomExtension)
             .url(url.parse().unwrap())
             .body("abc")
             .unwrap();
-        let response = with_its_url(response.into());
+        let response = from_reqwest_response(response.into());
         assert_eq!(
             (response.status().as_u16(), response.version()),
             (201, http::Version::HTTP_2)
         );
         assert_eq!(response.headers()["x-one"], "1");
-        assert_eq!(response.extensions().get(), Some(&Mine));
+        assert_eq!(response.extensions().get(), Some(&CustomExtension));
         let answered_by: &AnsweredBy = response.extensions().get().unwrap();
         assert_eq!(answered_by.0.as_str(), url);
         assert_eq!(reqwest::Response::from(response).url().as_str(), url);

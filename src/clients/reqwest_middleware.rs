@@ -1,8 +1,8 @@
-//! [`AuthLayer`] as a middleware of reqwest-middleware: the rest of the chain is the client that the layer wraps.
+//! This module implements the `Middleware` trait of reqwest-middleware for [`AuthLayer`]: the layer wraps the rest of the chain.
 //!
-//! So the way of a request is the one of `service.rs`. What is here is its clothes: a request that has its spec beside it,
-//! a replay policy that minds that, a service over the rest of the chain, and the caller's extensions, which are lent to each
-//! attempt and come back however it ends.
+//! The request is processed by [`Auth`], as with any other client. This module adapts the types: a request with its spec, a replay
+//! policy for such requests, and a service over the rest of the chain. The extensions of the caller are passed to each attempt, and
+//! are returned to the caller even if the request is cancelled.
 
 use std::{
     mem,
@@ -17,8 +17,7 @@ use reqwest_middleware::{Middleware, Next, Result};
 use tower_service::Service;
 
 use crate::{
-    error::Error,
-    layer::{Auth, AuthLayer, HttpRequest, RequestScheme, replay::ReplayPolicy},
+    layer::{Auth, AuthLayer, Error, HttpRequest, RequestScheme, replay::ReplayPolicy},
     token::TokenSpec,
 };
 
@@ -37,55 +36,55 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let request = Asked {
+        let request = MiddlewareRequest {
             request,
             spec: extensions.get().cloned(),
         };
-        // They come back when this goes, whether the answer came or was given up.
-        let lent = Lent::new(extensions);
-        let rest = Rest {
+        // Returned to the caller on drop, also when the request is cancelled.
+        let shared = CallerExtensions::new(extensions);
+        let rest = RestOfChain {
             next,
-            extensions: Arc::clone(&lent.shared),
+            extensions: Arc::clone(&shared.shared),
         };
-        let mut auth = Auth::new(rest, self.shared(), AskedAgain(self.replay().clone()));
-        let answer = auth.send(request).await;
-        answer.map_err(|error| match error {
+        let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
+        let response = auth.send(request).await;
+        response.map_err(|error| match error {
             Error::Token(error) => reqwest_middleware::Error::middleware(error),
             Error::Inner(error) => error,
         })
     }
 }
 
-/// A request, and the token that its extensions ask for.
-struct Asked {
+/// A request, and the spec from its extensions.
+struct MiddlewareRequest {
     request: Request,
     spec: Option<TokenSpec>,
 }
 
-/// What another policy says of requests, said of these.
+/// Applies a replay policy for `reqwest::Request` to these requests.
 #[derive(Clone)]
-struct AskedAgain<R>(R);
+struct MiddlewareReplay<R>(R);
 
 /// The rest of the chain as a service.
 #[derive(Clone)]
-struct Rest<'a> {
+struct RestOfChain<'a> {
     next: Next<'a>,
     extensions: Arc<Mutex<Extensions>>,
 }
 
-/// The caller's extensions, while attempts take them in turns.
-struct Lent<'a> {
-    own: &'a mut Extensions,
+/// The extensions of the caller while attempts use them. They are moved back on drop.
+struct CallerExtensions<'a> {
+    caller: &'a mut Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
-/// The same in the hands of one attempt.
-struct Taken {
+/// The extensions while one attempt uses them. They are moved back on drop.
+struct AttemptExtensions {
     extensions: Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
-impl HttpRequest for Asked {
+impl HttpRequest for MiddlewareRequest {
     fn method(&self) -> &Method {
         self.request.method()
     }
@@ -122,28 +121,28 @@ impl HttpRequest for Asked {
     }
 }
 
-impl<R: ReplayPolicy<Request>> ReplayPolicy<Asked> for AskedAgain<R> {
-    /// The service stands beside what the policy keeps, which then is the same for any lifetime of a chain.
+impl<R: ReplayPolicy<Request>> ReplayPolicy<MiddlewareRequest> for MiddlewareReplay<R> {
+    /// The service is stored next to what the policy keeps, whose type then does not depend on the lifetime of the chain.
     type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
     type Rest = R::Rest;
 
-    fn keep<S: Clone>(&self, service: &S, request: &mut Asked) -> Self::Spare<S> {
+    fn keep<S: Clone>(&self, service: &S, request: &mut MiddlewareRequest) -> Self::Spare<S> {
         let spare = self.0.keep(&(), &mut request.request);
         Some((service.clone(), spare, request.spec.clone()))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Asked, R::Rest)> {
+    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, MiddlewareRequest, R::Rest)> {
         let (service, mut spare, spec) = spare.take()?;
         let ((), request, rest) = R::take(&mut spare)?;
-        Some((service, Asked { request, spec }, rest))
+        Some((service, MiddlewareRequest { request, spec }, rest))
     }
 
-    fn complete(asked: &mut Asked, rest: R::Rest) {
-        R::complete(&mut asked.request, rest);
+    fn complete(request: &mut MiddlewareRequest, rest: R::Rest) {
+        R::complete(&mut request.request, rest);
     }
 }
 
-impl<'a> Service<Asked> for Rest<'a> {
+impl<'a> Service<MiddlewareRequest> for RestOfChain<'a> {
     type Response = Response;
     type Error = reqwest_middleware::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
@@ -152,42 +151,42 @@ impl<'a> Service<Asked> for Rest<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, asked: Asked) -> Self::Future {
+    fn call(&mut self, request: MiddlewareRequest) -> Self::Future {
         let Self { next, extensions } = self.clone();
         Box::pin(async move {
-            let mut taken = Taken::from(extensions);
-            next.run(asked.request, &mut taken.extensions).await
+            let mut attempt = AttemptExtensions::from(extensions);
+            next.run(request.request, &mut attempt.extensions).await
         })
     }
 }
 
-impl<'a> Lent<'a> {
-    fn new(own: &'a mut Extensions) -> Self {
-        let shared = Arc::new(Mutex::new(mem::take(own)));
-        Self { own, shared }
+impl<'a> CallerExtensions<'a> {
+    fn new(caller: &'a mut Extensions) -> Self {
+        let shared = Arc::new(Mutex::new(mem::take(caller)));
+        Self { caller, shared }
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for CallerExtensions<'_> {
     fn drop(&mut self) {
-        *self.own = mem::take(&mut *lock(&self.shared));
+        *self.caller = mem::take(&mut *lock(&self.shared));
     }
 }
 
-impl From<Arc<Mutex<Extensions>>> for Taken {
+impl From<Arc<Mutex<Extensions>>> for AttemptExtensions {
     fn from(shared: Arc<Mutex<Extensions>>) -> Self {
         let extensions = mem::take(&mut *lock(&shared));
         Self { extensions, shared }
     }
 }
 
-impl Drop for Taken {
+impl Drop for AttemptExtensions {
     fn drop(&mut self) {
         *lock(&self.shared) = mem::take(&mut self.extensions);
     }
 }
 
-/// Nothing panics while it is held: it is for a move in and a move out.
+/// Locks the extensions. The lock is only held to move them in or out.
 fn lock(extensions: &Mutex<Extensions>) -> MutexGuard<'_, Extensions> {
     extensions.lock().unwrap_or_else(PoisonError::into_inner)
 }

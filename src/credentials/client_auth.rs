@@ -12,7 +12,7 @@ use http::Uri;
 use super::assertion::{Assertion, AssertionRequest, SharedAssertion};
 use crate::{
     error::TokenError,
-    oauth::ClientAuthParams,
+    oauth::PreparedClientAuth,
     secret::{Exposed, Secret},
     token::TokenSpec,
     util::fingerprint::Fingerprint,
@@ -272,10 +272,10 @@ impl ClientAuth {
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
         endpoint: &Uri,
         spec: &TokenSpec,
-    ) -> Result<(ClientAuthParams, Fingerprint), TokenError> {
+    ) -> Result<(PreparedClientAuth, Fingerprint), TokenError> {
         Ok(match &self.method {
-            Method::Basic(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Basic),
-            Method::Post(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Post),
+            Method::Basic(secret) => fingerprinted(secret.expose()?, PreparedClientAuth::Basic),
+            Method::Post(secret) => fingerprinted(secret.expose()?, PreparedClientAuth::Post),
             #[cfg(feature = "jwt")]
             Method::SecretJwt(secret) => {
                 let secret = secret.expose()?;
@@ -283,7 +283,7 @@ impl ClientAuth {
                 let jwt = hs256(secret.as_str(), &claims)?;
                 let fingerprint = fingerprint(&secret);
                 (
-                    ClientAuthParams::Assertion(Exposed::new(jwt), Some(secret)),
+                    PreparedClientAuth::Assertion(Exposed::new(jwt), Some(secret)),
                     fingerprint,
                 )
             }
@@ -291,18 +291,18 @@ impl ClientAuth {
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
                 // The fingerprint comes first: a key that is replaced in between counts as changed.
-                let fingerprint = key.mark()?;
+                let fingerprint = key.fingerprint()?;
                 let jwt = Exposed::new(key.sign(&claims)?);
-                (ClientAuthParams::Assertion(jwt, None), fingerprint)
+                (PreparedClientAuth::Assertion(jwt, None), fingerprint)
             }
             Method::Assertion(assertion) => {
                 let request = AssertionRequest::new(endpoint.to_string(), spec.clone());
                 let assertion = assertion.make(&request).await?.expose()?;
                 fingerprinted(assertion, |assertion| {
-                    ClientAuthParams::Assertion(assertion, None)
+                    PreparedClientAuth::Assertion(assertion, None)
                 })
             }
-            Method::Mtls | Method::None => (ClientAuthParams::Id, Fingerprint::of(&[])),
+            Method::Mtls | Method::None => (PreparedClientAuth::Id, Fingerprint::of(&[])),
         })
     }
 
@@ -313,7 +313,7 @@ impl ClientAuth {
             #[cfg(feature = "jwt")]
             Method::SecretJwt(secret) => secret,
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt(key) => return key.mark().ok(),
+            Method::PrivateKeyJwt(key) => return key.fingerprint().ok(),
             Method::Assertion(assertion) => assertion.as_secret()?,
             Method::Mtls | Method::None => return Some(Fingerprint::of(&[])),
         };
@@ -347,8 +347,8 @@ impl ClientAuth {
 
 fn fingerprinted(
     secret: Exposed,
-    params: fn(Exposed) -> ClientAuthParams,
-) -> (ClientAuthParams, Fingerprint) {
+    params: fn(Exposed) -> PreparedClientAuth,
+) -> (PreparedClientAuth, Fingerprint) {
     let fingerprint = fingerprint(&secret);
     (params(secret), fingerprint)
 }

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorKind, TokenError},
-    oauth::{Address, Answer, Metadata, document_request, metadata, retry_after, well_known},
+    oauth::{EndpointResponse, EndpointUrl, Metadata, document_request, metadata, well_known},
     transport::{Transport, require_tls},
     util::timer,
 };
@@ -36,7 +36,7 @@ const MAX_TENANTS: usize = 1000;
 
 /// The metadata of an issuer, per tenant.
 pub(super) struct Discovery {
-    issuer: Address,
+    issuer: EndpointUrl,
     tenants: Cache<String, Arc<TenantMetadata>>,
 }
 
@@ -63,12 +63,12 @@ struct CachedMetadata {
 impl Discovery {
     pub(super) fn new(issuer: &str) -> Self {
         Self {
-            issuer: Address::issuer(issuer),
+            issuer: EndpointUrl::issuer(issuer),
             tenants: Cache::new(MAX_TENANTS),
         }
     }
 
-    pub(super) fn issuer(&self) -> &Address {
+    pub(super) fn issuer(&self) -> &EndpointUrl {
         &self.issuer
     }
 
@@ -78,7 +78,7 @@ impl Discovery {
         transport: &Transport,
         tenant: Option<&str>,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let issuer = self.issuer.filled(tenant)?;
+        let issuer = self.issuer.expand(tenant)?;
         let create = || Ok::<_, TokenError>(Arc::default());
         let tenant_metadata = self.tenants.get_or_insert_with(issuer.as_str(), create)?;
         tenant_metadata.metadata(transport, &issuer).await
@@ -86,7 +86,7 @@ impl Discovery {
 
     /// Adds what the metadata says about an error of the token endpoint.
     pub(super) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
-        let issuer = self.issuer.filled(tenant).ok();
+        let issuer = self.issuer.expand(tenant).ok();
         let tenant_metadata = issuer.and_then(|issuer| self.tenants.get(issuer.as_str()));
         let Some(tenant_metadata) = tenant_metadata else {
             return error;
@@ -297,13 +297,13 @@ fn missing_metadata(response: &Response<Bytes>, url: &str) -> TokenError {
             status.as_u16()
         ),
     );
-    let answer = Answer {
+    let answer = EndpointResponse {
         status,
         headers: response.headers(),
         body: response.body(),
         now: SystemTime::now(),
     };
-    match retry_after(&answer) {
+    match answer.retry_after() {
         Some(after) => error.with_retry_after(after),
         None => error,
     }

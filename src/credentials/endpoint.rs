@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
-    oauth::Address,
+    oauth::EndpointUrl,
     source::SourceId,
     token::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
@@ -34,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    pub(super) url: EndpointUrl,
+    pub(super) url: EndpointLocation,
     pub(super) client: Option<RegisteredClient>,
     pub(super) extra: Vec<(String, Zeroizing<String>)>,
     pub(super) capabilities: Vec<String>,
@@ -50,8 +50,8 @@ pub(super) struct RegisteredClient {
 }
 
 #[derive(Clone)]
-pub(super) enum EndpointUrl {
-    Known(Address),
+pub(super) enum EndpointLocation {
+    Known(EndpointUrl),
     Discovered(Arc<Discovery>),
 }
 
@@ -73,7 +73,9 @@ impl TokenEndpoint {
     /// # }
     /// ```
     pub fn new(token_url: impl AsRef<str>) -> Self {
-        Self::at(EndpointUrl::Known(Address::token_url(token_url.as_ref())))
+        Self::at(EndpointLocation::Known(EndpointUrl::token_url(
+            token_url.as_ref(),
+        )))
     }
 
     /// Creates an endpoint whose token URL is discovered from the metadata of this issuer (RFC 8414, OpenID Connect
@@ -111,12 +113,12 @@ impl TokenEndpoint {
     /// # Ok(()) }
     /// ```
     pub fn discover(issuer: impl AsRef<str>) -> Self {
-        Self::at(EndpointUrl::Discovered(Arc::new(Discovery::new(
+        Self::at(EndpointLocation::Discovered(Arc::new(Discovery::new(
             issuer.as_ref(),
         ))))
     }
 
-    fn at(url: EndpointUrl) -> Self {
+    fn at(url: EndpointLocation) -> Self {
         Self {
             url,
             client: None,
@@ -184,9 +186,9 @@ impl TokenEndpoint {
     /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
     /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
-        let address = self.address();
-        address.check()?;
-        require_tls(&address.sample()?)?;
+        let url = self.url();
+        url.check()?;
+        require_tls(&url.sample()?)?;
         let transport = self.transport()?;
         if let Some(client) = &self.client {
             if client.id.is_empty() {
@@ -213,10 +215,10 @@ impl TokenEndpoint {
     /// Returns the identity of a source that uses this endpoint with this grant. Client authentication is not part of it,
     /// because a secret may be replaced.
     pub(super) fn source_id(&self, grant: &str) -> Option<SourceId> {
-        let url = self.address().text()?;
+        let url = self.url().text()?;
         let kind = match &self.url {
-            EndpointUrl::Known(_) => "token_url",
-            EndpointUrl::Discovered(_) => "issuer",
+            EndpointLocation::Known(_) => "token_url",
+            EndpointLocation::Discovered(_) => "issuer",
         };
         let mut id = SourceId::new(grant).with(kind, url);
         if let Some(client) = &self.client {
@@ -241,10 +243,10 @@ impl TokenEndpoint {
         })
     }
 
-    fn address(&self) -> &Address {
+    fn url(&self) -> &EndpointUrl {
         match &self.url {
-            EndpointUrl::Known(address) => address,
-            EndpointUrl::Discovered(discovery) => discovery.issuer(),
+            EndpointLocation::Known(url) => url,
+            EndpointLocation::Discovered(discovery) => discovery.issuer(),
         }
     }
 
@@ -253,8 +255,8 @@ impl TokenEndpoint {
         spec.check()?;
         self.check()?;
         match &self.url {
-            EndpointUrl::Known(address) => address.uri(spec.tenant()),
-            EndpointUrl::Discovered(discovery) => {
+            EndpointLocation::Known(url) => url.uri(spec.tenant()),
+            EndpointLocation::Discovered(discovery) => {
                 let metadata = discovery.metadata(self.transport()?, spec.tenant()).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref();
                 let uri = alias.filter(|_| self.mtls_alias || self.is_mtls());
@@ -267,7 +269,7 @@ impl TokenEndpoint {
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenEndpoint");
-        if let Ok(uri) = self.address().sample() {
+        if let Ok(uri) = self.url().sample() {
             // The query is left out: it may hold a secret.
             out.field("host", &uri.host().unwrap_or_default())
                 .field("path", &uri.path());

@@ -8,13 +8,13 @@ use tracing::debug;
 
 use super::{
     assertion::AssertionRequest,
-    endpoint::{EndpointUrl, TokenEndpoint},
+    endpoint::{EndpointLocation, TokenEndpoint},
 };
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{
-        Answer, ClientAuthParams, Form, Sent, TokenResponse, claims_parameter, token_request,
-        token_response,
+        EndpointResponse, Form, PreparedClientAuth, Redactor, TokenResponse, claims_parameter,
+        token_request, token_response,
     },
     source::TokenRequest,
     token::{NewToken, TokenSpec},
@@ -69,7 +69,7 @@ impl<'a> Grant<'a> {
 /// The authentication of a client for one attempt, and the fingerprint of the credential that it is made of.
 struct PreparedAuth {
     /// `None` if the endpoint has no client.
-    params: Option<ClientAuthParams>,
+    params: Option<PreparedClientAuth>,
     fingerprint: Fingerprint,
 }
 
@@ -84,7 +84,9 @@ impl TokenEndpoint {
         let uri = self.uri(request.spec()).await?;
         let first = self.prepare_auth(&uri, request.spec()).await?;
         let refused = match self.attempt(request, grant, &uri, &first).await {
-            Err(error) if self.blames_credential(&error) => error.with_mark(first.fingerprint),
+            Err(error) if self.blames_credential(&error) => {
+                error.with_fingerprint(first.fingerprint)
+            }
             outcome => return outcome,
         };
         match self.prepare_auth(&uri, request.spec()).await {
@@ -92,7 +94,7 @@ impl TokenEndpoint {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced: repeating the token request");
                 let outcome = self.attempt(request, grant, &uri, &second).await;
                 outcome.map_err(|error| match self.blames_credential(&error) {
-                    true => error.with_mark(second.fingerprint),
+                    true => error.with_fingerprint(second.fingerprint),
                     false => error,
                 })
             }
@@ -117,7 +119,7 @@ impl TokenEndpoint {
         };
         let now = now.and_then(|fingerprint| self.with_certificate(fingerprint).ok());
         since
-            .mark()
+            .fingerprint()
             .is_some_and(|then| now.is_some_and(|now| now != then))
     }
 
@@ -150,7 +152,7 @@ impl TokenEndpoint {
 
     /// Adds the certificate of the transport to the fingerprint.
     fn with_certificate(&self, fingerprint: Fingerprint) -> Result<Fingerprint, TokenError> {
-        let certificate = self.transport()?.identity_mark()?;
+        let certificate = self.transport()?.identity_fingerprint()?;
         Ok(certificate.map_or(fingerprint, |certificate| fingerprint.and(certificate)))
     }
 
@@ -172,7 +174,7 @@ impl TokenEndpoint {
             .ok()
             .map(|response| response.status().as_u16());
         let result = response.and_then(|response| {
-            let answer = Answer {
+            let answer = EndpointResponse {
                 status: response.status(),
                 headers: response.headers(),
                 body: response.body(),
@@ -190,7 +192,7 @@ impl TokenEndpoint {
             "token request",
         );
         match (&self.url, result) {
-            (EndpointUrl::Discovered(discovery), Err(error)) => {
+            (EndpointLocation::Discovered(discovery), Err(error)) => {
                 Err(discovery.explain(error, tenant))
             }
             (_, result) => result,
@@ -204,7 +206,7 @@ impl TokenEndpoint {
         grant: Grant<'_>,
         uri: &Uri,
         prepared: &PreparedAuth,
-    ) -> Result<(Request<Bytes>, Sent), TokenError> {
+    ) -> Result<(Request<Bytes>, Redactor), TokenError> {
         let spec = request.spec();
         if spec.subject().is_some() && !grant.with_subject {
             return Err(TokenError::configuration(format!(
@@ -226,7 +228,7 @@ impl TokenEndpoint {
         let params = prepared.params.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = params.map(|params| params.sent(id)).unwrap_or_default();
+        let mut sent = params.map(|params| params.redactor(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);

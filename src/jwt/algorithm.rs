@@ -1,10 +1,10 @@
-//! [`SigningAlgorithm`]: which signatures there are (RFC 7518 §3.1, RFC 8037 §3.1).
+//! This module defines the signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1).
 
 use std::{fmt, str::FromStr};
 
 use crate::error::TokenError;
 
-/// How a [`SigningKey`](super::SigningKey) signs, by the name that stands in a header's `alg`.
+/// The signature algorithm of a [`SigningKey`](super::SigningKey), named as in the header parameter `alg`.
 ///
 /// ```
 /// use tower_bearer::credentials::SigningAlgorithm;
@@ -17,23 +17,23 @@ use crate::error::TokenError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256: what an RSA key does unless told otherwise.
+    /// RSASSA-PKCS1-v1_5 with SHA-256. The default for RSA keys.
     RS256,
     /// RSASSA-PKCS1-v1_5 with SHA-384.
     RS384,
     /// RSASSA-PKCS1-v1_5 with SHA-512.
     RS512,
-    /// RSASSA-PSS with SHA-256: what FAPI and Microsoft Entra ID prefer for RSA keys.
+    /// RSASSA-PSS with SHA-256. FAPI and Microsoft Entra ID recommend it for RSA keys.
     PS256,
     /// RSASSA-PSS with SHA-384.
     PS384,
     /// RSASSA-PSS with SHA-512.
     PS512,
-    /// ECDSA with P-256 and SHA-256: the one for keys on P-256.
+    /// ECDSA with P-256 and SHA-256, for P-256 keys.
     ES256,
-    /// ECDSA with P-384 and SHA-384: the one for keys on P-384.
+    /// ECDSA with P-384 and SHA-384, for P-384 keys.
     ES384,
-    /// Ed25519: the one for Ed25519 keys.
+    /// Ed25519, for Ed25519 keys.
     EdDSA,
 }
 
@@ -50,7 +50,7 @@ impl SigningAlgorithm {
         Self::EdDSA,
     ];
 
-    /// The registered name.
+    /// Returns the registered name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,14 +76,14 @@ impl fmt::Display for SigningAlgorithm {
 impl FromStr for SigningAlgorithm {
     type Err = TokenError;
 
-    /// Reads a registered name, letter case and all: RFC 7515 §4.1.1: "The "alg" value is a case-sensitive ASCII string".
+    /// Parses a registered name. It is case-sensitive. RFC 7515 §4.1.1: "The "alg" value is a case-sensitive ASCII string".
     fn from_str(name: &str) -> Result<Self, TokenError> {
         let mut all = Self::ALL.into_iter();
-        // No echo: a secret may stand where the name should.
+        // The error does not show the name, because a secret may be in its place by mistake.
         all.find(|one| one.as_str() == name).ok_or_else(|| {
             TokenError::configuration(
-                "the signing algorithm is none that can be made here: take RS256, RS384, RS512, PS256, PS384, PS512, \
-                 ES256, ES384 or EdDSA",
+                "the signing algorithm is not supported: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or \
+                 EdDSA",
             )
         })
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_back_and_no_other() {
+    fn only_registered_names_are_parsed() {
         for one in SigningAlgorithm::ALL {
             assert_eq!(one.to_string().parse::<SigningAlgorithm>().unwrap(), one);
         }

@@ -1,4 +1,4 @@
-//! Header, claims and signature in one line: the compact serialization of RFC 7515 §3.1.
+//! This module builds the compact serialization of RFC 7515 §3.1.
 
 use aws_lc_rs::{
     hmac,
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::TokenError;
 
-/// Signs with this function.
+/// Serializes header and claims, and signs them with `sign`.
 pub(super) fn signed(
     header: Map<String, Value>,
     claims: &Map<String, Value>,
@@ -18,9 +18,9 @@ pub(super) fn signed(
 ) -> Result<Zeroizing<String>, TokenError> {
     let header = Value::Object(header).to_string();
     let claims = Zeroizing::new(json(claims)?);
-    // Room for all at once, so that no copy stays behind in memory that grew; 1 KiB is the longest signature.
-    let room = 2 * (header.len() + claims.len()) + 1024;
-    let mut line = Zeroizing::new(String::with_capacity(room));
+    // Allocated once, so that no copy remains in freed memory. An encoded signature has at most 1 KiB.
+    let capacity = 2 * (header.len() + claims.len()) + 1024;
+    let mut line = Zeroizing::new(String::with_capacity(capacity));
     URL_SAFE_NO_PAD.encode_string(header, &mut line);
     line.push('.');
     URL_SAFE_NO_PAD.encode_string(claims.as_slice(), &mut line);
@@ -32,7 +32,7 @@ pub(super) fn signed(
     Ok(line)
 }
 
-/// Signs with a secret that both sides know.
+/// Signs with a shared secret.
 pub(crate) fn hs256(
     secret: &str,
     claims: &Map<String, Value>,
@@ -41,7 +41,7 @@ pub(crate) fn hs256(
     // used with this algorithm."
     if secret.len() < 32 {
         return Err(TokenError::configuration(
-            "the client secret is too short to sign with: client_secret_jwt needs 32 bytes or more",
+            "the client secret is too short: client_secret_jwt requires at least 32 bytes",
         ));
     }
     let mut header = Map::new();
@@ -53,19 +53,19 @@ pub(crate) fn hs256(
     })
 }
 
-/// 128 random bits as text.
+/// Returns 128 random bits as text.
 pub(crate) fn unique_id() -> Result<String, TokenError> {
     let mut bits = [0; 16];
-    SystemRandom::new()
-        .fill(&mut bits)
-        .map_err(|_| TokenError::configuration("the system gives no random numbers"))?;
+    SystemRandom::new().fill(&mut bits).map_err(|_| {
+        TokenError::configuration("the random number generator of the system failed")
+    })?;
     Ok(URL_SAFE_NO_PAD.encode(bits))
 }
 
 fn json(claims: &Map<String, Value>) -> Result<Vec<u8>, TokenError> {
     let mut text = Vec::with_capacity(1024);
     serde_json::to_writer(&mut text, claims).map_err(|_| {
-        TokenError::configuration("the assertion's claims can't be written as JSON")
+        TokenError::configuration("the claims of the assertion can't be serialized as JSON")
     })?;
     Ok(text)
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_secret_gives_the_signature_that_others_give() {
+    fn hs256_signature_matches_the_test_vector() {
         let facts = include_str!("../../tests/vectors/keys/facts.json");
         let facts: Value = serde_json::from_str(facts).unwrap();
         let mut claims = Map::new();
@@ -87,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_too_short_to_sign_with_is_told_without_an_echo() {
+    fn short_secret_is_reported_without_showing_it() {
         let error = hs256("hunter2hunter2hunter2hunter2hun", &Map::new()).unwrap_err();
         assert!(error.to_string().contains("32 bytes"), "{error}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 
     #[test]
-    fn ten_thousand_ids_are_ten_thousand() {
+    fn ids_are_unique() {
         let ids: HashSet<_> = (0..10_000).map(|_| unique_id().unwrap()).collect();
         assert_eq!(ids.len(), 10_000);
     }

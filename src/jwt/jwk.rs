@@ -1,4 +1,4 @@
-//! A private key in JSON (RFC 7517), as identity providers' consoles hand them out.
+//! This module parses private keys in JSON (RFC 7517), the format that the consoles of identity providers download.
 
 use aws_lc_rs::{
     rsa::{KeyPairComponents, PublicKeyComponents},
@@ -14,28 +14,28 @@ use zeroize::Zeroizing;
 use super::{algorithm::SigningAlgorithm, key_pair::KeyPair};
 use crate::{error::TokenError, secret::wipe};
 
-/// What a private JWK says.
+/// A private JWK.
 pub(super) struct Jwk {
     pub(super) key: KeyPair,
     pub(super) key_id: Option<String>,
     pub(super) algorithm: Option<SigningAlgorithm>,
-    /// The digest of its certificate, as it stands there.
+    /// The digest of its certificate, unchanged.
     pub(super) thumbprint: Option<String>,
 }
 
 impl Jwk {
     pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
         let members = match serde_json::from_str(text) {
-            Ok(Value::Object(members)) => Members(members),
+            Ok(Value::Object(members)) => JwkMembers(members),
             _ => {
                 return Err(fault(
-                    "the signing key is neither PEM nor a JWK: give one of them",
+                    "the signing key is neither PEM nor a JWK: provide one of them",
                 ));
             }
         };
         if members.0.contains_key("keys") {
             return Err(fault(
-                "the signing key is a set of JWKs: give the one that is to sign",
+                "the signing key is a set of JWKs: provide the one that signs",
             ));
         }
         let algorithm = members.text("alg").map(str::parse).transpose()?;
@@ -48,16 +48,16 @@ impl Jwk {
     }
 }
 
-/// Wiped when it is dropped.
-struct Members(Map<String, Value>);
+/// The members of a JWK, wiped on drop.
+struct JwkMembers(Map<String, Value>);
 
-impl Drop for Members {
+impl Drop for JwkMembers {
     fn drop(&mut self) {
         self.0.values_mut().for_each(wipe);
     }
 }
 
-impl Members {
+impl JwkMembers {
     fn key(&self) -> Result<KeyPair, TokenError> {
         match (self.text("kty"), self.text("crv")) {
             (Some("RSA"), _) => self.rsa(),
@@ -74,14 +74,14 @@ impl Members {
                     .map_err(|_| inconsistent())
             }
             _ => Err(fault(
-                "the JWK is of a kind that can't sign here: take RSA, EC on P-256 or P-384, or OKP on Ed25519",
+                "the JWK has an unsupported type: use RSA, EC on P-256 or P-384, or OKP on Ed25519",
             )),
         }
     }
 
     fn rsa(&self) -> Result<KeyPair, TokenError> {
         // RFC 7518 §6.3.2: "If the producer includes any of the other private key parameters, then all of the others MUST
-        // be present". Without any, it would take a search to find them.
+        // be present". Computing them is not supported.
         let components = KeyPairComponents {
             public_key: PublicKeyComponents {
                 n: without_leading_zeros(&self.bytes("n")?),
@@ -121,14 +121,14 @@ impl Members {
     fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let Some(text) = self.text(name) else {
             return Err(fault(format!(
-                "the JWK has no {name}: give the private key whole, and not its public half"
+                "the JWK has no {name}: provide the private key, not its public half"
             )));
         };
         let text = text.trim_end_matches('=');
         let mut bytes = Zeroizing::new(vec![0; text.len()]);
         let length = URL_SAFE_NO_PAD
             .decode_slice(text, &mut bytes)
-            .map_err(|_| fault(format!("the JWK's {name} is no base64url")))?;
+            .map_err(|_| fault(format!("the {name} of the JWK is not base64url")))?;
         bytes.truncate(length);
         Ok(bytes)
     }
@@ -141,8 +141,8 @@ fn without_leading_zeros(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 
 fn inconsistent() -> TokenError {
     fault(
-        "the JWK's numbers make no key: check that it is whole, that its halves belong together, and that an RSA key \
-         has 2048 bits or more",
+        "the JWK is not a valid key: check that it is complete, that its public half matches, and that an RSA key has \
+         2048 bits or more",
     )
 }
 

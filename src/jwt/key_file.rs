@@ -1,4 +1,4 @@
-//! A key in a file: read for each use, and parsed again when the file says something else.
+//! This module reads a key from a file for each use, and parses it again when the file has changed.
 
 use std::{
     fs,
@@ -8,13 +8,13 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::key_material::KeyMaterial;
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 pub(super) struct KeyFile {
     path: Box<Path>,
-    /// Checking an RSA key takes longer than reading it.
-    last: Mutex<Option<Arc<Material>>>,
+    /// The most recent key, because validating an RSA key is slow.
+    last: Mutex<Option<Arc<KeyMaterial>>>,
 }
 
 impl KeyFile {
@@ -29,24 +29,27 @@ impl KeyFile {
         &self.path
     }
 
-    pub(super) fn read(&self) -> Result<Arc<Material>, TokenError> {
+    pub(super) fn read(&self) -> Result<Arc<KeyMaterial>, TokenError> {
         let text = fs::read_to_string(&self.path)
             .map(Zeroizing::new)
             .map_err(|error| {
-                self.fault("can't read the signing key's file", &error.to_string())
+                self.error("can't read the signing key from", &error.to_string())
                     .with_source(error)
             })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = Fingerprint::of(text.as_bytes());
-        if let Some(known) = last.as_ref().filter(|known| known.mark == mark) {
+        let fingerprint = Fingerprint::of(text.as_bytes());
+        if let Some(known) = last
+            .as_ref()
+            .filter(|known| known.fingerprint == fingerprint)
+        {
             return Ok(known.clone());
         }
-        let material = Material::parse(&text)
-            .map_err(|error| self.fault("no key can be read from the file", &error.to_string()))?;
+        let material = KeyMaterial::parse(&text)
+            .map_err(|error| self.error("there is no valid signing key in", &error.to_string()))?;
         Ok(last.insert(Arc::new(material)).clone())
     }
 
-    fn fault(&self, what: &str, why: &str) -> TokenError {
-        TokenError::configuration(format!("{what} {}: {why}", self.path.display()))
+    fn error(&self, message: &str, cause: &str) -> TokenError {
+        TokenError::configuration(format!("{message} {}: {cause}", self.path.display()))
     }
 }

@@ -1,4 +1,4 @@
-//! [`KeyPair`]: a key that can sign, from any of the formats in which keys are handed out.
+//! This module implements [`KeyPair`], a private key that signs.
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -12,7 +12,7 @@ use aws_lc_rs::{
 use super::algorithm::SigningAlgorithm;
 use crate::error::TokenError;
 
-/// The library wipes the keys when it frees them.
+/// A private key. The cryptographic library wipes it on drop.
 pub(super) enum KeyPair {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
@@ -21,9 +21,9 @@ pub(super) enum KeyPair {
 }
 
 impl KeyPair {
-    /// From DER: PKCS#8 of any kind, PKCS#1 of RSA, SEC1 of the curves.
+    /// Parses DER: PKCS#8, PKCS#1 for RSA, SEC1 for elliptic curves.
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
-        // In SEC1 the curve may be left out; then its length tells, and P-256 refuses what is longer.
+        // SEC1 may omit the curve. Then the length determines it: P-256 rejects longer keys.
         let p256 = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
         let p384 = || EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_FIXED_SIGNING, der);
         let rsa = || RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
@@ -34,8 +34,8 @@ impl KeyPair {
             .ok()
     }
 
-    /// What it signs with unless told otherwise.
-    pub(super) fn usual_algorithm(&self) -> SigningAlgorithm {
+    /// Returns the algorithm that is used unless another is configured.
+    pub(super) fn default_algorithm(&self) -> SigningAlgorithm {
         match self {
             Self::Rsa(_) => SigningAlgorithm::RS256,
             Self::P256(_) => SigningAlgorithm::ES256,
@@ -44,26 +44,26 @@ impl KeyPair {
         }
     }
 
-    /// Whether it can sign so.
+    /// Returns an error if the key does not support this algorithm.
     pub(super) fn check(&self, algorithm: SigningAlgorithm) -> Result<(), TokenError> {
         let fits = match self {
             Self::Rsa(_) => rsa_encoding(algorithm).is_some(),
-            _ => algorithm == self.usual_algorithm(),
+            _ => algorithm == self.default_algorithm(),
         };
         if fits {
             return Ok(());
         }
         Err(TokenError::configuration(format!(
-            "the signing algorithm {algorithm} is not for {}: leave it out, or take {}",
-            self.kind(),
+            "the signing algorithm {algorithm} does not work with {}: remove it, or use {}",
+            self.description(),
             match self {
                 Self::Rsa(_) => "one that begins with RS or PS",
-                _ => self.usual_algorithm().as_str(),
+                _ => self.default_algorithm().as_str(),
             },
         )))
     }
 
-    /// The signature as RFC 7518 §3 has it: for ECDSA, two numbers of fixed length.
+    /// Signs a message in the format of RFC 7518 §3. ECDSA signatures have a fixed length.
     pub(super) fn sign(
         &self,
         algorithm: SigningAlgorithm,
@@ -87,14 +87,14 @@ impl KeyPair {
         };
         signature.map_err(|_| {
             TokenError::configuration(
-                "the signing key fails to sign: check that it is whole, or take a new one",
+                "the signing key can't sign: check that it is complete, or replace it",
             )
         })
     }
 
-    /// Whether this certificate is for this key: the public half stands in it as it is.
-    pub(super) fn is_certified_by(&self, certificate: &[u8]) -> bool {
-        // Of RSA the two numbers, of a curve the point: each as it stands in a certificate's SubjectPublicKeyInfo.
+    /// Returns `true` if the certificate contains the public half of this key.
+    pub(super) fn matches_certificate(&self, certificate: &[u8]) -> bool {
+        // Modulus and exponent of RSA, or the point of a curve, as encoded in the SubjectPublicKeyInfo of a certificate.
         let public = match self {
             Self::Rsa(key) => key.public_key().as_ref(),
             Self::P256(key) | Self::P384(key) => key.public_key().as_ref(),
@@ -103,11 +103,12 @@ impl KeyPair {
         certificate.windows(public.len()).any(|part| part == public)
     }
 
-    pub(super) fn kind(&self) -> &'static str {
+    /// Returns the type of the key, for error messages.
+    pub(super) fn description(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "an RSA key",
-            Self::P256(_) => "a key on P-256",
-            Self::P384(_) => "a key on P-384",
+            Self::P256(_) => "a P-256 key",
+            Self::P384(_) => "a P-384 key",
             Self::Ed25519(_) => "an Ed25519 key",
         }
     }

@@ -1,4 +1,4 @@
-//! [`SigningKey`]: where a private key is, and what a header says of it.
+//! This module implements [`SigningKey`], a private key with the header parameters that describe it.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -9,14 +9,14 @@ use super::{
     algorithm::SigningAlgorithm,
     compact::signed,
     key_file::KeyFile,
-    material::{Material, certificates, thumbprint},
+    key_material::{KeyMaterial, certificates, thumbprint},
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 /// A private key that signs assertions: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
 ///
-/// It is read from PEM (PKCS#8; PKCS#1 for RSA; SEC1 for the curves) or from a private JWK. A clone shares it. It can't be
-/// shown, and is wiped when the last clone is dropped.
+/// It is read from PEM (PKCS#8; PKCS#1 for RSA; SEC1 for elliptic curves) or from a private JWK. Clones share it. It is redacted in
+/// `Debug` output, and wiped when the last clone is dropped.
 ///
 /// ```
 /// use tower_bearer::credentials::{ClientAuth, SigningAlgorithm, SigningKey};
@@ -34,24 +34,24 @@ use crate::{error::TokenError, util::fingerprint::Fingerprint};
 /// ```
 #[derive(Clone)]
 pub struct SigningKey {
-    place: Place,
+    location: KeyLocation,
     algorithm: Option<SigningAlgorithm>,
     key_id: Option<Arc<str>>,
     thumbprint: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
-enum Place {
-    Memory(Arc<Material>),
+enum KeyLocation {
+    Memory(Arc<KeyMaterial>),
     File(Arc<KeyFile>),
 }
 
 impl SigningKey {
-    /// From PEM. Of several sections, the first key counts; if a certificate of that key is among them, headers name it
-    /// as by [`with_certificate_pem`](Self::with_certificate_pem).
+    /// Parses PEM. The first private key is used. If the text also contains the certificate of that key, headers name it as with
+    /// [`with_certificate_pem`](Self::with_certificate_pem).
     ///
     /// # Errors
-    /// There is no key in it, or one with a password, or one of a kind that can't sign here.
+    /// Returns an error if `pem` contains no private key, or if the key has a password or an unsupported type.
     ///
     /// ```
     /// use tower_bearer::credentials::SigningKey;
@@ -60,13 +60,13 @@ impl SigningKey {
     /// assert!(error.to_string().contains("no private key"));
     /// ```
     pub fn from_pem(pem: impl AsRef<str>) -> Result<Self, TokenError> {
-        Material::from_pem(pem.as_ref()).map(Self::in_memory)
+        KeyMaterial::from_pem(pem.as_ref()).map(Self::in_memory)
     }
 
-    /// From a private JWK, whose `kid`, `alg` and `x5t#S256` count unless something else is set here.
+    /// Parses a private JWK. Its `kid`, `alg` and `x5t#S256` are used unless they are overridden.
     ///
     /// # Errors
-    /// It is no JWK, the public half alone, or of a kind that can't sign here.
+    /// Returns an error if `jwk` is not a JWK, is only the public half, or has an unsupported type.
     ///
     /// ```
     /// use tower_bearer::credentials::SigningKey;
@@ -76,13 +76,13 @@ impl SigningKey {
     /// assert!(error.to_string().contains("public half"));
     /// ```
     pub fn from_jwk(jwk: impl AsRef<str>) -> Result<Self, TokenError> {
-        Material::from_jwk(jwk.as_ref()).map(Self::in_memory)
+        KeyMaterial::from_jwk(jwk.as_ref()).map(Self::in_memory)
     }
 
-    /// From a file with PEM or a JWK in it, read anew for every use, so that it may rotate while the program runs.
+    /// Reads a file with PEM or a JWK. The file is read again for each use, so the key can rotate while the program runs.
     ///
     /// # Errors
-    /// The file can't be read now, or holds no key that can sign here.
+    /// Returns an error if the file can't be read, or contains no supported key.
     ///
     /// ```
     /// use tower_bearer::credentials::SigningKey;
@@ -93,57 +93,59 @@ impl SigningKey {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let file = KeyFile::new(path.as_ref());
         file.read()?;
-        Ok(Self::at(Place::File(Arc::new(file))))
+        Ok(Self::at(KeyLocation::File(Arc::new(file))))
     }
 
-    /// Signs in this way. Left out, it is RS256, ES256, ES384 or EdDSA, by the kind of the key.
+    /// Sets the signature algorithm. Default: RS256, ES256, ES384 or EdDSA, depending on the type of the key.
     ///
-    /// One that the key can't do is an error where the key is used, since a key in a file may change.
+    /// An algorithm that the key does not support is reported when the key is used, because a key in a file can change.
     #[must_use]
     pub fn with_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// Names the key in the header (`kid`), for a server that knows several keys of the client.
+    /// Sets the key id in the header (`kid`), for a server that knows several keys of the client.
     #[must_use]
     pub fn with_key_id(mut self, key_id: impl Into<String>) -> Self {
         self.key_id = Some(key_id.into().into());
         self
     }
 
-    /// Names the key's certificate in the header (`x5t#S256`), as Microsoft Entra ID wants it.
+    /// Names the certificate of the key in the header (`x5t#S256`), as Microsoft Entra ID requires it.
     ///
-    /// A key in a file that rotates brings its certificate along in the same file instead.
+    /// If a key in a file rotates, put its certificate into the same file instead.
     ///
     /// # Errors
-    /// There is no certificate in it, or that of another key.
+    /// Returns an error if `pem` contains no certificate, or one of another key.
     pub fn with_certificate_pem(mut self, pem: impl AsRef<str>) -> Result<Self, TokenError> {
         let key = self.material()?;
         let certificate = certificates(pem.as_ref()).next().ok_or_else(|| {
-            TokenError::configuration("there is no certificate in it: give the key's own in PEM")
+            TokenError::configuration(
+                "the PEM contains no certificate: provide the certificate of the signing key",
+            )
         })?;
-        if !key.pair.is_certified_by(&certificate) {
+        if !key.pair.matches_certificate(&certificate) {
             return Err(TokenError::configuration(
-                "the certificate is that of another key: give the signing key's own, as the first",
+                "the certificate belongs to another key: provide that of the signing key as the first one",
             ));
         }
         self.thumbprint = Some(thumbprint(&certificate).into());
         Ok(self)
     }
 
-    /// Whether it can sign, as far as that can be told now.
+    /// Returns an error if the key can't be read now, or does not support the algorithm.
     pub(crate) fn check(&self) -> Result<(), TokenError> {
         let key = self.material()?;
         key.pair.check(self.algorithm_for(&key))
     }
 
-    /// Changes when another key is in the file.
-    pub(crate) fn mark(&self) -> Result<Fingerprint, TokenError> {
-        Ok(self.material()?.mark)
+    /// Returns the fingerprint of the current key, which changes with the file.
+    pub(crate) fn fingerprint(&self) -> Result<Fingerprint, TokenError> {
+        Ok(self.material()?.fingerprint)
     }
 
-    /// The claims, signed, in the compact form.
+    /// Signs claims in the compact serialization.
     pub(crate) fn sign(
         &self,
         claims: &Map<String, Value>,
@@ -162,26 +164,26 @@ impl SigningKey {
         signed(header, claims, |message| key.pair.sign(algorithm, message))
     }
 
-    fn algorithm_for(&self, key: &Material) -> SigningAlgorithm {
+    fn algorithm_for(&self, key: &KeyMaterial) -> SigningAlgorithm {
         self.algorithm
             .or(key.algorithm)
-            .unwrap_or_else(|| key.pair.usual_algorithm())
+            .unwrap_or_else(|| key.pair.default_algorithm())
     }
 
-    fn material(&self) -> Result<Arc<Material>, TokenError> {
-        match &self.place {
-            Place::Memory(material) => Ok(material.clone()),
-            Place::File(file) => file.read(),
+    pub(super) fn material(&self) -> Result<Arc<KeyMaterial>, TokenError> {
+        match &self.location {
+            KeyLocation::Memory(material) => Ok(material.clone()),
+            KeyLocation::File(file) => file.read(),
         }
     }
 
-    fn in_memory(material: Material) -> Self {
-        Self::at(Place::Memory(Arc::new(material)))
+    pub(super) fn in_memory(material: KeyMaterial) -> Self {
+        Self::at(KeyLocation::Memory(Arc::new(material)))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(location: KeyLocation) -> Self {
         Self {
-            place,
+            location,
             algorithm: None,
             key_id: None,
             thumbprint: None,
@@ -191,12 +193,9 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Memory(_) => f.write_str("SigningKey(redacted)"),
-            Place::File(file) => write!(f, "SigningKey({})", file.path().display()),
+        match &self.location {
+            KeyLocation::Memory(_) => f.write_str("SigningKey(redacted)"),
+            KeyLocation::File(file) => write!(f, "SigningKey({})", file.path().display()),
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

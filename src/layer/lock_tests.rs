@@ -13,8 +13,7 @@ use tower::{Layer, Service, util::BoxService};
 
 use crate::{
     cache::{TokenCache, held_locks::Locks},
-    error::Error,
-    layer::AuthLayer,
+    layer::{AuthLayer, Error},
     source,
     token::{NewToken, TokenSpec},
 };

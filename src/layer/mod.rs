@@ -2,6 +2,7 @@
 
 mod auth_layer;
 mod drain;
+mod error;
 mod future;
 mod handle;
 #[cfg(test)]
@@ -16,11 +17,9 @@ mod sent_token;
 mod service;
 mod try_clone;
 
-pub use crate::{
-    error::{Error, WithCauses},
-    verdict::{Recovery, Verdict},
-};
+pub use crate::verdict::{Recovery, Verdict};
 pub use auth_layer::AuthLayer;
+pub use error::{Error, WithCauses};
 pub use future::ResponseFuture;
 pub use request::HttpRequest;
 #[cfg(feature = "reqwest")]

@@ -148,7 +148,7 @@ impl SentToken {
     /// Reports to the caller and to the log what was done about a rejection.
     pub(super) fn report<Res: HttpResponse>(&self, response: &mut Res, recovery: Recovery) {
         if let Some(spec) = self.spec() {
-            self.shared.layer.cache.tell(&TokenEvent::Refused {
+            self.shared.layer.cache.emit(&TokenEvent::RecoveryFinished {
                 spec,
                 generation: self.generation,
                 recovery: &recovery,

@@ -1,10 +1,10 @@
-//! What a client says of itself when it signs that: the claims of RFC 7523 §3.
+//! This module builds the claims of a client assertion (RFC 7523 §3).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-/// The claims of a client's assertion. The id must be one that was never used before.
+/// Builds the claims of a client assertion. The id must be unique.
 pub(crate) fn client_claims(
     client_id: &str,
     audience: &str,
@@ -22,7 +22,7 @@ pub(crate) fn client_claims(
     // intended audience."
     claims.insert("aud".into(), audience.into());
     // "The JWT MUST contain an "exp" (expiration time) claim that limits the time window during which the JWT can be
-    // used." There is no "nbf": a server whose clock is behind ours would refuse it.
+    // used." There is no "nbf": a server whose clock is behind ours would reject the assertion.
     claims.insert("iat".into(), now.into());
     let lifetime = lifetime.as_secs().max(1);
     claims.insert("exp".into(), now.saturating_add(lifetime).into());
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_claims_are_those_of_rfc_7523() {
+    fn claims_are_those_of_rfc_7523() {
         let now = UNIX_EPOCH + Duration::from_millis(1_700_000_000_900);
         let claims = client_claims(
             "orders",
@@ -47,15 +47,15 @@ mod tests {
             Duration::from_secs(60),
             "x".into(),
         );
-        let wanted = json!({
+        let expected = json!({
             "iss": "orders", "sub": "orders", "aud": "https://login.example/token",
             "iat": 1_700_000_000, "exp": 1_700_000_060, "jti": "x",
         });
-        assert_eq!(Value::Object(claims), wanted);
+        assert_eq!(Value::Object(claims), expected);
     }
 
     #[test]
-    fn a_lifetime_of_centuries_saturates_and_one_of_nothing_is_a_second() {
+    fn lifetime_saturates_and_is_at_least_one_second() {
         for (lifetime, exp) in [(Duration::MAX, u64::MAX), (Duration::ZERO, 1)] {
             let claims = client_claims("a", "b", UNIX_EPOCH, lifetime, String::new());
             assert_eq!(claims["exp"], exp);

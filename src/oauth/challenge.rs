@@ -1,38 +1,37 @@
-//! What an API demands in `WWW-Authenticate` (RFC 9110 §11.6.1), read leniently.
+//! This module parses the challenges of `WWW-Authenticate` headers (RFC 9110 §11.6.1) leniently.
 //!
-//! The header is a list of challenges, and each challenge has a list of parameters, both divided by commas; so a
-//! comma alone doesn't tell where a challenge ends. What does is the word after it: a word with `=` behind it is one
-//! more parameter, any other is the next scheme. Right behind a scheme, a word may also be a token68
-//! (`Negotiate abc==`), which is recognised by the comma or the end after it.
+//! The header is a list of challenges, and each challenge has a list of parameters. Both lists are separated by commas, so a comma
+//! does not tell whether a challenge ends. The token after it does: a token followed by `=` is another parameter, any other token
+//! is the next scheme. The text after a scheme may also be a token68 (`Negotiate abc==`), which ends at a comma or at the end.
 //!
-//! What fits nowhere is skipped up to the next comma outside quotes, and reading goes on there. Each byte is looked at
-//! a fixed number of times at most, and only so many bytes, challenges and parameters are looked at.
+//! Malformed text is skipped up to the next comma outside quotes, where parsing resumes. The time is linear in the length of the
+//! header, and the number of bytes, challenges and parameters is limited.
 
-/// Bytes of all lines together.
+/// The maximum number of bytes of all lines together.
 const MAX_BYTES: usize = 16 << 10;
 const MAX_CHALLENGES: usize = 32;
-/// Of one challenge.
+/// The maximum number of parameters of one challenge.
 const MAX_PARAMS: usize = 32;
 
-/// One demand: a scheme, and what it says about itself.
+/// A challenge: a scheme and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// In lower case.
     pub(crate) scheme: String,
     pub(crate) token68: Option<String>,
-    /// Names in lower case, each once: the first of a name counts.
+    /// Names in lower case, and values. If a name is repeated, the first value counts.
     pub(crate) params: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// The value of this parameter; its name is given in lower case.
+    /// Returns the value of a parameter. `name` must be in lower case.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         let (_, value) = self.params.iter().find(|(found, _)| found == name)?;
         Some(value)
     }
 }
 
-/// The challenges of all header lines, in order.
+/// Parses the challenges of all header lines, in order.
 pub(crate) fn challenges<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<Challenge> {
     let mut found = Vec::new();
     let mut room = MAX_BYTES;
@@ -42,7 +41,7 @@ pub(crate) fn challenges<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<C
             Scanner::new(line).read(&mut found);
             continue;
         };
-        // Only members that are there in full count.
+        // A parameter or challenge that is cut off is ignored.
         let whole = cut.iter().rposition(|c| *c == b',').unwrap_or(0);
         Scanner::new(cut.get(..whole).unwrap_or_default()).read(&mut found);
         break;
@@ -64,35 +63,35 @@ impl<'a> Scanner<'a> {
         let mut open = false;
         loop {
             // RFC 9110 §5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements".
-            self.take_while(|c| is_blank(c) || c == b',');
+            self.take_while(|c| is_space(c) || c == b',');
             if self.rest.is_empty() {
                 return;
             }
-            let word = self.take_while(is_tchar);
-            if word.is_empty() {
-                self.resynchronise();
+            let token = self.take_while(is_tchar);
+            if token.is_empty() {
+                self.skip_to_comma();
                 continue;
             }
-            let blanks = self.take_while(is_blank);
+            let spaces = self.take_while(is_space);
             match self.rest.first() {
                 Some(b'=') => {
                     self.rest = self.rest.get(1..).unwrap_or_default();
-                    self.take_while(is_blank);
+                    self.take_while(is_space);
                     let value = self.value();
                     let challenge = found.last_mut().filter(|_| open);
                     if let (Some(challenge), Some(value)) = (challenge, value) {
-                        challenge.add(word, value);
+                        challenge.add(token, value);
                     }
                 }
                 Some(b',') | None => {
-                    found.push(Challenge::new(word, None));
+                    found.push(Challenge::new(token, None));
                     open = true;
                 }
-                Some(_) if !blanks.is_empty() => {
-                    found.push(Challenge::new(word, self.token68()));
+                Some(_) if !spaces.is_empty() => {
+                    found.push(Challenge::new(token, self.token68()));
                     open = true;
                 }
-                Some(_) => self.resynchronise(),
+                Some(_) => self.skip_to_comma(),
             }
             if found.len() > MAX_CHALLENGES {
                 found.truncate(MAX_CHALLENGES);
@@ -101,11 +100,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The value of a parameter: a quoted string, or all up to a comma or blank. `None` if its quotes don't close.
+    /// Reads the value of a parameter: a quoted string, or everything up to a comma or space. Returns `None` if the quotes are not
+    /// closed.
     fn value(&mut self) -> Option<String> {
         if self.rest.first() != Some(&b'"') {
-            // More than RFC 9110's token: addresses are sent without quotes in the wild.
-            return Some(text(self.take_while(|c| c != b',' && !is_blank(c))));
+            // This accepts more than a token of RFC 9110, because some servers send URLs without quotes.
+            return Some(text(self.take_while(|c| c != b',' && !is_space(c))));
         }
         self.quoted()
     }
@@ -113,7 +113,7 @@ impl<'a> Scanner<'a> {
     // RFC 9110 §5.6.4: quoted-string = DQUOTE *( qdtext / quoted-pair ) DQUOTE
     fn quoted(&mut self) -> Option<String> {
         let mut value = Vec::new();
-        // An open end takes the rest of the line with it.
+        // Without a closing quote, the rest of the line is dropped.
         let mut bytes = std::mem::take(&mut self.rest).split_first()?.1;
         while let [byte, rest @ ..] = bytes {
             bytes = rest;
@@ -139,7 +139,7 @@ impl<'a> Scanner<'a> {
         let start = self.rest;
         let body = self.take_while(is_token68).len();
         let padding = self.take_while(|c| c == b'=').len();
-        self.take_while(is_blank);
+        self.take_while(is_space);
         let ended = matches!(self.rest.first(), Some(b',') | None);
         if body > 0 && ended {
             return start.get(..body + padding).map(text);
@@ -148,8 +148,8 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Goes to the next comma outside quotes.
-    fn resynchronise(&mut self) {
+    /// Skips to the next comma outside quotes.
+    fn skip_to_comma(&mut self) {
         while let Some(&byte) = self.rest.first() {
             match byte {
                 b',' => return,
@@ -186,12 +186,12 @@ impl Challenge {
     }
 }
 
-/// Bytes that are no UTF-8 (obs-text) become replacement characters.
+/// Converts to a string. Bytes that are not UTF-8 (obs-text) become replacement characters.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn is_blank(c: u8) -> bool {
+fn is_space(c: u8) -> bool {
     matches!(c, b' ' | b'\t')
 }
 
@@ -218,31 +218,36 @@ mod tests {
     }
 
     #[test]
-    fn every_vector_is_read_as_it_says() {
+    fn vectors_are_parsed_as_expected() {
         let vectors = include_str!("../../tests/vectors/www_authenticate.json");
         let vectors: Value = serde_json::from_str(vectors).unwrap();
         for case in vectors["cases"].as_array().unwrap() {
-            let Some(wanted) = case["challenges"].as_array() else {
+            let Some(expected) = case["challenges"].as_array() else {
                 continue;
             };
             let lines = case["www_authenticate"].as_array().unwrap();
             let found = challenges(lines.iter().map(|l| l.as_str().unwrap().as_bytes()));
-            assert_eq!(found.len(), wanted.len(), "{}: {found:?}", case["name"]);
-            for (found, wanted) in found.iter().zip(wanted) {
-                assert_eq!(found.scheme, wanted["scheme"], "{}", case["name"]);
-                assert_eq!(found.token68.as_deref(), wanted["token68"].as_str());
+            assert_eq!(found.len(), expected.len(), "{}: {found:?}", case["name"]);
+            for (found, expected) in found.iter().zip(expected) {
+                assert_eq!(found.scheme, expected["scheme"], "{}", case["name"]);
+                assert_eq!(found.token68.as_deref(), expected["token68"].as_str());
                 let params: serde_json::Map<_, _> = found
                     .params
                     .iter()
                     .map(|(name, value)| (name.clone(), value.as_str().into()))
                     .collect();
-                assert_eq!(Value::Object(params), wanted["params"], "{}", case["name"]);
+                assert_eq!(
+                    Value::Object(params),
+                    expected["params"],
+                    "{}",
+                    case["name"]
+                );
             }
         }
     }
 
     #[test]
-    fn reading_goes_on_after_junk() {
+    fn parsing_resumes_after_malformed_text() {
         for line in [
             "?? \"a, b\" ,Bearer error=x",
             "Foo bar\"baz, qux\", Bearer error=x",
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unclosed_quote_ends_its_line_alone() {
+    fn unclosed_quote_only_affects_its_own_line() {
         let found = challenges([&b"Foo a=\"b, Bar c=d"[..], b"Bearer e=f"]);
         let schemes: Vec<_> = found.iter().map(|c| &c.scheme).collect();
         assert_eq!(schemes, ["foo", "bearer"]);
@@ -268,26 +273,26 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_without_a_scheme_of_its_line_is_nobodys() {
+    fn parameter_without_a_scheme_on_its_line_is_ignored() {
         let found = challenges([&b"Bearer"[..], b"error=invalid_token"]);
         assert_eq!(found.len(), 1);
         assert!(found[0].params.is_empty());
     }
 
     #[test]
-    fn the_first_of_a_name_counts() {
+    fn first_value_of_a_repeated_parameter_counts() {
         assert_eq!(read("A b=1, B=2")[0].params, [("b".into(), "1".into())]);
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_replaced() {
+    fn invalid_utf8_is_replaced() {
         let found = challenges([&b"Bearer realm=\"\xff\", error=\"x\""[..]]);
         assert_eq!(found[0].param("realm"), Some("\u{fffd}"));
         assert_eq!(found[0].param("error"), Some("x"));
     }
 
     #[test]
-    fn only_so_much_is_looked_at() {
+    fn limits_apply_to_bytes_challenges_and_parameters() {
         assert_eq!(read(&"A,".repeat(8_000)).len(), MAX_CHALLENGES);
         let many: String = (0..3_000).map(|i| format!("p{i}=1,")).collect();
         assert_eq!(read(&format!("A {many}"))[0].params.len(), MAX_PARAMS);
@@ -298,25 +303,25 @@ mod tests {
     }
 
     #[test]
-    fn time_grows_no_faster_than_the_header() {
+    fn parsing_takes_linear_time() {
         let started = Instant::now();
         for unit in ["a ", "a=", "\"", "\\\"", "a b c=,", ", ", "\"\\", "a\t="] {
             for _ in 0..100 {
                 read(&unit.repeat(MAX_BYTES / unit.len()));
             }
         }
-        // Were it quadratic, it would be minutes.
+        // Quadratic time would take minutes.
         assert!(started.elapsed() < Duration::from_secs(20));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..4)) {
+        fn arbitrary_bytes_do_not_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..4)) {
             challenges(lines.iter().map(Vec::as_slice));
         }
 
         #[test]
-        fn a_challenge_that_is_written_well_is_read_back(
+        fn well_formed_challenge_is_parsed_back(
             scheme in "[a-z]{1,8}",
             params in prop::collection::btree_map("[a-z_]{1,8}", "[ -~]{0,20}", 0..5),
             junk in "[,\t ]{0,4}",

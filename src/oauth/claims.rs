@@ -1,31 +1,31 @@
-//! The parameter `claims` of a token request (OpenID Connect Core §5.5): what a server wants of the token, and what the
-//! client says that it can handle.
+//! This module builds the parameter `claims` of a token request (OpenID Connect Core §5.5) from the claims that a server requires
+//! and the capabilities of the client.
 
 use serde_json::{Map, Value, json};
 
-/// How deep two objects are merged; what lies deeper is replaced.
+/// The depth to which two objects are merged. Deeper values are replaced.
 const DEPTH: usize = 8;
 
-/// The parameter's value, if there is anything to say. Claims that are no JSON object count as none.
-pub(crate) fn claims_parameter(capabilities: &[String], wanted: Option<&str>) -> Option<String> {
-    let wanted = wanted.and_then(|text| match serde_json::from_str(text) {
+/// Returns the value of the parameter, or `None` if there is nothing to send. Claims that are not a JSON object are ignored.
+pub(crate) fn claims_parameter(capabilities: &[String], required: Option<&str>) -> Option<String> {
+    let required = required.and_then(|text| match serde_json::from_str(text) {
         Ok(Value::Object(claims)) => Some((text, claims)),
         _ => None,
     });
     if capabilities.is_empty() {
-        // As it came: nobody knows what a provider makes of another order.
-        return wanted.map(|(text, _)| text.to_owned());
+        // Sent unchanged: a provider may depend on the order of the members.
+        return required.map(|(text, _)| text.to_owned());
     }
-    // Microsoft's way to declare what a client can handle: `xms_cc` among the access token's claims.
+    // Microsoft declares the capabilities of a client as `xms_cc` among the claims of the access token.
     let declared = json!({ "access_token": { "xms_cc": { "values": capabilities } } });
-    let mut claims = wanted.map(|(_, claims)| claims).unwrap_or_default();
+    let mut claims = required.map(|(_, claims)| claims).unwrap_or_default();
     if let Value::Object(declared) = declared {
         merge(&mut claims, declared, DEPTH);
     }
     Some(Value::Object(claims).to_string())
 }
 
-/// Puts the second into the first, object into object.
+/// Merges the second object into the first, recursively.
 fn merge(into: &mut Map<String, Value>, from: Map<String, Value>, depth: usize) {
     for (name, value) in from {
         match (into.get_mut(&name), value) {
@@ -47,39 +47,42 @@ mod tests {
 
     const NBF: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
-    fn of(capabilities: &[&str], wanted: Option<&str>) -> Option<Value> {
+    fn parameter(capabilities: &[&str], required: Option<&str>) -> Option<Value> {
         let capabilities: Vec<String> = capabilities.iter().map(|&one| one.into()).collect();
-        let text = claims_parameter(&capabilities, wanted)?;
+        let text = claims_parameter(&capabilities, required)?;
         Some(serde_json::from_str(&text).unwrap())
     }
 
     #[test]
-    fn without_anything_to_say_there_is_no_parameter() {
-        assert_eq!(of(&[], None), None);
+    fn no_claims_and_no_capabilities_give_no_parameter() {
+        assert_eq!(parameter(&[], None), None);
     }
 
     #[test]
-    fn what_a_server_wants_goes_as_it_came() {
+    fn required_claims_are_sent_unchanged() {
         assert_eq!(claims_parameter(&[], Some(NBF)).as_deref(), Some(NBF));
     }
 
     #[test]
-    fn a_capability_is_declared_beside_what_is_wanted() {
+    fn capabilities_are_merged_into_required_claims() {
         let both = json!({ "access_token": {
             "nbf": { "essential": true, "value": "1604106651" },
             "xms_cc": { "values": ["cp1"] },
         } });
-        assert_eq!(of(&["cp1"], Some(NBF)), Some(both));
-        let alone = json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } });
-        assert_eq!(of(&["cp1"], None), Some(alone.clone()));
-        assert_eq!(of(&["cp1"], Some("[]")), Some(alone.clone()));
-        assert_eq!(of(&["cp1"], Some(r#"{"access_token":null}"#)), Some(alone));
+        assert_eq!(parameter(&["cp1"], Some(NBF)), Some(both));
+        let declared = json!({ "access_token": { "xms_cc": { "values": ["cp1"] } } });
+        assert_eq!(parameter(&["cp1"], None), Some(declared.clone()));
+        assert_eq!(parameter(&["cp1"], Some("[]")), Some(declared.clone()));
+        assert_eq!(
+            parameter(&["cp1"], Some(r#"{"access_token":null}"#)),
+            Some(declared)
+        );
     }
 
     proptest! {
         #[test]
-        fn whatever_a_server_wants_an_object_is_sent(wanted in ".*") {
-            if let Some(claims) = of(&["cp1"], Some(&wanted)) {
+        fn parameter_is_always_an_object(required in ".*") {
+            if let Some(claims) = parameter(&["cp1"], Some(&required)) {
                 prop_assert!(claims.is_object());
             }
         }

@@ -1,24 +1,24 @@
-//! What a client shows for itself in a token request: in a header, in the form, or nothing but its id.
+//! This module adds client authentication to a token request.
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{basic::Client, sent::Sent, token_request::Form};
+use super::{basic::BasicCredentials, redactor::Redactor, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
-/// What a client shows for itself in one attempt.
-pub(crate) enum ClientAuthParams {
+/// Client authentication that was prepared for one token request.
+pub(crate) enum PreparedClientAuth {
     /// `client_secret_basic`: id and secret in the header `Authorization: Basic`.
     Basic(Exposed),
     /// `client_secret_post`: id and secret as parameters of the form.
     Post(Exposed),
-    /// A JWT that says who it is from; and the secret that it was signed with, if it was, which is not sent.
+    /// A client assertion, and the secret that it was signed with, if any. That secret is not sent.
     Assertion(Exposed, Option<Exposed>),
-    /// The id alone: the client is public, or its certificate says the rest.
+    /// Only the client id: the client is public, or authenticates with its TLS certificate.
     Id,
 }
 
-impl ClientAuthParams {
-    /// Puts it where it belongs.
+impl PreparedClientAuth {
+    /// Adds it to the form or the headers.
     pub(crate) fn apply<'a>(
         &'a self,
         id: &'a str,
@@ -28,7 +28,10 @@ impl ClientAuthParams {
         match self {
             Self::Basic(secret) => {
                 let secret = secret.as_str();
-                headers.insert(AUTHORIZATION, Client { id, secret }.basic()?);
+                headers.insert(
+                    AUTHORIZATION,
+                    BasicCredentials { id, secret }.header_value()?,
+                );
                 return Ok(());
             }
             Self::Post(secret) => {
@@ -38,7 +41,7 @@ impl ClientAuthParams {
             Self::Assertion(assertion, _) => {
                 // RFC 7521 §4.2: "The "client_id" is unnecessary for client assertion authentication because the client
                 // is identified by the subject within the assertion. If present, the value of the "client_id" parameter
-                // MUST identify the same client". Microsoft Entra ID does want it.
+                // MUST identify the same client". Microsoft Entra ID requires it.
                 form.push("client_id", id);
                 form.push("client_assertion_type", JWT_BEARER);
                 form.push("client_assertion", assertion.as_str());
@@ -50,25 +53,25 @@ impl ClientAuthParams {
         Ok(())
     }
 
-    /// What must not come back in an error.
-    pub(crate) fn sent(&self, id: &str) -> Sent {
-        let mut sent = Sent::default();
+    /// Returns a redactor for the secrets that this authentication uses.
+    pub(crate) fn redactor(&self, id: &str) -> Redactor {
+        let mut redactor = Redactor::default();
         match self {
             Self::Basic(secret) | Self::Post(secret) => {
                 let secret = secret.as_str();
-                sent.add_client(Client { id, secret });
+                redactor.add_client(BasicCredentials { id, secret });
             }
             Self::Assertion(assertion, secret) => {
-                sent.add(assertion.as_str());
-                // The provider knows it, and could tell it as well.
+                redactor.add(assertion.as_str());
+                // The provider knows the secret too, so it could be in a response.
                 if let Some(secret) = secret {
                     let secret = secret.as_str();
-                    sent.add_client(Client { id, secret });
+                    redactor.add_client(BasicCredentials { id, secret });
                 }
             }
             Self::Id => {}
         }
-        sent
+        redactor
     }
 }
 

@@ -1,7 +1,7 @@
-//! What providers put around their JSON, and do not mean.
+//! This module removes what some providers send around a JSON document.
 
-/// The bytes without a byte-order mark, and without the blanks at either end.
-pub(super) fn trimmed(body: &[u8]) -> &[u8] {
+/// Removes a byte-order mark, and whitespace at both ends.
+pub(super) fn trim(body: &[u8]) -> &[u8] {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let body = body.trim_ascii();
     body.strip_prefix(BYTE_ORDER_MARK)

@@ -1,37 +1,38 @@
-//! What a provider says of itself (RFC 8414, OpenID Connect Discovery), and where it says it.
+//! This module parses the metadata of an authorization server (RFC 8414, OpenID Connect Discovery) and derives its URLs.
 //!
-//! Only what a token request needs is read. Whatever else stands there, however odd, is passed over.
+//! Only the members that a token request needs are read. All others are ignored, even if they are malformed.
 
 use http::{Uri, uri::Scheme};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    address::{Kind, parse},
-    json::trimmed,
+    endpoint_url::{Kind, parse},
+    json::trim,
 };
 use crate::{
     error::{ErrorKind, TokenError},
     util::loopback::is_loopback,
 };
 
-/// Authentication methods that are kept, and characters of each.
+/// The maximum number of authentication methods.
 const MAX_METHODS: usize = 20;
+/// The maximum number of characters of an authentication method.
 const MAX_METHOD: usize = 60;
-/// Characters of a foreign issuer that are shown.
+/// The maximum number of characters of an issuer in an error.
 const MAX_ISSUER: usize = 200;
 
-/// What a token request needs to know of a provider.
+/// The metadata that a token request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
     pub(crate) token_endpoint: Uri,
-    /// The same for clients that show a certificate (RFC 8705 §5).
+    /// The token endpoint for clients with a TLS certificate (RFC 8705 §5).
     pub(crate) mtls_token_endpoint: Option<Uri>,
-    /// How clients may prove themselves; nothing if the provider does not say.
+    /// The supported methods of client authentication. Empty if the provider does not list them.
     pub(crate) auth_methods: Vec<String>,
 }
 
-/// Where an issuer's metadata may be, the likeliest first.
+/// Returns the possible URLs of the metadata, the most likely first.
 pub(crate) fn well_known(issuer: &str) -> Vec<String> {
     let Ok(mut url) = Url::parse(issuer) else {
         return Vec::new();
@@ -42,42 +43,42 @@ pub(crate) fn well_known(issuer: &str) -> Vec<String> {
     // RFC 8414 §3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be removed before
     // inserting "/.well-known/" and the well-known URI suffix between the host component and the path component."
     let path = url.path().trim_end_matches('/').to_owned();
-    let mut places = vec![
+    let mut paths = vec![
         format!("/.well-known/oauth-authorization-server{path}"),
         // OpenID Connect Discovery §4.1 appends: "using […] the path formed by concatenating the string
         // /.well-known/openid-configuration to the Issuer".
         format!("{path}/.well-known/openid-configuration"),
     ];
     if !path.is_empty() {
-        // RFC 8414 §5 moves OpenID's document too.
-        places.push(format!("/.well-known/openid-configuration{path}"));
+        // RFC 8414 §5 also inserts the path of OpenID Connect's document.
+        paths.push(format!("/.well-known/openid-configuration{path}"));
     }
-    let mut at = |place: String| {
-        url.set_path(&place);
+    let mut at = |path: String| {
+        url.set_path(&path);
         url.to_string()
     };
-    places.into_iter().map(&mut at).collect()
+    paths.into_iter().map(&mut at).collect()
 }
 
-/// Reads the metadata of this issuer.
+/// Parses the metadata of this issuer.
 pub(crate) fn metadata(body: &[u8], issuer: &str) -> Result<Metadata, TokenError> {
-    let Ok(members) = serde_json::from_slice::<Map<String, Value>>(trimmed(body)) else {
-        return Err(malformed("are no JSON object"));
+    let Ok(members) = serde_json::from_slice::<Map<String, Value>>(trim(body)) else {
+        return Err(malformed("are not a JSON object"));
     };
-    let Some(named) = text(&members, "issuer") else {
-        return Err(malformed("name no issuer"));
+    let Some(declared) = text(&members, "issuer") else {
+        return Err(malformed("have no issuer"));
     };
     // RFC 8414 §3.3: "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value
     // […]. If these values are not identical, the data contained in the response MUST NOT be used."
-    if named != issuer {
+    if declared != issuer {
         return Err(TokenError::configuration(format!(
-            "the provider's metadata are those of the issuer {}, and not of the one that is configured: if that is the \
-             one you mean, configure it letter by letter",
-            shown(named)
+            "the provider's metadata have the issuer {}, which differs from the configured one: if it is the intended \
+             issuer, configure exactly this value",
+            printable(declared)
         )));
     }
     let token_endpoint = endpoint(&members, issuer)?
-        .ok_or_else(|| malformed("name no token_endpoint, so this provider gives out no tokens"))?;
+        .ok_or_else(|| malformed("have no token_endpoint, so this provider issues no tokens"))?;
     let aliases = members
         .get("mtls_endpoint_aliases")
         .and_then(Value::as_object);
@@ -92,31 +93,30 @@ pub(crate) fn metadata(body: &[u8], issuer: &str) -> Result<Metadata, TokenError
     })
 }
 
-/// The token endpoint that these members name, if they do.
+/// Returns the member `token_endpoint`, if it exists.
 fn endpoint(members: &Map<String, Value>, issuer: &str) -> Result<Option<Uri>, TokenError> {
     let Some(text) = text(members, "token_endpoint") else {
         return Ok(None);
     };
-    let uri = parse(Kind::TokenUrl, text).map_err(|error| {
-        malformed("name a token_endpoint that can't be asked").with_source(error)
-    })?;
-    // Without TLS on the way to the metadata, an address without TLS in them is as good; else somebody lowers the guard.
-    let local = |uri: &Uri| uri.host().is_some_and(is_loopback);
-    let asked_locally = issuer
+    let uri = parse(Kind::TokenUrl, text)
+        .map_err(|error| malformed("have an invalid token_endpoint").with_source(error))?;
+    // A token endpoint without TLS is only accepted if the metadata were fetched without TLS, both from loopback.
+    let is_local = |uri: &Uri| uri.host().is_some_and(is_loopback);
+    let is_loopback_issuer = issuer
         .parse()
-        .is_ok_and(|issuer: Uri| issuer.scheme() == Some(&Scheme::HTTP) && local(&issuer));
-    let secure = uri.scheme() == Some(&Scheme::HTTPS);
-    if secure || (local(&uri) && asked_locally) {
+        .is_ok_and(|issuer: Uri| issuer.scheme() == Some(&Scheme::HTTP) && is_local(&issuer));
+    let is_secure = uri.scheme() == Some(&Scheme::HTTPS);
+    if is_secure || (is_local(&uri) && is_loopback_issuer) {
         return Ok(Some(uri));
     }
     Err(malformed(
-        "name a token_endpoint without TLS, to which no secret is sent",
+        "have a token_endpoint without TLS, which is not allowed",
     ))
 }
 
 fn methods(members: &Map<String, Value>) -> Vec<String> {
-    let named = members.get("token_endpoint_auth_methods_supported");
-    let methods = named.and_then(Value::as_array).into_iter().flatten();
+    let declared = members.get("token_endpoint_auth_methods_supported");
+    let methods = declared.and_then(Value::as_array).into_iter().flatten();
     methods
         .filter_map(Value::as_str)
         .filter(|method| method.len() <= MAX_METHOD && method.chars().all(|c| c.is_ascii_graphic()))
@@ -129,8 +129,8 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     members.get(name)?.as_str()
 }
 
-/// A foreign text, fit for a message.
-fn shown(text: &str) -> String {
+/// Makes an untrusted text safe for an error message.
+fn printable(text: &str) -> String {
     let graphic = text.chars().filter(char::is_ascii_graphic);
     graphic.take(MAX_ISSUER).collect()
 }
@@ -158,31 +158,31 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_with_a_path_has_it_behind_and_before() {
-        let places = [
+    fn path_of_the_issuer_comes_before_or_after_well_known() {
+        let paths = [
             "https://login.example/.well-known/oauth-authorization-server/acme",
             "https://login.example/acme/.well-known/openid-configuration",
             "https://login.example/.well-known/openid-configuration/acme",
         ];
-        assert_eq!(well_known(ISSUER), places);
-        assert_eq!(well_known("https://login.example/acme/"), places);
+        assert_eq!(well_known(ISSUER), paths);
+        assert_eq!(well_known("https://login.example/acme/"), paths);
     }
 
     #[test]
-    fn an_issuer_without_a_path_has_two_places() {
-        let places = [
+    fn issuer_without_a_path_has_two_metadata_urls() {
+        let paths = [
             "http://localhost:8080/.well-known/oauth-authorization-server",
             "http://localhost:8080/.well-known/openid-configuration",
         ];
-        assert_eq!(well_known("http://localhost:8080"), places);
-        assert_eq!(well_known("http://localhost:8080/"), places);
-        for nowhere in ["no url", "mailto:a", "x:-/y{z"] {
-            assert!(well_known(nowhere).is_empty(), "{nowhere}");
+        assert_eq!(well_known("http://localhost:8080"), paths);
+        assert_eq!(well_known("http://localhost:8080/"), paths);
+        for issuer in ["no url", "mailto:a", "x:-/y{z"] {
+            assert!(well_known(issuer).is_empty(), "{issuer}");
         }
     }
 
     #[test]
-    fn what_a_token_request_needs_is_read() {
+    fn required_members_are_read() {
         let document = json!({
             "issuer": ISSUER,
             "token_endpoint": "https://login.example/acme/token",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_differs_in_one_letter_is_another() {
+    fn issuer_is_compared_exactly() {
         for other in [
             "https://login.example/acme/",
             "https://login.example/Acme",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named_with_a_remedy() {
+    fn errors_name_the_fault_and_the_remedy() {
         for (document, part) in [
             (json!([]), "JSON"),
             (json!({ "token_endpoint": "https://x/" }), "no issuer"),
@@ -223,17 +223,17 @@ mod tests {
             (json!({ "issuer": ISSUER }), "no token_endpoint"),
             (
                 json!({ "issuer": ISSUER, "token_endpoint": "/t" }),
-                "can't be asked",
+                "invalid token_endpoint",
             ),
             (
                 json!({ "issuer": ISSUER, "token_endpoint": "https://a:b@c/" }),
-                "can't be asked",
+                "invalid token_endpoint",
             ),
             (
                 json!({ "issuer": ISSUER, "token_endpoint": "http://login.example/" }),
                 "TLS",
             ),
-            // Plain HTTP to this machine is for providers of this machine.
+            // Plain HTTP to loopback is only accepted from a provider on loopback.
             (
                 json!({ "issuer": ISSUER, "token_endpoint": "http://127.0.0.1/" }),
                 "TLS",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_of_this_machine_needs_no_tls_on_this_machine() {
+    fn provider_on_loopback_needs_no_tls() {
         let read = |endpoint: &str| {
             let issuer = "http://127.0.0.1:80";
             let document = json!({ "issuer": issuer, "token_endpoint": endpoint });
@@ -263,22 +263,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = metadata(&body, ISSUER);
         }
 
         #[test]
-        fn no_member_panics(name in "[a-z_]{0,40}", value in ".{0,60}", issuer in ".{0,60}") {
+        fn arbitrary_members_do_not_panic(name in "[a-z_]{0,40}", value in ".{0,60}", issuer in ".{0,60}") {
             let document = json!({ "issuer": issuer, "token_endpoint": value, name: value });
             if let Ok(found) = metadata(document.to_string().as_bytes(), &issuer) {
                 prop_assert!(found.token_endpoint.host().is_some());
             }
-            // Nothing but what can be asked gets as far as that.
-            if crate::oauth::Address::issuer(&issuer).check().is_err() {
+            // Metadata is only fetched for valid issuers.
+            if crate::oauth::EndpointUrl::issuer(&issuer).check().is_err() {
                 return Ok(());
             }
-            for place in well_known(&issuer) {
-                prop_assert!(place.contains("/.well-known/"));
+            for path in well_known(&issuer) {
+                prop_assert!(path.contains("/.well-known/"));
             }
         }
     }

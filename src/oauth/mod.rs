@@ -1,39 +1,47 @@
-//! What goes over the wire, as pure functions from bytes to meaning and back; nothing here reads a clock or a socket.
+//! This module builds requests to OAuth providers and reads their responses and challenges. All functions are pure: they use no
+//! clock and no I/O.
 //!
-//! | file | direction |
+//! | file | content |
 //! |---|---|
-//! | `address` | where a provider is, with its tenant |
-//! | `metadata` | what a provider says of itself |
-//! | `token_request` | the form of a request to a token endpoint |
-//! | `client_auth` | how the client proves itself in it |
-//! | `basic` | its id and secret in a header |
-//! | `assertion` | what the client says of itself when it signs that |
-//! | `claims` | what a server wants of the token, and the client can handle |
-//! | `sent` | what of a request must not be seen in an answer |
-//! | `token_response` | what the endpoint answered |
-//! | `challenge` | what an API demands in `WWW-Authenticate` |
-//! | `json` | what stands around JSON |
+//! | `endpoint_url` | configured URLs of a provider, which may contain `{tenant}` |
+//! | `metadata` | authorization server metadata |
+//! | `token_request` | the form and the headers of a token request |
+//! | `client_auth` | client authentication in a token request |
+//! | `basic` | client id and secret in `Authorization: Basic` |
+//! | `assertion` | the claims of a client assertion |
+//! | `claims` | the `claims` parameter |
+//! | `redactor` | removal of secrets that a provider echoes |
+//! | `endpoint_response` | a response before its body is parsed, and its headers |
+//! | `token_response` | successful token responses |
+//! | `error_response` | error responses |
+//! | `challenge` | `WWW-Authenticate` headers |
+//! | `json` | what providers send around a JSON document |
 
-mod address;
 #[cfg(feature = "jwt")]
 mod assertion;
 mod basic;
 mod challenge;
 mod claims;
 mod client_auth;
+mod endpoint_response;
+mod endpoint_url;
+mod error_response;
 mod json;
 mod metadata;
-mod sent;
+mod redactor;
 mod token_request;
 mod token_response;
+#[cfg(test)]
+mod token_response_tests;
 
-pub(crate) use address::Address;
 #[cfg(feature = "jwt")]
 pub(crate) use assertion::client_claims;
 pub(crate) use challenge::{Challenge, challenges};
 pub(crate) use claims::claims_parameter;
-pub(crate) use client_auth::ClientAuthParams;
+pub(crate) use client_auth::PreparedClientAuth;
+pub(crate) use endpoint_response::EndpointResponse;
+pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use metadata::{Metadata, metadata, well_known};
-pub(crate) use sent::Sent;
+pub(crate) use redactor::Redactor;
 pub(crate) use token_request::{Form, document_request, token_request};
-pub(crate) use token_response::{Answer, TokenResponse, retry_after, token_response};
+pub(crate) use token_response::{TokenResponse, token_response};

@@ -1,4 +1,4 @@
-//! A request to a token endpoint: the form and the headers.
+//! This module builds the form and the headers of a token request.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ impl<'a> Form<'a> {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Names the scopes; without any, the provider's default counts.
+    /// Adds the scopes. Without scopes the parameter is omitted, so that the provider grants its default.
     pub(crate) fn push_scopes(&mut self, scopes: impl Iterator<Item = &'a str>) {
         let mut joined = String::new();
         for scope in scopes {
@@ -38,23 +38,23 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// The form's bytes. Their room is taken at once, so that no copy of a secret stays behind in memory.
+    /// Encodes the form into a buffer that is allocated once, so that no copy of a secret remains in freed memory.
     fn encode(&self) -> Bytes {
-        let room = self.0.iter().map(|(n, v)| 3 * (n.len() + v.len()) + 2);
-        let mut out = Zeroizing::new(Vec::with_capacity(room.sum()));
+        let capacities = self.0.iter().map(|(n, v)| 3 * (n.len() + v.len()) + 2);
+        let mut out = Zeroizing::new(Vec::with_capacity(capacities.sum()));
         for (name, value) in &self.0 {
             if !out.is_empty() {
                 out.push(b'&');
             }
-            append(&mut out, name);
+            append_encoded(&mut out, name);
             out.push(b'=');
-            append(&mut out, value);
+            append_encoded(&mut out, value);
         }
         wiped(out)
     }
 }
 
-/// The request itself. The headers are what the client's authentication has put there.
+/// Builds the token request. `headers` are those that client authentication added.
 pub(crate) fn token_request(uri: Uri, form: &Form<'_>, headers: HeaderMap) -> Request<Bytes> {
     let mut request = Request::new(form.encode());
     *request.method_mut() = Method::POST;
@@ -62,27 +62,27 @@ pub(crate) fn token_request(uri: Uri, form: &Form<'_>, headers: HeaderMap) -> Re
     *request.headers_mut() = headers;
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(CONTENT_TYPE, form);
-    who_asks(request.headers_mut());
+    insert_common_headers(request.headers_mut());
     request
 }
 
-/// The request for a document of the provider's.
+/// Builds the request for a metadata document.
 pub(crate) fn document_request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    who_asks(request.headers_mut());
+    insert_common_headers(request.headers_mut());
     request
 }
 
-fn who_asks(headers: &mut HeaderMap) {
+fn insert_common_headers(headers: &mut HeaderMap) {
     const NAME: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(NAME));
 }
 
-fn append(out: &mut Vec<u8>, text: &str) {
-    for piece in form_urlencoded::byte_serialize(text.as_bytes()) {
-        out.extend_from_slice(piece.as_bytes());
+fn append_encoded(out: &mut Vec<u8>, text: &str) {
+    for part in form_urlencoded::byte_serialize(text.as_bytes()) {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_is_encoded_in_order() {
+    fn form_is_encoded_in_order() {
         let mut form = Form::new("client_credentials");
         form.push_scopes(["a", "b:c"].into_iter());
         form.push("resource", "https://x/ y");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn no_scope_is_no_parameter() {
+    fn scope_parameter_is_omitted_without_scopes() {
         let mut form = Form::new("x");
         form.push_scopes(std::iter::empty());
         assert_eq!(form.encode(), "grant_type=x");

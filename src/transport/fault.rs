@@ -1,4 +1,4 @@
-//! Why an endpoint gave no answer, told without what an address may hold beside host and port.
+//! This module builds the errors of requests without a response. They contain only scheme, host and port of the URL.
 
 use std::{error::Error, io};
 
@@ -8,40 +8,42 @@ use crate::error::{ErrorKind, TokenError};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// When it failed.
+/// The step of a request that failed.
 #[derive(Clone, Copy)]
-pub(super) enum Stage {
+pub(super) enum RequestStage {
     Connecting,
     Waiting,
     Reading,
 }
 
-/// What a client's error comes to; `late` if the client itself calls it a timeout. The error must not show the
-/// request's address.
-pub(super) fn no_answer(
+/// Converts an error of a client; `is_timeout` is set if the client itself reports a timeout. The error must not contain
+/// the URL of the request.
+pub(super) fn request_error(
     uri: &Uri,
-    stage: Stage,
-    late: bool,
+    stage: RequestStage,
+    is_timeout: bool,
     error: impl Into<BoxError>,
 ) -> TokenError {
     let error = error.into();
     let origin = origin(uri);
-    let (cause, late) = (innermost(&*error), late || timed_out(&*error));
+    let (cause, is_timeout) = (root_cause(&*error), is_timeout || is_timed_out(&*error));
     let message = match stage {
-        Stage::Connecting if late => {
+        RequestStage::Connecting if is_timeout => {
+            format!("connecting to {origin} timed out: check the URL, the network and the firewall")
+        }
+        RequestStage::Connecting => format!(
+            "can't reach {origin}: {cause}: check the URL, the network and the server's certificate"
+        ),
+        RequestStage::Waiting => {
             format!(
-                "no connection to {origin} in time: check the address, the network and the firewall"
+                "the connection to {origin} broke before the response arrived: {cause}: try again"
             )
         }
-        Stage::Connecting => format!(
-            "can't reach {origin}: {cause}: check the address, the network, and the trust in its certificate"
-        ),
-        Stage::Waiting => {
-            format!("the connection to {origin} broke before the answer came: {cause}: try again")
+        RequestStage::Reading => {
+            format!("the response from {origin} is incomplete: {cause}: try again")
         }
-        Stage::Reading => format!("the answer of {origin} broke off: {cause}: try again"),
     };
-    let kind = if late {
+    let kind = if is_timeout {
         ErrorKind::Timeout
     } else {
         ErrorKind::Network
@@ -49,18 +51,18 @@ pub(super) fn no_answer(
     TokenError::new(kind, message).with_source(error)
 }
 
-/// What keeps the client itself from being built.
-pub(super) fn no_client(error: impl Into<BoxError>) -> TokenError {
+/// Converts the error of a client that can't be built.
+pub(super) fn build_error(error: impl Into<BoxError>) -> TokenError {
     let error = error.into();
-    let cause = innermost(&*error).to_string();
+    let cause = root_cause(&*error).to_string();
     TokenError::configuration(format!(
-        "the token endpoint's client can't be built: {cause}: check the platform's and your own root certificates, \
-         and that the client's certificate and key belong together"
+        "the HTTP client for the token endpoint can't be built: {cause}: check the platform's and the configured root \
+         certificates, and that the client certificate matches its key"
     ))
     .with_source(error)
 }
 
-/// Scheme, host and port alone: no userinfo, no query.
+/// Returns scheme, host and port, without userinfo, path and query.
 fn origin(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("https");
     let host = uri.host().unwrap_or_default();
@@ -70,11 +72,11 @@ fn origin(uri: &Uri) -> String {
     }
 }
 
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     chain(error).last().unwrap_or(error)
 }
 
-fn timed_out(error: &(dyn Error + 'static)) -> bool {
+fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
     chain(error)
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::TimedOut)

@@ -1,7 +1,7 @@
-//! HTTP to token endpoints: a client of its own, apart from the one that the tokens are for.
+//! This module sends requests to token endpoints, over a client that is separate from the one that uses the tokens.
 //!
-//! A [`Transport`] goes over reqwest, over hyper, or over what you have. Whichever it is, it asks only `https://`
-//! addresses and those of this machine, follows no redirect, and refuses an answer beyond 1 MiB.
+//! A [`Transport`] uses reqwest, hyper or a custom client. With each of them it sends requests only to `https://` URLs and to
+//! loopback, does not follow redirects, and rejects a response body of more than 1 MiB.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -18,26 +18,24 @@
 
 mod body;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod fault;
-mod handle;
+mod client_pool;
+mod custom;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod identity;
+mod fault;
+#[cfg(feature = "hyper")]
+mod hyper;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod options;
-#[cfg(feature = "hyper")]
-mod over_hyper;
 #[cfg(feature = "reqwest")]
-mod over_reqwest;
-mod own;
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod per_flavor;
+mod reqwest;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 pub(crate) mod responder;
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-mod rotating;
 #[cfg(all(test, any(feature = "reqwest", feature = "hyper")))]
 mod tests;
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+mod tls_identity;
+mod transport;
 
-pub use handle::Transport;
-pub(crate) use handle::require_tls;
-pub use own::TokenTransport;
+pub use custom::TokenTransport;
+pub use transport::Transport;
+pub(crate) use transport::require_tls;

@@ -1,26 +1,26 @@
-//! What can be set on the clients that come with the crate.
+//! This module holds the options of the transports over reqwest and hyper.
 
 use std::{sync::Arc, time::Duration};
 
-use super::identity::{Identity, Pair};
+use super::tls_identity::{IdentityPem, TlsIdentity};
 use crate::error::TokenError;
 
 #[derive(Clone)]
-pub(super) struct Options {
-    /// PEM, each with at least one certificate.
+pub(super) struct TransportOptions {
+    /// PEM texts with at least one certificate each.
     pub(super) roots: Vec<Box<[u8]>>,
     pub(super) connect_timeout: Duration,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<TlsIdentity>,
 }
 
-impl Options {
-    /// Certificate and key as they are now, if the client has any.
-    pub(super) fn load_identity(&self) -> Result<Option<Arc<Pair>>, TokenError> {
-        self.identity.as_ref().map(Identity::load).transpose()
+impl TransportOptions {
+    /// Returns the current client certificate and key, if configured.
+    pub(super) fn load_identity(&self) -> Result<Option<Arc<IdentityPem>>, TokenError> {
+        self.identity.as_ref().map(TlsIdentity::load).transpose()
     }
 }
 
-impl Default for Options {
+impl Default for TransportOptions {
     fn default() -> Self {
         Self {
             roots: Vec::new(),
@@ -30,8 +30,8 @@ impl Default for Options {
     }
 }
 
-pub(super) fn no_certificate() -> TokenError {
+pub(super) fn no_root_certificate() -> TokenError {
     TokenError::configuration(
-        "there is no certificate in the root certificates: give one or more in PEM",
+        "the root certificates contain no certificate: provide one or more in PEM",
     )
 }

@@ -1,4 +1,4 @@
-//! A server for tests, on threads of its own: what it is asked is kept, and what it answers is a function.
+//! This module implements a server for tests, on separate threads. It records requests and responds with the result of a function.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-/// What a connection is: plain or TLS.
+/// A plain or TLS connection.
 pub(crate) trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
@@ -18,20 +18,20 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Answers each request by this function; the connection ends when it says `false`.
-    pub(crate) fn start(answer: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static) -> Self {
-        Self::start_over(|tcp| Box::new(tcp), answer)
+    /// Starts a server that calls `respond` for each request, and closes the connection when it returns `false`.
+    pub(crate) fn start(respond: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static) -> Self {
+        Self::start_over(|tcp| Box::new(tcp), respond)
     }
 
-    /// The same, with something around each connection.
+    /// Starts a server that wraps each connection, for example in TLS.
     pub(crate) fn start_over(
         wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
-        answer: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static,
+        respond: impl Fn(&mut dyn Stream) -> bool + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (kept, shared) = (seen.clone(), Arc::new((wrap, answer)));
+        let (kept, shared) = (seen.clone(), Arc::new((wrap, respond)));
         thread::spawn(move || {
             for tcp in listener.incoming() {
                 let (kept, shared) = (kept.clone(), shared.clone());
@@ -49,7 +49,7 @@ impl Responder {
         Self { address, seen }
     }
 
-    /// Answers each request with this JSON.
+    /// Starts a server that responds to each request with this JSON.
     pub(crate) fn json(body: &'static str) -> Self {
         Self::start(move |stream| {
             respond(stream, "200 OK", "content-type: application/json\r\n", body);
@@ -61,13 +61,13 @@ impl Responder {
         format!("http://{}{path}", self.address)
     }
 
-    /// Everything that was asked, byte for byte.
+    /// Returns the received requests, byte for byte.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-/// Writes an answer with a length.
+/// Writes a response with a `content-length`.
 pub(crate) fn respond(stream: &mut dyn Stream, status: &str, headers: &str, body: &str) {
     let head = format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n",

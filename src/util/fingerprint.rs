@@ -1,4 +1,4 @@
-//! [`Fingerprint`]: tells whether something secret is still the same, and shows nothing of it.
+//! This module implements [`Fingerprint`], which detects whether a secret has changed without storing it.
 
 use std::{
     fmt,
@@ -8,12 +8,12 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-/// A digest of a secret, of use in this process alone: its key is made anew in each, so that a mark that leaks is found
-/// in no table of digests.
+/// A keyed digest of a secret. The key is random in each process, so a leaked fingerprint can't be looked up in a table of digests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// Computes the fingerprint of a secret.
     pub(crate) fn of(secret: &[u8]) -> Self {
         static KEY: LazyLock<[u64; 2]> = LazyLock::new(|| [(); 2].map(|()| random()));
         let mut digest = Sha256::new();
@@ -24,7 +24,7 @@ impl Fingerprint {
         Self(digest.finalize().into())
     }
 
-    /// The mark of both together.
+    /// Combines two fingerprints.
     pub(crate) fn and(self, other: Self) -> Self {
         let mut both = [0; 64];
         let (first, second) = both.split_at_mut(32);
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_has_the_same_mark_and_nothing_else_has() {
-        let mark = Fingerprint::of(b"hunter2");
-        assert_eq!(mark, Fingerprint::of(b"hunter2"));
-        assert_ne!(mark, Fingerprint::of(b"hunter3"));
-        assert_ne!(mark, Fingerprint::of(b""));
+    fn only_equal_secrets_have_equal_fingerprints() {
+        let fingerprint = Fingerprint::of(b"hunter2");
+        assert_eq!(fingerprint, Fingerprint::of(b"hunter2"));
+        assert_ne!(fingerprint, Fingerprint::of(b"hunter3"));
+        assert_ne!(fingerprint, Fingerprint::of(b""));
         let other = Fingerprint::of(b"x");
-        assert_ne!(mark.and(other), other.and(mark));
-        assert_eq!(mark.and(other), mark.and(other));
-        assert_eq!(format!("{mark:?}"), "Fingerprint(_)");
+        assert_ne!(fingerprint.and(other), other.and(fingerprint));
+        assert_eq!(fingerprint.and(other), fingerprint.and(other));
+        assert_eq!(format!("{fingerprint:?}"), "Fingerprint(_)");
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a host is this machine: what stays on it, nobody on the way can read.
+//! This module recognizes loopback hosts, whose traffic does not leave the machine.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// 127.0.0.0/8, `::1` (in brackets, as in a URL) and `localhost`.
+/// Returns `true` for 127.0.0.0/8, `[::1]` (in brackets, as in a URL) and `localhost`.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let bracketed = host
         .strip_prefix('[')

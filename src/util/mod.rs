@@ -1,4 +1,4 @@
-//! Small helpers that know nothing of tokens.
+//! This module holds helpers that are independent of tokens.
 
 pub(crate) mod fingerprint;
 #[cfg(feature = "store")]

@@ -1,22 +1,21 @@
-//! The sections of a PEM file (RFC 7468), each wiped when it is dropped.
+//! This module parses the sections of PEM files (RFC 7468). Decoded sections are wiped on drop.
 //!
-//! It is read leniently, as the RFC asks of parsers: text around the sections is skipped, and blanks and line ends of
-//! every kind within them.
+//! Parsing is lenient, as the RFC recommends: text around the sections is ignored, and so is any whitespace within them.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-/// One thing between `-----BEGIN …-----` and `-----END …-----`.
+/// A section from `-----BEGIN …-----` to `-----END …-----`.
 pub(crate) struct Section<'a> {
     pub(crate) label: &'a str,
-    /// All of it, as it stands there.
+    /// The whole section, unchanged.
     #[cfg(any(test, feature = "reqwest", feature = "hyper"))]
     pub(crate) text: &'a str,
-    /// What it holds; `None` if that is no base64, or has headers before it as keys with a password have.
+    /// The decoded content. `None` if it is not base64, or starts with headers, as a key with a password does.
     pub(crate) der: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// The sections in order. One that doesn't end is none.
+/// Returns the sections in order. A section without an end is ignored.
 pub(crate) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -37,7 +36,7 @@ pub(crate) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
 const BEGIN: &str = "-----BEGIN ";
 
 fn decode(body: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Room for all at once, so that nothing is left behind in memory that grew.
+    // Allocated once, so that no copy remains in freed memory.
     let mut plain = Zeroizing::new(Vec::with_capacity(body.len()));
     plain.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
     let mut der = Zeroizing::new(vec![0; plain.len()]);
@@ -57,25 +56,25 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_found_between_whatever_stands_around_them() {
+    fn text_around_sections_is_ignored() {
         let text = "Bag Attributes\r\n-----BEGIN ONE-----\r\nYW\r\nJj\r\n-----END ONE-----\r\n\n junk \
             -----BEGIN TWO THREE-----  ZGVm  -----END TWO THREE-----";
-        let wanted = [
+        let expected = [
             ("ONE", Some(b"abc".to_vec())),
             ("TWO THREE", Some(b"def".to_vec())),
         ];
-        assert_eq!(read(text), wanted);
+        assert_eq!(read(text), expected);
     }
 
     #[test]
-    fn a_section_is_known_as_it_stands_there() {
+    fn text_of_a_section_is_unchanged() {
         let one = "-----BEGIN ONE-----\nYWJj\n-----END ONE-----";
         let text = format!("before {one}\nafter");
         assert_eq!(sections(&text).next().unwrap().text, one);
     }
 
     #[test]
-    fn what_does_not_end_or_is_no_base64_is_nothing() {
+    fn incomplete_or_undecodable_sections_have_no_content() {
         assert!(read("-----BEGIN ONE-----\nYWJj\n").is_empty());
         assert!(read("-----BEGIN ONE").is_empty());
         assert!(read("-----BEGIN ONE-----\nYWJj\n-----END ONE").is_empty());

@@ -1,7 +1,7 @@
-//! Timers, where there are any.
+//! This module creates timers where Tokio's timers are available.
 //!
-//! A caller may stand outside Tokio, or in a runtime that was built without timers. Tokio tells the latter by a panic
-//! alone, which must not be the caller's.
+//! They are not available outside a runtime, and in a runtime that was built without timers. Tokio reports the latter only by a
+//! panic, which is caught here. The module `transport::client_pool` describes, under "Runtimes", what the crate expects of runtimes.
 
 use std::{panic, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio::{
     time::{self, Sleep},
 };
 
-/// A timer, if there are any here.
+/// Returns a timer, or `None` where timers are not available.
 pub(crate) fn after(duration: Duration) -> Option<Sleep> {
     Handle::try_current().ok()?;
     panic::catch_unwind(|| time::sleep(duration)).ok()
 }
 
-/// What the future yields, unless that takes longer; where there are no timers, it takes what it takes.
+/// Returns the output of the future, or `None` if it takes longer than `duration`. Without timers there is no limit.
 pub(crate) async fn within<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
     let Some(timer) = after(duration) else {
         return Some(future.await);

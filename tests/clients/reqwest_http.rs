@@ -236,10 +236,10 @@ async fn a_request_without_an_origin_is_not_sent_and_says_why() {
     let client = layer.layer(ReqwestClient::new(Client::new()));
     let request = Request::get("/items?key=hidden").body("").unwrap();
     let error = client.oneshot(request).await.unwrap_err();
-    let Error::Inner(error @ ReqwestError::Address { .. }) = error else {
+    let Error::Inner(error @ ReqwestError::InvalidUri { .. }) = error else {
         panic!("{error:?}");
     };
-    assert!(error.to_string().contains("names no origin"), "{error}");
+    assert!(error.to_string().contains("no scheme and host"), "{error}");
     assert!(!format!("{error:?}").contains("hidden"));
     assert!(error.client().is_none());
     assert_eq!(stage.api.counts().requests, 0);

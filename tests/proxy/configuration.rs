@@ -104,7 +104,10 @@ async fn each_fault_of_the_source_is_told_by_its_key() {
     }
     for (url, remedy) in [
         ("http://login.example/token", "https"),
-        ("https://user:hunter2@login.example/token", "by themselves"),
+        (
+            "https://user:hunter2@login.example/token",
+            "configure client id and secret",
+        ),
         ("hunter2", "https://"),
     ] {
         let text =

@@ -440,6 +440,6 @@ impl Lookup<'_> {
             why,
             first,
         };
-        self.cache.settings.telemetry.tell(&unreadable);
+        self.cache.settings.telemetry.emit(&unreadable);
     }
 }

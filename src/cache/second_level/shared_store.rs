@@ -87,7 +87,7 @@ impl SharedStore {
         match outcome {
             Ok(done) => {
                 if let Some(after) = breaker.succeeded(now) {
-                    telemetry.tell(&TokenEvent::StoreBack { work, after });
+                    telemetry.emit(&TokenEvent::StoreRecovered { work, after });
                 }
                 Some(done)
             }
@@ -95,7 +95,7 @@ impl SharedStore {
                 count(&cache.counters.store_errors);
                 let is_timeout = error.kind() == StoreErrorKind::Timeout;
                 let first = breaker.failed(start, is_timeout, now, random_fraction());
-                telemetry.tell(&TokenEvent::StoreFailed {
+                telemetry.emit(&TokenEvent::StoreFailed {
                     work,
                     error: &error,
                     first,

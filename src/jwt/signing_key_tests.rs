@@ -1,3 +1,5 @@
+//! These tests read keys in each format and verify their signatures.
+
 use std::{collections::HashSet, fs};
 
 use aws_lc_rs::signature::{
@@ -8,11 +10,10 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::*;
-use crate::error::ErrorKind;
-use crate::util::pem;
+use super::{SigningAlgorithm, SigningKey, key_material::KeyMaterial};
+use crate::{error::ErrorKind, util::pem};
 
 fn vector(name: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
@@ -44,7 +45,7 @@ fn verifier(algorithm: SigningAlgorithm) -> &'static dyn VerificationAlgorithm {
     }
 }
 
-/// Verifies with the public half as OpenSSL wrote it, and returns the header.
+/// Verifies a signature with the public key that OpenSSL wrote, and returns the header.
 fn verified(line: &str, algorithm: SigningAlgorithm, name: &str) -> Value {
     let public = vector(&format!("{name}.public.pem"));
     let public = pem::sections(&public).next().unwrap().der.unwrap();
@@ -81,7 +82,7 @@ const KEYS: [(&str, SigningAlgorithm, &[&str]); 4] = [
 ];
 
 #[test]
-fn every_format_of_every_kind_of_key_signs_what_its_public_half_verifies() {
+fn keys_of_every_format_sign_verifiably() {
     for (name, usual, files) in KEYS {
         for file in files {
             let key = SigningKey::from_pem(vector(file)).unwrap();
@@ -89,7 +90,7 @@ fn every_format_of_every_kind_of_key_signs_what_its_public_half_verifies() {
             assert_eq!(header, json!({"alg": usual.as_str(), "typ": "JWT"}));
         }
         let key = SigningKey::from_jwk(vector(&format!("{name}.jwk.json"))).unwrap();
-        // The RSA key says for itself what it signs with.
+        // The JWK of the RSA key has its own `alg`.
         let algorithm = match name {
             "rsa" => SigningAlgorithm::PS256,
             _ => usual,
@@ -104,7 +105,7 @@ fn every_format_of_every_kind_of_key_signs_what_its_public_half_verifies() {
 }
 
 #[test]
-fn an_rsa_key_signs_in_six_ways() {
+fn rsa_key_supports_six_algorithms() {
     for algorithm in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
         let algorithm = algorithm.parse().unwrap();
         for key in [
@@ -123,7 +124,7 @@ fn an_rsa_key_signs_in_six_ways() {
 }
 
 #[test]
-fn signatures_without_chance_are_those_that_others_make() {
+fn deterministic_signatures_match_the_vectors() {
     let facts = facts();
     for (file, algorithm) in [
         ("rsa.pkcs8.pem", SigningAlgorithm::RS256),
@@ -140,7 +141,7 @@ fn signatures_without_chance_are_those_that_others_make() {
 }
 
 #[test]
-fn the_signature_of_rfc_8037_comes_out() {
+fn ed25519_signature_matches_rfc_8037() {
     // RFC 8037, Appendix A.1 and A.4.
     let jwk = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
@@ -153,13 +154,13 @@ fn the_signature_of_rfc_8037_comes_out() {
 }
 
 #[test]
-fn the_key_of_rfc_7515_signs_in_fixed_length() {
+fn ecdsa_signatures_have_a_fixed_length() {
     // RFC 7515, Appendix A.3.1.
     let jwk = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
         "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#;
     let key = SigningKey::from_jwk(jwk).unwrap();
     let mut seen = HashSet::new();
-    // In DER, one of 128 numbers would be a byte shorter.
+    // In DER, one in 128 signatures would be shorter.
     for _ in 0..300 {
         let line = key.sign(&claims()).unwrap();
         let signature = URL_SAFE_NO_PAD.decode(line.rsplit_once('.').unwrap().1);
@@ -170,7 +171,7 @@ fn the_key_of_rfc_7515_signs_in_fixed_length() {
 }
 
 #[test]
-fn an_algorithm_that_the_key_cannot_do_names_both() {
+fn error_of_an_unsupported_algorithm_names_the_key_type() {
     for (name, _, files) in KEYS {
         for algorithm in ["RS256", "PS512", "ES256", "ES384", "EdDSA"] {
             let key = SigningKey::from_pem(vector(files[0])).unwrap();
@@ -188,7 +189,7 @@ fn an_algorithm_that_the_key_cannot_do_names_both() {
             if !fits {
                 let error = key.check().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Configuration);
-                let kind = key.material().unwrap().pair.kind();
+                let kind = key.material().unwrap().pair.description();
                 let text = error.to_string();
                 assert!(text.contains(algorithm) && text.contains(kind), "{text}");
             }
@@ -197,7 +198,7 @@ fn an_algorithm_that_the_key_cannot_do_names_both() {
 }
 
 #[test]
-fn the_header_names_the_certificate_of_this_key_and_no_other() {
+fn header_names_only_the_matching_certificate() {
     let facts = facts();
     for (name, usual, files) in KEYS {
         let certificate = vector(&format!("{name}.certificate.pem"));
@@ -207,7 +208,7 @@ fn the_header_names_the_certificate_of_this_key_and_no_other() {
         let header = verified(&key.sign(&claims()).unwrap(), usual, name);
         assert_eq!(header["x5t#S256"], *thumbprint);
 
-        // Both in one file, in either order, with another's certificate among them.
+        // Key and certificate are in one file, in either order, next to the certificate of another key.
         let other = vector(if name == "rsa" {
             "p256.certificate.pem"
         } else {
@@ -231,7 +232,7 @@ fn the_header_names_the_certificate_of_this_key_and_no_other() {
 }
 
 #[test]
-fn what_cannot_sign_is_told_with_the_remedy() {
+fn error_of_an_unusable_key_names_the_remedy() {
     for (file, part) in [
         ("refused.rsa1024.pem", "2048 bits"),
         ("refused.p521.pem", "P-384"),
@@ -249,10 +250,13 @@ fn what_cannot_sign_is_told_with_the_remedy() {
         (vector("rsa.public.jwk.json"), "no d"),
         (vector("p256.public.jwk.json"), "no d"),
         (vector("ed25519.public.jwk.json"), "no d"),
-        (vector("p256.jwk.json").replace("P-256", "P-384"), "no key"),
+        (
+            vector("p256.jwk.json").replace("P-256", "P-384"),
+            "not a valid key",
+        ),
         (
             vector("p256.jwk.json").replace("P-256", "P-521"),
-            "can't sign here",
+            "unsupported type",
         ),
         (vector("rsa.jwk.json").replace("\"p\"", "\"x\""), "no p"),
         (
@@ -260,21 +264,21 @@ fn what_cannot_sign_is_told_with_the_remedy() {
                 .replace("\"p\"", "\"x\"")
                 .replace("\"q\"", "\"p\"")
                 .replace("\"x\"", "\"q\""),
-            "no key",
+            "not a valid key",
         ),
         (
             vector("rsa.jwk.json").replace("PS256", "HS256"),
             "algorithm",
         ),
         (r#"{"keys":[]}"#.into(), "set of JWKs"),
-        (r#"{"kty":"oct","k":"hunter2"}"#.into(), "can't sign here"),
+        (r#"{"kty":"oct","k":"hunter2"}"#.into(), "unsupported type"),
         (
             r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA","d":"hun!ter2"}"#.into(),
             "base64url",
         ),
         (
             r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA","d":"AAAA"}"#.into(),
-            "no key",
+            "not a valid key",
         ),
         ("hunter2".into(), "neither PEM nor a JWK"),
         ("[]".into(), "neither PEM nor a JWK"),
@@ -287,7 +291,7 @@ fn what_cannot_sign_is_told_with_the_remedy() {
 }
 
 #[test]
-fn an_algorithm_of_the_jwk_that_it_cannot_do_is_told_when_it_is_used() {
+fn unsupported_alg_of_a_jwk_is_reported_on_use() {
     let key = SigningKey::from_jwk(vector("rsa.jwk.json").replace("PS256", "ES256")).unwrap();
     let error = key.check().unwrap_err().to_string();
     assert!(error.contains("ES256") && error.contains("RSA"), "{error}");
@@ -295,20 +299,20 @@ fn an_algorithm_of_the_jwk_that_it_cannot_do_is_told_when_it_is_used() {
 }
 
 #[test]
-fn a_key_in_a_file_may_become_another() {
+fn key_in_a_file_is_read_again_after_a_change() {
     let path = std::env::temp_dir().join(format!("tower-bearer-key-{}", std::process::id()));
     fs::write(&path, vector("p256.sec1.pem")).unwrap();
     let key = SigningKey::from_file(&path).unwrap();
-    let first = key.mark().unwrap();
+    let first = key.fingerprint().unwrap();
     verified(
         &key.sign(&claims()).unwrap(),
         SigningAlgorithm::ES256,
         "p256",
     );
-    assert_eq!(key.mark().unwrap(), first);
+    assert_eq!(key.fingerprint().unwrap(), first);
 
     fs::write(&path, vector("rsa.jwk.json")).unwrap();
-    assert_ne!(key.mark().unwrap(), first);
+    assert_ne!(key.fingerprint().unwrap(), first);
     let header = verified(
         &key.sign(&claims()).unwrap(),
         SigningAlgorithm::PS256,
@@ -329,7 +333,7 @@ fn a_key_in_a_file_may_become_another() {
 }
 
 #[test]
-fn debug_shows_no_key() {
+fn debug_output_hides_the_key() {
     for (name, _, files) in KEYS {
         let text = vector(files[0]);
         let key = SigningKey::from_pem(&text).unwrap();
@@ -337,18 +341,18 @@ fn debug_shows_no_key() {
     }
 }
 
-/// Sixteen letters in a row of a secret are enough to know it by.
-fn shares_a_piece(secret: &str, shown: &str) -> bool {
+/// Returns `true` if the output contains 16 consecutive characters of the secret.
+fn leaks_part_of(secret: &str, shown: &str) -> bool {
     let secret = secret.as_bytes();
-    secret.windows(16).any(|piece| {
-        let piece = str::from_utf8(piece).unwrap_or("\0");
-        piece.bytes().all(|byte| byte.is_ascii_alphanumeric()) && shown.contains(piece)
+    secret.windows(16).any(|part| {
+        let part = str::from_utf8(part).unwrap_or("\0");
+        part.bytes().all(|byte| byte.is_ascii_alphanumeric()) && shown.contains(part)
     })
 }
 
 proptest! {
     #[test]
-    fn no_broken_key_panics_or_is_shown(
+    fn damaged_keys_neither_panic_nor_leak(
         file in prop::sample::select(vec!["rsa.pkcs8.pem", "rsa.pkcs1.pem", "p256.sec1.pem", "p384.pkcs8.pem",
             "ed25519.pkcs8.pem", "rsa.jwk.json", "p384.jwk.json", "ed25519.jwk.json"]),
         at in any::<prop::sample::Index>(),
@@ -360,17 +364,17 @@ proptest! {
         let with: String = with.into_iter().collect();
         let rest = if cut { "" } else { text.get(at + 1..).unwrap_or_default() };
         let broken = format!("{}{with}{rest}", &text[..at]);
-        for outcome in [SigningKey::from_pem(&broken), SigningKey::from_jwk(&broken), Material::parse(&broken).map(SigningKey::in_memory)] {
+        for outcome in [SigningKey::from_pem(&broken), SigningKey::from_jwk(&broken), KeyMaterial::parse(&broken).map(SigningKey::in_memory)] {
             let shown = match outcome {
-                Ok(key) => format!("{key:?} {:?} {:?}", key.check(), key.mark()),
+                Ok(key) => format!("{key:?} {:?} {:?}", key.check(), key.fingerprint()),
                 Err(error) => format!("{error} {error:?}"),
             };
-            prop_assert!(!shares_a_piece(&text, &shown), "{}", shown);
+            prop_assert!(!leaks_part_of(&text, &shown), "{}", shown);
         }
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in any::<String>(), pem in "(-----BEGIN [A-Z ]{0,20}-----)?[A-Za-z0-9+/=\n]{0,80}(-----END [A-Z]{0,9}-----)?") {
+    fn arbitrary_text_does_not_panic(text in any::<String>(), pem in "(-----BEGIN [A-Z ]{0,20}-----)?[A-Za-z0-9+/=\n]{0,80}(-----END [A-Z]{0,9}-----)?") {
         for text in [&text, &pem] {
             let _ = SigningKey::from_pem(text);
             let _ = SigningKey::from_jwk(text);

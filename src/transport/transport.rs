@@ -1,4 +1,4 @@
-//! [`Transport`]: which client asks, its options, and what holds for every client.
+//! This module implements [`Transport`]: the choice of the HTTP client, its options, and the checks that apply to every client.
 
 use std::{fmt, sync::Arc};
 
@@ -6,41 +6,40 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
 #[cfg(feature = "hyper")]
-use super::over_hyper::Hyper;
-#[cfg(feature = "reqwest")]
-use super::over_reqwest::Reqwest;
+use super::hyper::HyperClient;
 use super::{
     body,
-    own::{DynTransport, FromFn, TokenTransport},
+    custom::{DynTransport, TokenTransport, TransportFn},
 };
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 use super::{
-    identity::Identity,
-    options::{Options, no_certificate},
+    client_pool::ClientPool,
+    options::{TransportOptions, no_root_certificate},
+    tls_identity::TlsIdentity,
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
-/// How token endpoints are asked. A clone shares the client and its connections.
+/// Sends requests to token endpoints. Clones share the client and its connections.
 ///
-/// Nothing is built before the first request, so it can be made anywhere, outside a runtime too. A client outlives the
-/// runtime of its first request: in the next one, it connects anew. Connections are kept for later requests in
-/// runtimes of many threads only: a runtime of one thread may stand still while its connection is needed in another.
+/// The client is built on the first request, so a `Transport` can be created outside a runtime. It can be used in several
+/// runtimes, also one after another. Connections are only kept for reuse in multi-threaded runtimes, because a
+/// current-thread runtime drives its connections only while `block_on` runs.
 ///
-/// Plain `http://` is for this machine only (127.0.0.0/8, `[::1]`, `localhost`), and goes there without a proxy.
+/// Plain `http://` is only allowed to loopback (127.0.0.0/8, `[::1]`, `localhost`), and does not use a proxy.
 #[derive(Clone)]
 pub struct Transport(Kind);
 
 #[derive(Clone)]
 enum Kind {
     #[cfg(feature = "reqwest")]
-    Reqwest(Arc<Reqwest>),
+    Reqwest(Arc<ClientPool<reqwest::Client>>),
     #[cfg(feature = "hyper")]
-    Hyper(Arc<Hyper>),
-    Own(Arc<dyn DynTransport>),
+    Hyper(Arc<ClientPool<HyperClient>>),
+    Custom(Arc<dyn DynTransport>),
 }
 
 impl Transport {
-    /// Over reqwest, with the platform's trust and the environment's proxies.
+    /// Creates a transport that uses reqwest, the platform's root certificates and the proxies of the environment.
     ///
     /// ```
     /// use std::time::Duration;
@@ -53,10 +52,12 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     #[must_use]
     pub fn reqwest() -> Self {
-        Self(Kind::Reqwest(Arc::new(Reqwest::new(Options::default()))))
+        Self(Kind::Reqwest(Arc::new(ClientPool::new(
+            TransportOptions::default(),
+        ))))
     }
 
-    /// Over hyper and rustls, with the platform's trust and without proxies.
+    /// Creates a transport that uses hyper, rustls and the platform's root certificates, without proxies.
     ///
     /// ```
     /// use std::time::Duration;
@@ -69,16 +70,18 @@ impl Transport {
     #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
     #[must_use]
     pub fn hyper() -> Self {
-        Self(Kind::Hyper(Arc::new(Hyper::new(Options::default()))))
+        Self(Kind::Hyper(Arc::new(ClientPool::new(
+            TransportOptions::default(),
+        ))))
     }
 
-    /// Over a client of your own.
+    /// Creates a transport that uses a custom client.
     #[must_use]
     pub fn new(transport: impl TokenTransport) -> Self {
-        Self(Kind::Own(Arc::new(transport)))
+        Self(Kind::Custom(Arc::new(transport)))
     }
 
-    /// Over an async closure.
+    /// Creates a transport from an async closure.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -98,10 +101,10 @@ impl Transport {
         F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,
     {
-        Self::new(FromFn(send))
+        Self::new(TransportFn(send))
     }
 
-    /// The client that the features chose: reqwest, else hyper.
+    /// Creates a transport that uses reqwest, or hyper if only the feature `hyper` is enabled.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     pub(crate) fn preferred() -> Self {
         #[cfg(feature = "reqwest")]
@@ -111,10 +114,10 @@ impl Transport {
         transport
     }
 
-    /// Trusts these authorities too, beside the platform's: one or more certificates in PEM.
+    /// Adds root certificates to those of the platform: one or more in PEM.
     ///
     /// # Errors
-    /// There is no certificate in it, or the client is your own.
+    /// Returns an error if `pem` contains no certificate, or if the transport uses a custom client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -127,26 +130,26 @@ impl Transport {
     pub fn with_root_certificate_pem(self, pem: &[u8]) -> Result<Self, TokenError> {
         let count = match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(_) => super::over_reqwest::certificates(pem)?.len(),
+            Kind::Reqwest(_) => super::reqwest::certificates(pem)?.len(),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(_) => super::over_hyper::certificates(pem)?.len(),
-            Kind::Own(_) => {
+            Kind::Hyper(_) => super::hyper::certificates(pem)?.len(),
+            Kind::Custom(_) => {
                 return Err(TokenError::configuration(
-                    "the transport is a client of your own: give the root certificate to that client",
+                    "the transport uses a custom client: configure the root certificate on that client",
                 ));
             }
         };
         if count == 0 {
-            return Err(no_certificate());
+            return Err(no_root_certificate());
         }
-        Ok(self.changed(|options| options.roots.push(pem.into())))
+        Ok(self.with_options(|options| options.roots.push(pem.into())))
     }
 
-    /// Shows this certificate to servers that ask for one (mutual TLS, RFC 8705): its own and those up to the authority, and its
-    /// private key, in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
+    /// Presents a client certificate to servers that request one (mutual TLS, RFC 8705): the certificate chain and its private key,
+    /// in PEM. See [`ClientAuth::mtls`](crate::credentials::ClientAuth::mtls).
     ///
     /// # Errors
-    /// There is no certificate or no key in it, or the client is your own.
+    /// Returns an error if the certificate or the key is missing, or if the transport uses a custom client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -164,14 +167,15 @@ impl Transport {
         certificates: &[u8],
         key: &[u8],
     ) -> Result<Self, TokenError> {
-        self.with_identity(Identity::in_memory(certificates, key)?)
+        self.with_identity(TlsIdentity::in_memory(certificates, key)?)
     }
 
-    /// The same from files, read anew for each request: when they have been replaced, connections are made anew. Both may be one
-    /// file.
+    /// Presents a client certificate from files, which are read again for each request. When they have changed, new connections
+    /// are opened. The certificate chain and the key may be in one file.
     ///
     /// # Errors
-    /// The files can't be read now, there is no certificate or no key in them, or the client is your own.
+    /// Returns an error if a file can't be read, if the certificate or the key is missing, or if the transport uses a custom
+    /// client.
     ///
     /// ```
     /// use tower_bearer::transport::Transport;
@@ -186,53 +190,47 @@ impl Transport {
         certificates: impl Into<std::path::PathBuf>,
         key: impl Into<std::path::PathBuf>,
     ) -> Result<Self, TokenError> {
-        self.with_identity(Identity::in_files(certificates.into(), key.into())?)
+        self.with_identity(TlsIdentity::in_files(certificates.into(), key.into())?)
     }
 
-    /// How long connecting may take, TLS and all: 5 seconds unless set. It means nothing to a client of your own.
+    /// Limits the time to open a connection, including the TLS handshake. Default: 5 seconds. It has no effect on a custom client.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     #[must_use]
     pub fn with_connect_timeout(self, limit: std::time::Duration) -> Self {
-        self.changed(|options| options.connect_timeout = limit)
+        self.with_options(|options| options.connect_timeout = limit)
     }
 
-    /// Sends a request and collects the answer, whatever its status.
+    /// Sends a request and returns the response with its whole body, whatever its status.
     ///
     /// # Errors
-    /// The address is neither `https://` nor this machine's, the endpoint can't be reached, or its answer is beyond
-    /// 1 MiB.
+    /// Returns an error if the URL is neither `https://` nor loopback, if the endpoint can't be reached, or if the response body
+    /// has more than 1 MiB.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
         require_tls(request.uri())?;
         match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => {
-                require_runtime()?;
-                client.send(request).await
-            }
+            Kind::Reqwest(clients) => clients.send(request).await,
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => {
-                require_runtime()?;
-                client.send(request).await
-            }
-            Kind::Own(own) => {
-                let response = own.send_boxed(request).await?;
+            Kind::Hyper(clients) => clients.send(request).await,
+            Kind::Custom(custom) => {
+                let response = custom.send_boxed(request).await?;
                 body::check_length(response.body().len() as u64)?;
                 Ok(response)
             }
         }
     }
 
-    /// The mark of the client's certificate and key as they are now. That of a client of your own is not known.
-    pub(crate) fn identity_mark(&self) -> Result<Option<Fingerprint>, TokenError> {
+    /// Returns the fingerprint of the current client certificate and key. Returns `None` without one, and for a custom client.
+    pub(crate) fn identity_fingerprint(&self) -> Result<Option<Fingerprint>, TokenError> {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
-            return Ok(options.load_identity()?.map(|pair| pair.mark));
+            return Ok(options.load_identity()?.map(|pair| pair.fingerprint));
         }
         Ok(None)
     }
 
-    /// Whether it is known to have no certificate to show.
+    /// Returns `true` if no client certificate is configured. Returns `false` for a custom client, which may have one.
     pub(crate) fn lacks_identity(&self) -> bool {
         #[cfg(any(feature = "reqwest", feature = "hyper"))]
         if let Some(options) = self.options() {
@@ -242,43 +240,35 @@ impl Transport {
     }
 
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn options(&self) -> Option<&Options> {
+    fn options(&self) -> Option<&TransportOptions> {
         match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => Some(client.options()),
+            Kind::Reqwest(clients) => Some(clients.options()),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => Some(client.options()),
-            Kind::Own(_) => None,
+            Kind::Hyper(clients) => Some(clients.options()),
+            Kind::Custom(_) => None,
         }
     }
 
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn with_identity(self, identity: Identity) -> Result<Self, TokenError> {
-        if matches!(self.0, Kind::Own(_)) {
+    fn with_identity(self, identity: TlsIdentity) -> Result<Self, TokenError> {
+        if matches!(self.0, Kind::Custom(_)) {
             return Err(TokenError::configuration(
-                "the transport is a client of your own: give the client's certificate to that client",
+                "the transport uses a custom client: configure the client certificate on that client",
             ));
         }
-        Ok(self.changed(|options| options.identity = Some(identity)))
+        Ok(self.with_options(|options| options.identity = Some(identity)))
     }
 
-    /// The same with other options, and so with a client of its own.
+    /// Changes the options, which takes a new client. A custom client has no options.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn changed(self, change: impl FnOnce(&mut Options)) -> Self {
+    fn with_options(self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         Self(match self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(client) => {
-                let mut options = client.options().clone();
-                change(&mut options);
-                Kind::Reqwest(Arc::new(Reqwest::new(options)))
-            }
+            Kind::Reqwest(clients) => Kind::Reqwest(Arc::new(clients.with_options(change))),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(client) => {
-                let mut options = client.options().clone();
-                change(&mut options);
-                Kind::Hyper(Arc::new(Hyper::new(options)))
-            }
-            own @ Kind::Own(_) => own,
+            Kind::Hyper(clients) => Kind::Hyper(Arc::new(clients.with_options(change))),
+            custom @ Kind::Custom(_) => custom,
         })
     }
 }
@@ -290,13 +280,15 @@ impl fmt::Debug for Transport {
             Kind::Reqwest(_) => "Transport::reqwest()",
             #[cfg(feature = "hyper")]
             Kind::Hyper(_) => "Transport::hyper()",
-            Kind::Own(_) => "Transport::new(_)",
+            Kind::Custom(_) => "Transport::new(_)",
         })
     }
 }
 
+/// Returns an error unless the URL is `https://` or loopback.
+///
 /// RFC 6749 §3.2: "the authorization server MUST require the use of TLS […] when sending requests to the token
-/// endpoint". What stays on this machine nobody on the way can read.
+/// endpoint". Loopback traffic does not leave the machine.
 pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
     let Some(host) = uri.host() else {
         return Err(TokenError::configuration(
@@ -310,19 +302,8 @@ pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
         return Ok(());
     }
     Err(TokenError::configuration(format!(
-        "the token endpoint at {host} is asked without TLS: write its address with https://"
+        "the token endpoint at {host} would be called without TLS: use an https:// URL"
     )))
-}
-
-/// The clients spawn their connections, and would panic without a runtime.
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-fn require_runtime() -> Result<(), TokenError> {
-    let Ok(_) = tokio::runtime::Handle::try_current() else {
-        return Err(TokenError::configuration(
-            "there is no Tokio runtime here: ask for tokens inside one",
-        ));
-    };
-    Ok(())
 }
 
 #[cfg(test)]
@@ -334,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_only() {
+    fn plain_http_is_allowed_to_loopback_only() {
         for uri in [
             "https://login.example/",
             "http://127.0.0.1/",

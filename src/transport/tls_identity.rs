@@ -1,4 +1,4 @@
-//! The client's own certificate and key, for TLS that wants both sides to have one.
+//! This module reads the client certificate and key for mutual TLS.
 
 use std::{
     fs,
@@ -10,26 +10,26 @@ use zeroize::Zeroizing;
 
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
-/// Where certificate and key are.
+/// The location of a client certificate and its key.
 #[derive(Clone)]
-pub(super) enum Identity {
-    Memory(Arc<Pair>),
+pub(super) enum TlsIdentity {
+    Memory(Arc<IdentityPem>),
     Files {
         certificates: Arc<Path>,
         key: Arc<Path>,
     },
 }
 
-/// Certificates and key in PEM, and nothing else.
-pub(super) struct Pair {
-    /// The client's own first, then those up to the authority; and then the key.
+/// A certificate chain and its key in PEM, without anything else.
+pub(super) struct IdentityPem {
+    /// The certificate of the client, then its issuers, then the key.
     pub(super) pem: Zeroizing<String>,
-    pub(super) mark: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
 }
 
-impl Identity {
+impl TlsIdentity {
     pub(super) fn in_memory(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
-        Pair::new(certificates, key).map(|pair| Self::Memory(Arc::new(pair)))
+        IdentityPem::new(certificates, key).map(|pair| Self::Memory(Arc::new(pair)))
     }
 
     pub(super) fn in_files(certificates: PathBuf, key: PathBuf) -> Result<Self, TokenError> {
@@ -41,29 +41,29 @@ impl Identity {
         Ok(identity)
     }
 
-    /// What is there now.
-    pub(super) fn load(&self) -> Result<Arc<Pair>, TokenError> {
+    /// Returns the current certificates and key.
+    pub(super) fn load(&self) -> Result<Arc<IdentityPem>, TokenError> {
         match self {
             Self::Memory(pair) => Ok(pair.clone()),
             Self::Files { certificates, key } => {
                 let (certificates, key) = (read(certificates)?, read(key)?);
-                Pair::new(&certificates, &key).map(Arc::new)
+                IdentityPem::new(&certificates, &key).map(Arc::new)
             }
         }
     }
 }
 
-impl Pair {
+impl IdentityPem {
     fn new(certificates: &[u8], key: &[u8]) -> Result<Self, TokenError> {
         let certificates = str::from_utf8(certificates).unwrap_or_default();
         let key = str::from_utf8(key).unwrap_or_default();
-        // Taken out of their files one by one: both may be in one, with parameters and notes around them.
+        // Both may be in one file, next to other sections and comments.
         let certificates: Vec<_> = pem::sections(certificates)
             .filter(|section| section.label == "CERTIFICATE" && section.der.is_some())
             .collect();
         if certificates.is_empty() {
             return Err(TokenError::configuration(
-                "there is no certificate for the client in it: give its own, and those up to the authority, in PEM",
+                "the client certificate contains no certificate: provide it and its issuers in PEM",
             ));
         }
         let key = pem::sections(key).find(|section| {
@@ -72,7 +72,7 @@ impl Pair {
         });
         let Some(key) = key else {
             return Err(TokenError::configuration(
-                "there is no private key for the client's certificate in it: give it in PEM, without a password",
+                "the client certificate has no private key: provide it in PEM, without a password",
             ));
         };
         let all = || {
@@ -81,22 +81,22 @@ impl Pair {
                 .chain([&key])
                 .map(|section| section.text)
         };
-        // Room for all at once, so that nothing is left behind in memory that grew.
+        // Allocated once: a string that grows leaves copies of the key in freed memory.
         let room = all().map(|text| text.len() + 1).sum();
         let mut pem = Zeroizing::new(String::with_capacity(room));
         for text in all() {
             pem.push_str(text);
             pem.push('\n');
         }
-        let mark = Fingerprint::of(pem.as_bytes());
-        Ok(Self { pem, mark })
+        let fingerprint = Fingerprint::of(pem.as_bytes());
+        Ok(Self { pem, fingerprint })
     }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     fs::read(path).map(Zeroizing::new).map_err(|error| {
         let message = format!(
-            "can't read the client's certificate or key in {}",
+            "can't read the client certificate or key in {}",
             path.display()
         );
         TokenError::configuration(message).with_source(error)
@@ -112,18 +112,21 @@ mod tests {
     const LOCKED: &[u8] = include_bytes!("../../tests/vectors/keys/refused.sec1-encrypted.pem");
 
     #[test]
-    fn both_are_found_in_one_text_without_what_stands_around_them() {
+    fn certificate_and_key_are_read_from_one_text() {
         let both = [KEY, CERTIFICATE].concat();
-        let (apart, together) = (Pair::new(CERTIFICATE, KEY), Pair::new(&both, &both));
+        let (apart, together) = (
+            IdentityPem::new(CERTIFICATE, KEY),
+            IdentityPem::new(&both, &both),
+        );
         let (apart, together) = (apart.unwrap(), together.unwrap());
         assert_eq!(apart.pem, together.pem);
-        assert!(apart.mark == together.mark);
+        assert!(apart.fingerprint == together.fingerprint);
         assert!(apart.pem.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(!apart.pem.contains("PARAMETERS"));
     }
 
     #[test]
-    fn what_is_missing_is_told_and_nothing_is_shown() {
+    fn missing_parts_are_named_without_showing_the_input() {
         for (certificates, key, part) in [
             (KEY, KEY, "no certificate"),
             (&b"hunter2"[..], KEY, "no certificate"),
@@ -131,14 +134,14 @@ mod tests {
             (CERTIFICATE, CERTIFICATE, "no private key"),
             (CERTIFICATE, LOCKED, "without a password"),
         ] {
-            let error = Pair::new(certificates, key).err().unwrap();
+            let error = IdentityPem::new(certificates, key).err().unwrap();
             let shown = format!("{error} {error:?}");
             assert!(
                 shown.contains(part) && !shown.contains("hunter2"),
                 "{shown}"
             );
         }
-        let error = Identity::in_files("/no/such/cert.pem".into(), "/no/such/key.pem".into());
+        let error = TlsIdentity::in_files("/no/such/cert.pem".into(), "/no/such/key.pem".into());
         let error = error.err().unwrap();
         assert!(error.to_string().contains("/no/such/cert.pem"), "{error}");
     }

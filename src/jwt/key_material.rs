@@ -1,4 +1,4 @@
-//! A key, and what was said of it where it was found: in PEM or in a JWK.
+//! This module reads a key in PEM or a JWK, with the key id, algorithm and certificate that come with it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -7,17 +7,17 @@ use zeroize::Zeroizing;
 use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
-/// A key, and what was said of it where it was found.
-pub(super) struct Material {
+/// A key, and the properties that its PEM or JWK contains.
+pub(super) struct KeyMaterial {
     pub(super) pair: KeyPair,
     pub(super) key_id: Option<String>,
     pub(super) algorithm: Option<SigningAlgorithm>,
     pub(super) thumbprint: Option<String>,
-    pub(super) mark: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
 }
 
-impl Material {
-    /// PEM or a JWK, by what it begins with.
+impl KeyMaterial {
+    /// Parses a JWK if the text begins with a brace, otherwise PEM.
     pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
         if text.trim_start().starts_with('{') {
             return Self::from_jwk(text);
@@ -32,42 +32,42 @@ impl Material {
             key_id: jwk.key_id,
             algorithm: jwk.algorithm,
             thumbprint: jwk.thumbprint,
-            mark: Fingerprint::of(text.as_bytes()),
+            fingerprint: Fingerprint::of(text.as_bytes()),
         })
     }
 
     pub(super) fn from_pem(text: &str) -> Result<Self, TokenError> {
         let mut sections = pem::sections(text);
-        // "EC PARAMETERS" may stand before a key, and certificates on either side.
+        // There may be "EC PARAMETERS" before the key, and certificates before and after it.
         let key = sections.find(|section| section.label.ends_with("PRIVATE KEY"));
         let Some(key) = key else {
             return Err(TokenError::configuration(
-                "there is no private key in the PEM: give the section that begins with BEGIN PRIVATE KEY",
+                "the PEM contains no private key: provide the section that starts with BEGIN PRIVATE KEY",
             ));
         };
         let Some(der) = key.der.filter(|_| key.label != "ENCRYPTED PRIVATE KEY") else {
             return Err(TokenError::configuration(
-                "the private key has a password, or is no base64: take the password off (openssl pkey does it), and \
-                 guard the file instead",
+                "the private key has a password, or is not base64: remove the password (openssl pkey), and protect the \
+                 file instead",
             ));
         };
         let pair = KeyPair::from_der(&der).ok_or_else(|| {
             TokenError::configuration(
-                "the private key is of a kind that can't sign here: take RSA of 2048 bits or more, P-256, P-384 or \
-                 Ed25519",
+                "the private key has an unsupported type: use RSA of 2048 bits or more, P-256, P-384 or Ed25519",
             )
         })?;
-        let own = certificates(text).find(|certificate| pair.is_certified_by(certificate));
+        let own = certificates(text).find(|certificate| pair.matches_certificate(certificate));
         Ok(Self {
             thumbprint: own.map(|certificate| thumbprint(&certificate)),
             pair,
             key_id: None,
             algorithm: None,
-            mark: Fingerprint::of(text.as_bytes()),
+            fingerprint: Fingerprint::of(text.as_bytes()),
         })
     }
 }
 
+/// Returns the certificates in a PEM text.
 pub(super) fn certificates(text: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
     pem::sections(text)
         .filter(|section| section.label == "CERTIFICATE")

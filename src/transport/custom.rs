@@ -1,4 +1,4 @@
-//! A client of one's own behind [`Transport`](super::Transport).
+//! This module defines the trait that connects a custom HTTP client to a [`Transport`](super::Transport).
 
 use std::pin::Pin;
 
@@ -7,10 +7,10 @@ use http::{Request, Response};
 
 use crate::error::TokenError;
 
-/// Sends a token request, for whoever has a client of their own: with a proxy, a pinned certificate, a record.
+/// Sends token requests over a custom HTTP client, for example one with a proxy, pinned certificates or an audit log.
 ///
-/// The request holds a secret. So don't follow redirects, don't log its headers or body, and don't send it twice unless
-/// the connection broke before it left. Deadlines and further attempts are the cache's business.
+/// A token request contains a secret. An implementation must not follow redirects, must not log headers or bodies, and must not
+/// send a request twice unless the connection broke before it was sent. The cache applies deadlines and retries.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -33,19 +33,19 @@ use crate::error::TokenError;
     note = "implement `TokenTransport` for it, or wrap an async closure in `Transport::from_fn`"
 )]
 pub trait TokenTransport: Send + Sync + 'static {
-    /// Sends the request and collects the answer, whatever its status.
+    /// Sends the request and returns the response with its whole body, whatever its status.
     ///
     /// # Errors
-    /// There is no answer: of the kind `Network`, or `Timeout`.
+    /// Returns an error of the kind `Network` or `Timeout` if there is no response.
     fn send(
         &self,
         request: Request<Bytes>,
     ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send;
 }
 
-pub(super) struct FromFn<F>(pub(super) F);
+pub(super) struct TransportFn<F>(pub(super) F);
 
-impl<F, Fut> TokenTransport for FromFn<F>
+impl<F, Fut> TokenTransport for TransportFn<F>
 where
     F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,
@@ -58,15 +58,16 @@ where
     }
 }
 
-type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, TokenError>> + Send + 'a>>;
+type BoxedResponse<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Bytes>, TokenError>> + Send + 'a>>;
 
-/// The boxed twin of [`TokenTransport`].
+/// The version of [`TokenTransport`] that works with `dyn`, because its future is boxed.
 pub(super) trait DynTransport: Send + Sync {
-    fn send_boxed(&self, request: Request<Bytes>) -> Sending<'_>;
+    fn send_boxed(&self, request: Request<Bytes>) -> BoxedResponse<'_>;
 }
 
 impl<T: TokenTransport> DynTransport for T {
-    fn send_boxed(&self, request: Request<Bytes>) -> Sending<'_> {
+    fn send_boxed(&self, request: Request<Bytes>) -> BoxedResponse<'_> {
         Box::pin(self.send(request))
     }
 }

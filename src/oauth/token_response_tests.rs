@@ -1,12 +1,24 @@
-//! Tests of what a token endpoint may answer.
+//! These tests parse responses of token endpoints.
 
-use http::HeaderValue;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER},
+};
 use proptest::prelude::*;
+use serde_json::Value;
 
-use super::*;
-use crate::oauth::basic::Client;
+use super::{
+    basic::BasicCredentials,
+    endpoint_response::{EndpointResponse, MAX_RETRY_AFTER},
+    error_response::MAX_DESCRIPTION,
+    redactor::Redactor,
+    token_response::{TokenResponse, token_response},
+};
+use crate::error::{ErrorKind, TokenError};
 
-/// A whole second, as the header Date has it.
+/// The current time in whole seconds, the resolution of the header `Date`.
 const NOW: u64 = 1_700_000_000;
 
 struct Case<'a> {
@@ -35,21 +47,21 @@ impl<'a> Case<'a> {
     }
 
     fn read(&self) -> Result<TokenResponse, TokenError> {
-        self.read_after(&Sent::default())
+        self.read_after(&Redactor::default())
     }
 
-    fn read_after(&self, sent: &Sent) -> Result<TokenResponse, TokenError> {
+    fn read_after(&self, redactor: &Redactor) -> Result<TokenResponse, TokenError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let answer = Answer {
+        let response = EndpointResponse {
             status: StatusCode::from_u16(self.status).unwrap(),
             headers: &headers,
             body: self.body.as_bytes(),
             now: now(),
         };
-        token_response(&answer, sent)
+        token_response(&response, redactor)
     }
 
     fn error(&self) -> TokenError {
@@ -75,30 +87,30 @@ fn lifetime(json: &str) -> Result<Option<u64>, ErrorKind> {
     Ok(response.expires_in.map(|lifetime| lifetime.as_secs()))
 }
 
-/// The vectors' words for times: EPOCH+n and HTTPDATE+n.
+/// Replaces the placeholders of the vectors for times: EPOCH+n and HTTPDATE+n.
 fn fill_in(text: &str) -> String {
     let mut text = text.to_owned();
-    for (mark, sign) in [("EPOCH+", 1), ("EPOCH-", -1), ("HTTPDATE+", 1)] {
-        while let Some(at) = text.find(mark) {
-            let digits: String = text[at + mark.len()..]
+    for (placeholder, sign) in [("EPOCH+", 1), ("EPOCH-", -1), ("HTTPDATE+", 1)] {
+        while let Some(at) = text.find(placeholder) {
+            let digits: String = text[at + placeholder.len()..]
                 .chars()
                 .take_while(char::is_ascii_digit)
                 .collect();
             let time = NOW as i64 + sign * digits.parse::<i64>().unwrap();
-            let shown = if mark.starts_with("HTTP") {
+            let shown = if placeholder.starts_with("HTTP") {
                 httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time as u64))
             } else {
                 time.to_string()
             };
-            text.replace_range(at..at + mark.len() + digits.len(), &shown);
+            text.replace_range(at..at + placeholder.len() + digits.len(), &shown);
         }
     }
     text
 }
 
 #[test]
-fn every_vector_comes_to_what_it_says() {
-    let vectors = include_str!("../../../tests/vectors/token_response.json");
+fn vectors_are_parsed_as_expected() {
+    let vectors = include_str!("../../tests/vectors/token_response.json");
     let vectors: Value = serde_json::from_str(vectors).unwrap();
     for case in vectors["cases"].as_array().unwrap() {
         let name = &case["name"];
@@ -111,22 +123,22 @@ fn every_vector_comes_to_what_it_says() {
             headers.insert(name, fill_in(value.as_str().unwrap()).parse().unwrap());
         }
         let body = fill_in(case["body"].as_str().unwrap());
-        let answer = Answer {
+        let response = EndpointResponse {
             status: StatusCode::from_u16(case["status"].as_u64().unwrap() as u16).unwrap(),
             headers: &headers,
             body: body.as_bytes(),
             now: now(),
         };
-        match token_response(&answer, &Sent::default()) {
+        match token_response(&response, &Redactor::default()) {
             Ok(response) => check_response(&response, &case["ok"], name),
             Err(error) => check_error(&error, &case["error"], name),
         }
     }
 }
 
-fn check_response(response: &TokenResponse, wanted: &Value, name: &Value) {
-    let wanted = wanted.as_object().unwrap_or_else(|| panic!("{name}"));
-    for (member, value) in wanted {
+fn check_response(response: &TokenResponse, expected: &Value, name: &Value) {
+    let expected = expected.as_object().unwrap_or_else(|| panic!("{name}"));
+    for (member, value) in expected {
         let found: Value = match member.as_str() {
             "access_token" => response.access_token.as_str().into(),
             // Every other type is an error.
@@ -146,11 +158,11 @@ fn check_response(response: &TokenResponse, wanted: &Value, name: &Value) {
     }
 }
 
-fn check_error(error: &TokenError, wanted: &Value, name: &Value) {
-    let wanted = wanted
+fn check_error(error: &TokenError, expected: &Value, name: &Value) {
+    let expected = expected
         .as_object()
         .unwrap_or_else(|| panic!("{name}: {error}"));
-    for (member, value) in wanted {
+    for (member, value) in expected {
         let found: Value = match member.as_str() {
             "kind" => error.kind().as_str().into(),
             "retryable" => error.is_retryable().into(),
@@ -168,7 +180,7 @@ fn check_error(error: &TokenError, wanted: &Value, name: &Value) {
 }
 
 #[test]
-fn a_lifetime_is_read_however_it_is_written() {
+fn lifetime_is_read_in_every_notation() {
     for (json, seconds) in [
         ("0", 0),
         ("-0.0", 0),
@@ -189,7 +201,7 @@ fn a_lifetime_is_read_however_it_is_written() {
 }
 
 #[test]
-fn a_lifetime_that_is_none_is_malformed() {
+fn invalid_lifetime_is_malformed() {
     for json in [
         "-1", "-0.5", "\"-1\"", "\"NaN\"", "\"inf\"", "\"soon\"", "true", "[]", "{}",
     ] {
@@ -198,7 +210,7 @@ fn a_lifetime_that_is_none_is_malformed() {
 }
 
 #[test]
-fn the_servers_date_corrects_an_absolute_end() {
+fn date_header_corrects_expires_on() {
     let date = httpdate::fmt_http_date(now() + Duration::from_secs(1000));
     for end in [(NOW + 1600).to_string(), format!("\"{}\"", NOW + 1600)] {
         let body = format!(r#"{{"access_token":"90d","expires_on":{end}}}"#);
@@ -213,7 +225,7 @@ fn the_servers_date_corrects_an_absolute_end() {
 }
 
 #[test]
-fn a_relative_lifetime_beats_an_absolute_end() {
+fn expires_in_takes_precedence_over_expires_on() {
     let body = r#"{"access_token":"90d","expires_in":60,"expires_on":"never"}"#;
     assert_eq!(
         Case::ok(body).read().unwrap().expires_in,
@@ -222,7 +234,7 @@ fn a_relative_lifetime_beats_an_absolute_end() {
 }
 
 #[test]
-fn blanks_and_a_byte_order_mark_around_the_json_are_read() {
+fn whitespace_and_byte_order_mark_are_skipped() {
     for body in [
         "\u{feff}{\"access_token\":\"90d\"}",
         " \r\n\u{feff} {\"access_token\":\"90d\"}\n\t ",
@@ -236,7 +248,7 @@ fn blanks_and_a_byte_order_mark_around_the_json_are_read() {
 }
 
 #[test]
-fn scopes_are_read_as_a_list_too() {
+fn scope_may_be_an_array() {
     for (json, scope) in [
         (r#"["a","b c",1]"#, Some("a b c")),
         (r#"" a  b ""#, Some("a b")),
@@ -249,7 +261,7 @@ fn scopes_are_read_as_a_list_too() {
 }
 
 #[test]
-fn an_error_beside_a_token_is_an_error() {
+fn error_next_to_a_token_is_an_error() {
     for error in [r#""invalid_grant""#, r#""""#, "false", "{}", "7"] {
         let body = format!(r#"{{"access_token":"90d","error":{error}}}"#);
         assert!(Case::ok(&body).read().is_err(), "{error}");
@@ -262,7 +274,7 @@ fn an_error_beside_a_token_is_an_error() {
 }
 
 #[test]
-fn a_token_with_a_blank_at_its_end_is_malformed() {
+fn token_with_a_space_at_either_end_is_malformed() {
     for token in [" a", "a ", "é", "\u{7f}"] {
         let body = format!(r#"{{"access_token":"{token}"}}"#);
         assert_eq!(Case::ok(&body).kind(), ErrorKind::Malformed, "{token:?}");
@@ -271,14 +283,14 @@ fn a_token_with_a_blank_at_its_end_is_malformed() {
 }
 
 #[test]
-fn a_token_bound_to_a_key_is_named_as_such() {
+fn error_of_a_dpop_token_names_dpop() {
     let error = Case::ok(r#"{"access_token":"90d","token_type":"DPoP"}"#).error();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.to_string().contains("DPoP"));
 }
 
 #[test]
-fn odd_json_is_malformed_and_no_panic() {
+fn unexpected_json_is_malformed() {
     let deep = format!("{{\"a\":{}", "[".repeat(100_000));
     for body in [
         deep.as_str(),
@@ -295,7 +307,7 @@ fn odd_json_is_malformed_and_no_panic() {
 }
 
 #[test]
-fn the_code_or_else_the_status_tells_who_is_to_blame() {
+fn error_code_or_status_determines_the_kind() {
     use ErrorKind::*;
     for (status, body, kind, retryable) in [
         (
@@ -367,17 +379,17 @@ fn the_code_or_else_the_status_tells_who_is_to_blame() {
 }
 
 #[test]
-fn a_redirect_names_the_remedy() {
+fn error_of_a_redirect_names_the_remedy() {
     let error = Case::status(302, "").header("location", "https://elsewhere.example/?hunter2");
     let shown = error.error().to_string();
     assert!(
-        shown.contains("final address") && !shown.contains("hunter2"),
+        shown.contains("final URL") && !shown.contains("hunter2"),
         "{shown}"
     );
 }
 
 #[test]
-fn a_wait_is_read_as_seconds_or_date() {
+fn retry_after_is_read_as_seconds_or_date() {
     let server = now() + Duration::from_secs(7200);
     let (date, then) = (
         httpdate::fmt_http_date(server),
@@ -409,7 +421,7 @@ fn a_wait_is_read_as_seconds_or_date() {
 }
 
 #[test]
-fn claims_go_with_the_error() {
+fn error_contains_the_claims() {
     for claims in [r#""{\"a\":{}}""#, r#"{"a":{}}"#] {
         let body = format!(r#"{{"error":"interaction_required","claims":{claims}}}"#);
         assert_eq!(
@@ -425,7 +437,7 @@ fn claims_go_with_the_error() {
 }
 
 #[test]
-fn a_description_is_cut_and_cleaned() {
+fn description_is_truncated_and_cleaned() {
     let long = format!(
         r#"{{"error":"invalid_grant","error_description":"a\nb\u001b[31m\u202e{}"}}"#,
         "é".repeat(1000)
@@ -442,7 +454,7 @@ fn a_description_is_cut_and_cleaned() {
 }
 
 #[test]
-fn what_support_asks_for_stands_in_the_description() {
+fn description_contains_the_ids_for_support() {
     let body = r#"{"error":"invalid_grant","error_description":"AADSTS70002: old","suberror":"bad_token","correlation_id":"c-1","trace_id":"t-1"}"#;
     let error = Case::status(400, body)
         .header("x-ms-request-id", "r-1")
@@ -456,28 +468,28 @@ fn what_support_asks_for_stands_in_the_description() {
 }
 
 #[test]
-fn secrets_that_were_sent_never_come_back() {
-    let client = Client {
+fn echoed_secrets_are_redacted() {
+    let client = BasicCredentials {
         id: "orders",
         secret: "s3cret of +mine",
     };
-    let mut sent = Sent::default();
-    sent.add_client(client);
-    sent.add("refresh-token");
+    let mut redactor = Redactor::default();
+    redactor.add_client(client);
+    redactor.add("refresh-token");
     for echo in [
         "s3cret of +mine",
         "s3cret%20of%20%2Bmine",
         "s3cret+of+%2Bmine",
-        client.basic_credentials().as_str(),
+        client.encoded().as_str(),
         "refresh-token",
     ] {
-        // Across the place where it is cut, too.
+        // Also where the description is truncated.
         for before in [0, MAX_DESCRIPTION - 5] {
             let body = format!(
                 r#"{{"error":"invalid_client","error_description":"{}{echo}","suberror":"{echo}"}}"#,
                 "x".repeat(before)
             );
-            let error = Case::status(401, &body).read_after(&sent).unwrap_err();
+            let error = Case::status(401, &body).read_after(&redactor).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(&echo[..5]), "{shown}");
         }
@@ -485,15 +497,15 @@ fn secrets_that_were_sent_never_come_back() {
 }
 
 #[test]
-fn a_short_secret_takes_the_whole_text_with_it() {
-    let mut sent = Sent::default();
-    sent.add("a");
-    assert_eq!(sent.scrub("banana"), "[redacted]");
-    assert_eq!(sent.scrub("kiwi"), "kiwi");
+fn short_secret_redacts_the_whole_text() {
+    let mut redactor = Redactor::default();
+    redactor.add("a");
+    assert_eq!(redactor.redact("banana"), "[redacted]");
+    assert_eq!(redactor.redact("kiwi"), "kiwi");
 }
 
 #[test]
-fn debug_shows_no_token() {
+fn debug_output_hides_tokens() {
     let body = r#"{"access_token":"hunter2","refresh_token":"hunter3"}"#;
     let response = Case::ok(body).read().unwrap();
     assert_eq!(
@@ -505,7 +517,7 @@ fn debug_shows_no_token() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(
+    fn arbitrary_bytes_do_not_panic(
         status in 200u16..600,
         body in prop::collection::vec(any::<u8>(), 0..300),
         form in any::<bool>(),
@@ -517,12 +529,12 @@ proptest! {
         }
         headers.insert(RETRY_AFTER, wait.parse().unwrap());
         headers.insert(DATE, wait.parse().unwrap());
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: &body, now: now() };
-        let _ = token_response(&answer, &Sent::default());
+        let response = EndpointResponse { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: &body, now: now() };
+        let _ = token_response(&response, &Redactor::default());
     }
 
     #[test]
-    fn no_members_make_it_panic(
+    fn arbitrary_members_do_not_panic(
         token in "\\PC{0,10}",
         time in prop_oneof![any::<f64>().prop_map(|f| format!("{f:e}")), any::<i64>().prop_map(|i| i.to_string()), "\\PC{0,10}"],
         quoted in any::<bool>(),

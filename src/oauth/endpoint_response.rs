@@ -1,0 +1,50 @@
+//! This module holds the response of a provider before its body is parsed, and reads its headers.
+
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
+};
+
+/// The longest accepted `Retry-After`. The cache applies a shorter limit.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A response of a token endpoint or a metadata URL.
+pub(crate) struct EndpointResponse<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+    /// The local time at which the response arrived.
+    pub(crate) now: SystemTime,
+}
+
+impl EndpointResponse<'_> {
+    /// Returns the time to wait before the next request, if the provider requires one.
+    // RFC 9110 §10.2.3: Retry-After = HTTP-date / delay-seconds
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let wait = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
+            Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+        } else {
+            let time = httpdate::parse_http_date(text).ok()?;
+            time.duration_since(self.provider_time())
+                .unwrap_or_default()
+        };
+        Some(wait.min(MAX_RETRY_AFTER))
+    }
+
+    /// Returns the time of the header `Date`, otherwise the local time.
+    pub(super) fn provider_time(&self) -> SystemTime {
+        let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
+        date.and_then(|date| httpdate::parse_http_date(date).ok())
+            .unwrap_or(self.now)
+    }
+
+    /// Returns the media type without its parameters.
+    pub(super) fn content_type(&self) -> &str {
+        let value = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let media = value.and_then(|value| value.split(';').next());
+        media.unwrap_or_default().trim()
+    }
+}
