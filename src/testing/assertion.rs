@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::public_key::PublicKey;
+use super::client::Client;
 
 /// A JWT, taken apart; nothing of it is verified yet.
 pub(super) struct Assertion<'a> {
@@ -65,15 +65,17 @@ impl<'a> Assertion<'a> {
                 .is_some_and(|id| seen.insert(id.to_owned()))
     }
 
-    pub(super) fn is_signed_by(&self, secret: Option<&String>, keys: &[PublicKey]) -> bool {
+    pub(super) fn is_signed_by(&self, client: &Client) -> bool {
         let (algorithm, message) = (self.algorithm.as_str(), self.signed.as_bytes());
         if algorithm == "HS256" {
-            return secret.is_some_and(|secret| {
+            return client.secret.as_ref().is_some_and(|secret| {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
                 hmac::verify(&key, message, &self.signature).is_ok()
             });
         }
-        keys.iter()
+        client
+            .keys
+            .iter()
             .any(|key| key.verifies(algorithm, message, &self.signature))
     }
 
@@ -90,6 +92,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 mod tests {
     use serde_json::json;
 
+    use super::super::public_key::PublicKey;
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -150,11 +153,23 @@ mod tests {
     #[test]
     fn the_header_cannot_choose_what_counts_as_signed() {
         let public = include_str!("../../tests/vectors/keys/rsa.public.pem");
-        let keys = [PublicKey::parse(public).unwrap()];
-        let secret = SECRET.to_owned();
+        let keys = vec![PublicKey::parse(public).unwrap()];
+        let secret = Some(SECRET.to_owned());
+        let with_secret = Client {
+            secret,
+            ..Client::default()
+        };
+        let with_key = Client {
+            keys,
+            ..Client::default()
+        };
+        let with_both = Client {
+            keys: with_key.keys.clone(),
+            ..with_secret.clone()
+        };
         let good_line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let good_one = Assertion::parse(&good_line).unwrap();
-        assert!(good_one.is_signed_by(Some(&secret), &[]) && good_one.is_by_secret());
+        assert!(good_one.is_signed_by(&with_secret) && good_one.is_by_secret());
         for (algorithm, key) in [
             ("HS256", public),
             ("none", ""),
@@ -163,8 +178,8 @@ mod tests {
         ] {
             let line = line(&json!({"alg": algorithm}), &good(), key);
             let assertion = Assertion::parse(&line).unwrap();
-            assert!(!assertion.is_signed_by(Some(&secret), &keys), "{algorithm}");
-            assert!(!assertion.is_signed_by(None, &keys), "{algorithm}");
+            assert!(!assertion.is_signed_by(&with_both), "{algorithm}");
+            assert!(!assertion.is_signed_by(&with_key), "{algorithm}");
         }
     }
 }

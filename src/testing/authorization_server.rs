@@ -137,10 +137,8 @@ impl AuthorizationServer {
 
     /// Changes the secret of a client, or adds the client.
     pub fn set_client_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
-        self.shared_issuer()
-            .settings_mut()
-            .clients
-            .insert(id.into(), secret.into());
+        let mut settings = self.shared_issuer().settings_mut();
+        settings.client(id).secret = Some(secret.into());
     }
 
     /// Changes the public key of a client that signs its assertions, or adds the client: see
@@ -151,15 +149,14 @@ impl AuthorizationServer {
     pub fn set_client_key(&self, id: impl Into<String>, public_key: &str) -> io::Result<()> {
         let key = PublicKey::parse(public_key)?;
         let mut settings = self.shared_issuer().settings_mut();
-        settings.registered.entry(id.into()).or_default().keys = vec![key];
+        settings.client(id).keys = vec![key];
         Ok(())
     }
 
     /// Changes the assertion that a client shows, or adds the client.
     pub fn set_client_assertion(&self, id: impl Into<String>, assertion: impl Into<String>) {
         let mut settings = self.shared_issuer().settings_mut();
-        let client = settings.registered.entry(id.into()).or_default();
-        client.assertion = Some(assertion.into());
+        settings.client(id).assertion = Some(assertion.into());
     }
 
     /// Makes a certificate for a client, in place of an earlier one; or adds the client. The server asks for it if it was started
@@ -171,8 +168,7 @@ impl AuthorizationServer {
         let id = id.into();
         let certificate = self.authority()?.client(&id)?;
         let mut settings = self.shared_issuer().settings_mut();
-        let client = settings.registered.entry(id).or_default();
-        client.certificate = Some(certificate.der.clone());
+        settings.client(id).certificate = Some(certificate.der.clone());
         Ok(certificate)
     }
 
@@ -407,7 +403,7 @@ impl AuthorizationServer {
 impl AuthorizationServerBuilder {
     /// Adds a client. With any, there is no `client` with the secret `secret`.
     pub fn with_client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
-        self.settings.clients.insert(id.into(), secret.into());
+        self.settings.client(id).secret = Some(secret.into());
         self
     }
 
@@ -432,8 +428,7 @@ impl AuthorizationServerBuilder {
         id: impl Into<String>,
         assertion: impl Into<String>,
     ) -> Self {
-        let client = self.settings.registered.entry(id.into()).or_default();
-        client.assertion = Some(assertion.into());
+        self.settings.client(id).assertion = Some(assertion.into());
         self
     }
 
@@ -464,13 +459,10 @@ impl AuthorizationServerBuilder {
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
         for (id, key) in self.keys {
             let key = PublicKey::parse(&key)?;
-            let client = self.settings.registered.entry(id).or_default();
-            client.keys.push(key);
+            self.settings.client(id).keys.push(key);
         }
-        if self.settings.clients.is_empty() && self.settings.registered.is_empty() {
-            self.settings
-                .clients
-                .insert("client".into(), "secret".into());
+        if self.settings.clients.is_empty() {
+            self.settings.client("client").secret = Some("secret".into());
         }
         let authority = if self.tls {
             Some(Authority::generate()?)

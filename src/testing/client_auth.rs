@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap};
 
 use super::assertion::Assertion;
+use super::client::Client;
 use super::form::Form;
 use super::refusal::Refusal;
-use super::registered::Registered;
 
 /// How a client authenticated at the token endpoint, or tried to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +43,7 @@ pub(super) struct Asker<'a> {
 
 /// Those who may ask.
 pub(super) struct Clients<'a> {
-    pub(super) secrets: &'a HashMap<String, String>,
-    pub(super) registered: &'a HashMap<String, Registered>,
+    pub(super) clients: &'a HashMap<String, Client>,
     /// The ids of the assertions so far.
     pub(super) seen: &'a Mutex<HashSet<String>>,
 }
@@ -112,7 +111,11 @@ pub(super) fn authenticate(
     } else {
         return by_certificate(asker, named, clients).ok_or(refused);
     };
-    match clients.secrets.get(&id) {
+    let known = clients
+        .clients
+        .get(&id)
+        .and_then(|client| client.secret.as_ref());
+    match known {
         Some(known) if *known == secret => Ok(id),
         _ => Err(refused),
     }
@@ -125,7 +128,7 @@ fn by_assertion(
     clients: &Clients<'_>,
 ) -> Option<String> {
     // What somebody else signed is known as a whole.
-    let whole = |id: &str| clients.registered.get(id)?.assertion.as_deref();
+    let whole = |id: &str| clients.clients.get(id)?.assertion.as_deref();
     if let Some(id) = named.filter(|id| whole(id) == Some(text)) {
         return Some(id.to_owned());
     }
@@ -136,8 +139,7 @@ fn by_assertion(
     if named.is_some_and(|named| named != id) {
         return None;
     }
-    let keys = clients.registered.get(id).map(|known| &known.keys[..]);
-    if !assertion.is_signed_by(clients.secrets.get(id), keys.unwrap_or_default()) {
+    if !assertion.is_signed_by(clients.clients.get(id)?) {
         return None;
     }
     let audiences = [
@@ -152,7 +154,7 @@ fn by_assertion(
 
 /// RFC 8705, section 2: the certificate must be the one that is registered for the client.
 fn by_certificate(asker: Asker<'_>, named: Option<&str>, clients: &Clients<'_>) -> Option<String> {
-    let known = clients.registered.get(named?)?.certificate.as_deref()?;
+    let known = clients.clients.get(named?)?.certificate.as_deref()?;
     (asker.certificate? == known).then_some(named?.to_owned())
 }
 
@@ -246,9 +248,12 @@ mod tests {
             origin: "http://127.0.0.1",
             path: "/token",
         };
+        let client = Client {
+            secret: Some(SECRET.into()),
+            ..Client::default()
+        };
         let clients = Clients {
-            secrets: &HashMap::from([("us:er".to_owned(), SECRET.to_owned())]),
-            registered: &HashMap::new(),
+            clients: &HashMap::from([("us:er".to_owned(), client)]),
             seen: &Mutex::default(),
         };
         authenticate(asker, &Form::parse(form.as_bytes()), &clients)

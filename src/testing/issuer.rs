@@ -15,12 +15,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::claims;
+use super::client::Client;
 use super::client_auth::{Asker, Clients, authenticate};
 use super::families::Families;
 use super::form::Form;
 use super::grants::{self, Granted, Known};
 use super::refusal::Refusal;
-use super::registered::Registered;
 use super::token_store::{Asked, TokenStore};
 
 #[derive(Debug)]
@@ -36,8 +36,7 @@ pub(super) struct Issuer {
 /// What a test may change at any time.
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) clients: HashMap<String, String>,
-    pub(super) registered: HashMap<String, Registered>,
+    pub(super) clients: HashMap<String, Client>,
     pub(super) lifetime: Option<Duration>,
     pub(super) refresh_in: Option<Duration>,
     pub(super) allowed_scopes: Option<Vec<String>>,
@@ -233,8 +232,7 @@ impl Issuer {
     fn authenticate(&self, asker: Asker<'_>, form: &Form) -> Result<String, Refusal> {
         let settings = self.settings();
         let clients = Clients {
-            secrets: &settings.clients,
-            registered: &settings.registered,
+            clients: &settings.clients,
             seen: &self.assertions,
         };
         authenticate(asker, form, &clients)
@@ -288,11 +286,17 @@ impl Granted {
     }
 }
 
+impl Settings {
+    /// The client with this id, added if it is new.
+    pub(super) fn client(&mut self, id: impl Into<String>) -> &mut Client {
+        self.clients.entry(id.into()).or_default()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             clients: HashMap::new(),
-            registered: HashMap::new(),
             lifetime: Some(Duration::from_secs(3600)),
             refresh_in: None,
             allowed_scopes: None,
@@ -311,8 +315,7 @@ impl Default for Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("clients", &self.clients.keys())
-            .field("registered", &self.registered)
+            .field("clients", &self.clients)
             .field("lifetime", &self.lifetime)
             .field("refresh_in", &self.refresh_in)
             .field("allowed_scopes", &self.allowed_scopes)
@@ -414,11 +417,9 @@ mod tests {
     }
 
     fn issuer() -> Issuer {
-        let clients = HashMap::from([("me".to_owned(), "hidden".to_owned())]);
-        Issuer::new(Settings {
-            clients,
-            ..Settings::default()
-        })
+        let mut settings = Settings::default();
+        settings.client("me").secret = Some("hidden".into());
+        Issuer::new(settings)
     }
 
     fn ask(issuer: &Issuer, more: &str) -> Result<Value, Refusal> {

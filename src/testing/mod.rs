@@ -67,6 +67,7 @@ mod api_service;
 mod assertion;
 mod authorization_server;
 mod claims;
+mod client;
 mod client_auth;
 mod client_certificate;
 mod families;
@@ -82,7 +83,6 @@ mod protection;
 mod public_key;
 mod recorder;
 mod refusal;
-mod registered;
 mod server;
 mod stage;
 #[cfg(feature = "store")]
