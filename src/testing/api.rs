@@ -9,8 +9,7 @@ use super::api_call::{ApiCall, ApiCounts};
 use super::api_service::ApiService;
 use super::authorization_server::AuthorizationServer;
 use super::claims::Demand;
-use super::fault::Fault;
-use super::gate::Hold;
+use super::controls::impl_controls;
 use super::protection::Protection;
 use super::server::{Server, Socket};
 use super::tls::Authority;
@@ -141,61 +140,12 @@ impl Api {
         self.service().demand(claims.map(Demand::new));
     }
 
-    /// Orders a fault for the next request that no other is ordered for.
-    pub fn fault(&self, fault: Fault) {
-        self.fault_times(1, fault);
-    }
-
-    /// Orders a fault for so many requests.
-    pub fn fault_times(&self, times: usize, fault: Fault) {
-        self.service().stage.faults.order(times, fault);
-    }
-
-    /// Orders a fault for every request that no other is ordered for, in place of an earlier one of this kind.
-    pub fn fault_always(&self, fault: Fault) {
-        self.service().stage.faults.order_always(fault);
-    }
-
-    /// Takes back all orders. A request that has met its fault keeps it.
-    pub fn clear_faults(&self) {
-        self.service().stage.faults.clear();
-    }
-
-    /// Leaves the requests that arrive from now on waiting until the [`Hold`] is released. Their bodies are read meanwhile.
-    pub fn hold(&self) -> Hold {
-        self.service().stage.gate.hold()
-    }
-
-    /// Waits until at least so many requests have arrived (their heads, that is) since the start, or since the counts were last
-    /// reset.
-    pub async fn wait_for_requests(&self, requests: u64) {
-        self.service().stage.wait_for(requests).await;
-    }
-
-    /// The requests so far, in the order of their arrival.
-    pub fn requests(&self) -> Vec<ApiCall> {
-        self.service().calls.calls()
-    }
-
-    /// Whether to keep the requests for [`requests`](Self::requests). On by default; a load test may want it off.
-    pub fn record(&self, on: bool) {
-        self.service().calls.switch(on);
-    }
-
-    /// The counters.
-    pub fn counts(&self) -> ApiCounts {
-        self.service().counts()
-    }
-
-    /// Sets the counters to zero and forgets the recorded requests.
-    pub fn reset_counts(&self) {
-        self.service().reset();
-    }
-
     fn service(&self) -> &ApiService {
         &self.running.service
     }
 }
+
+impl_controls!(Api, "request", ApiCall, ApiCounts);
 
 impl ApiBuilder {
     /// Requires a scope (or several with blanks between them) of the tokens for this path and everything below it. Of several

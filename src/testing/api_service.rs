@@ -1,7 +1,7 @@
 //! The API over HTTP: reads, judges, echoes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -15,6 +15,7 @@ use super::answer_body::AnswerBody;
 use super::api_call::{ApiCall, ApiCounts};
 use super::claims::Demand;
 use super::issuer::Issuer;
+use super::json_answer::answer;
 use super::protection::{Judgement, Presented, Protection};
 use super::recorder::Recorder;
 use super::server::{App, Connection};
@@ -29,18 +30,7 @@ pub(super) struct ApiService {
     demand: RwLock<Option<Demand>>,
     issuer: Arc<Issuer>,
     protection: Protection,
-    counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    ok: AtomicU64,
-    unauthorized: AtomicU64,
-    forbidden: AtomicU64,
-    with_token: AtomicU64,
-    without_token: AtomicU64,
-    connections: AtomicU64,
-    body_bytes: AtomicU64,
+    counts: Mutex<ApiCounts>,
 }
 
 impl ApiService {
@@ -52,7 +42,7 @@ impl ApiService {
             demand: RwLock::default(),
             issuer,
             protection,
-            counters: Counters::default(),
+            counts: Mutex::default(),
         }
     }
 
@@ -61,43 +51,17 @@ impl ApiService {
     }
 
     pub(super) fn counts(&self) -> ApiCounts {
-        let counters = &self.counters;
         ApiCounts {
             requests: self.stage.requests(),
-            ok: counters.ok.load(Ordering::Relaxed),
-            unauthorized: counters.unauthorized.load(Ordering::Relaxed),
-            forbidden: counters.forbidden.load(Ordering::Relaxed),
-            with_token: counters.with_token.load(Ordering::Relaxed),
-            without_token: counters.without_token.load(Ordering::Relaxed),
             faulted: self.stage.faulted(),
-            connections: counters.connections.load(Ordering::Relaxed),
-            body_bytes: counters.body_bytes.load(Ordering::Relaxed),
+            ..*self.counts_mut()
         }
     }
 
     pub(super) fn reset(&self) {
         self.stage.reset();
         self.calls.clear();
-        let Counters {
-            ok,
-            unauthorized,
-            forbidden,
-            with_token,
-            without_token,
-            connections,
-            body_bytes,
-        } = &self.counters;
-        for counter in [
-            ok,
-            unauthorized,
-            forbidden,
-            with_token,
-            without_token,
-            connections,
-            body_bytes,
-        ] {
-            counter.store(0, Ordering::Relaxed);
-        }
+        *self.counts_mut() = ApiCounts::default();
     }
 
     /// The token is judged when the answer is due, not when the request arrives.
@@ -166,19 +130,24 @@ impl ApiService {
     }
 
     fn count_answer(&self, status: StatusCode) {
-        let counter = match status {
-            StatusCode::UNAUTHORIZED => &self.counters.unauthorized,
-            StatusCode::FORBIDDEN => &self.counters.forbidden,
-            status if status.is_success() => &self.counters.ok,
-            _ => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let mut counts = self.counts_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => counts.unauthorized += 1,
+            StatusCode::FORBIDDEN => counts.forbidden += 1,
+            status if status.is_success() => counts.ok += 1,
+            _ => {}
+        }
+    }
+
+    /// The counters but for those of the stage.
+    fn counts_mut(&self) -> MutexGuard<'_, ApiCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl App for ApiService {
     fn connected(&self) {
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.counts_mut().connections += 1;
     }
 
     /// A request has arrived with its head; the body may take its time.
@@ -188,11 +157,10 @@ impl App for ApiService {
         connection: &Connection,
     ) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
-        let counter = match parts.headers.contains_key(AUTHORIZATION) {
-            true => &self.counters.with_token,
-            false => &self.counters.without_token,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match parts.headers.contains_key(AUTHORIZATION) {
+            true => self.counts_mut().with_token += 1,
+            false => self.counts_mut().without_token += 1,
+        }
         let entry = self.calls.add(|| self.record(&parts, connection));
         let fault = self.stage.arrive();
 
@@ -206,9 +174,7 @@ impl App for ApiService {
                 return challenge(StatusCode::BAD_REQUEST, "Bearer error=\"invalid_request\"");
             };
             read = body.to_bytes();
-            self.counters
-                .body_bytes
-                .fetch_add(read.len() as u64, Ordering::Relaxed);
+            self.counts_mut().body_bytes += read.len() as u64;
             if !read.is_empty() {
                 self.calls.amend(entry, |call| call.body = read.clone());
             }
@@ -227,8 +193,7 @@ impl App for ApiService {
 }
 
 fn challenge(status: StatusCode, challenge: &str) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::empty());
-    *response.status_mut() = status;
+    let mut response = answer(status, AnswerBody::empty());
     // Only a scope that no header can carry, set by the test, fails here.
     if let Ok(challenge) = HeaderValue::from_str(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client_certificate::ClientCertificate;
+use super::controls::impl_controls;
 use super::fault::Fault;
 use super::gate::Hold;
 use super::issuer::{Issuer, Settings};
@@ -328,56 +329,6 @@ impl AuthorizationServer {
         )
     }
 
-    /// Orders a fault for the next token request that no other is ordered for.
-    pub fn fault(&self, fault: Fault) {
-        self.fault_times(1, fault);
-    }
-
-    /// Orders a fault for so many token requests.
-    pub fn fault_times(&self, times: usize, fault: Fault) {
-        self.service().stage.faults.order(times, fault);
-    }
-
-    /// Orders a fault for every token request that no other is ordered for, in place of an earlier one of this kind.
-    pub fn fault_always(&self, fault: Fault) {
-        self.service().stage.faults.order_always(fault);
-    }
-
-    /// Takes back all orders. A request that has met its fault keeps it.
-    pub fn clear_faults(&self) {
-        self.service().stage.faults.clear();
-    }
-
-    /// Leaves the token requests that arrive from now on waiting until the [`Hold`] is released.
-    pub fn hold(&self) -> Hold {
-        self.service().stage.gate.hold()
-    }
-
-    /// Waits until at least so many token requests have arrived since the start, or since the counts were last reset.
-    pub async fn wait_for_requests(&self, requests: u64) {
-        self.service().stage.wait_for(requests).await;
-    }
-
-    /// The token requests so far, in the order of their arrival.
-    pub fn requests(&self) -> Vec<TokenCall> {
-        self.service().calls.calls()
-    }
-
-    /// Whether to keep the token requests for [`requests`](Self::requests). On by default; a load test may want it off.
-    pub fn record(&self, on: bool) {
-        self.service().calls.switch(on);
-    }
-
-    /// The counters.
-    pub fn counts(&self) -> TokenCounts {
-        self.service().counts()
-    }
-
-    /// Sets the counters to zero and forgets the recorded requests. The tokens stay.
-    pub fn reset_counts(&self) {
-        self.service().reset();
-    }
-
     pub(super) fn shared_issuer(&self) -> &Arc<Issuer> {
         &self.service().issuer
     }
@@ -399,6 +350,8 @@ impl AuthorizationServer {
         &self.running.service
     }
 }
+
+impl_controls!(AuthorizationServer, "token request", TokenCall, TokenCounts);
 
 impl AuthorizationServerBuilder {
     /// Adds a client. With any, there is no `client` with the secret `secret`.

@@ -11,11 +11,16 @@ use super::answer_body::AnswerBody;
 /// value of "no-store" in any response containing tokens, credentials, or other sensitive information, as well as the "Pragma"
 /// response header field [...] with a value of "no-cache"."
 pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::from(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
+    let mut response = answer(status, AnswerBody::from(Bytes::from(body.to_string())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+pub(super) fn answer(status: StatusCode, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     response
 }

@@ -70,6 +70,7 @@ mod claims;
 mod client;
 mod client_auth;
 mod client_certificate;
+mod controls;
 mod families;
 mod fault;
 mod fault_queue;

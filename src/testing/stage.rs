@@ -11,6 +11,7 @@ use super::answer_body::AnswerBody;
 use super::fault::{Fault, Payload, Reply};
 use super::fault_queue::FaultQueue;
 use super::gate::Gate;
+use super::json_answer::answer;
 use super::server::Connection;
 
 #[derive(Debug, Default)]
@@ -62,13 +63,11 @@ impl Stage {
         }
         let response = match fault.reply() {
             Reply::Proper => proper.await,
-            Reply::Made(status, payload) => {
-                let mut response = Response::new(match payload {
-                    Payload::Bytes(bytes) => AnswerBody::from(bytes.clone()),
-                    Payload::Blanks(count) => AnswerBody::blanks(*count),
-                });
-                *response.status_mut() = *status;
-                response
+            Reply::Made(status, Payload::Bytes(bytes)) => {
+                answer(*status, AnswerBody::from(bytes.clone()))
+            }
+            Reply::Made(status, Payload::Blanks(count)) => {
+                answer(*status, AnswerBody::blanks(*count))
             }
             Reply::Drop => {
                 connection.close();

@@ -36,8 +36,9 @@ impl Authority {
         let ca_pem = ca.self_signed(&ca_key).map_err(io::Error::other)?.pem();
         let issuer = Issuer::new(ca, ca_key);
 
+        let hosts = ["localhost", "127.0.0.1", "::1"];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = leaf_params()?
+        let certificate = leaf_params("localhost", &hosts, ExtendedKeyUsagePurpose::ServerAuth)?
             .signed_by(&key, &issuer)
             .map_err(io::Error::other)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -52,7 +53,7 @@ impl Authority {
     /// A certificate for a client.
     pub(super) fn client(&self, id: &str) -> io::Result<ClientCertificate> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = client_params(id)?
+        let certificate = leaf_params(id, &[], ExtendedKeyUsagePurpose::ClientAuth)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
         Ok(ClientCertificate {
@@ -113,24 +114,18 @@ fn ca_params() -> io::Result<CertificateParams> {
     Ok(params)
 }
 
-fn leaf_params() -> io::Result<CertificateParams> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "localhost");
+/// The parameters of a certificate for a server or a client.
+fn leaf_params(
+    name: &str,
+    hosts: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+) -> io::Result<CertificateParams> {
+    let hosts: Vec<_> = hosts.iter().copied().map(String::from).collect();
+    let mut params = CertificateParams::new(hosts).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-fn client_params(id: &str) -> io::Result<CertificateParams> {
-    let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
-    params.distinguished_name.push(DnType::CommonName, id);
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![usage];
     Ok(params)
 }
 

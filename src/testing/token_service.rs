@@ -1,8 +1,6 @@
 //! The authorization server's endpoints over HTTP.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
@@ -16,7 +14,7 @@ use super::client_auth::{Asker, AuthMethod};
 use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
-use super::json_answer::json_answer;
+use super::json_answer::{answer, json_answer};
 use super::metadata::{Standard, asked_for};
 use super::recorder::Recorder;
 use super::refusal::Refusal;
@@ -32,9 +30,7 @@ pub(super) struct TokenService {
     /// The way of requests for metadata, which has faults of its own.
     pub(super) metadata_stage: Stage,
     pub(super) calls: Recorder<TokenCall>,
-    issued: AtomicU64,
-    refused: AtomicU64,
-    grants: Mutex<BTreeMap<String, u64>>,
+    counts: Mutex<TokenCounts>,
 }
 
 impl TokenService {
@@ -45,23 +41,15 @@ impl TokenService {
             stage: Stage::default(),
             metadata_stage: Stage::default(),
             calls: Recorder::new(),
-            issued: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            grants: Mutex::default(),
+            counts: Mutex::default(),
         }
     }
 
     pub(super) fn counts(&self) -> TokenCounts {
         TokenCounts {
             requests: self.stage.requests(),
-            issued: self.issued.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
             faulted: self.stage.faulted(),
-            grants: self
-                .grants
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            ..self.counts_mut().clone()
         }
     }
 
@@ -69,12 +57,7 @@ impl TokenService {
         self.stage.reset();
         self.metadata_stage.reset();
         self.calls.clear();
-        self.issued.store(0, Ordering::Relaxed);
-        self.refused.store(0, Ordering::Relaxed);
-        self.grants
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        *self.counts_mut() = TokenCounts::default();
     }
 
     /// A request has arrived once its form has: a test that saw it arrive finds it in the record.
@@ -93,8 +76,8 @@ impl TokenService {
             status: None,
         });
         if let Ok(Some(grant)) = form.one("grant_type") {
-            let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-            *grants.entry(grant.to_owned()).or_default() += 1;
+            let mut counts = self.counts_mut();
+            *counts.grants.entry(grant.to_owned()).or_default() += 1;
         }
         let fault = self.stage.arrive();
         let asker = self.asker(parts, connection);
@@ -108,6 +91,11 @@ impl TokenService {
         response
     }
 
+    /// The counters but for those of the stage.
+    fn counts_mut(&self) -> MutexGuard<'_, TokenCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn asker<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> Asker<'a> {
         Asker {
             headers: &parts.headers,
@@ -119,11 +107,10 @@ impl TokenService {
 
     fn issue(&self, parts: &Parts, asker: Asker<'_>, form: &Form) -> Response<AnswerBody> {
         let answer = checked(parts).and_then(|()| self.issuer.token(asker, form));
-        let counter = match answer {
-            Ok(_) => &self.issued,
-            Err(_) => &self.refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match answer {
+            Ok(_) => self.counts_mut().issued += 1,
+            Err(_) => self.counts_mut().refused += 1,
+        }
         worded(answer)
     }
 
@@ -142,9 +129,9 @@ impl TokenService {
         };
         let proper = async {
             match parts.method {
-                _ if !there => status(StatusCode::NOT_FOUND),
+                _ if !there => empty(StatusCode::NOT_FOUND),
                 Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata(issuer)),
-                _ => status(StatusCode::METHOD_NOT_ALLOWED),
+                _ => empty(StatusCode::METHOD_NOT_ALLOWED),
             }
         };
         self.metadata_stage
@@ -204,7 +191,7 @@ impl App for TokenService {
                 worded(checked(&parts).and_then(|()| self.issuer.introspect(asker, &form())))
             }
             REVOKE => worded(checked(&parts).and_then(|()| self.issuer.revocation(asker, &form()))),
-            _ => status(StatusCode::NOT_FOUND),
+            _ => empty(StatusCode::NOT_FOUND),
         }
     }
 }
@@ -240,10 +227,8 @@ fn is_form(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn status(status: StatusCode) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::empty());
-    *response.status_mut() = status;
-    response
+fn empty(status: StatusCode) -> Response<AnswerBody> {
+    answer(status, AnswerBody::empty())
 }
 
 pub(super) const TOKEN: &str = "/token";
