@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use super::api_call::{ApiCall, ApiCounts};
 use super::api_service::ApiService;
 use super::authorization_server::AuthorizationServer;
-use super::claims::Demand;
+use super::claims::RequiredClaims;
 use super::controls::impl_controls;
 use super::protection::Protection;
 use super::server::{Server, Socket};
-use super::tls::Authority;
+use super::tls::CertificateAuthority;
 
 /// A running API that wants a token of an [`AuthorizationServer`], on a port of its own. Clones share it; when the last one
 /// drops, its port and its connections close and its tasks end.
@@ -68,7 +68,7 @@ pub struct ApiBuilder {
 struct Running {
     service: Arc<ApiService>,
     origin: String,
-    authority: Option<Authority>,
+    authority: Option<CertificateAuthority>,
     _server: Server,
 }
 
@@ -112,7 +112,10 @@ impl Api {
     /// The certificate of the authority that signed the server's, in PEM; `None` without TLS. It is that of the authorization
     /// server.
     pub fn ca_pem(&self) -> Option<String> {
-        self.running.authority.as_ref().map(Authority::ca_pem)
+        self.running
+            .authority
+            .as_ref()
+            .map(CertificateAuthority::ca_pem)
     }
 
     /// While on, every request is answered with 401, whatever its path and token.
@@ -137,7 +140,8 @@ impl Api {
     /// # }
     /// ```
     pub fn require_claims(&self, claims: Option<&str>) {
-        self.service().demand(claims.map(Demand::new));
+        self.service()
+            .require_claims(claims.map(RequiredClaims::new));
     }
 
     fn service(&self) -> &ApiService {
@@ -183,7 +187,13 @@ impl ApiBuilder {
         } else {
             None
         };
-        let socket = Socket::bind(authority.as_ref().map(Authority::acceptor).transpose()?).await?;
+        let socket = Socket::bind(
+            authority
+                .as_ref()
+                .map(CertificateAuthority::acceptor)
+                .transpose()?,
+        )
+        .await?;
         let origin = socket.origin();
         let service = Arc::new(ApiService::new(
             self.server.shared_issuer().clone(),

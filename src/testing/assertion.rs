@@ -33,7 +33,7 @@ impl<'a> Assertion<'a> {
     }
 
     /// Whether it is signed with a secret, and not with a key.
-    pub(super) fn is_by_secret(&self) -> bool {
+    pub(super) fn uses_secret(&self) -> bool {
         self.algorithm.starts_with("HS")
     }
 
@@ -44,7 +44,7 @@ impl<'a> Assertion<'a> {
     }
 
     /// Whether the claims hold for one of these audiences, now, and for the first time.
-    pub(super) fn holds(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
+    pub(super) fn is_acceptable(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
         let expires = self.claims.get("exp").and_then(Value::as_u64);
@@ -115,15 +115,16 @@ mod tests {
         json!({"iss": "me", "sub": "me", "aud": ["x", "here"], "exp": time(60), "jti": "1"})
     }
 
-    fn holds(claims: &Value) -> bool {
+    fn is_acceptable(claims: &Value) -> bool {
         let line = line(&json!({"alg": "HS256"}), claims, SECRET);
         let assertion = Assertion::parse(&line).unwrap();
-        assertion.client().is_some() && assertion.holds(&["here".into()], &mut HashSet::new())
+        assertion.client().is_some()
+            && assertion.is_acceptable(&["here".into()], &mut HashSet::new())
     }
 
     #[test]
     fn each_claim_must_be_there_and_right() {
-        assert!(holds(&good()));
+        assert!(is_acceptable(&good()));
         for (name, wrong) in [
             ("iss", json!("you")),
             ("sub", json!("you")),
@@ -135,9 +136,9 @@ mod tests {
         ] {
             let mut claims = good();
             claims[name] = wrong;
-            assert!(!holds(&claims), "{claims}");
+            assert!(!is_acceptable(&claims), "{claims}");
             claims.as_object_mut().unwrap().remove(name);
-            assert!(!holds(&claims), "{claims}");
+            assert!(!is_acceptable(&claims), "{claims}");
         }
     }
 
@@ -146,8 +147,8 @@ mod tests {
         let line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let assertion = Assertion::parse(&line).unwrap();
         let mut seen = HashSet::new();
-        assert!(assertion.holds(&["here".into()], &mut seen));
-        assert!(!assertion.holds(&["here".into()], &mut seen));
+        assert!(assertion.is_acceptable(&["here".into()], &mut seen));
+        assert!(!assertion.is_acceptable(&["here".into()], &mut seen));
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
         };
         let good_line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let good_one = Assertion::parse(&good_line).unwrap();
-        assert!(good_one.is_signed_by(&with_secret) && good_one.is_by_secret());
+        assert!(good_one.is_signed_by(&with_secret) && good_one.uses_secret());
         for (algorithm, key) in [
             ("HS256", public),
             ("none", ""),

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::client_certificate::ClientCertificate;
 use super::controls::impl_controls;
 use super::fault::Fault;
-use super::gate::Hold;
+use super::hold::Hold;
+use super::issued_tokens::Authorization;
 use super::issuer::{Issuer, Settings};
 use super::public_key::PublicKey;
 use super::server::{Server, Socket};
-use super::tls::Authority;
+use super::tls::CertificateAuthority;
 use super::token_call::{TokenCall, TokenCounts};
 use super::token_service::{TOKEN, TokenService};
-use super::token_store::Asked;
 
 /// A running OAuth 2.0 authorization server on a port of its own. Clones share it; when the last one drops, its port and its
 /// connections close and its tasks end.
@@ -78,7 +78,7 @@ pub struct AuthorizationServer {
 pub struct AuthorizationServerBuilder {
     settings: Settings,
     tls: bool,
-    asks_certificates: bool,
+    mutual_tls: bool,
     /// Clients and their public keys, not parsed yet.
     keys: Vec<(String, String)>,
 }
@@ -86,7 +86,7 @@ pub struct AuthorizationServerBuilder {
 struct Running {
     service: Arc<TokenService>,
     /// Made when the first server that speaks TLS needs it.
-    authority: Mutex<Option<Authority>>,
+    authority: Mutex<Option<CertificateAuthority>>,
     _server: Server,
 }
 
@@ -123,7 +123,7 @@ impl AuthorizationServer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(Authority::ca_pem)
+            .map(CertificateAuthority::ca_pem)
     }
 
     /// How long the tokens live that are issued from now on. With `None` they don't end, and the answer has no `expires_in`.
@@ -181,7 +181,7 @@ impl AuthorizationServer {
     /// While on, a client that asks for the same scopes (and resources and audiences) again gets the token that it last got,
     /// even if that was revoked, until it expires.
     pub fn repeat_token(&self, on: bool) {
-        self.shared_issuer().settings_mut().repeat = on;
+        self.shared_issuer().settings_mut().repeat_token = on;
     }
 
     /// Makes the tokens that are issued from now on this long, in characters. They never get shorter than the 43 that they
@@ -211,11 +211,11 @@ impl AuthorizationServer {
         client: &str,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> (String, String) {
-        self.shared_issuer().sign_in(Asked {
+        self.shared_issuer().sign_in(Authorization {
             client: client.to_owned(),
             scopes: scopes.into_iter().map(str::to_owned).collect(),
             subject: Some(user.to_owned()),
-            ..Asked::default()
+            ..Authorization::default()
         })
     }
 
@@ -223,28 +223,28 @@ impl AuthorizationServer {
     pub fn believe(&self, assertion: impl Into<String>, subject: impl Into<String>) {
         self.shared_issuer()
             .settings_mut()
-            .assertions
+            .trusted_assertions
             .insert(assertion.into(), subject.into());
     }
 
     /// Whether users' grants (on behalf of a user, and by password) come with a refresh token; at first they don't.
     pub fn give_refresh_tokens(&self, on: bool) {
-        self.shared_issuer().settings_mut().give_refresh_tokens = on;
+        self.shared_issuer().settings_mut().issue_refresh_tokens = on;
     }
 
     /// Whether a refresh token is replaced when it is used, and a second use of it ends all its descendants; at first it is so.
     pub fn rotate_refresh_tokens(&self, on: bool) {
-        self.shared_issuer().settings_mut().rotate = on;
+        self.shared_issuer().settings_mut().rotate_refresh_tokens = on;
     }
 
     /// How often refresh tokens were used so far, well or badly.
     pub fn refresh_token_uses(&self) -> u64 {
-        self.shared_issuer().families().uses()
+        self.shared_issuer().refresh_tokens().uses()
     }
 
     /// Makes every refresh token invalid that was issued so far.
     pub fn revoke_refresh_tokens(&self) {
-        self.shared_issuer().families().revoke_all();
+        self.shared_issuer().refresh_tokens().revoke_all();
     }
 
     /// Whom a token of this server is for, if it is not for the client itself.
@@ -252,7 +252,7 @@ impl AuthorizationServer {
         self.shared_issuer()
             .tokens()
             .find(token)?
-            .asked
+            .authorization
             .subject
             .clone()
     }
@@ -262,7 +262,7 @@ impl AuthorizationServer {
         self.shared_issuer()
             .tokens()
             .find(token)?
-            .asked
+            .authorization
             .actor
             .clone()
     }
@@ -274,27 +274,27 @@ impl AuthorizationServer {
 
     /// Orders a fault for so many requests for metadata.
     pub fn metadata_fault_times(&self, times: usize, fault: Fault) {
-        self.service().metadata_stage.faults.order(times, fault);
+        self.service().metadata_endpoint.faults.push(times, fault);
     }
 
     /// Orders a fault for every request for metadata that no other is ordered for.
     pub fn metadata_fault_always(&self, fault: Fault) {
-        self.service().metadata_stage.faults.order_always(fault);
+        self.service().metadata_endpoint.faults.set_default(fault);
     }
 
     /// Takes back all orders for metadata.
     pub fn clear_metadata_faults(&self) {
-        self.service().metadata_stage.faults.clear();
+        self.service().metadata_endpoint.faults.clear();
     }
 
     /// The requests for metadata so far.
     pub fn metadata_requests(&self) -> u64 {
-        self.service().metadata_stage.requests()
+        self.service().metadata_endpoint.requests()
     }
 
     /// Leaves the requests for metadata that arrive from now on waiting until the [`Hold`] is released.
     pub fn hold_metadata(&self) -> Hold {
-        self.service().metadata_stage.gate.hold()
+        self.service().metadata_endpoint.holds.hold()
     }
 
     /// Makes a token invalid.
@@ -314,7 +314,7 @@ impl AuthorizationServer {
         let Some(issued) = tokens.find_usable(token, Instant::now()) else {
             return false;
         };
-        issued.covers(scope.unwrap_or_default().split_ascii_whitespace())
+        issued.has_scopes(scope.unwrap_or_default().split_ascii_whitespace())
     }
 
     /// The scopes of a token that was issued here, whether it is still valid or not.
@@ -323,7 +323,7 @@ impl AuthorizationServer {
             self.shared_issuer()
                 .tokens()
                 .find(token)?
-                .asked
+                .authorization
                 .scopes
                 .clone(),
         )
@@ -334,7 +334,7 @@ impl AuthorizationServer {
     }
 
     /// The authority, made now if there was none.
-    pub(super) fn authority(&self) -> io::Result<Authority> {
+    pub(super) fn authority(&self) -> io::Result<CertificateAuthority> {
         let mut authority = self
             .running
             .authority
@@ -343,7 +343,7 @@ impl AuthorizationServer {
         if let Some(authority) = &*authority {
             return Ok(authority.clone());
         }
-        Ok(authority.insert(Authority::generate()?).clone())
+        Ok(authority.insert(CertificateAuthority::generate()?).clone())
     }
 
     fn service(&self) -> &TokenService {
@@ -388,7 +388,7 @@ impl AuthorizationServerBuilder {
     /// Speaks TLS as [`with_tls`](Self::with_tls) has it, and asks clients for a certificate. Those who show the one that
     /// [`client_certificate`](AuthorizationServer::client_certificate) made for them need no secret.
     pub fn with_mutual_tls(mut self) -> Self {
-        self.asks_certificates = true;
+        self.mutual_tls = true;
         self.with_tls()
     }
 
@@ -418,12 +418,12 @@ impl AuthorizationServerBuilder {
             self.settings.client("client").secret = Some("secret".into());
         }
         let authority = if self.tls {
-            Some(Authority::generate()?)
+            Some(CertificateAuthority::generate()?)
         } else {
             None
         };
         let acceptor = match &authority {
-            Some(authority) if self.asks_certificates => Some(authority.asking_acceptor()?),
+            Some(authority) if self.mutual_tls => Some(authority.mutual_tls_acceptor()?),
             Some(authority) => Some(authority.acceptor()?),
             None => None,
         };

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use super::assertion::Assertion;
 use super::client::Client;
 use super::form::Form;
-use super::refusal::Refusal;
+use super::oauth_error::OAuthError;
 
 /// How a client authenticated at the token endpoint, or tried to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub enum AuthMethod {
 
 /// Where a request comes from and where it went.
 #[derive(Clone, Copy)]
-pub(super) struct Asker<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The client's certificate in DER, if it showed one.
     pub(super) certificate: Option<&'a [u8]>,
@@ -49,21 +49,21 @@ pub(super) struct Clients<'a> {
 }
 
 impl AuthMethod {
-    pub(super) fn of(asker: Asker<'_>, form: &Form) -> Self {
-        if asker.headers.contains_key(AUTHORIZATION) {
+    pub(super) fn of(context: RequestContext<'_>, form: &Form) -> Self {
+        if context.headers.contains_key(AUTHORIZATION) {
             return Self::Basic;
         }
         if !form.all("client_secret").is_empty() {
             return Self::Post;
         }
         if let Some(assertion) = form.all("client_assertion").first() {
-            let by_secret = Assertion::parse(assertion).is_some_and(|jwt| jwt.is_by_secret());
+            let by_secret = Assertion::parse(assertion).is_some_and(|jwt| jwt.uses_secret());
             return match by_secret {
                 true => Self::SecretJwt,
                 false => Self::PrivateKeyJwt,
             };
         }
-        match asker.certificate {
+        match context.certificate {
             Some(_) => Self::Certificate,
             None => Self::None,
         }
@@ -72,44 +72,44 @@ impl AuthMethod {
 
 /// The client's id, if it is a known one and proves it.
 pub(super) fn authenticate(
-    asker: Asker<'_>,
+    context: RequestContext<'_>,
     form: &Form,
     clients: &Clients<'_>,
-) -> Result<String, Refusal> {
-    let headers = asker.headers;
+) -> Result<String, OAuthError> {
+    let headers = context.headers;
     let tried_header = headers.contains_key(AUTHORIZATION);
-    let refused = Refusal::invalid_client(tried_header);
+    let error = OAuthError::invalid_client(tried_header);
     let named = form.one("client_id")?;
     let posted = form.one("client_secret")?;
     let assertion = form.one("client_assertion")?;
     // RFC 6749, section 2.3: "The client MUST NOT use more than one authentication method in each request."
-    let ways = [tried_header, posted.is_some(), assertion.is_some()];
-    if ways.into_iter().filter(|way| *way).count() > 1
+    let methods = [tried_header, posted.is_some(), assertion.is_some()];
+    if methods.into_iter().filter(|method| *method).count() > 1
         || headers.get_all(AUTHORIZATION).iter().count() > 1
     {
-        return Err(Refusal::invalid_request(
+        return Err(OAuthError::invalid_request(
             "more than one client authentication",
         ));
     }
     if let Some(assertion) = assertion {
         let kind = form.one("client_assertion_type")?;
         if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-            return Err(Refusal::invalid_request("an unknown type of assertion"));
+            return Err(OAuthError::invalid_request("an unknown type of assertion"));
         }
-        return by_assertion(asker, named, assertion, clients).ok_or(refused);
+        return by_assertion(context, named, assertion, clients).ok_or(error);
     }
     let (id, secret) = if tried_header {
-        let (id, secret) = basic(headers).ok_or(refused)?;
+        let (id, secret) = basic(headers).ok_or(error)?;
         if named.is_some_and(|named| named != id) {
-            return Err(Refusal::invalid_request(
+            return Err(OAuthError::invalid_request(
                 "the form names another client than the header",
             ));
         }
         (id, secret)
     } else if let Some(secret) = posted {
-        (named.ok_or(refused)?.to_owned(), secret.to_owned())
+        (named.ok_or(error)?.to_owned(), secret.to_owned())
     } else {
-        return by_certificate(asker, named, clients).ok_or(refused);
+        return by_certificate(context, named, clients).ok_or(error);
     };
     let known = clients
         .clients
@@ -117,12 +117,12 @@ pub(super) fn authenticate(
         .and_then(|client| client.secret.as_ref());
     match known {
         Some(known) if *known == secret => Ok(id),
-        _ => Err(refused),
+        _ => Err(error),
     }
 }
 
 fn by_assertion(
-    asker: Asker<'_>,
+    context: RequestContext<'_>,
     named: Option<&str>,
     text: &str,
     clients: &Clients<'_>,
@@ -143,19 +143,23 @@ fn by_assertion(
         return None;
     }
     let audiences = [
-        asker.origin.to_owned(),
-        format!("{}{}", asker.origin, asker.path),
+        context.origin.to_owned(),
+        format!("{}{}", context.origin, context.path),
     ];
     let mut seen = clients.seen.lock().unwrap_or_else(PoisonError::into_inner);
     assertion
-        .holds(&audiences, &mut seen)
+        .is_acceptable(&audiences, &mut seen)
         .then(|| id.to_owned())
 }
 
 /// RFC 8705, section 2: the certificate must be the one that is registered for the client.
-fn by_certificate(asker: Asker<'_>, named: Option<&str>, clients: &Clients<'_>) -> Option<String> {
+fn by_certificate(
+    context: RequestContext<'_>,
+    named: Option<&str>,
+    clients: &Clients<'_>,
+) -> Option<String> {
     let known = clients.clients.get(named?)?.certificate.as_deref()?;
-    (asker.certificate? == known).then_some(named?.to_owned())
+    (context.certificate? == known).then_some(named?.to_owned())
 }
 
 /// RFC 6749, section 2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding algorithm
@@ -211,38 +215,38 @@ mod tests {
         for wrong in [SECRET, "a%2", "a%zz", "%ff", ""] {
             assert_eq!(
                 try_basic(&format!("us%3Aer:{wrong}")),
-                Err(Refusal::invalid_client(true)),
+                Err(OAuthError::invalid_client(true)),
                 "{wrong}"
             );
         }
-        assert_eq!(try_basic("no colon"), Err(Refusal::invalid_client(true)));
+        assert_eq!(try_basic("no colon"), Err(OAuthError::invalid_client(true)));
     }
 
     #[test]
     fn form_may_name_the_client_again_but_not_authenticate_it_again() {
         let headers = basic_header("us%3Aer:a+b%3Ac%25d%2Be%2F%C3%A9");
-        let ask = |form: &str| try_with(&headers, form);
-        assert!(ask("client_id=us:er").is_ok());
+        let authenticate_with = |form: &str| try_with(&headers, form);
+        assert!(authenticate_with("client_id=us:er").is_ok());
         assert!(
-            matches!(ask("client_id=other"), Err(refusal) if refusal != Refusal::invalid_client(true))
+            matches!(authenticate_with("client_id=other"), Err(error) if error != OAuthError::invalid_client(true))
         );
         assert!(
-            matches!(ask("client_secret=x"), Err(refusal) if refusal != Refusal::invalid_client(true))
+            matches!(authenticate_with("client_secret=x"), Err(error) if error != OAuthError::invalid_client(true))
         );
     }
 
     #[test]
     fn client_without_a_secret_is_refused_without_a_challenge() {
-        let refused = try_with(&HeaderMap::new(), "client_id=us:er");
-        assert_eq!(refused, Err(Refusal::invalid_client(false)));
+        let error = try_with(&HeaderMap::new(), "client_id=us:er");
+        assert_eq!(error, Err(OAuthError::invalid_client(false)));
     }
 
-    fn try_basic(credentials: &str) -> Result<String, Refusal> {
+    fn try_basic(credentials: &str) -> Result<String, OAuthError> {
         try_with(&basic_header(credentials), "")
     }
 
-    fn try_with(headers: &HeaderMap, form: &str) -> Result<String, Refusal> {
-        let asker = Asker {
+    fn try_with(headers: &HeaderMap, form: &str) -> Result<String, OAuthError> {
+        let context = RequestContext {
             headers,
             certificate: None,
             origin: "http://127.0.0.1",
@@ -256,7 +260,7 @@ mod tests {
             clients: &HashMap::from([("us:er".to_owned(), client)]),
             seen: &Mutex::default(),
         };
-        authenticate(asker, &Form::parse(form.as_bytes()), &clients)
+        authenticate(context, &Form::parse(form.as_bytes()), &clients)
     }
 
     fn basic_header(credentials: &str) -> HeaderMap {

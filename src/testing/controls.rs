@@ -11,29 +11,29 @@ macro_rules! impl_controls {
 
             #[doc = concat!("Queues a fault for the next `times` ", $request, "s for which no other fault is queued.")]
             pub fn fault_times(&self, times: usize, fault: $crate::testing::Fault) {
-                self.service().stage.faults.order(times, fault);
+                self.service().endpoint.faults.push(times, fault);
             }
 
             #[doc = concat!("Sets the fault of every ", $request, " for which no other fault is queued. Replaces the one set before.")]
             pub fn fault_always(&self, fault: $crate::testing::Fault) {
-                self.service().stage.faults.order_always(fault);
+                self.service().endpoint.faults.set_default(fault);
             }
 
             /// Removes all faults. Requests that have already met theirs are not affected.
             pub fn clear_faults(&self) {
-                self.service().stage.faults.clear();
+                self.service().endpoint.faults.clear();
             }
 
             #[doc = concat!("Holds every ", $request, " that arrives from now on until the returned [`Hold`](super::Hold) is released.")]
             /// Request bodies are read nevertheless.
             pub fn hold(&self) -> $crate::testing::Hold {
-                self.service().stage.gate.hold()
+                self.service().endpoint.holds.hold()
             }
 
             #[doc = concat!("Waits until at least `requests` ", $request, "s have arrived since the start, or since the last")]
             /// [`reset_counts`](Self::reset_counts).
             pub async fn wait_for_requests(&self, requests: u64) {
-                self.service().stage.wait_for(requests).await;
+                self.service().endpoint.wait_for(requests).await;
             }
 
             #[doc = concat!("Returns every recorded ", $request, " in order of arrival.")]
@@ -44,7 +44,7 @@ macro_rules! impl_controls {
             #[doc = concat!("Sets whether each ", $request, " is recorded for [`requests`](Self::requests). On by default; load tests")]
             /// may turn it off.
             pub fn record(&self, on: bool) {
-                self.service().calls.switch(on);
+                self.service().calls.set_enabled(on);
             }
 
             /// Returns the counters.

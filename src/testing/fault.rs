@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::answer_body::AnswerBody;
+use super::response_body::ResponseBody;
 
 /// One misbehaviour, ordered with `fault`, `fault_times` or `fault_always` of either server.
 ///
@@ -38,9 +38,9 @@ pub struct Fault {
 #[derive(Clone)]
 pub(super) enum Reply {
     /// The answer that it would have got.
-    Proper,
+    Normal,
     /// This one.
-    Made(StatusCode, Payload),
+    Custom(StatusCode, Payload),
     /// The connection closes.
     Drop,
     /// Silence.
@@ -50,14 +50,14 @@ pub(super) enum Reply {
 #[derive(Clone)]
 pub(super) enum Payload {
     Bytes(Bytes),
-    Blanks(u64),
+    Spaces(u64),
 }
 
 impl Fault {
     /// The proper answer: a place in the queue for a request that shall succeed, or a start for [`Fault::with_header`] and
     /// [`Fault::before_body`].
     pub fn none() -> Self {
-        Self::new(Reply::Proper)
+        Self::new(Reply::Normal)
     }
 
     /// The proper answer, later.
@@ -67,18 +67,18 @@ impl Fault {
 
     /// An answer with this status and no body.
     pub fn status(status: u16) -> Self {
-        match usable(status) {
-            Some(status) => Self::new(Reply::Made(status, Payload::Bytes(Bytes::new()))),
-            None => Self::none().unusable("status"),
+        match final_status(status) {
+            Some(status) => Self::new(Reply::Custom(status, Payload::Bytes(Bytes::new()))),
+            None => Self::none().invalid("status"),
         }
     }
 
     /// An answer with this status and body.
     pub fn answer(status: u16, content_type: Option<&str>, body: impl Into<Bytes>) -> Self {
-        let Some(status) = usable(status) else {
+        let Some(status) = final_status(status) else {
             return Self::status(status);
         };
-        let fault = Self::new(Reply::Made(status, Payload::Bytes(body.into())));
+        let fault = Self::new(Reply::Custom(status, Payload::Bytes(body.into())));
         match content_type {
             Some(content_type) => fault.with_content_type(content_type),
             None => fault,
@@ -105,7 +105,7 @@ impl Fault {
 
     /// A 200 of `application/json` with so many bytes, all of them blanks, their number unannounced.
     pub fn huge(bytes: usize) -> Self {
-        Self::new(Reply::Made(StatusCode::OK, Payload::Blanks(bytes as u64)))
+        Self::new(Reply::Custom(StatusCode::OK, Payload::Spaces(bytes as u64)))
             .with_content_type("application/json")
     }
 
@@ -154,7 +154,7 @@ impl Fault {
         let name = HeaderName::from_bytes(name.as_bytes());
         let value = HeaderValue::from_bytes(value.as_ref());
         let (Ok(name), Ok(value)) = (name, value) else {
-            return self.unusable("header");
+            return self.invalid("header");
         };
         self.headers.append(name, value);
         self
@@ -163,10 +163,10 @@ impl Fault {
     /// Replaces the body of the answer. On a fault without a status of its own that is an answer with status 200.
     pub fn with_body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
         let status = match self.reply {
-            Reply::Made(status, _) => status,
+            Reply::Custom(status, _) => status,
             _ => StatusCode::OK,
         };
-        self.reply = Reply::Made(status, Payload::Bytes(body.into()));
+        self.reply = Reply::Custom(status, Payload::Bytes(body.into()));
         self.with_content_type(content_type)
     }
 
@@ -183,7 +183,7 @@ impl Fault {
     }
 
     /// Puts the fault's headers and pace on an answer.
-    pub(super) fn dress(&self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    pub(super) fn apply_to(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         for name in self.headers.keys() {
             response.headers_mut().remove(name);
             for value in self.headers.get_all(name) {
@@ -211,9 +211,9 @@ impl Fault {
         self.with_header("content-type", content_type)
     }
 
-    fn unusable(mut self, what: &str) -> Self {
+    fn invalid(mut self, what: &str) -> Self {
         let message = format!("the fault that was ordered has an unusable {what}");
-        self.reply = Reply::Made(
+        self.reply = Reply::Custom(
             StatusCode::INTERNAL_SERVER_ERROR,
             Payload::Bytes(message.into()),
         );
@@ -226,11 +226,11 @@ impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Fault");
         match &self.reply {
-            Reply::Proper => debug.field("reply", &"proper"),
-            Reply::Made(status, Payload::Bytes(body)) => {
+            Reply::Normal => debug.field("reply", &"normal"),
+            Reply::Custom(status, Payload::Bytes(body)) => {
                 debug.field("status", status).field("body_len", &body.len())
             }
-            Reply::Made(status, Payload::Blanks(count)) => {
+            Reply::Custom(status, Payload::Spaces(count)) => {
                 debug.field("status", status).field("body_len", count)
             }
             Reply::Drop => debug.field("reply", &"dropped connection"),
@@ -246,7 +246,7 @@ impl fmt::Debug for Fault {
 }
 
 /// A final status: an interim one would leave the client waiting.
-fn usable(status: u16) -> Option<StatusCode> {
+fn final_status(status: u16) -> Option<StatusCode> {
     StatusCode::from_u16(status)
         .ok()
         .filter(|status| !status.is_informational())
@@ -264,8 +264,8 @@ mod tests {
         let answer = Response::builder()
             .header("x-one", "old")
             .header("x-two", "kept")
-            .body(AnswerBody::empty());
-        let answer = fault.dress(answer.unwrap());
+            .body(ResponseBody::empty());
+        let answer = fault.apply_to(answer.unwrap());
         let ones: Vec<_> = answer.headers().get_all("x-one").iter().collect();
         assert_eq!(ones, ["a", "b"]);
         assert_eq!(answer.headers()["x-two"], "kept");
@@ -283,7 +283,7 @@ mod tests {
             assert!(
                 matches!(
                     fault.reply,
-                    Reply::Made(StatusCode::INTERNAL_SERVER_ERROR, _)
+                    Reply::Custom(StatusCode::INTERNAL_SERVER_ERROR, _)
                 ),
                 "{fault:?}"
             );

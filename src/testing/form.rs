@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::refusal::Refusal;
+use super::oauth_error::OAuthError;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form(Vec<(String, String)>);
@@ -16,18 +16,19 @@ impl Form {
     ///
     /// RFC 6749, section 3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request. [...]
     /// Request and response parameters MUST NOT be included more than once."
-    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, OAuthError> {
         let mut values = self.values(name);
         let first = values.next();
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(Refusal::invalid_request("a parameter is there twice")),
+            Some(_) => Err(OAuthError::invalid_request("a parameter is there twice")),
         }
     }
 
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.one(name)?
-            .ok_or(Refusal::invalid_request("a required parameter is missing"))
+    pub(super) fn required(&self, name: &str) -> Result<&str, OAuthError> {
+        self.one(name)?.ok_or(OAuthError::invalid_request(
+            "a required parameter is missing",
+        ))
     }
 
     /// All the values of a parameter that may be repeated, as RFC 8707 lets `resource` be.
@@ -36,7 +37,7 @@ impl Form {
     }
 
     /// The scopes asked for, each once, in the order of the request.
-    pub(super) fn scopes(&self) -> Result<Vec<String>, Refusal> {
+    pub(super) fn scopes(&self) -> Result<Vec<String>, OAuthError> {
         let Some(scope) = self.one("scope")? else {
             return Ok(Vec::new());
         };
@@ -44,7 +45,7 @@ impl Form {
         let mut scopes = Vec::new();
         for scope in scope.split(' ') {
             if !is_scope_token(scope) {
-                return Err(Refusal::invalid_scope("the scope is malformed"));
+                return Err(OAuthError::invalid_scope("the scope is malformed"));
             }
             if seen.insert(scope) {
                 scopes.push(scope.to_owned());

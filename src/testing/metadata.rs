@@ -2,7 +2,7 @@
 
 /// Which of the two standards a document is asked for by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standard {
+pub(super) enum MetadataStandard {
     OAuth,
     OpenId,
 }
@@ -11,16 +11,16 @@ pub(super) enum Standard {
 ///
 /// RFC 8414 puts its well-known name before the issuer's path, OpenID Connect Discovery puts its own behind it, and RFC 8414,
 /// section 5, knows that one before it too.
-pub(super) fn asked_for(path: &str) -> Option<(Standard, &str)> {
+pub(super) fn parse_path(path: &str) -> Option<(MetadataStandard, &str)> {
     let before = |name| {
         let rest = path.strip_prefix(name)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(rest)
     };
     if let Some(issuer) = before(OAUTH) {
-        return Some((Standard::OAuth, issuer));
+        return Some((MetadataStandard::OAuth, issuer));
     }
     let issuer = before(OPENID).or_else(|| path.strip_suffix(OPENID))?;
-    Some((Standard::OpenId, issuer))
+    Some((MetadataStandard::OpenId, issuer))
 }
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -35,29 +35,29 @@ mod tests {
         for (path, found) in [
             (
                 "/.well-known/oauth-authorization-server",
-                Some((Standard::OAuth, "")),
+                Some((MetadataStandard::OAuth, "")),
             ),
             (
                 "/.well-known/oauth-authorization-server/a/b",
-                Some((Standard::OAuth, "/a/b")),
+                Some((MetadataStandard::OAuth, "/a/b")),
             ),
             (
                 "/.well-known/openid-configuration",
-                Some((Standard::OpenId, "")),
+                Some((MetadataStandard::OpenId, "")),
             ),
             (
                 "/.well-known/openid-configuration/a",
-                Some((Standard::OpenId, "/a")),
+                Some((MetadataStandard::OpenId, "/a")),
             ),
             (
                 "/a/.well-known/openid-configuration",
-                Some((Standard::OpenId, "/a")),
+                Some((MetadataStandard::OpenId, "/a")),
             ),
             ("/a/.well-known/oauth-authorization-server", None),
             ("/.well-known/openid-configurations", None),
             ("/token", None),
         ] {
-            assert_eq!(asked_for(path), found, "{path}");
+            assert_eq!(parse_path(path), found, "{path}");
         }
     }
 }

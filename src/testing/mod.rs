@@ -60,7 +60,6 @@
 // serde_json's `value["key"] = …` inserts, and can't panic on an object that stands there as a literal.
 #![allow(clippy::indexing_slicing)]
 
-mod answer_body;
 mod api;
 mod api_call;
 mod api_service;
@@ -71,27 +70,28 @@ mod client;
 mod client_auth;
 mod client_certificate;
 mod controls;
-mod families;
+mod endpoint;
 mod fault;
 mod fault_queue;
 mod form;
-mod gate;
 mod grants;
+mod hold;
+mod issued_tokens;
 mod issuer;
-mod json_answer;
 mod metadata;
+mod oauth_error;
 mod protection;
 mod public_key;
 mod recorder;
-mod refusal;
+mod refresh_tokens;
+mod response;
+mod response_body;
 mod server;
-mod stage;
 #[cfg(feature = "store")]
 mod store_suite;
 mod tls;
 mod token_call;
 mod token_service;
-mod token_store;
 
 pub use api::{Api, ApiBuilder};
 pub use api_call::{ApiCall, ApiCounts};
@@ -99,7 +99,7 @@ pub use authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
 pub use client_auth::AuthMethod;
 pub use client_certificate::ClientCertificate;
 pub use fault::Fault;
-pub use gate::Hold;
+pub use hold::Hold;
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use store_suite::store_suite;

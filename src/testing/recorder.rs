@@ -33,7 +33,7 @@ impl<C> Recorder<C> {
         }
     }
 
-    pub(super) fn switch(&self, on: bool) {
+    pub(super) fn set_enabled(&self, on: bool) {
         self.on.store(on, Ordering::Relaxed);
     }
 
@@ -51,14 +51,14 @@ impl<C> Recorder<C> {
         })
     }
 
-    pub(super) fn amend(&self, entry: Option<Entry>, amend: impl FnOnce(&mut C)) {
+    pub(super) fn update(&self, entry: Option<Entry>, update: impl FnOnce(&mut C)) {
         let Some(entry) = entry else { return };
         let mut record = self.lock();
         if record.epoch != entry.epoch {
             return;
         }
         if let Some(call) = record.calls.get_mut(entry.index) {
-            amend(call);
+            update(call);
         }
     }
 
@@ -89,15 +89,15 @@ mod tests {
         let old = recorder.add(|| 1);
         recorder.clear();
         let new = recorder.add(|| 2);
-        recorder.amend(old, |call| *call = 10);
-        recorder.amend(new, |call| *call = 20);
+        recorder.update(old, |call| *call = 10);
+        recorder.update(new, |call| *call = 20);
         assert_eq!(recorder.calls(), [20]);
     }
 
     #[test]
     fn nothing_is_kept_while_it_is_off() {
         let recorder = Recorder::new();
-        recorder.switch(false);
+        recorder.set_enabled(false);
         assert!(recorder.add(|| 1).is_none());
         assert!(recorder.calls().is_empty());
     }

@@ -19,10 +19,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::answer_body::AnswerBody;
+use super::response_body::ResponseBody;
 
 /// What a server serves.
-pub(super) trait App: Send + Sync + 'static {
+pub(super) trait Handler: Send + Sync + 'static {
     /// A client has connected.
     fn connected(&self) {}
 
@@ -31,7 +31,7 @@ pub(super) trait App: Send + Sync + 'static {
         &self,
         request: Request<Incoming>,
         connection: &Connection,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+    ) -> impl Future<Output = Response<ResponseBody>> + Send;
 }
 
 /// The connection that a request came in on.
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn serve(self, app: Arc<impl App>) -> Server {
+    pub(super) fn serve(self, app: Arc<impl Handler>) -> Server {
         let accepting = tokio::spawn(accept(self.listener, self.tls, app)).abort_handle();
         Server { accepting }
     }
@@ -112,7 +112,7 @@ impl Drop for Server {
 }
 
 /// The connections live in this task: when it is aborted, they are, too.
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl App>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl Handler>) {
     let ids = AtomicU64::new(1);
     let mut connections = JoinSet::new();
     loop {
@@ -131,7 +131,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl A
     }
 }
 
-async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>, id: u64) {
+async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl Handler>, id: u64) {
     // A socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
     match tls {
@@ -148,7 +148,7 @@ async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>
     }
 }
 
-async fn serve<I>(io: I, app: Arc<impl App>, id: u64, certificate: Option<Arc<[u8]>>)
+async fn serve<I>(io: I, app: Arc<impl Handler>, id: u64, certificate: Option<Arc<[u8]>>)
 where
     I: Read + Write + Unpin + 'static,
 {

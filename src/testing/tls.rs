@@ -20,7 +20,7 @@ use super::client_certificate::ClientCertificate;
 
 /// Trust for servers on this machine, and for their clients.
 #[derive(Clone)]
-pub(super) struct Authority {
+pub(super) struct CertificateAuthority {
     ca_pem: Arc<str>,
     issuer: Arc<Issuer<'static, KeyPair>>,
     /// The server's certificate and key.
@@ -28,7 +28,7 @@ pub(super) struct Authority {
     key: Arc<PrivateKeyDer<'static>>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Makes the keys, and a certificate for `localhost`, `127.0.0.1` and `::1`.
     pub(super) fn generate() -> io::Result<Self> {
         let ca_key = KeyPair::generate().map_err(io::Error::other)?;
@@ -73,7 +73,7 @@ impl Authority {
     }
 
     /// Asks clients for a certificate, and speaks with those that have none, too.
-    pub(super) fn asking_acceptor(&self) -> io::Result<TlsAcceptor> {
+    pub(super) fn mutual_tls_acceptor(&self) -> io::Result<TlsAcceptor> {
         let mut roots = RootCertStore::empty();
         let ca =
             CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).map_err(io::Error::other)?;
@@ -98,9 +98,10 @@ impl Authority {
     }
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").finish_non_exhaustive()
+        f.debug_struct("CertificateAuthority")
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,13 +136,13 @@ mod tests {
 
     #[test]
     fn authority_shows_its_certificate_and_no_key() {
-        let authority = Authority::generate().unwrap();
+        let authority = CertificateAuthority::generate().unwrap();
         assert!(
             authority
                 .ca_pem()
                 .starts_with("-----BEGIN CERTIFICATE-----")
         );
         assert!(!authority.ca_pem().contains("KEY"));
-        assert_eq!(format!("{authority:?}"), "Authority { .. }");
+        assert_eq!(format!("{authority:?}"), "CertificateAuthority { .. }");
     }
 }

@@ -9,26 +9,26 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::answer_body::AnswerBody;
-use super::client_auth::{Asker, AuthMethod};
+use super::client_auth::{AuthMethod, RequestContext};
+use super::endpoint::Endpoint;
 use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
-use super::json_answer::{answer, json_answer};
-use super::metadata::{Standard, asked_for};
+use super::metadata::{MetadataStandard, parse_path};
+use super::oauth_error::OAuthError;
 use super::recorder::Recorder;
-use super::refusal::Refusal;
-use super::server::{App, Connection};
-use super::stage::Stage;
+use super::response::{json_response, with_status};
+use super::response_body::ResponseBody;
+use super::server::{Connection, Handler};
 use super::token_call::{TokenCall, TokenCounts};
 
 #[derive(Debug)]
 pub(super) struct TokenService {
     pub(super) issuer: Arc<Issuer>,
     pub(super) origin: String,
-    pub(super) stage: Stage,
+    pub(super) endpoint: Endpoint,
     /// The way of requests for metadata, which has faults of its own.
-    pub(super) metadata_stage: Stage,
+    pub(super) metadata_endpoint: Endpoint,
     pub(super) calls: Recorder<TokenCall>,
     counts: Mutex<TokenCounts>,
 }
@@ -38,8 +38,8 @@ impl TokenService {
         Self {
             issuer,
             origin,
-            stage: Stage::default(),
-            metadata_stage: Stage::default(),
+            endpoint: Endpoint::default(),
+            metadata_endpoint: Endpoint::default(),
             calls: Recorder::new(),
             counts: Mutex::default(),
         }
@@ -47,15 +47,15 @@ impl TokenService {
 
     pub(super) fn counts(&self) -> TokenCounts {
         TokenCounts {
-            requests: self.stage.requests(),
-            faulted: self.stage.faulted(),
+            requests: self.endpoint.requests(),
+            faulted: self.endpoint.faulted(),
             ..self.counts_mut().clone()
         }
     }
 
     pub(super) fn reset(&self) {
-        self.stage.reset();
-        self.metadata_stage.reset();
+        self.endpoint.reset();
+        self.metadata_endpoint.reset();
         self.calls.clear();
         *self.counts_mut() = TokenCounts::default();
     }
@@ -66,10 +66,10 @@ impl TokenService {
         parts: &Parts,
         form: &Form,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let entry = self.calls.add(|| TokenCall {
             form: form.clone().into_pairs(),
-            auth: AuthMethod::of(self.asker(parts, connection), form),
+            auth: AuthMethod::of(self.context(parts, connection), form),
             headers: parts.headers.clone(),
             version: parts.version,
             connection: connection.id(),
@@ -79,15 +79,15 @@ impl TokenService {
             let mut counts = self.counts_mut();
             *counts.grants.entry(grant.to_owned()).or_default() += 1;
         }
-        let fault = self.stage.arrive();
-        let asker = self.asker(parts, connection);
-        let proper = async { self.issue(parts, asker, form) };
+        let fault = self.endpoint.receive();
+        let context = self.context(parts, connection);
+        let normal = async { self.issue(parts, context, form) };
         let response = self
-            .stage
-            .perform(fault.as_deref(), connection, proper)
+            .endpoint
+            .respond(fault.as_deref(), connection, normal)
             .await;
         self.calls
-            .amend(entry, |call| call.status = Some(response.status()));
+            .update(entry, |call| call.status = Some(response.status()));
         response
     }
 
@@ -96,8 +96,8 @@ impl TokenService {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asker<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> Asker<'a> {
-        Asker {
+    fn context<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> RequestContext<'a> {
+        RequestContext {
             headers: &parts.headers,
             certificate: connection.certificate(),
             origin: &self.origin,
@@ -105,37 +105,42 @@ impl TokenService {
         }
     }
 
-    fn issue(&self, parts: &Parts, asker: Asker<'_>, form: &Form) -> Response<AnswerBody> {
-        let answer = checked(parts).and_then(|()| self.issuer.token(asker, form));
-        match answer {
+    fn issue(
+        &self,
+        parts: &Parts,
+        context: RequestContext<'_>,
+        form: &Form,
+    ) -> Response<ResponseBody> {
+        let response = require_form_post(parts).and_then(|()| self.issuer.token(context, form));
+        match response {
             Ok(_) => self.counts_mut().issued += 1,
             Err(_) => self.counts_mut().refused += 1,
         }
-        worded(answer)
+        into_response(response)
     }
 
     async fn document(
         &self,
         parts: &Parts,
-        standard: Standard,
+        standard: MetadataStandard,
         issuer: &str,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
-        let fault = self.metadata_stage.arrive();
+    ) -> Response<ResponseBody> {
+        let fault = self.metadata_endpoint.receive();
         let (oauth, openid) = self.issuer.settings().metadata;
         let there = match standard {
-            Standard::OAuth => oauth,
-            Standard::OpenId => openid,
+            MetadataStandard::OAuth => oauth,
+            MetadataStandard::OpenId => openid,
         };
-        let proper = async {
+        let normal = async {
             match parts.method {
                 _ if !there => empty(StatusCode::NOT_FOUND),
-                Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata(issuer)),
+                Method::GET | Method::HEAD => json_response(StatusCode::OK, &self.metadata(issuer)),
                 _ => empty(StatusCode::METHOD_NOT_ALLOWED),
             }
         };
-        self.metadata_stage
-            .perform(fault.as_deref(), connection, proper)
+        self.metadata_endpoint
+            .respond(fault.as_deref(), connection, normal)
             .await
     }
 
@@ -168,51 +173,54 @@ impl TokenService {
     }
 }
 
-impl App for TokenService {
+impl Handler for TokenService {
     async fn respond(
         &self,
         request: Request<Incoming>,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_FORM).collect().await else {
-            return Refusal::invalid_request("the body is too long, or broke off").into_response();
+            return OAuthError::invalid_request("the body is too long, or broke off")
+                .into_response();
         };
         let body = body.to_bytes();
-        let (asker, form) = (self.asker(&parts, connection), || Form::parse(&body));
+        let (context, form) = (self.context(&parts, connection), || Form::parse(&body));
         let path = parts.uri.path();
-        if let Some((standard, issuer)) = asked_for(path) {
+        if let Some((standard, issuer)) = parse_path(path) {
             return self.document(&parts, standard, issuer, connection).await;
         }
         match path {
             // Each issuer with a path has one.
             path if path.ends_with(TOKEN) => self.token(&parts, &form(), connection).await,
-            INTROSPECT => {
-                worded(checked(&parts).and_then(|()| self.issuer.introspect(asker, &form())))
-            }
-            REVOKE => worded(checked(&parts).and_then(|()| self.issuer.revocation(asker, &form()))),
+            INTROSPECT => into_response(
+                require_form_post(&parts).and_then(|()| self.issuer.introspect(context, &form())),
+            ),
+            REVOKE => into_response(
+                require_form_post(&parts).and_then(|()| self.issuer.revocation(context, &form())),
+            ),
             _ => empty(StatusCode::NOT_FOUND),
         }
     }
 }
 
 /// Is it a form that was posted?
-fn checked(parts: &Parts) -> Result<(), Refusal> {
+fn require_form_post(parts: &Parts) -> Result<(), OAuthError> {
     if parts.method != Method::POST {
-        return Err(Refusal::wrong_method());
+        return Err(OAuthError::wrong_method());
     }
     if !is_form(&parts.headers) {
-        return Err(Refusal::invalid_request(
+        return Err(OAuthError::invalid_request(
             "the body is no form by its content type",
         ));
     }
     Ok(())
 }
 
-fn worded(answer: Result<Value, Refusal>) -> Response<AnswerBody> {
-    match answer {
-        Ok(answer) => json_answer(StatusCode::OK, &answer),
-        Err(refusal) => refusal.into_response(),
+fn into_response(response: Result<Value, OAuthError>) -> Response<ResponseBody> {
+    match response {
+        Ok(response) => json_response(StatusCode::OK, &response),
+        Err(error) => error.into_response(),
     }
 }
 
@@ -227,8 +235,8 @@ fn is_form(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn empty(status: StatusCode) -> Response<AnswerBody> {
-    answer(status, AnswerBody::empty())
+fn empty(status: StatusCode) -> Response<ResponseBody> {
+    with_status(status, ResponseBody::empty())
 }
 
 pub(super) const TOKEN: &str = "/token";

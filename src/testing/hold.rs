@@ -33,9 +33,9 @@ impl Hold {
 
 /// The holds of a server that are still in force.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Vec<watch::Receiver<()>>>);
+pub(super) struct Holds(Mutex<Vec<watch::Receiver<()>>>);
 
-impl Gate {
+impl Holds {
     pub(super) fn hold(&self) -> Hold {
         let (released_on_drop, held) = watch::channel(());
         self.0
@@ -49,14 +49,14 @@ impl Gate {
 
     /// Waits for every hold that is in force now. One that comes later concerns later requests only, so that a release always
     /// lets go.
-    pub(super) async fn pass(&self) {
-        for mut held in self.in_force() {
+    pub(super) async fn wait_until_released(&self) {
+        for mut held in self.active() {
             // Nothing is ever sent: it ends, with an error, when the hold drops.
             while held.changed().await.is_ok() {}
         }
     }
 
-    fn in_force(&self) -> Vec<watch::Receiver<()>> {
+    fn active(&self) -> Vec<watch::Receiver<()>> {
         let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         holds.retain(|held| held.has_changed().is_ok());
         holds.clone()
@@ -72,14 +72,14 @@ mod tests {
 
     #[test]
     fn release_lets_go_even_if_another_hold_follows_at_once() {
-        let gate = Gate::default();
-        let first = gate.hold();
+        let holds = Holds::default();
+        let first = holds.hold();
         let mut context = Context::from_waker(Waker::noop());
-        let mut early = pin!(gate.pass());
+        let mut early = pin!(holds.wait_until_released());
         assert!(early.as_mut().poll(&mut context).is_pending());
         first.release();
-        let second = gate.hold();
-        let mut late = pin!(gate.pass());
+        let second = holds.hold();
+        let mut late = pin!(holds.wait_until_released());
         assert!(early.as_mut().poll(&mut context).is_ready());
         assert!(late.as_mut().poll(&mut context).is_pending());
         drop(second);

@@ -4,18 +4,18 @@ use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::answer_body::AnswerBody;
-use super::json_answer::json_answer;
+use super::response::json_response;
+use super::response_body::ResponseBody;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct OAuthError {
     error: &'static str,
     description: &'static str,
     status: StatusCode,
     challenge: bool,
 }
 
-impl Refusal {
+impl OAuthError {
     pub(super) fn invalid_request(description: &'static str) -> Self {
         Self::bad_request("invalid_request", description)
     }
@@ -40,20 +40,20 @@ impl Refusal {
     /// the authentication scheme used by the client."
     pub(super) fn invalid_client(tried_header: bool) -> Self {
         let description = "unknown client, wrong secret or no authentication";
-        let refusal = Self::bad_request("invalid_client", description);
+        let error = Self::bad_request("invalid_client", description);
         Self {
             status: StatusCode::UNAUTHORIZED,
             challenge: tried_header,
-            ..refusal
+            ..error
         }
     }
 
     /// RFC 6749, section 3.2: "The client MUST use the HTTP "POST" method when making access token requests."
     pub(super) fn wrong_method() -> Self {
-        let refusal = Self::invalid_request("the method has to be POST");
+        let error = Self::invalid_request("the method has to be POST");
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            ..refusal
+            ..error
         }
     }
 
@@ -64,9 +64,9 @@ impl Refusal {
         }
     }
 
-    pub(super) fn into_response(self) -> Response<AnswerBody> {
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
         let body = json!({ "error": self.error, "error_description": self.description });
-        let mut response = json_answer(self.status, &body);
+        let mut response = json_response(self.status, &body);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response
                 .headers_mut()

@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::Response;
 use tokio::sync::Notify;
 
-use super::answer_body::AnswerBody;
 use super::fault::{Fault, Payload, Reply};
 use super::fault_queue::FaultQueue;
-use super::gate::Gate;
-use super::json_answer::answer;
+use super::hold::Holds;
+use super::response::with_status;
+use super::response_body::ResponseBody;
 use super::server::Connection;
 
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct Endpoint {
     pub(super) faults: FaultQueue,
-    pub(super) gate: Gate,
+    pub(super) holds: Holds,
     requests: AtomicU64,
     faulted: AtomicU64,
     arrival: Notify,
 }
 
-impl Stage {
+impl Endpoint {
     /// Counts a request, and gives it its fault before anybody learns of it: a fault that is ordered by a test that saw this
     /// request is for the next one.
-    pub(super) fn arrive(&self) -> Option<Arc<Fault>> {
+    pub(super) fn receive(&self) -> Option<Arc<Fault>> {
         let fault = self.faults.next();
         if fault.is_some() {
             self.faulted.fetch_add(1, Ordering::Relaxed);
@@ -48,26 +48,26 @@ impl Stage {
     }
 
     /// Answers as the fault wants it, or properly. Of a connection that is dropped, and of silence, it never returns.
-    pub(super) async fn perform(
+    pub(super) async fn respond(
         &self,
         fault: Option<&Fault>,
         connection: &Connection,
-        proper: impl Future<Output = Response<AnswerBody>>,
-    ) -> Response<AnswerBody> {
-        self.gate.pass().await;
+        normal: impl Future<Output = Response<ResponseBody>>,
+    ) -> Response<ResponseBody> {
+        self.holds.wait_until_released().await;
         let Some(fault) = fault else {
-            return proper.await;
+            return normal.await;
         };
         if !fault.delay_before().is_zero() {
             tokio::time::sleep(fault.delay_before()).await;
         }
         let response = match fault.reply() {
-            Reply::Proper => proper.await,
-            Reply::Made(status, Payload::Bytes(bytes)) => {
-                answer(*status, AnswerBody::from(bytes.clone()))
+            Reply::Normal => normal.await,
+            Reply::Custom(status, Payload::Bytes(bytes)) => {
+                with_status(*status, ResponseBody::from(bytes.clone()))
             }
-            Reply::Made(status, Payload::Blanks(count)) => {
-                answer(*status, AnswerBody::blanks(*count))
+            Reply::Custom(status, Payload::Spaces(count)) => {
+                with_status(*status, ResponseBody::spaces(*count))
             }
             Reply::Drop => {
                 connection.close();
@@ -75,7 +75,7 @@ impl Stage {
             }
             Reply::Never => pending().await,
         };
-        fault.dress(response)
+        fault.apply_to(response)
     }
 
     pub(super) fn requests(&self) -> u64 {

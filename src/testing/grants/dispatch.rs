@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::super::families::Families;
 use super::super::form::Form;
-use super::super::refusal::Refusal;
-use super::super::token_store::{Asked, Issued, TokenStore};
+use super::super::issued_tokens::{Authorization, IssuedToken, IssuedTokens};
+use super::super::oauth_error::OAuthError;
+use super::super::refresh_tokens::RefreshTokens;
 use super::{
     client_credentials, jwt_bearer, password, refresh_token, saml2_bearer, token_exchange,
 };
@@ -22,54 +22,54 @@ pub(in super::super) const NAMES: [&str; 6] = [
 ];
 
 /// What the server knows when it is asked.
-pub(in super::super) struct Known<'a> {
+pub(in super::super) struct GrantContext<'a> {
     pub(in super::super) users: &'a HashMap<String, String>,
     /// Assertions that are believed, and whom they speak for.
-    pub(in super::super) assertions: &'a HashMap<String, String>,
-    pub(in super::super) tokens: &'a TokenStore,
-    pub(in super::super) families: &'a mut Families,
+    pub(in super::super) trusted_assertions: &'a HashMap<String, String>,
+    pub(in super::super) tokens: &'a IssuedTokens,
+    pub(in super::super) refresh_tokens: &'a mut RefreshTokens,
     pub(in super::super) now: Instant,
 }
 
 /// What a grant comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Granted {
-    pub(in super::super) asked: Asked,
+pub(in super::super) struct Grant {
+    pub(in super::super) authorization: Authorization,
     /// The refresh token that was used for it.
-    pub(in super::super) refreshed: Option<String>,
+    pub(in super::super) used_refresh_token: Option<String>,
     /// Whether a person is there whom a refresh token could stand for.
-    pub(in super::super) for_a_person: bool,
+    pub(in super::super) for_user: bool,
     /// The type that the answer names (RFC 8693).
     pub(in super::super) issued_token_type: Option<String>,
 }
 
 /// What this request of an authenticated client asks for.
-pub(in super::super) fn asked(
+pub(in super::super) fn evaluate(
     client: String,
     form: &Form,
-    known: &mut Known<'_>,
-) -> Result<Granted, Refusal> {
-    let asked = Asked {
+    context: &mut GrantContext<'_>,
+) -> Result<Grant, OAuthError> {
+    let authorization = Authorization {
         client,
         scopes: form.scopes()?,
         resources: form.all("resource"),
         audiences: form.all("audience"),
-        ..Asked::default()
+        ..Authorization::default()
     };
     match form.required("grant_type")? {
-        client_credentials::NAME => Ok(client_credentials::granted(asked)),
-        jwt_bearer::NAME => jwt_bearer::granted(asked, form, known),
-        password::NAME => password::granted(asked, form, known),
-        refresh_token::NAME => refresh_token::granted(asked, form, known),
-        saml2_bearer::NAME => saml2_bearer::granted(asked, form, known),
-        token_exchange::NAME => token_exchange::granted(asked, form, known),
-        _ => Err(Refusal::unsupported_grant_type()),
+        client_credentials::NAME => Ok(client_credentials::grant(authorization)),
+        jwt_bearer::NAME => jwt_bearer::grant(authorization, form, context),
+        password::NAME => password::grant(authorization, form, context),
+        refresh_token::NAME => refresh_token::grant(authorization, form, context),
+        saml2_bearer::NAME => saml2_bearer::grant(authorization, form, context),
+        token_exchange::NAME => token_exchange::grant(authorization, form, context),
+        _ => Err(OAuthError::unsupported_grant_type()),
     }
 }
 
 /// RFC 7521, section 4.1: "authentication of the client is optional" where an assertion is the grant. On somebody's behalf it
 /// is not.
-pub(in super::super) fn needs_no_client(form: &Form) -> bool {
+pub(in super::super) fn client_is_optional(form: &Form) -> bool {
     let one = |name| form.one(name).ok().flatten();
     let optional = [jwt_bearer::NAME, saml2_bearer::NAME, token_exchange::NAME];
     one("grant_type").is_some_and(|grant| optional.contains(&grant))
@@ -77,9 +77,9 @@ pub(in super::super) fn needs_no_client(form: &Form) -> bool {
         && one("client_id").is_none()
 }
 
-impl Known<'_> {
+impl GrantContext<'_> {
     /// A token of this server's that is good now.
-    pub(super) fn token(&self, token: &str) -> Option<&Issued> {
+    pub(super) fn token(&self, token: &str) -> Option<&IssuedToken> {
         self.tokens.find_usable(token, self.now)
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// What a token was, or shall be, issued for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(super) struct Authorization {
     pub(super) client: String,
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
@@ -23,25 +23,30 @@ pub(super) struct Asked {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Issued {
-    pub(super) asked: Asked,
+pub(super) struct IssuedToken {
+    pub(super) authorization: Authorization,
     expires: Option<Instant>,
     revoked: bool,
 }
 
 #[derive(Default)]
-pub(super) struct TokenStore {
-    tokens: HashMap<String, Issued>,
-    latest: HashMap<Asked, String>,
+pub(super) struct IssuedTokens {
+    tokens: HashMap<String, IssuedToken>,
+    latest: HashMap<Authorization, String>,
 }
 
-impl TokenStore {
-    pub(super) fn add(&mut self, token: String, asked: Asked, expires: Option<Instant>) {
-        self.latest.insert(key(&asked), token.clone());
+impl IssuedTokens {
+    pub(super) fn add(
+        &mut self,
+        token: String,
+        authorization: Authorization,
+        expires: Option<Instant>,
+    ) {
+        self.latest.insert(key(&authorization), token.clone());
         self.tokens.insert(
             token,
-            Issued {
-                asked,
+            IssuedToken {
+                authorization,
                 expires,
                 revoked: false,
             },
@@ -49,20 +54,26 @@ impl TokenStore {
     }
 
     /// The token that was last issued for the same, revoked or not, as long as it hasn't expired; and what is left of its life.
-    pub(super) fn latest(&self, asked: &Asked, now: Instant) -> Option<(&str, Option<Duration>)> {
-        let (token, issued) = self.tokens.get_key_value(self.latest.get(&key(asked))?)?;
+    pub(super) fn latest(
+        &self,
+        authorization: &Authorization,
+        now: Instant,
+    ) -> Option<(&str, Option<Duration>)> {
+        let (token, issued) = self
+            .tokens
+            .get_key_value(self.latest.get(&key(authorization))?)?;
         issued
-            .in_time(now)
-            .then(|| (token.as_str(), issued.left(now)))
+            .is_unexpired(now)
+            .then(|| (token.as_str(), issued.remaining(now)))
     }
 
-    pub(super) fn find(&self, token: &str) -> Option<&Issued> {
+    pub(super) fn find(&self, token: &str) -> Option<&IssuedToken> {
         self.tokens.get(token)
     }
 
-    pub(super) fn find_usable(&self, token: &str, now: Instant) -> Option<&Issued> {
+    pub(super) fn find_usable(&self, token: &str, now: Instant) -> Option<&IssuedToken> {
         self.find(token)
-            .filter(|issued| issued.in_time(now) && !issued.revoked)
+            .filter(|issued| issued.is_unexpired(now) && !issued.revoked)
     }
 
     pub(super) fn revoke(&mut self, token: &str) {
@@ -78,33 +89,33 @@ impl TokenStore {
     }
 }
 
-impl Issued {
+impl IssuedToken {
     /// Whether the token has all of these scopes.
-    pub(super) fn covers<'a>(&self, mut scopes: impl Iterator<Item = &'a str>) -> bool {
-        scopes.all(|scope| self.asked.scopes.iter().any(|own| own == scope))
+    pub(super) fn has_scopes<'a>(&self, mut scopes: impl Iterator<Item = &'a str>) -> bool {
+        scopes.all(|scope| self.authorization.scopes.iter().any(|own| own == scope))
     }
 
     /// What is left of its life; `None` for one that doesn't end.
-    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
         Some(self.expires?.saturating_duration_since(now))
     }
 
-    fn in_time(&self, now: Instant) -> bool {
+    fn is_unexpired(&self, now: Instant) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 }
 
-impl fmt::Debug for TokenStore {
+impl fmt::Debug for IssuedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenStore")
+        f.debug_struct("IssuedTokens")
             .field("tokens", &self.tokens.len())
             .finish_non_exhaustive()
     }
 }
 
 /// The order of scopes makes no difference.
-fn key(asked: &Asked) -> Asked {
-    let mut key = asked.clone();
+fn key(authorization: &Authorization) -> Authorization {
+    let mut key = authorization.clone();
     key.scopes.sort_unstable();
     key
 }
@@ -115,9 +126,9 @@ mod tests {
 
     #[test]
     fn token_is_good_until_it_expires_and_not_at_that_instant() {
-        let (mut store, now) = (TokenStore::default(), Instant::now());
+        let (mut store, now) = (IssuedTokens::default(), Instant::now());
         let end = now + Duration::from_secs(2);
-        store.add("t".into(), asked(["a"]), Some(end));
+        store.add("t".into(), authorization(["a"]), Some(end));
         assert!(
             store
                 .find_usable("t", end - Duration::from_nanos(1))
@@ -129,41 +140,41 @@ mod tests {
 
     #[test]
     fn scopes_are_covered_only_if_all_are_there() {
-        let mut store = TokenStore::default();
-        store.add("t".into(), asked(["a", "b"]), None);
+        let mut store = IssuedTokens::default();
+        store.add("t".into(), authorization(["a", "b"]), None);
         let token = store.find("t").unwrap();
-        assert!(token.covers(["b", "a"].into_iter()));
-        assert!(token.covers([].into_iter()));
-        assert!(!token.covers(["a", "c"].into_iter()));
+        assert!(token.has_scopes(["b", "a"].into_iter()));
+        assert!(token.has_scopes([].into_iter()));
+        assert!(!token.has_scopes(["a", "c"].into_iter()));
     }
 
     #[test]
     fn latest_is_found_whatever_the_order_of_scopes_and_even_if_revoked() {
-        let (mut store, now) = (TokenStore::default(), Instant::now());
+        let (mut store, now) = (IssuedTokens::default(), Instant::now());
         let end = now + Duration::from_secs(2);
-        store.add("t".into(), asked(["a", "b"]), Some(end));
+        store.add("t".into(), authorization(["a", "b"]), Some(end));
         store.revoke_all();
         assert!(store.find_usable("t", now).is_none());
         assert_eq!(
-            store.latest(&asked(["b", "a"]), now),
+            store.latest(&authorization(["b", "a"]), now),
             Some(("t", Some(Duration::from_secs(2))))
         );
-        assert_eq!(store.latest(&asked(["a"]), now), None);
-        assert_eq!(store.latest(&asked(["a", "b"]), end), None);
+        assert_eq!(store.latest(&authorization(["a"]), now), None);
+        assert_eq!(store.latest(&authorization(["a", "b"]), end), None);
     }
 
     #[test]
     fn debug_shows_no_token() {
-        let mut store = TokenStore::default();
-        store.add("hidden".into(), asked([]), None);
-        assert_eq!(format!("{store:?}"), "TokenStore { tokens: 1, .. }");
+        let mut store = IssuedTokens::default();
+        store.add("hidden".into(), authorization([]), None);
+        assert_eq!(format!("{store:?}"), "IssuedTokens { tokens: 1, .. }");
     }
 
-    fn asked<const N: usize>(scopes: [&str; N]) -> Asked {
-        Asked {
+    fn authorization<const N: usize>(scopes: [&str; N]) -> Authorization {
+        Authorization {
             client: "c".into(),
             scopes: scopes.map(String::from).into(),
-            ..Asked::default()
+            ..Authorization::default()
         }
     }
 }
