@@ -65,6 +65,7 @@ mod api_call;
 mod api_service;
 mod assertion;
 mod authorization_server;
+mod authorization_server_builder;
 mod claims;
 mod client;
 mod client_auth;
@@ -95,7 +96,8 @@ mod token_service;
 
 pub use api::{Api, ApiBuilder};
 pub use api_call::{ApiCall, ApiCounts};
-pub use authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
+pub use authorization_server::AuthorizationServer;
+pub use authorization_server_builder::AuthorizationServerBuilder;
 pub use client_auth::AuthMethod;
 pub use client_certificate::ClientCertificate;
 pub use fault::Fault;
