@@ -354,7 +354,7 @@ async fn metadata_name_the_issuer_and_the_endpoints() {
 async fn api_wants_a_token_and_its_scope_where_it_says_so() {
     let server = AuthorizationServer::start().await.unwrap();
     let api = Api::builder(&server)
-        .requiring_scope("/admin", "write")
+        .with_required_scope("/admin", "write")
         .start()
         .await
         .unwrap();
@@ -467,7 +467,7 @@ async fn faults_come_in_the_order_in_which_they_were_ordered() {
             .with_body("text/plain", "busy"),
     );
     server.fault(Fault::none());
-    server.fault(Fault::answer(200, None, "{}"));
+    server.fault(Fault::response(200, None, "{}"));
     server.fault_always(Fault::redirect("/elsewhere"));
     let mut answers = Vec::new();
     for _ in 0..6 {

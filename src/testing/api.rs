@@ -23,7 +23,7 @@ use super::tls::CertificateAuthority;
 /// #[tokio::main(flavor = "current_thread")]
 /// async fn main() -> std::io::Result<()> {
 ///     let server = AuthorizationServer::start().await?;
-///     let api = Api::builder(&server).requiring_scope("/admin", "write").start().await?;
+///     let api = Api::builder(&server).with_required_scope("/admin", "write").start().await?;
 ///     assert_eq!(api.url_of("/admin"), format!("{}/admin", api.url()));
 ///     assert_eq!(api.counts().requests, 0);
 ///     Ok(())
@@ -52,7 +52,7 @@ pub struct Api {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
 /// let server = AuthorizationServer::builder().with_tls().start().await?;
-/// let stranger = Api::builder(&server).with_tls().unprotected().start().await?;
+/// let stranger = Api::builder(&server).with_tls().without_protection().start().await?;
 /// // One certificate to trust for both.
 /// assert_eq!(stranger.ca_pem(), server.ca_pem());
 /// # Ok(())
@@ -86,7 +86,7 @@ impl Api {
     /// # Errors
     /// As [`Api::start`].
     pub async fn unprotected(server: &AuthorizationServer) -> io::Result<Self> {
-        Self::builder(server).unprotected().start().await
+        Self::builder(server).without_protection().start().await
     }
 
     /// Starts one with other options.
@@ -154,7 +154,7 @@ impl_controls!(Api, "request", ApiCall, ApiCounts);
 impl ApiBuilder {
     /// Requires a scope (or several with blanks between them) of the tokens for this path and everything below it. Of several
     /// prefixes that fit, each counts.
-    pub fn requiring_scope(
+    pub fn with_required_scope(
         mut self,
         path_prefix: impl Into<String>,
         scope: impl Into<String>,
@@ -166,7 +166,7 @@ impl ApiBuilder {
     }
 
     /// Requires nothing: every request is answered with 200.
-    pub fn unprotected(mut self) -> Self {
+    pub fn without_protection(mut self) -> Self {
         self.protection.off = true;
         self
     }

@@ -43,7 +43,7 @@ use super::token_service::{TOKEN, TokenService};
 ///   `private_key_jwt` or a certificate; `scope`, `resource`,
 ///   `audience` and `claims` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
 ///   [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer` and `saml2-bearer` with assertions that the server
-///   [believes](Self::believe), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
+///   [believes](Self::trust_assertion), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
 ///   `password` of [users](AuthorizationServerBuilder::with_user).
 /// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
 /// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`, also of issuers with a path, which is
@@ -193,7 +193,7 @@ impl AuthorizationServer {
     }
 
     /// Believes this assertion from now on: it speaks for this subject.
-    pub fn believe(&self, assertion: impl Into<String>, subject: impl Into<String>) {
+    pub fn trust_assertion(&self, assertion: impl Into<String>, subject: impl Into<String>) {
         self.shared_issuer()
             .settings_mut()
             .trusted_assertions
@@ -201,7 +201,7 @@ impl AuthorizationServer {
     }
 
     /// Whether users' grants (on behalf of a user, and by password) come with a refresh token; at first they don't.
-    pub fn give_refresh_tokens(&self, on: bool) {
+    pub fn issue_refresh_tokens(&self, on: bool) {
         self.shared_issuer().settings_mut().issue_refresh_tokens = on;
     }
 

@@ -18,7 +18,7 @@ use super::response_body::ResponseBody;
 /// use tower_bearer::testing::Fault;
 ///
 /// let overloaded = Fault::status(503).with_header("retry-after", "2").after(Duration::from_millis(50));
-/// let gateway = Fault::answer(502, Some("text/html"), "<h1>Bad Gateway</h1>");
+/// let gateway = Fault::response(502, Some("text/html"), "<h1>Bad Gateway</h1>");
 /// let slow = Fault::drip(Duration::from_millis(1));
 /// let dated = Fault::none().with_header("date", "Thu, 01 Jan 1970 00:00:00 GMT");
 /// ```
@@ -74,7 +74,7 @@ impl Fault {
     }
 
     /// An answer with this status and body.
-    pub fn answer(status: u16, content_type: Option<&str>, body: impl Into<Bytes>) -> Self {
+    pub fn response(status: u16, content_type: Option<&str>, body: impl Into<Bytes>) -> Self {
         let Some(status) = final_status(status) else {
             return Self::status(status);
         };
@@ -276,7 +276,7 @@ mod tests {
         for fault in [
             Fault::status(42),
             Fault::status(100),
-            Fault::answer(1000, Some("text/plain"), "x"),
+            Fault::response(1000, Some("text/plain"), "x"),
             Fault::none().with_header("no name", "x"),
             Fault::redirect("line\nbreak"),
         ] {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_body_nor_header_values() {
-        let fault = Fault::answer(200, None, "{\"access_token\":\"hidden\"}")
+        let fault = Fault::response(200, None, "{\"access_token\":\"hidden\"}")
             .with_header("authorization", "hidden");
         let shown = format!("{fault:?}");
         assert!(!shown.contains("hidden"), "{shown}");

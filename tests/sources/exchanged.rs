@@ -46,7 +46,7 @@ async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
 #[tokio::test]
 async fn a_clusters_token_is_exchanged_without_a_client() {
     let login = login().await;
-    login.believe("the cluster's", "pod");
+    login.trust_assertion("the cluster's", "pod");
     let endpoint = TokenEndpoint::new(login.token_url(), "", "").without_client();
     let source = TokenExchange::new(endpoint)
         .with_subject(Secret::new("the cluster's"), TokenType::JWT)
@@ -89,13 +89,13 @@ async fn what_is_no_access_token_is_never_handed_out() {
             r#"{{"access_token":"abc","token_type":"Bearer","issued_token_type":"{}"}}"#,
             issued.as_str()
         );
-        login.fault(Fault::answer(200, Some("application/json"), body));
+        login.fault(Fault::response(200, Some("application/json"), body));
         let error = fetch(&source, of(&access)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed);
         assert!(error.to_string().contains("issued_token_type"), "{error}");
     }
     // Some leave the type out.
-    login.fault(Fault::answer(200, None, r#"{"access_token":"abc"}"#));
+    login.fault(Fault::response(200, None, r#"{"access_token":"abc"}"#));
     fetch(&source, of(&access)).await.unwrap();
 }
 
