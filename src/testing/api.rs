@@ -1,4 +1,4 @@
-//! The handle of the protected API, and its options.
+//! Implements the handle of the protected API and its builder.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,8 @@ use super::protection::Protection;
 use super::server::{Server, Socket};
 use super::tls::CertificateAuthority;
 
-/// A running API that wants a token of an [`AuthorizationServer`], on a port of its own. Clones share it; when the last one
-/// drops, its port and its connections close and its tasks end.
+/// A running API that requires a token of an [`AuthorizationServer`], on a free loopback port. Clones share the API. When the last
+/// clone is dropped, its port and connections close and its tasks end.
 ///
 /// ```
 /// use tower_bearer::testing::{Api, AuthorizationServer};
@@ -30,15 +30,16 @@ use super::tls::CertificateAuthority;
 /// }
 /// ```
 ///
-/// # What it answers
-/// - With a valid token, in the only `Authorization` header: 200, and the body of the request with its content type.
-/// - Without one: 401, and `WWW-Authenticate: Bearer`, with `error="invalid_token"` if there was any `Authorization` header.
-/// - With a valid token that lacks a scope: 403, and `error="insufficient_scope"` with the scopes that the path needs.
-/// - With a valid token that was not asked for with the claims it wants: 401, and `error="insufficient_claims"` with those
-///   claims. It wants none before [`require_claims`](Self::require_claims).
-/// - To a path that begins with `/open`: 200 and the body, token or not.
+/// # Responses
+/// - With a valid token in the only `Authorization` header: 200, with the request's body and content type.
+/// - Without a valid token: 401 and `WWW-Authenticate: Bearer`, with `error="invalid_token"` if there is any `Authorization` header.
+/// - With a valid token that lacks a scope: 403 and `error="insufficient_scope"`, with the scopes that the path requires.
+/// - With a valid token that was requested without the claims set by [`require_claims`](Self::require_claims): 401 and
+///   `error="insufficient_claims"`, with those claims.
+/// - For a path that begins with `/open`: 200 and the body, with or without a token.
 ///
-/// It goes on judging tokens when the authorization server is gone.
+/// A request counts as arrived once its headers have been read. Tokens are validated when the response is sent, even after the
+/// authorization server has stopped.
 #[derive(Clone)]
 pub struct Api {
     running: Arc<Running>,
@@ -53,7 +54,7 @@ pub struct Api {
 /// # async fn main() -> std::io::Result<()> {
 /// let server = AuthorizationServer::builder().with_tls().start().await?;
 /// let stranger = Api::builder(&server).with_tls().without_protection().start().await?;
-/// // One certificate to trust for both.
+/// // Both have the same certificate authority.
 /// assert_eq!(stranger.ca_pem(), server.ca_pem());
 /// # Ok(())
 /// # }
@@ -73,23 +74,24 @@ struct Running {
 }
 
 impl Api {
-    /// Starts one over plain HTTP whose every path needs a token, and no scope.
+    /// Starts an API over plain HTTP that requires a token, but no scope, for every path.
     ///
     /// # Errors
-    /// If no port can be had, or outside of a Tokio runtime. The runtime needs its I/O and its time enabled.
+    /// Returns an error if no port is available, or if it is called outside of a Tokio runtime. The runtime needs I/O and time
+    /// enabled.
     pub async fn start(server: &AuthorizationServer) -> io::Result<Self> {
         Self::builder(server).start().await
     }
 
-    /// Starts one that needs no token: it answers 200 to all, and records who sent a token all the same.
+    /// Starts an API that requires no token. It returns 200 for every request, and records the tokens it receives.
     ///
     /// # Errors
-    /// As [`Api::start`].
+    /// Returns an error for the reasons of [`Api::start`].
     pub async fn unprotected(server: &AuthorizationServer) -> io::Result<Self> {
         Self::builder(server).without_protection().start().await
     }
 
-    /// Starts one with other options.
+    /// Returns a builder for an API with other options.
     pub fn builder(server: &AuthorizationServer) -> ApiBuilder {
         ApiBuilder {
             server: server.clone(),
@@ -98,19 +100,19 @@ impl Api {
         }
     }
 
-    /// Its origin, without a trailing slash: `http://127.0.0.1:PORT`, with TLS `https://localhost:PORT`.
+    /// Returns the API's origin without a trailing slash: `http://127.0.0.1:PORT`, or `https://localhost:PORT` with TLS.
     pub fn url(&self) -> String {
         self.running.origin.clone()
     }
 
-    /// The address of a path.
+    /// Returns the URL of a path.
     pub fn url_of(&self, path: &str) -> String {
         let slash = if path.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{path}", self.running.origin)
     }
 
-    /// The certificate of the authority that signed the server's, in PEM; `None` without TLS. It is that of the authorization
-    /// server.
+    /// Returns the certificate of the authority that signed the API's certificate, as PEM, or `None` without TLS. The authorization
+    /// server has the same authority.
     pub fn ca_pem(&self) -> Option<String> {
         self.running
             .authority
@@ -118,23 +120,23 @@ impl Api {
             .map(CertificateAuthority::ca_pem)
     }
 
-    /// While on, every request is answered with 401, whatever its path and token.
+    /// While this is on, every request gets a 401, regardless of its path and token.
     pub fn always_unauthorized(&self, on: bool) {
         self.service()
             .always_unauthorized
             .store(on, Ordering::Relaxed);
     }
 
-    /// From now on only tokens will do that were asked for with these claims, and perhaps further ones: a JSON object, OpenID's
-    /// claims request, in the token request's parameter `claims`. This is what continuous access evaluation does after an event.
-    /// `None` ends it. What is no JSON object is wanted of tokens all the same, and no token will do.
+    /// Accepts only tokens whose token request had these claims, and possibly others, in its `claims` parameter. `claims` is a JSON
+    /// object, OpenID Connect's claims request. Resource servers with continuous access evaluation require claims after an event.
+    /// `None` accepts all valid tokens again. If `claims` is not a JSON object, no token is accepted.
     ///
     /// ```
     /// # use tower_bearer::testing::{Api, AuthorizationServer};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
     /// # let api = Api::start(&AuthorizationServer::start().await?).await?;
-    /// // A user was blocked, or changed the password: older tokens are of no use.
+    /// // The user changed the password, so older tokens are rejected.
     /// api.require_claims(Some(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#));
     /// # Ok(())
     /// # }
@@ -152,8 +154,8 @@ impl Api {
 impl_controls!(Api, "request", ApiCall, ApiCounts);
 
 impl ApiBuilder {
-    /// Requires a scope (or several with blanks between them) of the tokens for this path and everything below it. Of several
-    /// prefixes that fit, each counts.
+    /// Requires a scope (or several separated by spaces) for this path and all paths below it. If several prefixes match a path, the
+    /// scopes of each are required.
     pub fn with_required_scope(
         mut self,
         path_prefix: impl Into<String>,
@@ -165,13 +167,13 @@ impl ApiBuilder {
         self
     }
 
-    /// Requires nothing: every request is answered with 200.
+    /// Requires no token: every request gets a 200.
     pub fn without_protection(mut self) -> Self {
         self.protection.off = true;
         self
     }
 
-    /// Speaks TLS, with a certificate that the authorization server's authority signed.
+    /// Uses TLS with a certificate signed by the authority of the authorization server.
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
         self
@@ -180,7 +182,7 @@ impl ApiBuilder {
     /// Starts the API.
     ///
     /// # Errors
-    /// As [`Api::start`].
+    /// Returns an error for the reasons of [`Api::start`].
     pub async fn start(self) -> io::Result<Api> {
         let authority = if self.tls {
             Some(self.server.authority()?)

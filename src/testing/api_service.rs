@@ -1,4 +1,4 @@
-//! The API over HTTP: reads, judges, echoes.
+//! Serves the API: reads each request, authorizes it and echoes its body.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -26,7 +26,7 @@ pub(super) struct ApiService {
     pub(super) endpoint: Endpoint,
     pub(super) calls: Recorder<ApiCall>,
     pub(super) always_unauthorized: AtomicBool,
-    /// What tokens must have been asked for with.
+    /// The claims that a token must have been requested with.
     required_claims: RwLock<Option<RequiredClaims>>,
     issuer: Arc<Issuer>,
     protection: Protection,
@@ -67,7 +67,7 @@ impl ApiService {
         *self.counts_mut() = ApiCounts::default();
     }
 
-    /// The token is judged when the answer is due, not when the request arrives.
+    /// Authorizes the request when the response is due, not when the request arrives.
     fn normal_response(&self, parts: &Parts, body: Bytes) -> Response<ResponseBody> {
         let presented = PresentedToken::of(&parts.headers);
         match self.authorize(parts, &presented) {
@@ -142,7 +142,7 @@ impl ApiService {
         }
     }
 
-    /// The counters but for those of the stage.
+    /// Locks the counters. Those of the endpoint are counted there.
     fn counts_mut(&self) -> MutexGuard<'_, ApiCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ impl Handler for ApiService {
         self.counts_mut().connections += 1;
     }
 
-    /// A request has arrived with its head; the body may take its time.
+    /// Counts the request as arrived before its body is read.
     async fn respond(
         &self,
         request: Request<Incoming>,
@@ -167,7 +167,7 @@ impl Handler for ApiService {
         let entry = self.calls.add(|| self.record(&parts, connection));
         let fault = self.endpoint.receive();
 
-        // An unread body is kept until the answer stands: dropped earlier, it would be drained or cut off.
+        // An unread body is dropped only after the response is built: dropping it earlier would drain or reset the stream.
         let mut unread = Some(body);
         let mut read = Bytes::new();
         if fault.as_ref().is_none_or(|fault| fault.reads_body())
@@ -197,7 +197,7 @@ impl Handler for ApiService {
 
 fn challenge(status: StatusCode, challenge: &str) -> Response<ResponseBody> {
     let mut response = with_status(status, ResponseBody::empty());
-    // Only a scope that no header can carry, set by the test, fails here.
+    // Fails only if the test requires a scope that is not a valid header value.
     if let Ok(challenge) = HeaderValue::from_str(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }

@@ -1,4 +1,4 @@
-//! Who asks, by a signed assertion: RFC 7523, section 3.
+//! Verifies the signed assertions that clients authenticate with (RFC 7523, section 3).
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::Client;
 
-/// A JWT, taken apart; nothing of it is verified yet.
+/// A parsed JWT whose signature and claims have not been verified.
 pub(super) struct Assertion<'a> {
     signed: &'a str,
     signature: Vec<u8>,
@@ -32,18 +32,18 @@ impl<'a> Assertion<'a> {
         })
     }
 
-    /// Whether it is signed with a secret, and not with a key.
+    /// Returns `true` if the assertion is signed with a shared secret instead of a private key.
     pub(super) fn uses_secret(&self) -> bool {
         self.algorithm.starts_with("HS")
     }
 
-    /// The client that it speaks for.
+    /// Returns the client that the assertion authenticates.
     pub(super) fn client(&self) -> Option<&str> {
         let subject = self.text("sub")?;
         (self.text("iss") == Some(subject)).then_some(subject)
     }
 
-    /// Whether the claims hold for one of these audiences, now, and for the first time.
+    /// Returns `true` if the assertion is for one of the audiences, has not expired and is used for the first time.
     pub(super) fn is_acceptable(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
@@ -57,7 +57,7 @@ impl<'a> Assertion<'a> {
                 .any(|one| audiences.iter().any(|audience| audience == one)),
             _ => false,
         };
-        // The last question, since it leaves a trace.
+        // Checked last, because it records the ID as used.
         in_time
             && named
             && self
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_claim_must_be_there_and_right() {
+    fn each_claim_has_to_be_present_and_correct() {
         assert!(is_acceptable(&good()));
         for (name, wrong) in [
             ("iss", json!("you")),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_counts_once() {
+    fn assertion_id_is_accepted_once() {
         let line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let assertion = Assertion::parse(&line).unwrap();
         let mut seen = HashSet::new();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_cannot_choose_what_counts_as_signed() {
+    fn algorithm_header_cannot_bypass_the_signature_check() {
         let public = include_str!("../../tests/vectors/keys/rsa.public.pem");
         let keys = vec![PublicKey::parse(public).unwrap()];
         let secret = Some(SECRET.to_owned());

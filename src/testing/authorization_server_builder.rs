@@ -1,4 +1,4 @@
-//! The options of the authorization server.
+//! Implements the builder of the authorization server.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -35,12 +35,12 @@ pub struct AuthorizationServerBuilder {
     settings: Settings,
     tls: bool,
     mutual_tls: bool,
-    /// Clients and their public keys, not parsed yet.
+    /// Clients and their public keys, which are parsed when the server starts.
     keys: Vec<(String, String)>,
 }
 
 impl AuthorizationServerBuilder {
-    /// Adds a client. With any, there is no `client` with the secret `secret`.
+    /// Adds a client with a secret. The default client does not exist once any client is added.
     pub fn with_client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.settings.client(id).secret = Some(secret.into());
         self
@@ -52,16 +52,15 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Adds a client that signs its assertions with a key (`private_key_jwt`). The public half is given, as PEM (`BEGIN PUBLIC
-    /// KEY`) or as a JWK; one that is neither is an error when the server starts. With any, there is no `client` with the secret
-    /// `secret`.
+    /// Adds a client that signs its assertions with a private key (`private_key_jwt`). `public_key` is PEM (`BEGIN PUBLIC KEY`) or
+    /// a JWK; [`start`](Self::start) returns an error if it is neither. The default client does not exist once any client is added.
     pub fn with_client_key(mut self, id: impl Into<String>, public_key: impl Into<String>) -> Self {
         self.keys.push((id.into(), public_key.into()));
         self
     }
 
-    /// Adds a client that shows this assertion, which somebody else signed. It is compared as a whole. With any, there is no
-    /// `client` with the secret `secret`.
+    /// Adds a client that authenticates with this assertion, signed by a third party. The assertion is compared as a whole and its
+    /// signature is not verified. The default client does not exist once any client is added.
     pub fn with_client_assertion(
         mut self,
         id: impl Into<String>,
@@ -71,20 +70,20 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Speaks TLS as [`with_tls`](Self::with_tls) has it, and asks clients for a certificate. Those who show the one that
-    /// [`client_certificate`](AuthorizationServer::client_certificate) made for them need no secret.
+    /// Uses TLS (see [`with_tls`](Self::with_tls)) and requests client certificates. A client with a certificate from
+    /// [`client_certificate`](AuthorizationServer::client_certificate) needs no secret.
     pub fn with_mutual_tls(mut self) -> Self {
         self.mutual_tls = true;
         self.with_tls()
     }
 
-    /// How long tokens live; 1 hour by default.
+    /// Sets the lifetime of tokens. Defaults to one hour.
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.lifetime = Some(lifetime);
         self
     }
 
-    /// Speaks TLS, with a certificate for `localhost`, `127.0.0.1` and `::1`. Clients have to trust
+    /// Uses TLS with a certificate for `localhost`, `127.0.0.1` and `::1`. Clients have to trust
     /// [`ca_pem`](AuthorizationServer::ca_pem).
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
@@ -94,7 +93,7 @@ impl AuthorizationServerBuilder {
     /// Starts the server.
     ///
     /// # Errors
-    /// As [`AuthorizationServer::start`].
+    /// Returns an error for the reasons of [`AuthorizationServer::start`], or if a client's public key is invalid.
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
         for (id, key) in self.keys {
             let key = PublicKey::parse(&key)?;

@@ -1,4 +1,5 @@
-//! Claims that a token has to satisfy: OpenID's claims request, as continuous access evaluation sends it about. Pure.
+//! Compares the claims that a token was requested with to the claims that the API requires (OpenID Connect's claims request, as
+//! used by continuous access evaluation).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,12 +8,12 @@ use serde_json::Value;
 use super::form::Form;
 use super::oauth_error::OAuthError;
 
-/// What an API wants of every token from some time on.
+/// The claims that an API requires of every token.
 #[derive(Clone, Debug)]
 pub(super) struct RequiredClaims {
-    /// As a challenge carries it.
+    /// The base64 form used in a challenge.
     encoded: String,
-    /// None: it is no JSON object, and so no token satisfies it.
+    /// `None` if the text is not a JSON object. No token satisfies that.
     required: Option<Value>,
 }
 
@@ -24,7 +25,7 @@ impl RequiredClaims {
         }
     }
 
-    /// Whether a token is good that was asked for with these claims.
+    /// Returns `true` if a token requested with these claims has all required ones.
     pub(super) fn are_satisfied_by(&self, requested: Option<&Value>) -> bool {
         match (&self.required, requested) {
             (Some(required), Some(requested)) => contains(requested, required),
@@ -32,20 +33,20 @@ impl RequiredClaims {
         }
     }
 
-    /// In base64, as `claims` of a challenge.
+    /// Returns the base64 value of a challenge's `claims` attribute.
     pub(super) fn encoded(&self) -> &str {
         &self.encoded
     }
 }
 
-/// The claims that a token request asks for.
+/// Reads the `claims` parameter of a token request.
 pub(super) fn requested(form: &Form) -> Result<Option<Value>, OAuthError> {
     let Some(claims) = form.one("claims")? else {
         return Ok(None);
     };
     match object(claims) {
         Some(claims) => Ok(Some(claims)),
-        None => Err(OAuthError::invalid_request("the claims are no JSON object")),
+        None => Err(OAuthError::invalid_request("`claims` is not a JSON object")),
     }
 }
 
@@ -54,7 +55,7 @@ fn object(claims: &str) -> Option<Value> {
     claims.is_object().then_some(claims)
 }
 
-/// Whether all that is wanted is there; there may be more.
+/// Returns `true` if `present` contains everything in `required`, possibly among other members.
 fn contains(present: &Value, required: &Value) -> bool {
     let (Value::Object(present), Value::Object(required)) = (present, required) else {
         return present == required;
@@ -73,7 +74,7 @@ mod tests {
     const NBF: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
     #[test]
-    fn claims_meet_a_demand_if_all_of_it_is_in_them() {
+    fn all_required_claims_have_to_be_requested() {
         let required_claims = RequiredClaims::new(NBF);
         let met = |claims| required_claims.are_satisfied_by(object(claims).as_ref());
         assert!(met(NBF));
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demand_that_is_no_object_is_met_by_nothing() {
+    fn requirement_that_is_not_an_object_is_never_satisfied() {
         for required_claims in ["", "[]", "{"] {
             let required_claims = RequiredClaims::new(required_claims);
             assert!(
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_a_request_are_an_object_or_refused() {
+    fn requested_claims_have_to_be_one_json_object() {
         let read = |form: &str| requested(&Form::parse(form.as_bytes()));
         assert_eq!(read("").unwrap(), None);
         assert!(read("claims=%7B%7D").unwrap().is_some());

@@ -1,22 +1,22 @@
-//! What a client of the authorization server authenticates with.
+//! Defines the credentials of a client that is registered with the authorization server.
 
 use std::fmt;
 
 use super::public_key::PublicKey;
 
-/// A registered client. Any of these authenticates it.
+/// A registered client. Each of its credentials is sufficient.
 #[derive(Clone, Default)]
 pub(super) struct Client {
     pub(super) secret: Option<String>,
-    /// It may sign with any of them.
+    /// The public keys that verify its signed assertions.
     pub(super) keys: Vec<PublicKey>,
-    /// What somebody else signed for it.
+    /// An assertion signed by a third party, compared as a whole.
     pub(super) assertion: Option<String>,
-    /// The certificate that it shows, in DER.
+    /// The client's TLS certificate in DER.
     pub(super) certificate: Option<Vec<u8>>,
 }
 
-/// Without the secret and the assertion.
+/// Omits the secret and the assertion.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")

@@ -1,4 +1,4 @@
-//! Who asks: by a secret in the header or the form, by an assertion, or by a certificate.
+//! Authenticates clients by a secret in the header or the form, by an assertion, or by a certificate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::client::Client;
 use super::form::Form;
 use super::oauth_error::OAuthError;
 
-/// How a client authenticated at the token endpoint, or tried to.
+/// The method by which a client authenticated at the token endpoint or tried to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthMethod {
@@ -24,27 +24,27 @@ pub enum AuthMethod {
     SecretJwt,
     /// `private_key_jwt`: a `client_assertion` of any other kind.
     PrivateKeyJwt,
-    /// `tls_client_auth`: a certificate in the handshake, and nothing else.
+    /// `tls_client_auth`: a certificate in the TLS handshake and none of the methods above.
     Certificate,
     /// None of these.
     None,
 }
 
-/// Where a request comes from and where it went.
+/// The parts of an HTTP request that client authentication depends on.
 #[derive(Clone, Copy)]
 pub(super) struct RequestContext<'a> {
     pub(super) headers: &'a HeaderMap,
-    /// The client's certificate in DER, if it showed one.
+    /// The client's TLS certificate in DER, if it sent one.
     pub(super) certificate: Option<&'a [u8]>,
-    /// The server's own address.
+    /// The origin of the server.
     pub(super) origin: &'a str,
     pub(super) path: &'a str,
 }
 
-/// Those who may ask.
+/// The registered clients.
 pub(super) struct Clients<'a> {
     pub(super) clients: &'a HashMap<String, Client>,
-    /// The ids of the assertions so far.
+    /// The IDs of the assertions used so far.
     pub(super) seen: &'a Mutex<HashSet<String>>,
 }
 
@@ -70,7 +70,7 @@ impl AuthMethod {
     }
 }
 
-/// The client's id, if it is a known one and proves it.
+/// Authenticates the client and returns its ID.
 pub(super) fn authenticate(
     context: RequestContext<'_>,
     form: &Form,
@@ -88,13 +88,13 @@ pub(super) fn authenticate(
         || headers.get_all(AUTHORIZATION).iter().count() > 1
     {
         return Err(OAuthError::invalid_request(
-            "more than one client authentication",
+            "the client used more than one authentication method",
         ));
     }
     if let Some(assertion) = assertion {
         let kind = form.one("client_assertion_type")?;
         if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-            return Err(OAuthError::invalid_request("an unknown type of assertion"));
+            return Err(OAuthError::invalid_request("unknown client_assertion_type"));
         }
         return by_assertion(context, named, assertion, clients).ok_or(error);
     }
@@ -102,7 +102,7 @@ pub(super) fn authenticate(
         let (id, secret) = basic(headers).ok_or(error)?;
         if named.is_some_and(|named| named != id) {
             return Err(OAuthError::invalid_request(
-                "the form names another client than the header",
+                "client_id differs from the client in the Authorization header",
             ));
         }
         (id, secret)
@@ -127,7 +127,7 @@ fn by_assertion(
     text: &str,
     clients: &Clients<'_>,
 ) -> Option<String> {
-    // What somebody else signed is known as a whole.
+    // An assertion signed by a third party is compared as a whole.
     let whole = |id: &str| clients.clients.get(id)?.assertion.as_deref();
     if let Some(id) = named.filter(|id| whole(id) == Some(text)) {
         return Some(id.to_owned());
@@ -152,7 +152,7 @@ fn by_assertion(
         .then(|| id.to_owned())
 }
 
-/// RFC 8705, section 2: the certificate must be the one that is registered for the client.
+/// Authenticates the client by the certificate registered for it (RFC 8705, section 2).
 fn by_certificate(
     context: RequestContext<'_>,
     named: Option<&str>,
@@ -162,6 +162,8 @@ fn by_certificate(
     (context.certificate? == known).then_some(named?.to_owned())
 }
 
+/// Decodes the credentials of HTTP Basic authentication.
+///
 /// RFC 6749, section 2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding algorithm
 /// [...] and the encoded value is used as the username; the client password is encoded using the same algorithm and used as the
 /// password."
@@ -200,7 +202,7 @@ mod tests {
     const SECRET: &str = "a b:c%d+e/é";
 
     #[test]
-    fn both_spellings_of_a_blank_are_the_same_secret() {
+    fn both_encodings_of_a_space_are_accepted() {
         for encoded in ["a+b%3Ac%25d%2Be%2F%C3%A9", "a%20b%3ac%25d%2be/%c3%a9"] {
             assert_eq!(
                 try_basic(&format!("us%3Aer:{encoded}")),
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_that_was_not_encoded_or_badly_so_is_refused() {
+    fn unencoded_or_malformed_secret_is_rejected() {
         for wrong in [SECRET, "a%2", "a%zz", "%ff", ""] {
             assert_eq!(
                 try_basic(&format!("us%3Aer:{wrong}")),
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn form_may_name_the_client_again_but_not_authenticate_it_again() {
+    fn form_may_repeat_the_client_id_but_not_the_secret() {
         let headers = basic_header("us%3Aer:a+b%3Ac%25d%2Be%2F%C3%A9");
         let authenticate_with = |form: &str| try_with(&headers, form);
         assert!(authenticate_with("client_id=us:er").is_ok());
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn client_without_a_secret_is_refused_without_a_challenge() {
+    fn client_without_a_secret_gets_no_challenge() {
         let error = try_with(&HeaderMap::new(), "client_id=us:er");
         assert_eq!(error, Err(OAuthError::invalid_client(false)));
     }

@@ -1,6 +1,6 @@
 //! Implements the methods that both servers have in common: faults, holds, recorded requests and counters.
 
-/// Implements them for a handle whose `service()` has an endpoint, recorded calls, `counts` and `reset`.
+/// Implements these methods for a handle whose `service()` has an endpoint, recorded calls, `counts` and `reset`.
 macro_rules! impl_controls {
     ($server:ident, $request:literal, $call:ty, $counts:ty) => {
         impl $server {

@@ -1,4 +1,4 @@
-//! The way of a request through either server: it arrives, meets its fault, waits at the gate, and is answered.
+//! Takes a request through either server: counts it, assigns its fault, waits while it is held, and responds.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Counts a request, and gives it its fault before anybody learns of it: a fault that is ordered by a test that saw this
-    /// request is for the next one.
+    /// Counts a request and returns its fault. The fault is assigned before the request becomes visible: a fault that is queued
+    /// after waiting for this request applies to the next one.
     pub(super) fn receive(&self) -> Option<Arc<Fault>> {
         let fault = self.faults.next();
         if fault.is_some() {
@@ -38,7 +38,7 @@ impl Endpoint {
 
     pub(super) async fn wait_for(&self, requests: u64) {
         loop {
-            // It is told of every arrival from here on, and so none is missed between the look and the wait.
+            // Registered before the check, so that no arrival between the check and the wait is missed.
             let arrival = self.arrival.notified();
             if self.requests() >= requests {
                 return;
@@ -47,7 +47,7 @@ impl Endpoint {
         }
     }
 
-    /// Answers as the fault wants it, or properly. Of a connection that is dropped, and of silence, it never returns.
+    /// Responds as the fault specifies, otherwise normally. Never completes if the fault drops the connection or sends no response.
     pub(super) async fn respond(
         &self,
         fault: Option<&Fault>,

@@ -1,11 +1,11 @@
-//! The faults that were ordered, and whose turn it is.
+//! Queues faults for the coming requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fault::Fault;
 
-/// First come, first served; when the queue is empty, the standing order, if there is one.
+/// Yields the faults in the order in which they were queued, then the default fault if one is set.
 #[derive(Debug, Default)]
 pub(super) struct FaultQueue(Mutex<Faults>);
 
@@ -30,7 +30,7 @@ impl FaultQueue {
         *self.lock() = Faults::default();
     }
 
-    /// The fault of the next request.
+    /// Takes the fault of the next request.
     pub(super) fn next(&self) -> Option<Arc<Fault>> {
         let mut orders = self.lock();
         let Some((times, fault)) = orders.queue.front_mut() else {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_goes_first_then_the_standing_order() {
+    fn queued_faults_come_before_the_default_fault() {
         let faults = FaultQueue::default();
         faults.set_default(Fault::status(503));
         faults.push(0, Fault::status(599));

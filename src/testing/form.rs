@@ -1,4 +1,4 @@
-//! The parameters of a form, read by OAuth's rules.
+//! Reads form parameters by the rules of OAuth.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ impl Form {
         Self(form_urlencoded::parse(body).into_owned().collect())
     }
 
-    /// The parameter of that name.
+    /// Returns the value of a parameter that may be present once.
     ///
     /// RFC 6749, section 3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request. [...]
     /// Request and response parameters MUST NOT be included more than once."
@@ -21,7 +21,9 @@ impl Form {
         let first = values.next();
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(OAuthError::invalid_request("a parameter is there twice")),
+            Some(_) => Err(OAuthError::invalid_request(
+                "a parameter is present more than once",
+            )),
         }
     }
 
@@ -31,12 +33,12 @@ impl Form {
         ))
     }
 
-    /// All the values of a parameter that may be repeated, as RFC 8707 lets `resource` be.
+    /// Returns all values of a parameter that may be repeated, such as `resource` (RFC 8707).
     pub(super) fn all(&self, name: &str) -> Vec<String> {
         self.values(name).map(String::from).collect()
     }
 
-    /// The scopes asked for, each once, in the order of the request.
+    /// Returns the requested scopes without duplicates, in the order of the request.
     pub(super) fn scopes(&self) -> Result<Vec<String>, OAuthError> {
         let Some(scope) = self.one("scope")? else {
             return Ok(Vec::new());
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_is_missing_and_twice_is_refused() {
+    fn empty_is_missing_and_repeated_is_rejected() {
         let form = Form::parse(b"a=&b=1&c=1&c=2&resource=x&resource=y");
         assert_eq!(form.one("a").unwrap(), None);
         assert!(form.required("a").is_err());
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_keep_their_order_and_malformed_ones_are_refused() {
+    fn scopes_keep_their_order_and_malformed_ones_fail() {
         assert_eq!(Form::parse(b"scope=b+a+b").scopes().unwrap(), ["b", "a"]);
         assert!(Form::parse(b"").scopes().unwrap().is_empty());
         for malformed in ["scope=a++b", "scope=%22a%22", "scope=%C3%A9", "scope=+a"] {

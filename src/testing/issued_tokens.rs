@@ -1,4 +1,4 @@
-//! The tokens that were issued, and what each is good for. Pure: the time and the tokens are given.
+//! Keeps the issued access tokens and what each of them authorizes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,18 +7,18 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// What a token was, or shall be, issued for.
+/// What a token authorizes: its client, subject, scopes and the other parameters of its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Authorization {
     pub(super) client: String,
     pub(super) scopes: Vec<String>,
     pub(super) resources: Vec<String>,
     pub(super) audiences: Vec<String>,
-    /// What it shall satisfy, if a server wants that.
+    /// The claims that were requested.
     pub(super) claims: Option<Value>,
-    /// The user, or whoever else it is for, if it is not for the client.
+    /// The subject, usually a user, unless the token is for the client itself.
     pub(super) subject: Option<String>,
-    /// Who acts for the subject.
+    /// The actor, who acts on behalf of the subject.
     pub(super) actor: Option<String>,
 }
 
@@ -53,7 +53,8 @@ impl IssuedTokens {
         );
     }
 
-    /// The token that was last issued for the same, revoked or not, as long as it hasn't expired; and what is left of its life.
+    /// Returns the last token issued for the same authorization and its remaining lifetime, unless it has expired. It may have been
+    /// revoked.
     pub(super) fn latest(
         &self,
         authorization: &Authorization,
@@ -90,12 +91,12 @@ impl IssuedTokens {
 }
 
 impl IssuedToken {
-    /// Whether the token has all of these scopes.
+    /// Returns `true` if the token has all of these scopes.
     pub(super) fn has_scopes<'a>(&self, mut scopes: impl Iterator<Item = &'a str>) -> bool {
         scopes.all(|scope| self.authorization.scopes.iter().any(|own| own == scope))
     }
 
-    /// What is left of its life; `None` for one that doesn't end.
+    /// Returns the remaining lifetime, or `None` if the token doesn't expire.
     pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
         Some(self.expires?.saturating_duration_since(now))
     }
@@ -113,7 +114,7 @@ impl fmt::Debug for IssuedTokens {
     }
 }
 
-/// The order of scopes makes no difference.
+/// Sorts the scopes, so that their order makes no difference.
 fn key(authorization: &Authorization) -> Authorization {
     let mut key = authorization.clone();
     key.scopes.sort_unstable();
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_is_good_until_it_expires_and_not_at_that_instant() {
+    fn token_is_usable_until_the_instant_of_its_expiry() {
         let (mut store, now) = (IssuedTokens::default(), Instant::now());
         let end = now + Duration::from_secs(2);
         store.add("t".into(), authorization(["a"]), Some(end));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_covered_only_if_all_are_there() {
+    fn token_has_scopes_only_if_it_has_all_of_them() {
         let mut store = IssuedTokens::default();
         store.add("t".into(), authorization(["a", "b"]), None);
         let token = store.find("t").unwrap();
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_is_found_whatever_the_order_of_scopes_and_even_if_revoked() {
+    fn latest_ignores_the_order_of_scopes_and_revocation() {
         let (mut store, now) = (IssuedTokens::default(), Instant::now());
         let end = now + Duration::from_secs(2);
         store.add("t".into(), authorization(["a", "b"]), Some(end));

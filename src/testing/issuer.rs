@@ -1,4 +1,5 @@
-//! The mind of the authorization server: its clients, its tokens, its settings. No HTTP beyond the answers it words.
+//! Implements the logic of the authorization server without HTTP: it authenticates clients and issues, introspects and revokes
+//! tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,11 +30,11 @@ pub(super) struct Issuer {
     tokens: RwLock<IssuedTokens>,
     refresh_tokens: Mutex<RefreshTokens>,
     random: &'static dyn SecureRandom,
-    /// The ids of the clients' assertions.
+    /// The IDs of the assertions that clients have authenticated with.
     used_assertions: Mutex<HashSet<String>>,
 }
 
-/// What a test may change at any time.
+/// The settings, which a test may change at any time.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) clients: HashMap<String, Client>,
@@ -46,7 +47,7 @@ pub(super) struct Settings {
     pub(super) trusted_assertions: HashMap<String, String>,
     pub(super) issue_refresh_tokens: bool,
     pub(super) rotate_refresh_tokens: bool,
-    /// Which documents there are: RFC 8414's, and OpenID Connect's.
+    /// Whether the documents of RFC 8414 and of OpenID Connect exist.
     pub(super) metadata: (bool, bool),
 }
 
@@ -61,7 +62,7 @@ impl Issuer {
         }
     }
 
-    /// The token endpoint's answer.
+    /// Returns the response of the token endpoint.
     pub(super) fn token(
         &self,
         context: RequestContext<'_>,
@@ -75,7 +76,7 @@ impl Issuer {
             };
         let claims = claims::requested(form)?;
         let settings = self.settings();
-        // From the look at a refresh token to its replacement, so that one that is used twice at once is found out.
+        // Locked from the check of a refresh token to its replacement, so that two concurrent uses of it are detected.
         let mut refresh_tokens = self.refresh_tokens();
         let grant = {
             let mut context = GrantContext {
@@ -96,7 +97,7 @@ impl Issuer {
                 .all(|scope| allowed.contains(scope))
         {
             return Err(OAuthError::invalid_scope(
-                "the client may not have this scope",
+                "the scope is not allowed for the client",
             ));
         }
         let scope = authorization.scopes.join(" ");
@@ -123,7 +124,7 @@ impl Issuer {
         Ok(response.into())
     }
 
-    /// The refresh token that goes with an answer, if one does.
+    /// Returns the refresh token of the response, if the response has one.
     fn refresh_token(
         &self,
         grant: Grant,
@@ -146,7 +147,7 @@ impl Issuer {
         Ok(Some(token))
     }
 
-    /// A token of each kind for a user who has just signed in, with this lifetime.
+    /// Returns an access token and a refresh token for a user who has signed in.
     pub(super) fn sign_in(&self, authorization: Authorization) -> (String, String) {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let token = || {
@@ -169,7 +170,7 @@ impl Issuer {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// RFC 7662.
+    /// Returns the response of token introspection (RFC 7662).
     pub(super) fn introspect(
         &self,
         context: RequestContext<'_>,
@@ -210,6 +211,8 @@ impl Issuer {
         Ok(response)
     }
 
+    /// Revokes a token.
+    ///
     /// RFC 7009, section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
     /// successfully or if the client submitted an invalid token."
     pub(super) fn revocation(
@@ -259,7 +262,7 @@ impl Issuer {
         authenticate(context, form, &clients)
     }
 
-    /// A token, and what is left of its life.
+    /// Issues a token. Returns it with its remaining lifetime.
     fn issue(
         &self,
         authorization: Authorization,
@@ -267,14 +270,14 @@ impl Issuer {
     ) -> Result<(String, Option<Duration>), OAuthError> {
         let now = Instant::now();
         let token = self.new_token(settings.token_length)?;
-        // One lock for the look and the entry: of many that ask at once, all get the same.
+        // One lock for the lookup and the insertion, so that concurrent requests get the same token.
         let mut tokens = self.tokens_mut();
         if settings.repeat_token
             && let Some((token, remaining)) = tokens.latest(&authorization, now)
         {
             return Ok((token.to_owned(), remaining));
         }
-        // A lifetime beyond what the clock can hold has no end.
+        // A token whose expiry exceeds the range of the clock doesn't expire.
         let expires = settings
             .lifetime
             .and_then(|lifetime| now.checked_add(lifetime));
@@ -282,12 +285,12 @@ impl Issuer {
         Ok((token, settings.lifetime))
     }
 
-    /// 256 random bits, made longer if that is wanted.
+    /// Creates a token of 256 random bits, padded to the given length.
     fn new_token(&self, length: usize) -> Result<String, OAuthError> {
         let mut bits = [0; 32];
         self.random
             .fill(&mut bits)
-            .map_err(|_| OAuthError::server_error("no randomness to be had"))?;
+            .map_err(|_| OAuthError::server_error("the random number generator failed"))?;
         let mut token = URL_SAFE_NO_PAD.encode(bits);
         token.extend(std::iter::repeat_n('x', length.saturating_sub(token.len())));
         Ok(token)
@@ -332,7 +335,7 @@ impl Default for Settings {
     }
 }
 
-/// Without the secrets.
+/// Omits the secrets.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -354,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_unique_and_as_long_as_wanted() {
+    fn tokens_are_unique_and_have_the_configured_length() {
         let issuer = issuer();
         let (one, other) = (
             request_token(&issuer, "").unwrap(),
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_has_what_the_settings_say() {
+    fn token_response_follows_the_settings() {
         let issuer = issuer();
         let response = request_token(&issuer, "&scope=a+b").unwrap();
         assert_eq!(
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_that_is_not_allowed_is_refused() {
+    fn scope_that_is_not_allowed_is_rejected() {
         let issuer = issuer();
         issuer.settings_mut().allowed_scopes = Some(vec!["a".into()]);
         assert!(request_token(&issuer, "&scope=a").is_ok());

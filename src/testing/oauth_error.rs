@@ -1,4 +1,4 @@
-//! The errors of RFC 6749, section 5.2, and how they are answered.
+//! Defines the errors of RFC 6749, section 5.2, and their HTTP responses.
 
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
@@ -29,17 +29,14 @@ impl OAuthError {
     }
 
     pub(super) fn unsupported_grant_type() -> Self {
-        Self::bad_request(
-            "unsupported_grant_type",
-            "this server doesn't know the grant",
-        )
+        Self::bad_request("unsupported_grant_type", "unsupported grant_type")
     }
 
-    /// "If the client attempted to authenticate via the "Authorization" request header field, the authorization server MUST
+    /// RFC 6749, section 5.2: "If the client attempted to authenticate via the "Authorization" request header field, the authorization server MUST
     /// respond with an HTTP 401 (Unauthorized) status code and include the "WWW-Authenticate" response header field matching
     /// the authentication scheme used by the client."
     pub(super) fn invalid_client(tried_header: bool) -> Self {
-        let description = "unknown client, wrong secret or no authentication";
+        let description = "unknown client, or client authentication failed";
         let error = Self::bad_request("invalid_client", description);
         Self {
             status: StatusCode::UNAUTHORIZED,
@@ -50,7 +47,7 @@ impl OAuthError {
 
     /// RFC 6749, section 3.2: "The client MUST use the HTTP "POST" method when making access token requests."
     pub(super) fn wrong_method() -> Self {
-        let error = Self::invalid_request("the method has to be POST");
+        let error = Self::invalid_request("the method must be POST");
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             ..error

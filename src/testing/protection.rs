@@ -1,4 +1,4 @@
-//! May this request pass? Pure, but for the token store it asks.
+//! Decides whether the API accepts a request.
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::Instant;
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 use super::claims::RequiredClaims;
 use super::issued_tokens::IssuedTokens;
 
-/// Which paths need which token.
+/// The scopes that each path requires.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Protection {
     pub(super) off: bool,
-    /// Path prefix and the scopes that it needs, blanks between them.
+    /// Path prefixes and the scopes they require, separated by spaces.
     pub(super) scopes: Vec<(String, String)>,
 }
 
@@ -19,13 +19,13 @@ pub(super) enum Decision {
     Pass,
     NoToken,
     InvalidToken,
-    /// All the scopes that the path needs.
+    /// All scopes that the path requires.
     InsufficientScope(String),
-    /// The claims that every token has to satisfy, in base64.
+    /// The claims required of every token, in base64.
     InsufficientClaims(String),
 }
 
-/// What the `Authorization` headers hold.
+/// The token in the `Authorization` headers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PresentedToken<'a> {
     Nothing,
@@ -94,7 +94,7 @@ impl<'a> PresentedToken<'a> {
     }
 }
 
-/// Whole segments only: `/admin` covers `/admin` and `/admin/x`, not `/administer`.
+/// Matches whole segments only: `/admin` covers `/admin` and `/admin/x`, not `/administer`.
 fn covers(prefix: &str, path: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
     path.strip_prefix(prefix)
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_needs_a_token_but_the_open_ones() {
+    fn every_path_but_open_ones_requires_a_token() {
         let protection = Protection::default();
         assert_eq!(authorize(&protection, "/x", "good"), Decision::Pass);
         assert_eq!(authorize(&protection, "/x", "bad"), Decision::InvalidToken);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_bearer_header_counts() {
+    fn exactly_one_bearer_header_is_usable() {
         let of = |values: &[&str]| {
             let headers = values
                 .iter()

@@ -1,4 +1,4 @@
-//! Keeps what a server was asked, in the order of arrival, until it is told to forget.
+//! Records the requests of a server in order of arrival.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ pub(super) struct Recorder<C> {
     record: Mutex<Record<C>>,
 }
 
-/// Where a call stands in the record, so that what becomes known later can be added.
+/// The position of a call in the record, used to complete the call later.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     epoch: u64,
@@ -37,7 +37,7 @@ impl<C> Recorder<C> {
         self.on.store(on, Ordering::Relaxed);
     }
 
-    /// Makes the call only if it is to be kept.
+    /// Records a call. `call` runs only if recording is on.
     pub(super) fn add(&self, call: impl FnOnce() -> C) -> Option<Entry> {
         if !self.on.load(Ordering::Relaxed) {
             return None;
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn late_amendment_of_a_forgotten_call_changes_no_other() {
+    fn late_update_of_a_discarded_call_changes_no_other() {
         let recorder = Recorder::new();
         let old = recorder.add(|| 1);
         recorder.clear();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_while_it_is_off() {
+    fn nothing_is_recorded_while_off() {
         let recorder = Recorder::new();
         recorder.set_enabled(false);
         assert!(recorder.add(|| 1).is_none());

@@ -1,4 +1,4 @@
-//! Refresh tokens and their descendants. Pure: the tokens are given.
+//! Keeps the rotating refresh tokens. A chain is a refresh token and its successors.
 //!
 //! RFC 9700, section 4.14.2: "the authorization server issues a new refresh token with every access token refresh response. The
 //! previous refresh token is invalidated, but information about the relationship is retained by the authorization server. If a
@@ -21,7 +21,7 @@ pub(super) struct RefreshTokens {
 
 struct RefreshToken {
     chain: u64,
-    /// What the person agreed to when the family began.
+    /// What the user consented to when the chain began.
     authorization: Authorization,
     used: bool,
 }
@@ -33,7 +33,7 @@ impl RefreshTokens {
         self.add(token, chain, authorization);
     }
 
-    /// What the token stands for. A second use of one that was replaced ends the family.
+    /// Returns the authorization of a refresh token. The second use of a replaced token revokes its chain.
     pub(super) fn redeem(
         &mut self,
         token: &str,
@@ -60,7 +60,7 @@ impl RefreshTokens {
         Ok(refresh_token.authorization.clone())
     }
 
-    /// Replaces a token by its descendant.
+    /// Replaces a token by its successor.
     pub(super) fn rotate(&mut self, old: &str, new: String) {
         let Some(refresh_token) = self.tokens.get_mut(old) else {
             return;
@@ -74,7 +74,7 @@ impl RefreshTokens {
         self.revoked.extend(1..=self.chains);
     }
 
-    /// How often any was used, well or badly.
+    /// Returns how many times tokens were used, including rejected uses.
     pub(super) fn uses(&self) -> u64 {
         self.uses
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_use_ends_the_family_and_no_other() {
+    fn second_use_revokes_the_chain_and_no_other() {
         let mut refresh_tokens = RefreshTokens::default();
         refresh_tokens.insert("a1".into(), authorization());
         refresh_tokens.insert("b1".into(), authorization());
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_its_clients_alone_and_can_be_revoked() {
+    fn token_is_bound_to_its_client_and_can_be_revoked() {
         let mut refresh_tokens = RefreshTokens::default();
         refresh_tokens.insert("a1".into(), authorization());
         assert!(refresh_tokens.redeem("a1", "d").is_err());

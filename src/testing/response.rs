@@ -1,4 +1,4 @@
-//! An answer in JSON that nobody may store.
+//! Builds the servers' responses.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::response_body::ResponseBody;
 
+/// Builds a JSON response that must not be cached.
+///
 /// RFC 6749, section 5.1: "The authorization server MUST include the HTTP "Cache-Control" response header field [...] with a
 /// value of "no-store" in any response containing tokens, credentials, or other sensitive information, as well as the "Pragma"
 /// response header field [...] with a value of "no-cache"."

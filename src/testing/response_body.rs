@@ -1,4 +1,4 @@
-//! The body of an answer: at once, byte by byte, or as many blanks as were ordered.
+//! Implements response bodies that are sent at once, byte by byte, or as a given number of spaces.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -30,12 +30,12 @@ impl ResponseBody {
         Self::from(Bytes::new())
     }
 
-    /// So many blanks, their number unannounced. JSON may start with blanks: a reader has to read on.
+    /// Creates a body of `count` spaces without a declared length. JSON may begin with spaces, so clients have to read all of it.
     pub(super) fn spaces(count: u64) -> Self {
         Self(Kind::Spaces { left: count })
     }
 
-    /// The same bytes, one at a time, each after a pause.
+    /// Sends the bytes one at a time, with a pause before each.
     pub(super) fn dripping(self, pause: Duration) -> Self {
         match self.0 {
             Kind::Whole(left) => Self(Kind::Drip {
@@ -112,7 +112,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     #[tokio::test]
-    async fn every_kind_of_body_has_as_many_bytes_as_it_should() {
+    async fn each_kind_of_body_has_the_expected_length() {
         let bytes = Bytes::from_static(b"abc");
         let whole = ResponseBody::from(bytes.clone())
             .collect()

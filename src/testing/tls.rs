@@ -1,4 +1,4 @@
-//! A throwaway certificate authority, and the certificates of server and clients that it signs.
+//! Generates a certificate authority for tests, and signs the certificates of servers and clients.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client_certificate::ClientCertificate;
 
-/// Trust for servers on this machine, and for their clients.
+/// A certificate authority for the servers and clients of a test.
 #[derive(Clone)]
 pub(super) struct CertificateAuthority {
     ca_pem: Arc<str>,
@@ -29,7 +29,7 @@ pub(super) struct CertificateAuthority {
 }
 
 impl CertificateAuthority {
-    /// Makes the keys, and a certificate for `localhost`, `127.0.0.1` and `::1`.
+    /// Generates the keys and a server certificate for `localhost`, `127.0.0.1` and `::1`.
     pub(super) fn generate() -> io::Result<Self> {
         let ca_key = KeyPair::generate().map_err(io::Error::other)?;
         let ca = ca_params()?;
@@ -50,7 +50,7 @@ impl CertificateAuthority {
         })
     }
 
-    /// A certificate for a client.
+    /// Creates a certificate for a client.
     pub(super) fn client(&self, id: &str) -> io::Result<ClientCertificate> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = leaf_params(id, &[], ExtendedKeyUsagePurpose::ClientAuth)?
@@ -67,12 +67,12 @@ impl CertificateAuthority {
         self.ca_pem.to_string()
     }
 
-    /// Speaks TLS with clients that need no certificate.
+    /// Returns an acceptor that requests no client certificates.
     pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
         self.accepting(WebPkiClientVerifier::no_client_auth())
     }
 
-    /// Asks clients for a certificate, and speaks with those that have none, too.
+    /// Returns an acceptor that requests client certificates and also accepts clients without one.
     pub(super) fn mutual_tls_acceptor(&self) -> io::Result<TlsAcceptor> {
         let mut roots = RootCertStore::empty();
         let ca =
@@ -115,7 +115,7 @@ fn ca_params() -> io::Result<CertificateParams> {
     Ok(params)
 }
 
-/// The parameters of a certificate for a server or a client.
+/// Returns the parameters of a certificate for a server or a client.
 fn leaf_params(
     name: &str,
     hosts: &[&str],
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authority_shows_its_certificate_and_no_key() {
+    fn pem_and_debug_output_contain_no_private_key() {
         let authority = CertificateAuthority::generate().unwrap();
         assert!(
             authority

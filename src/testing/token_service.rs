@@ -1,4 +1,4 @@
-//! The authorization server's endpoints over HTTP.
+//! Serves the endpoints of the authorization server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +27,7 @@ pub(super) struct TokenService {
     pub(super) issuer: Arc<Issuer>,
     pub(super) origin: String,
     pub(super) endpoint: Endpoint,
-    /// The way of requests for metadata, which has faults of its own.
+    /// Metadata requests have separate faults and counters.
     pub(super) metadata_endpoint: Endpoint,
     pub(super) calls: Recorder<TokenCall>,
     counts: Mutex<TokenCounts>,
@@ -60,7 +60,7 @@ impl TokenService {
         *self.counts_mut() = TokenCounts::default();
     }
 
-    /// A request has arrived once its form has: a test that saw it arrive finds it in the record.
+    /// Counts the request as arrived after recording it, so that a test that waited for it finds it in the record.
     async fn token(
         &self,
         parts: &Parts,
@@ -91,7 +91,7 @@ impl TokenService {
         response
     }
 
-    /// The counters but for those of the stage.
+    /// Locks the counters. Those of the endpoint are counted there.
     fn counts_mut(&self) -> MutexGuard<'_, TokenCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +144,7 @@ impl TokenService {
             .await
     }
 
-    /// RFC 8414, and what OpenID Connect Discovery has in common with it, of the issuer with this path.
+    /// Returns the metadata of the issuer with this path: RFC 8414, and what OpenID Connect Discovery has in common with it.
     fn metadata(&self, path: &str) -> Value {
         let origin = &self.origin;
         let methods = json!([
@@ -181,7 +181,7 @@ impl Handler for TokenService {
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_FORM).collect().await else {
-            return OAuthError::invalid_request("the body is too long, or broke off")
+            return OAuthError::invalid_request("the body is too long or incomplete")
                 .into_response();
         };
         let body = body.to_bytes();
@@ -191,7 +191,7 @@ impl Handler for TokenService {
             return self.document(&parts, standard, issuer, connection).await;
         }
         match path {
-            // Each issuer with a path has one.
+            // Issuers with a path have a token endpoint too.
             path if path.ends_with(TOKEN) => self.token(&parts, &form(), connection).await,
             INTROSPECT => into_response(
                 require_form_post(&parts).and_then(|()| self.issuer.introspect(context, &form())),
@@ -204,14 +204,14 @@ impl Handler for TokenService {
     }
 }
 
-/// Is it a form that was posted?
+/// Returns an error unless the request is a form sent by POST.
 fn require_form_post(parts: &Parts) -> Result<(), OAuthError> {
     if parts.method != Method::POST {
         return Err(OAuthError::wrong_method());
     }
     if !is_form(&parts.headers) {
         return Err(OAuthError::invalid_request(
-            "the body is no form by its content type",
+            "the content type must be application/x-www-form-urlencoded",
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A token for the client itself: RFC 6749, section 4.4.
+//! Grants a token to the client itself (RFC 6749, section 4.4).
 
 use super::super::issued_tokens::Authorization;
 use super::Grant;

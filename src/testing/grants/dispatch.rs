@@ -1,4 +1,4 @@
-//! From the `grant_type` to the grant.
+//! Dispatches a token request to the grant of its `grant_type`.
 
 use std::collections::HashMap;
 
@@ -21,29 +21,29 @@ pub(in super::super) const NAMES: [&str; 6] = [
     token_exchange::NAME,
 ];
 
-/// What the server knows when it is asked.
+/// The server's state that grants depend on.
 pub(in super::super) struct GrantContext<'a> {
     pub(in super::super) users: &'a HashMap<String, String>,
-    /// Assertions that are believed, and whom they speak for.
+    /// The trusted assertions and their subjects.
     pub(in super::super) trusted_assertions: &'a HashMap<String, String>,
     pub(in super::super) tokens: &'a IssuedTokens,
     pub(in super::super) refresh_tokens: &'a mut RefreshTokens,
     pub(in super::super) now: Instant,
 }
 
-/// What a grant comes to.
+/// The result of a grant.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Grant {
     pub(in super::super) authorization: Authorization,
-    /// The refresh token that was used for it.
+    /// The refresh token that the request contained.
     pub(in super::super) used_refresh_token: Option<String>,
-    /// Whether a person is there whom a refresh token could stand for.
+    /// Whether the token is for a user, who can have a refresh token.
     pub(in super::super) for_user: bool,
-    /// The type that the answer names (RFC 8693).
+    /// The issued token type of the response (RFC 8693).
     pub(in super::super) issued_token_type: Option<String>,
 }
 
-/// What this request of an authenticated client asks for.
+/// Evaluates the token request of an authenticated client.
 pub(in super::super) fn evaluate(
     client: String,
     form: &Form,
@@ -67,8 +67,10 @@ pub(in super::super) fn evaluate(
     }
 }
 
-/// RFC 7521, section 4.1: "authentication of the client is optional" where an assertion is the grant. On somebody's behalf it
-/// is not.
+/// Returns `true` if the client need not authenticate.
+///
+/// RFC 7521, section 4.1: "authentication of the client is optional" if the grant is an assertion. It is required on behalf of a
+/// user.
 pub(in super::super) fn client_is_optional(form: &Form) -> bool {
     let one = |name| form.one(name).ok().flatten();
     let optional = [jwt_bearer::NAME, saml2_bearer::NAME, token_exchange::NAME];
@@ -78,7 +80,7 @@ pub(in super::super) fn client_is_optional(form: &Form) -> bool {
 }
 
 impl GrantContext<'_> {
-    /// A token of this server's that is good now.
+    /// Finds a token of this server that is currently valid.
     pub(super) fn token(&self, token: &str) -> Option<&IssuedToken> {
         self.tokens.find_usable(token, self.now)
     }

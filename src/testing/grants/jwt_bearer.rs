@@ -1,4 +1,5 @@
-//! A token for an assertion: of a service account (RFC 7523, section 2.1), or of the user who called (Microsoft's on behalf of).
+//! Grants a token for an assertion of a service account (RFC 7523, section 2.1), or for the token of the calling user (Microsoft's
+//! on-behalf-of flow).
 
 use super::super::form::Form;
 use super::super::issued_tokens::Authorization;
@@ -18,7 +19,7 @@ pub(super) fn grant(
         Some("on_behalf_of") => true,
         Some(_) => return Err(OAuthError::invalid_request("unknown requested_token_use")),
     };
-    let speaks_for = if for_user {
+    let subject = if for_user {
         context
             .token(assertion)
             .and_then(|issued| issued.authorization.subject.clone())
@@ -28,7 +29,7 @@ pub(super) fn grant(
     // RFC 7521, section 4.1.1: "If the assertion is not valid or has expired, […] the value of the "error" parameter MUST be
     // the "invalid_grant" error code."
     authorization.subject =
-        Some(speaks_for.ok_or(OAuthError::invalid_grant("the assertion is not believed"))?);
+        Some(subject.ok_or(OAuthError::invalid_grant("the assertion is invalid"))?);
     Ok(Grant {
         authorization,
         for_user,

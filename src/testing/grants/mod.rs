@@ -1,4 +1,4 @@
-//! The grants that the token endpoint knows, one file each: what does the request ask for, and may the client have it?
+//! Implements the grants of the token endpoint, one file each.
 
 mod client_credentials;
 mod dispatch;

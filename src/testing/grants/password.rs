@@ -1,4 +1,4 @@
-//! A token for a user's name and password: RFC 6749, section 4.3.
+//! Grants a token for a user's name and password (RFC 6749, section 4.3).
 
 use super::super::form::Form;
 use super::super::issued_tokens::Authorization;

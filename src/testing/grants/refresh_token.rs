@@ -1,4 +1,4 @@
-//! A token for a refresh token: RFC 6749, section 6.
+//! Grants a token for a refresh token (RFC 6749, section 6).
 
 use super::super::form::Form;
 use super::super::issued_tokens::Authorization;
@@ -27,7 +27,7 @@ pub(super) fn grant(
         .any(|scope| !consented.scopes.contains(scope))
     {
         return Err(OAuthError::invalid_scope(
-            "the scope is beyond what was consented to",
+            "the scope exceeds the one originally granted",
         ));
     }
     authorization.subject = consented.subject;

@@ -1,4 +1,4 @@
-//! A token for a SAML 2.0 assertion: RFC 7522, section 2.1.
+//! Grants a token for a SAML 2.0 assertion (RFC 7522, section 2.1).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,11 +16,11 @@ pub(super) fn grant(
     context: &GrantContext<'_>,
 ) -> Result<Grant, OAuthError> {
     let xml = URL_SAFE_NO_PAD.decode(form.required("assertion")?).ok();
-    let speaks_for = xml
+    let subject = xml
         .and_then(|xml| String::from_utf8(xml).ok())
         .and_then(|xml| context.trusted_assertions.get(&xml));
-    let Some(subject) = speaks_for else {
-        return Err(OAuthError::invalid_grant("the assertion is not believed"));
+    let Some(subject) = subject else {
+        return Err(OAuthError::invalid_grant("the assertion is invalid"));
     };
     authorization.subject = Some(subject.clone());
     Ok(Grant {

@@ -1,4 +1,4 @@
-//! One token for another: RFC 8693.
+//! Grants a token in exchange for another (RFC 8693).
 
 use super::super::form::Form;
 use super::super::issued_tokens::Authorization;
@@ -22,7 +22,7 @@ pub(super) fn grant(
         // "This parameter is REQUIRED when the "actor_token" parameter is present in the request but MUST NOT be included
         // otherwise."
         return Err(OAuthError::invalid_request(
-            "an actor's type without an actor",
+            "actor_token_type requires actor_token",
         ));
     }
     let requested = form.one("requested_token_type")?;
@@ -33,7 +33,7 @@ pub(super) fn grant(
     })
 }
 
-/// Whom a token stands for: the user, or else the client.
+/// Returns the subject of a token, otherwise its client.
 fn bearer_of(token: &str, context: &GrantContext<'_>) -> Result<String, OAuthError> {
     if let Some(subject) = context.trusted_assertions.get(token) {
         return Ok(subject.clone());
@@ -41,7 +41,9 @@ fn bearer_of(token: &str, context: &GrantContext<'_>) -> Result<String, OAuthErr
     let Some(issued) = context.token(token) else {
         // Section 2.2.2: "If either the "subject_token" or "actor_token" are invalid for any reason, […] the value of the
         // "error" parameter MUST be the "invalid_request" error code."
-        return Err(OAuthError::invalid_request("the token is not believed"));
+        return Err(OAuthError::invalid_request(
+            "the subject or actor token is invalid",
+        ));
     };
     let subject = issued.authorization.subject.as_ref();
     Ok(subject.unwrap_or(&issued.authorization.client).clone())
