@@ -43,9 +43,9 @@ pub(super) struct RequestContext<'a> {
 
 /// The registered clients.
 pub(super) struct Clients<'a> {
-    pub(super) clients: &'a HashMap<String, Client>,
+    pub(super) registered: &'a HashMap<String, Client>,
     /// The IDs of the assertions used so far.
-    pub(super) seen: &'a Mutex<HashSet<String>>,
+    pub(super) used_assertions: &'a Mutex<HashSet<String>>,
 }
 
 impl AuthMethod {
@@ -79,7 +79,7 @@ pub(super) fn authenticate(
     let headers = context.headers;
     let tried_header = headers.contains_key(AUTHORIZATION);
     let error = OAuthError::invalid_client(tried_header);
-    let named = form.one("client_id")?;
+    let client_id = form.one("client_id")?;
     let posted = form.one("client_secret")?;
     let assertion = form.one("client_assertion")?;
     // RFC 6749, section 2.3: "The client MUST NOT use more than one authentication method in each request."
@@ -96,23 +96,23 @@ pub(super) fn authenticate(
         if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
             return Err(OAuthError::invalid_request("unknown client_assertion_type"));
         }
-        return by_assertion(context, named, assertion, clients).ok_or(error);
+        return by_assertion(context, client_id, assertion, clients).ok_or(error);
     }
     let (id, secret) = if tried_header {
         let (id, secret) = basic(headers).ok_or(error)?;
-        if named.is_some_and(|named| named != id) {
+        if client_id.is_some_and(|client_id| client_id != id) {
             return Err(OAuthError::invalid_request(
                 "client_id differs from the client in the Authorization header",
             ));
         }
         (id, secret)
     } else if let Some(secret) = posted {
-        (named.ok_or(error)?.to_owned(), secret.to_owned())
+        (client_id.ok_or(error)?.to_owned(), secret.to_owned())
     } else {
-        return by_certificate(context, named, clients).ok_or(error);
+        return by_certificate(context, client_id, clients).ok_or(error);
     };
     let known = clients
-        .clients
+        .registered
         .get(&id)
         .and_then(|client| client.secret.as_ref());
     match known {
@@ -123,43 +123,46 @@ pub(super) fn authenticate(
 
 fn by_assertion(
     context: RequestContext<'_>,
-    named: Option<&str>,
+    client_id: Option<&str>,
     text: &str,
     clients: &Clients<'_>,
 ) -> Option<String> {
     // An assertion signed by a third party is compared as a whole.
-    let whole = |id: &str| clients.clients.get(id)?.assertion.as_deref();
-    if let Some(id) = named.filter(|id| whole(id) == Some(text)) {
+    let third_party = |id: &str| clients.registered.get(id)?.assertion.as_deref();
+    if let Some(id) = client_id.filter(|id| third_party(id) == Some(text)) {
         return Some(id.to_owned());
     }
     let assertion = Assertion::parse(text)?;
     let id = assertion.client()?;
     // RFC 7521, section 4.2: "If present, the value of the "client_id" parameter MUST identify the same client as is identified
     // by the client assertion."
-    if named.is_some_and(|named| named != id) {
+    if client_id.is_some_and(|client_id| client_id != id) {
         return None;
     }
-    if !assertion.is_signed_by(clients.clients.get(id)?) {
+    if !assertion.is_signed_by(clients.registered.get(id)?) {
         return None;
     }
     let audiences = [
         context.origin.to_owned(),
         format!("{}{}", context.origin, context.path),
     ];
-    let mut seen = clients.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut used = clients
+        .used_assertions
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     assertion
-        .is_acceptable(&audiences, &mut seen)
+        .is_acceptable(&audiences, &mut used)
         .then(|| id.to_owned())
 }
 
 /// Authenticates the client by the certificate registered for it (RFC 8705, section 2).
 fn by_certificate(
     context: RequestContext<'_>,
-    named: Option<&str>,
+    client_id: Option<&str>,
     clients: &Clients<'_>,
 ) -> Option<String> {
-    let known = clients.clients.get(named?)?.certificate.as_deref()?;
-    (context.certificate? == known).then_some(named?.to_owned())
+    let known = clients.registered.get(client_id?)?.certificate.as_deref()?;
+    (context.certificate? == known).then_some(client_id?.to_owned())
 }
 
 /// Decodes the credentials of HTTP Basic authentication.
@@ -259,8 +262,8 @@ mod tests {
             ..Client::default()
         };
         let clients = Clients {
-            clients: &HashMap::from([("us:er".to_owned(), client)]),
-            seen: &Mutex::default(),
+            registered: &HashMap::from([("us:er".to_owned(), client)]),
+            used_assertions: &Mutex::default(),
         };
         authenticate(context, &Form::parse(form.as_bytes()), &clients)
     }

@@ -25,7 +25,7 @@ macro_rules! impl_controls {
             }
 
             #[doc = concat!("Holds every ", $request, " that arrives from now on until the returned [`Hold`](super::Hold) is released.")]
-            /// Request bodies are read nevertheless.
+            /// The bodies of held requests are still read.
             pub fn hold(&self) -> $crate::testing::Hold {
                 self.service().endpoint.holds.hold()
             }

@@ -256,8 +256,8 @@ impl Issuer {
     fn authenticate(&self, context: RequestContext<'_>, form: &Form) -> Result<String, OAuthError> {
         let settings = self.settings();
         let clients = Clients {
-            clients: &settings.clients,
-            seen: &self.used_assertions,
+            registered: &settings.clients,
+            used_assertions: &self.used_assertions,
         };
         authenticate(context, form, &clients)
     }

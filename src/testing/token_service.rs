@@ -128,13 +128,13 @@ impl TokenService {
     ) -> Response<ResponseBody> {
         let fault = self.metadata_endpoint.receive();
         let (oauth, openid) = self.issuer.settings().metadata;
-        let there = match standard {
+        let exists = match standard {
             MetadataStandard::OAuth => oauth,
             MetadataStandard::OpenId => openid,
         };
         let normal = async {
             match parts.method {
-                _ if !there => empty(StatusCode::NOT_FOUND),
+                _ if !exists => empty(StatusCode::NOT_FOUND),
                 Method::GET | Method::HEAD => json_response(StatusCode::OK, &self.metadata(issuer)),
                 _ => empty(StatusCode::METHOD_NOT_ALLOWED),
             }

@@ -14,10 +14,10 @@ pub(super) fn grant(
     context: &GrantContext<'_>,
 ) -> Result<Grant, OAuthError> {
     form.required("subject_token_type")?;
-    authorization.subject = Some(bearer_of(form.required("subject_token")?, context)?);
+    authorization.subject = Some(subject_of(form.required("subject_token")?, context)?);
     if let Some(token) = form.one("actor_token")? {
         form.required("actor_token_type")?;
-        authorization.actor = Some(bearer_of(token, context)?);
+        authorization.actor = Some(subject_of(token, context)?);
     } else if form.one("actor_token_type")?.is_some() {
         // "This parameter is REQUIRED when the "actor_token" parameter is present in the request but MUST NOT be included
         // otherwise."
@@ -34,7 +34,7 @@ pub(super) fn grant(
 }
 
 /// Returns the subject of a token, otherwise its client.
-fn bearer_of(token: &str, context: &GrantContext<'_>) -> Result<String, OAuthError> {
+fn subject_of(token: &str, context: &GrantContext<'_>) -> Result<String, OAuthError> {
     if let Some(subject) = context.trusted_assertions.get(token) {
         return Ok(subject.clone());
     }
