@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(300);
 /// A lifetime short enough to wait for its expiry.
 const SHORT: Duration = Duration::from_millis(200);
 /// The time limit for waiting.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Checks the whole contract of a [`TokenStore`] that a cache relies on.
 ///
@@ -439,7 +439,7 @@ async fn until<T>(fact: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
         if let Some(found) = poll().await {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "violated: {fact}");
+        assert!(start.elapsed() < TIME_LIMIT, "violated: {fact}");
         sleep(SHORT / 10).await;
     }
 }
