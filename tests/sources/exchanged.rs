@@ -119,7 +119,12 @@ async fn a_subject_that_is_not_believed_is_refused_by_name() {
     let source = TokenExchange::new(endpoint(&login));
     let error = fetch(&source, of("nobody's")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("not believed"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the subject or actor token is invalid"),
+        "{error}"
+    );
     assert!(!error.to_string().contains("nobody's"), "{error}");
 }
 
