@@ -17,9 +17,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome {
     let login = AuthorizationServer::start().await?;
     let api = Api::builder(&login)
-        .requiring_scope("/files", "files.read")
-        .requiring_scope("/files/new", "files.write")
-        .requiring_scope("/files/all", "files.admin");
+        .with_required_scope("/files", "files.read")
+        .with_required_scope("/files/new", "files.write")
+        .with_required_scope("/files/all", "files.admin");
     let api = api.start().await?;
 
     // This API may ask for one scope beside the route's own.

@@ -17,7 +17,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome {
     let login = AuthorizationServer::builder().with_tls().start().await?;
     let api = Api::builder(&login)
-        .requiring_scope("/admin", "admin")
+        .with_required_scope("/admin", "admin")
         .start()
         .await?;
 

@@ -19,7 +19,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 #[tokio::main]
 async fn main() -> Outcome {
     let login = AuthorizationServer::start().await?;
-    login.give_refresh_tokens(true);
+    login.issue_refresh_tokens(true);
     let api = Api::start(&login).await?;
 
     // The provider is known by its issuer alone; where its token endpoint is stands in its metadata.

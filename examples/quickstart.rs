@@ -14,8 +14,8 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome {
     // An authorization server and two APIs in this process. You have your own.
     let login = AuthorizationServer::start().await?;
-    let orders = Api::builder(&login).requiring_scope("/", "orders");
-    let stock = Api::builder(&login).requiring_scope("/", "stock");
+    let orders = Api::builder(&login).with_required_scope("/", "orders");
+    let stock = Api::builder(&login).with_required_scope("/", "stock");
     let (orders, stock) = (orders.start().await?, stock.start().await?);
 
     // All that a program needs: a cache over a source of tokens, a layer that says where they go, and a client.

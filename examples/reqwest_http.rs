@@ -19,8 +19,8 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome {
     let login = AuthorizationServer::start().await?;
     let api = Api::builder(&login)
-        .requiring_scope("/orders", "orders.read")
-        .requiring_scope("/orders/new", "orders.write");
+        .with_required_scope("/orders", "orders.read")
+        .with_required_scope("/orders/new", "orders.write");
     let api = api.start().await?;
 
     let source = ClientCredentials::new(login.token_url(), "client", "secret");

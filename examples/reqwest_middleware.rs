@@ -16,7 +16,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 #[tokio::main]
 async fn main() -> Outcome {
     let login = AuthorizationServer::start().await?;
-    let api = Api::builder(&login).requiring_scope("/orders/new", "orders.write");
+    let api = Api::builder(&login).with_required_scope("/orders/new", "orders.write");
     let api = api.start().await?;
 
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
@@ -49,7 +49,7 @@ async fn main() -> Outcome {
     println!("A revoked token: the second attempt sent {echo:?} again.");
 
     // No token: nothing is sent, and the error says why.
-    let refusal = Fault::answer(
+    let refusal = Fault::response(
         400,
         Some("application/json"),
         r#"{"error":"invalid_scope"}"#,

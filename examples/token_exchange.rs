@@ -18,7 +18,7 @@ async fn main() -> Outcome {
     // A workload has its cluster's token in a file, which the cluster renews. The cloud knows no client of it.
     let file = std::env::temp_dir().join(format!("cluster-token-{}", std::process::id()));
     std::fs::write(&file, "the cluster's word")?;
-    login.believe("the cluster's word", "pod-17");
+    login.trust_assertion("the cluster's word", "pod-17");
     let endpoint = TokenEndpoint::new(login.token_url());
     let workload = TokenExchange::new(endpoint)
         .with_subject(Secret::from_file(&file)?, TokenType::JWT)

@@ -171,8 +171,8 @@ async fn a_tls_provider_is_discovered_by_those_who_trust_it() {
 
 #[tokio::test]
 async fn what_is_no_metadata_is_told_with_the_address_and_a_remedy() {
-    let html = Fault::answer(200, Some("text/html"), "<h1>Welcome</h1>");
-    let empty = Fault::answer(200, Some("application/json"), "{}");
+    let html = Fault::response(200, Some("text/html"), "<h1>Welcome</h1>");
+    let empty = Fault::response(200, Some("application/json"), "{}");
     for (fault, kind, requests) in [
         (Fault::status(404), ErrorKind::Refused, 2),
         (Fault::status(401), ErrorKind::Refused, 2),

@@ -105,7 +105,7 @@ proptest! {
     ) {
         Runtime::new().unwrap().block_on(async {
             let login = login().await;
-            login.give_refresh_tokens(with_refresh_tokens);
+            login.issue_refresh_tokens(with_refresh_tokens);
             let cache = if by_exchange {
                 TokenCache::new(TokenExchange::new(endpoint(&login)))
             } else {
@@ -151,7 +151,7 @@ proptest! {
 #[tokio::test]
 async fn work_goes_on_after_the_users_token_has_expired() {
     let login = login().await;
-    login.give_refresh_tokens(true);
+    login.issue_refresh_tokens(true);
     login.set_lifetime(Some(Duration::from_secs(1)));
     let alice = sign_in(&login, "alice");
     login.set_lifetime(Some(Duration::from_secs(3600)));
@@ -178,7 +178,7 @@ async fn work_goes_on_after_the_users_token_has_expired() {
 #[tokio::test]
 async fn without_refresh_tokens_nothing_outlives_the_users_token() {
     let login = login().await;
-    login.give_refresh_tokens(true);
+    login.issue_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
     let source = OnBehalfOf::new(endpoint(&login)).without_refresh_tokens();
     let cache = TokenCache::new(source);
@@ -193,7 +193,7 @@ async fn without_refresh_tokens_nothing_outlives_the_users_token() {
 #[tokio::test]
 async fn a_refused_refresh_token_gives_way_to_the_users_own() {
     let login = login().await;
-    login.give_refresh_tokens(true);
+    login.issue_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
     let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
     let spec = of(&alice, "read");
@@ -210,7 +210,7 @@ async fn a_refused_refresh_token_gives_way_to_the_users_own() {
 #[tokio::test]
 async fn refresh_tokens_are_bounded() {
     let login = login().await;
-    login.give_refresh_tokens(true);
+    login.issue_refresh_tokens(true);
     let source = OnBehalfOf::new(endpoint(&login)).with_max_refresh_tokens(3);
     let cache = TokenCache::new(source.clone());
     for user in 0..20 {
@@ -236,7 +236,7 @@ async fn what_the_user_must_do_reaches_the_caller() {
         ("mfa_required", ""),
     ] {
         let body = serde_json::json!({ "error": error, "suberror": suberror, "claims": claims });
-        login.fault(Fault::answer(
+        login.fault(Fault::response(
             400,
             Some("application/json"),
             body.to_string(),

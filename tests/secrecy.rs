@@ -159,7 +159,7 @@ async fn nothing_that_can_be_shown_holds_a_secret() {
     shown.debug(&login.requests());
     shown.debug(&api.requests());
     shown.debug(&login.counts());
-    shown.debug(&Fault::answer(200, None, SECRET).with_header("x-echo", "hush-hush"));
+    shown.debug(&Fault::response(200, None, SECRET).with_header("x-echo", "hush-hush"));
     shown.debug(&login.hold());
     shown.debug(&request);
     shown.debug(&theirs);
@@ -255,7 +255,7 @@ async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Str
 async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
     let stage = Stage::new(transport, auth, tls).await;
     let json = Some("application/json");
-    let answer = |body: String| Fault::answer(200, json, body);
+    let answer = |body: String| Fault::response(200, json, body);
     let faults = [
         echo(400),
         echo(401),
@@ -270,8 +270,8 @@ async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Stri
         )),
         answer(format!(r#"{{"access_token":"{BROKEN}"#)),
         answer(format!(r#"["{BROKEN}"]"#)),
-        Fault::answer(200, Some("text/html"), format!("<h1>{SECRET}</h1>")),
-        Fault::answer(502, Some("text/html"), format!("<h1>{SECRET}</h1>")),
+        Fault::response(200, Some("text/html"), format!("<h1>{SECRET}</h1>")),
+        Fault::response(502, Some("text/html"), format!("<h1>{SECRET}</h1>")),
         Fault::redirect(&format!("https://elsewhere.example/?token={BROKEN}")),
         Fault::status(429).with_header("retry-after", "100"),
         Fault::drop_connection(),
@@ -303,7 +303,7 @@ fn echo(status: u16) -> Fault {
     let (sent, _) = secrets();
     let body =
         serde_json::json!({"error": "invalid_grant", "error_description": sent.join(" and ")});
-    Fault::answer(status, Some("application/json"), body.to_string())
+    Fault::response(status, Some("application/json"), body.to_string())
 }
 
 struct Stage {

@@ -1,4 +1,4 @@
-//! The handle of the protected API, and its options.
+//! Implements the handle of the protected API and its builder.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,14 @@ use std::sync::atomic::Ordering;
 use super::api_call::{ApiCall, ApiCounts};
 use super::api_service::ApiService;
 use super::authorization_server::AuthorizationServer;
-use super::claims::Demand;
-use super::fault::Fault;
-use super::gate::Hold;
+use super::claims::RequiredClaims;
+use super::controls::impl_controls;
 use super::protection::Protection;
 use super::server::{Server, Socket};
-use super::tls::Authority;
+use super::tls::CertificateAuthority;
 
-/// A running API that wants a token of an [`AuthorizationServer`], on a port of its own. Clones share it; when the last one
-/// drops, its port and its connections close and its tasks end.
+/// A running API that requires a token of an [`AuthorizationServer`], on a free loopback port. Clones share the API. When the last
+/// clone is dropped, its port and connections close and its tasks end.
 ///
 /// ```
 /// use tower_bearer::testing::{Api, AuthorizationServer};
@@ -24,22 +23,23 @@ use super::tls::Authority;
 /// #[tokio::main(flavor = "current_thread")]
 /// async fn main() -> std::io::Result<()> {
 ///     let server = AuthorizationServer::start().await?;
-///     let api = Api::builder(&server).requiring_scope("/admin", "write").start().await?;
+///     let api = Api::builder(&server).with_required_scope("/admin", "write").start().await?;
 ///     assert_eq!(api.url_of("/admin"), format!("{}/admin", api.url()));
 ///     assert_eq!(api.counts().requests, 0);
 ///     Ok(())
 /// }
 /// ```
 ///
-/// # What it answers
-/// - With a valid token, in the only `Authorization` header: 200, and the body of the request with its content type.
-/// - Without one: 401, and `WWW-Authenticate: Bearer`, with `error="invalid_token"` if there was any `Authorization` header.
-/// - With a valid token that lacks a scope: 403, and `error="insufficient_scope"` with the scopes that the path needs.
-/// - With a valid token that was not asked for with the claims it wants: 401, and `error="insufficient_claims"` with those
-///   claims. It wants none before [`require_claims`](Self::require_claims).
-/// - To a path that begins with `/open`: 200 and the body, token or not.
+/// # Responses
+/// - With a valid token in the only `Authorization` header: 200, with the request's body and content type.
+/// - Without a valid token: 401 and `WWW-Authenticate: Bearer`, with `error="invalid_token"` if there is any `Authorization` header.
+/// - With a valid token that lacks a scope: 403 and `error="insufficient_scope"`, with the scopes that the path requires.
+/// - With a valid token that was requested without the claims set by [`require_claims`](Self::require_claims): 401 and
+///   `error="insufficient_claims"`, with those claims.
+/// - For a path that begins with `/open`: 200 and the body, with or without a token.
 ///
-/// It goes on judging tokens when the authorization server is gone.
+/// A request counts as arrived once its headers have been read. Tokens are validated when the response is sent, even after the
+/// authorization server has stopped.
 #[derive(Clone)]
 pub struct Api {
     running: Arc<Running>,
@@ -53,8 +53,8 @@ pub struct Api {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
 /// let server = AuthorizationServer::builder().with_tls().start().await?;
-/// let stranger = Api::builder(&server).with_tls().unprotected().start().await?;
-/// // One certificate to trust for both.
+/// let stranger = Api::builder(&server).with_tls().without_protection().start().await?;
+/// // Both have the same certificate authority.
 /// assert_eq!(stranger.ca_pem(), server.ca_pem());
 /// # Ok(())
 /// # }
@@ -69,28 +69,29 @@ pub struct ApiBuilder {
 struct Running {
     service: Arc<ApiService>,
     origin: String,
-    authority: Option<Authority>,
+    authority: Option<CertificateAuthority>,
     _server: Server,
 }
 
 impl Api {
-    /// Starts one over plain HTTP whose every path needs a token, and no scope.
+    /// Starts an API over plain HTTP that requires a token, but no scope, for every path.
     ///
     /// # Errors
-    /// If no port can be had, or outside of a Tokio runtime. The runtime needs its I/O and its time enabled.
+    /// Returns an error if no port is available, or if it is called outside of a Tokio runtime. The runtime needs I/O and time
+    /// enabled.
     pub async fn start(server: &AuthorizationServer) -> io::Result<Self> {
         Self::builder(server).start().await
     }
 
-    /// Starts one that needs no token: it answers 200 to all, and records who sent a token all the same.
+    /// Starts an API that requires no token. It returns 200 for every request, and records the tokens it receives.
     ///
     /// # Errors
-    /// As [`Api::start`].
+    /// Returns an error for the reasons of [`Api::start`].
     pub async fn unprotected(server: &AuthorizationServer) -> io::Result<Self> {
-        Self::builder(server).unprotected().start().await
+        Self::builder(server).without_protection().start().await
     }
 
-    /// Starts one with other options.
+    /// Returns a builder for an API with other options.
     pub fn builder(server: &AuthorizationServer) -> ApiBuilder {
         ApiBuilder {
             server: server.clone(),
@@ -99,97 +100,50 @@ impl Api {
         }
     }
 
-    /// Its origin, without a trailing slash: `http://127.0.0.1:PORT`, with TLS `https://localhost:PORT`.
+    /// Returns the API's origin without a trailing slash: `http://127.0.0.1:PORT`, or `https://localhost:PORT` with TLS.
     pub fn url(&self) -> String {
         self.running.origin.clone()
     }
 
-    /// The address of a path.
+    /// Returns the URL of a path.
     pub fn url_of(&self, path: &str) -> String {
         let slash = if path.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{path}", self.running.origin)
     }
 
-    /// The certificate of the authority that signed the server's, in PEM; `None` without TLS. It is that of the authorization
-    /// server.
+    /// Returns the certificate of the authority that signed the API's certificate, as PEM, or `None` without TLS. The authorization
+    /// server has the same authority.
     pub fn ca_pem(&self) -> Option<String> {
-        self.running.authority.as_ref().map(Authority::ca_pem)
+        self.running
+            .authority
+            .as_ref()
+            .map(CertificateAuthority::ca_pem)
     }
 
-    /// While on, every request is answered with 401, whatever its path and token.
+    /// While this is on, every request gets a 401, regardless of its path and token.
     pub fn always_unauthorized(&self, on: bool) {
         self.service()
             .always_unauthorized
             .store(on, Ordering::Relaxed);
     }
 
-    /// From now on only tokens will do that were asked for with these claims, and perhaps further ones: a JSON object, OpenID's
-    /// claims request, in the token request's parameter `claims`. This is what continuous access evaluation does after an event.
-    /// `None` ends it. What is no JSON object is wanted of tokens all the same, and no token will do.
+    /// Accepts only tokens whose token request had these claims, and possibly others, in its `claims` parameter. `claims` is a JSON
+    /// object, OpenID Connect's claims request. Resource servers with continuous access evaluation require claims after an event.
+    /// `None` accepts all valid tokens again. If `claims` is not a JSON object, no token is accepted.
     ///
     /// ```
     /// # use tower_bearer::testing::{Api, AuthorizationServer};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
     /// # let api = Api::start(&AuthorizationServer::start().await?).await?;
-    /// // A user was blocked, or changed the password: older tokens are of no use.
+    /// // The user changed the password, so older tokens are rejected.
     /// api.require_claims(Some(r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#));
     /// # Ok(())
     /// # }
     /// ```
     pub fn require_claims(&self, claims: Option<&str>) {
-        self.service().demand(claims.map(Demand::new));
-    }
-
-    /// Orders a fault for the next request that no other is ordered for.
-    pub fn fault(&self, fault: Fault) {
-        self.fault_times(1, fault);
-    }
-
-    /// Orders a fault for so many requests.
-    pub fn fault_times(&self, times: usize, fault: Fault) {
-        self.service().stage.faults.order(times, fault);
-    }
-
-    /// Orders a fault for every request that no other is ordered for, in place of an earlier one of this kind.
-    pub fn fault_always(&self, fault: Fault) {
-        self.service().stage.faults.order_always(fault);
-    }
-
-    /// Takes back all orders. A request that has met its fault keeps it.
-    pub fn clear_faults(&self) {
-        self.service().stage.faults.clear();
-    }
-
-    /// Leaves the requests that arrive from now on waiting until the [`Hold`] is released. Their bodies are read meanwhile.
-    pub fn hold(&self) -> Hold {
-        self.service().stage.gate.hold()
-    }
-
-    /// Waits until at least so many requests have arrived (their heads, that is) since the start, or since the counts were last
-    /// reset.
-    pub async fn wait_for_requests(&self, requests: u64) {
-        self.service().stage.wait_for(requests).await;
-    }
-
-    /// The requests so far, in the order of their arrival.
-    pub fn requests(&self) -> Vec<ApiCall> {
-        self.service().calls.calls()
-    }
-
-    /// Whether to keep the requests for [`requests`](Self::requests). On by default; a load test may want it off.
-    pub fn record(&self, on: bool) {
-        self.service().calls.switch(on);
-    }
-
-    /// The counters.
-    pub fn counts(&self) -> ApiCounts {
-        self.service().counts()
-    }
-
-    /// Sets the counters to zero and forgets the recorded requests.
-    pub fn reset_counts(&self) {
-        self.service().reset();
+        self.service()
+            .require_claims(claims.map(RequiredClaims::new));
     }
 
     fn service(&self) -> &ApiService {
@@ -197,10 +151,12 @@ impl Api {
     }
 }
 
+impl_controls!(Api, "request", ApiCall, ApiCounts);
+
 impl ApiBuilder {
-    /// Requires a scope (or several with blanks between them) of the tokens for this path and everything below it. Of several
-    /// prefixes that fit, each counts.
-    pub fn requiring_scope(
+    /// Requires a scope (or several separated by spaces) for this path and all paths below it. If several prefixes match a path, the
+    /// scopes of each are required.
+    pub fn with_required_scope(
         mut self,
         path_prefix: impl Into<String>,
         scope: impl Into<String>,
@@ -211,13 +167,13 @@ impl ApiBuilder {
         self
     }
 
-    /// Requires nothing: every request is answered with 200.
-    pub fn unprotected(mut self) -> Self {
+    /// Requires no token: every request gets a 200.
+    pub fn without_protection(mut self) -> Self {
         self.protection.off = true;
         self
     }
 
-    /// Speaks TLS, with a certificate that the authorization server's authority signed.
+    /// Uses TLS with a certificate signed by the authority of the authorization server.
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
         self
@@ -226,14 +182,20 @@ impl ApiBuilder {
     /// Starts the API.
     ///
     /// # Errors
-    /// As [`Api::start`].
+    /// Returns an error for the reasons of [`Api::start`].
     pub async fn start(self) -> io::Result<Api> {
         let authority = if self.tls {
             Some(self.server.authority()?)
         } else {
             None
         };
-        let socket = Socket::bind(authority.as_ref().map(Authority::acceptor).transpose()?).await?;
+        let socket = Socket::bind(
+            authority
+                .as_ref()
+                .map(CertificateAuthority::acceptor)
+                .transpose()?,
+        )
+        .await?;
         let origin = socket.origin();
         let service = Arc::new(ApiService::new(
             self.server.shared_issuer().clone(),

@@ -1,4 +1,4 @@
-//! What the API remembers of a request, and its counters.
+//! Defines the record of a request to the API, and the API's counters.
 
 use std::fmt;
 
@@ -7,47 +7,47 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 use super::token_call::header_names;
 
-/// A request as it arrived. [`Api::requests`](super::Api::requests) has them in order.
+/// A request to an API as it arrived, returned by [`Api::requests`](super::Api::requests).
 ///
-/// `Debug` shows neither the token nor the values of headers, the query or the body.
+/// `Debug` output contains neither the token nor header values, the query or the body.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ApiCall {
     /// The method.
     pub method: Method,
-    /// The address as it was sent: a path with HTTP/1.1, all of it with HTTP/2.
+    /// The request target as it was sent: a path over HTTP/1.1, an absolute URI over HTTP/2.
     pub uri: Uri,
-    /// The protocol it came in.
+    /// The protocol version.
     pub version: Version,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; empty as long as it has not been read.
+    /// The body; empty until it has been read.
     pub body: Bytes,
-    /// The bearer token, if there is one `Authorization` header and it holds one.
+    /// The bearer token, if the request has exactly one `Authorization` header and that contains one.
     pub token: Option<String>,
-    /// Which connection it came in on: the first is 1.
+    /// The number of the connection that the request arrived on. The first connection is 1.
     pub connection: u64,
-    /// The status of the answer; `None` as long as there is none.
+    /// The status of the response; `None` until there is a response.
     pub status: Option<StatusCode>,
 }
 
-/// The counters of an API. Statuses count as they were answered, those of faults too.
+/// The counters of an API. Responses are counted by status, including those made by faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiCounts {
-    /// Requests that arrived, whatever became of them.
+    /// Requests that arrived, with or without a response.
     pub requests: u64,
-    /// Answers with a status of 200 to 299.
+    /// Responses with a status of 200 to 299.
     pub ok: u64,
-    /// Answers with status 401.
+    /// Responses with status 401.
     pub unauthorized: u64,
-    /// Answers with status 403.
+    /// Responses with status 403.
     pub forbidden: u64,
-    /// Requests with an `Authorization` header, whatever is in it.
+    /// Requests with an `Authorization` header, whether or not it contains a token.
     pub with_token: u64,
     /// Requests without an `Authorization` header.
     pub without_token: u64,
-    /// Requests that met a fault, be it only a delay.
+    /// Requests that were affected by a fault, including delays.
     pub faulted: u64,
     /// Connections that were accepted.
     pub connections: u64,

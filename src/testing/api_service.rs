@@ -1,7 +1,7 @@
-//! The API over HTTP: reads, judges, echoes.
+//! Serves the API: reads each request, authorizes it and echoes its body.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -11,101 +11,68 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::answer_body::AnswerBody;
 use super::api_call::{ApiCall, ApiCounts};
-use super::claims::Demand;
+use super::claims::RequiredClaims;
+use super::endpoint::Endpoint;
 use super::issuer::Issuer;
-use super::protection::{Judgement, Presented, Protection};
+use super::protection::{Decision, PresentedToken, Protection};
 use super::recorder::Recorder;
-use super::server::{App, Connection};
-use super::stage::Stage;
+use super::response::with_status;
+use super::response_body::ResponseBody;
+use super::server::{Connection, Handler};
 
 #[derive(Debug)]
 pub(super) struct ApiService {
-    pub(super) stage: Stage,
+    pub(super) endpoint: Endpoint,
     pub(super) calls: Recorder<ApiCall>,
     pub(super) always_unauthorized: AtomicBool,
-    /// What tokens must have been asked for with.
-    demand: RwLock<Option<Demand>>,
+    /// The claims that a token must have been requested with.
+    required_claims: RwLock<Option<RequiredClaims>>,
     issuer: Arc<Issuer>,
     protection: Protection,
-    counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    ok: AtomicU64,
-    unauthorized: AtomicU64,
-    forbidden: AtomicU64,
-    with_token: AtomicU64,
-    without_token: AtomicU64,
-    connections: AtomicU64,
-    body_bytes: AtomicU64,
+    counts: Mutex<ApiCounts>,
 }
 
 impl ApiService {
     pub(super) fn new(issuer: Arc<Issuer>, protection: Protection) -> Self {
         Self {
-            stage: Stage::default(),
+            endpoint: Endpoint::default(),
             calls: Recorder::new(),
             always_unauthorized: AtomicBool::new(false),
-            demand: RwLock::default(),
+            required_claims: RwLock::default(),
             issuer,
             protection,
-            counters: Counters::default(),
+            counts: Mutex::default(),
         }
     }
 
-    pub(super) fn demand(&self, demand: Option<Demand>) {
-        *self.demand.write().unwrap_or_else(PoisonError::into_inner) = demand;
+    pub(super) fn require_claims(&self, required_claims: Option<RequiredClaims>) {
+        *self
+            .required_claims
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = required_claims;
     }
 
     pub(super) fn counts(&self) -> ApiCounts {
-        let counters = &self.counters;
         ApiCounts {
-            requests: self.stage.requests(),
-            ok: counters.ok.load(Ordering::Relaxed),
-            unauthorized: counters.unauthorized.load(Ordering::Relaxed),
-            forbidden: counters.forbidden.load(Ordering::Relaxed),
-            with_token: counters.with_token.load(Ordering::Relaxed),
-            without_token: counters.without_token.load(Ordering::Relaxed),
-            faulted: self.stage.faulted(),
-            connections: counters.connections.load(Ordering::Relaxed),
-            body_bytes: counters.body_bytes.load(Ordering::Relaxed),
+            requests: self.endpoint.requests(),
+            faulted: self.endpoint.faulted(),
+            ..*self.counts_mut()
         }
     }
 
     pub(super) fn reset(&self) {
-        self.stage.reset();
+        self.endpoint.reset();
         self.calls.clear();
-        let Counters {
-            ok,
-            unauthorized,
-            forbidden,
-            with_token,
-            without_token,
-            connections,
-            body_bytes,
-        } = &self.counters;
-        for counter in [
-            ok,
-            unauthorized,
-            forbidden,
-            with_token,
-            without_token,
-            connections,
-            body_bytes,
-        ] {
-            counter.store(0, Ordering::Relaxed);
-        }
+        *self.counts_mut() = ApiCounts::default();
     }
 
-    /// The token is judged when the answer is due, not when the request arrives.
-    fn answer(&self, parts: &Parts, body: Bytes) -> Response<AnswerBody> {
-        let presented = Presented::of(&parts.headers);
-        match self.judge(parts, &presented) {
-            Judgement::Pass => {
-                let mut response = Response::new(AnswerBody::from(body));
+    /// Authorizes the request when the response is due, not when the request arrives.
+    fn normal_response(&self, parts: &Parts, body: Bytes) -> Response<ResponseBody> {
+        let presented = PresentedToken::of(&parts.headers);
+        match self.authorize(parts, &presented) {
+            Decision::Pass => {
+                let mut response = Response::new(ResponseBody::from(body));
                 if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
                     response
                         .headers_mut()
@@ -115,33 +82,33 @@ impl ApiService {
             }
             // RFC 6750, section 3.1: "If the request lacks any authentication information [...], the resource server SHOULD NOT
             // include an error code or other error information."
-            Judgement::NoToken => challenge(StatusCode::UNAUTHORIZED, "Bearer"),
-            Judgement::InvalidToken => {
+            Decision::NoToken => challenge(StatusCode::UNAUTHORIZED, "Bearer"),
+            Decision::InvalidToken => {
                 challenge(StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\"")
             }
-            Judgement::InsufficientScope(scope) => challenge(
+            Decision::InsufficientScope(scope) => challenge(
                 StatusCode::FORBIDDEN,
                 &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
             ),
-            Judgement::InsufficientClaims(claims) => challenge(
+            Decision::InsufficientClaims(claims) => challenge(
                 StatusCode::UNAUTHORIZED,
                 &format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\""),
             ),
         }
     }
 
-    fn judge(&self, parts: &Parts, presented: &Presented<'_>) -> Judgement {
+    fn authorize(&self, parts: &Parts, presented: &PresentedToken<'_>) -> Decision {
         if self.always_unauthorized.load(Ordering::Relaxed) {
             return match presented {
-                Presented::Nothing => Judgement::NoToken,
-                _ => Judgement::InvalidToken,
+                PresentedToken::Nothing => Decision::NoToken,
+                _ => Decision::InvalidToken,
             };
         }
-        self.protection.judge(
+        self.protection.authorize(
             parts.uri.path(),
             presented,
             &self.issuer.tokens(),
-            self.demand
+            self.required_claims
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_ref(),
@@ -156,8 +123,8 @@ impl ApiService {
             version: parts.version,
             headers: parts.headers.clone(),
             body: Bytes::new(),
-            token: match Presented::of(&parts.headers) {
-                Presented::Bearer(token) => Some(token.to_owned()),
+            token: match PresentedToken::of(&parts.headers) {
+                PresentedToken::Bearer(token) => Some(token.to_owned()),
                 _ => None,
             },
             connection: connection.id(),
@@ -166,37 +133,41 @@ impl ApiService {
     }
 
     fn count_answer(&self, status: StatusCode) {
-        let counter = match status {
-            StatusCode::UNAUTHORIZED => &self.counters.unauthorized,
-            StatusCode::FORBIDDEN => &self.counters.forbidden,
-            status if status.is_success() => &self.counters.ok,
-            _ => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let mut counts = self.counts_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => counts.unauthorized += 1,
+            StatusCode::FORBIDDEN => counts.forbidden += 1,
+            status if status.is_success() => counts.ok += 1,
+            _ => {}
+        }
+    }
+
+    /// Locks the counters. Those of the endpoint are counted there.
+    fn counts_mut(&self) -> MutexGuard<'_, ApiCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl App for ApiService {
+impl Handler for ApiService {
     fn connected(&self) {
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.counts_mut().connections += 1;
     }
 
-    /// A request has arrived with its head; the body may take its time.
+    /// Counts the request as arrived before its body is read.
     async fn respond(
         &self,
         request: Request<Incoming>,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let counter = match parts.headers.contains_key(AUTHORIZATION) {
-            true => &self.counters.with_token,
-            false => &self.counters.without_token,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match parts.headers.contains_key(AUTHORIZATION) {
+            true => self.counts_mut().with_token += 1,
+            false => self.counts_mut().without_token += 1,
+        }
         let entry = self.calls.add(|| self.record(&parts, connection));
-        let fault = self.stage.arrive();
+        let fault = self.endpoint.receive();
 
-        // An unread body is kept until the answer stands: dropped earlier, it would be drained or cut off.
+        // An unread body is dropped only after the response is built: dropping it earlier would drain or reset the stream.
         let mut unread = Some(body);
         let mut read = Bytes::new();
         if fault.as_ref().is_none_or(|fault| fault.reads_body())
@@ -206,30 +177,27 @@ impl App for ApiService {
                 return challenge(StatusCode::BAD_REQUEST, "Bearer error=\"invalid_request\"");
             };
             read = body.to_bytes();
-            self.counters
-                .body_bytes
-                .fetch_add(read.len() as u64, Ordering::Relaxed);
+            self.counts_mut().body_bytes += read.len() as u64;
             if !read.is_empty() {
-                self.calls.amend(entry, |call| call.body = read.clone());
+                self.calls.update(entry, |call| call.body = read.clone());
             }
         }
 
-        let proper = async { self.answer(&parts, read) };
+        let normal = async { self.normal_response(&parts, read) };
         let response = self
-            .stage
-            .perform(fault.as_deref(), connection, proper)
+            .endpoint
+            .respond(fault.as_deref(), connection, normal)
             .await;
         self.count_answer(response.status());
         self.calls
-            .amend(entry, |call| call.status = Some(response.status()));
+            .update(entry, |call| call.status = Some(response.status()));
         response
     }
 }
 
-fn challenge(status: StatusCode, challenge: &str) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::empty());
-    *response.status_mut() = status;
-    // Only a scope that no header can carry, set by the test, fails here.
+fn challenge(status: StatusCode, challenge: &str) -> Response<ResponseBody> {
+    let mut response = with_status(status, ResponseBody::empty());
+    // Fails only if the test requires a scope that is not a valid header value.
     if let Ok(challenge) = HeaderValue::from_str(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }

@@ -1,4 +1,4 @@
-//! Who asks, by a signed assertion: RFC 7523, section 3.
+//! Verifies the signed assertions that clients authenticate with (RFC 7523, section 3).
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::public_key::PublicKey;
+use super::client::Client;
 
-/// A JWT, taken apart; nothing of it is verified yet.
+/// A parsed JWT whose signature and claims have not been verified.
 pub(super) struct Assertion<'a> {
     signed: &'a str,
     signature: Vec<u8>,
@@ -32,19 +32,19 @@ impl<'a> Assertion<'a> {
         })
     }
 
-    /// Whether it is signed with a secret, and not with a key.
-    pub(super) fn is_by_secret(&self) -> bool {
+    /// Returns `true` if the assertion is signed with a shared secret instead of a private key.
+    pub(super) fn uses_secret(&self) -> bool {
         self.algorithm.starts_with("HS")
     }
 
-    /// The client that it speaks for.
+    /// Returns the client that the assertion authenticates.
     pub(super) fn client(&self) -> Option<&str> {
         let subject = self.text("sub")?;
         (self.text("iss") == Some(subject)).then_some(subject)
     }
 
-    /// Whether the claims hold for one of these audiences, now, and for the first time.
-    pub(super) fn holds(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
+    /// Returns `true` if the assertion is for one of the audiences, has not expired and is used for the first time.
+    pub(super) fn is_acceptable(&self, audiences: &[String], seen: &mut HashSet<String>) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
         let expires = self.claims.get("exp").and_then(Value::as_u64);
@@ -57,7 +57,7 @@ impl<'a> Assertion<'a> {
                 .any(|one| audiences.iter().any(|audience| audience == one)),
             _ => false,
         };
-        // The last question, since it leaves a trace.
+        // Checked last, because it records the ID as used.
         in_time
             && named
             && self
@@ -65,15 +65,17 @@ impl<'a> Assertion<'a> {
                 .is_some_and(|id| seen.insert(id.to_owned()))
     }
 
-    pub(super) fn is_signed_by(&self, secret: Option<&String>, keys: &[PublicKey]) -> bool {
+    pub(super) fn is_signed_by(&self, client: &Client) -> bool {
         let (algorithm, message) = (self.algorithm.as_str(), self.signed.as_bytes());
         if algorithm == "HS256" {
-            return secret.is_some_and(|secret| {
+            return client.secret.as_ref().is_some_and(|secret| {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
                 hmac::verify(&key, message, &self.signature).is_ok()
             });
         }
-        keys.iter()
+        client
+            .keys
+            .iter()
             .any(|key| key.verifies(algorithm, message, &self.signature))
     }
 
@@ -90,6 +92,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 mod tests {
     use serde_json::json;
 
+    use super::super::public_key::PublicKey;
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -112,15 +115,16 @@ mod tests {
         json!({"iss": "me", "sub": "me", "aud": ["x", "here"], "exp": time(60), "jti": "1"})
     }
 
-    fn holds(claims: &Value) -> bool {
+    fn is_acceptable(claims: &Value) -> bool {
         let line = line(&json!({"alg": "HS256"}), claims, SECRET);
         let assertion = Assertion::parse(&line).unwrap();
-        assertion.client().is_some() && assertion.holds(&["here".into()], &mut HashSet::new())
+        assertion.client().is_some()
+            && assertion.is_acceptable(&["here".into()], &mut HashSet::new())
     }
 
     #[test]
-    fn each_claim_must_be_there_and_right() {
-        assert!(holds(&good()));
+    fn each_claim_has_to_be_present_and_correct() {
+        assert!(is_acceptable(&good()));
         for (name, wrong) in [
             ("iss", json!("you")),
             ("sub", json!("you")),
@@ -132,29 +136,41 @@ mod tests {
         ] {
             let mut claims = good();
             claims[name] = wrong;
-            assert!(!holds(&claims), "{claims}");
+            assert!(!is_acceptable(&claims), "{claims}");
             claims.as_object_mut().unwrap().remove(name);
-            assert!(!holds(&claims), "{claims}");
+            assert!(!is_acceptable(&claims), "{claims}");
         }
     }
 
     #[test]
-    fn an_id_counts_once() {
+    fn assertion_id_is_accepted_once() {
         let line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let assertion = Assertion::parse(&line).unwrap();
         let mut seen = HashSet::new();
-        assert!(assertion.holds(&["here".into()], &mut seen));
-        assert!(!assertion.holds(&["here".into()], &mut seen));
+        assert!(assertion.is_acceptable(&["here".into()], &mut seen));
+        assert!(!assertion.is_acceptable(&["here".into()], &mut seen));
     }
 
     #[test]
-    fn the_header_cannot_choose_what_counts_as_signed() {
+    fn algorithm_header_cannot_bypass_the_signature_check() {
         let public = include_str!("../../tests/vectors/keys/rsa.public.pem");
-        let keys = [PublicKey::parse(public).unwrap()];
-        let secret = SECRET.to_owned();
+        let keys = vec![PublicKey::parse(public).unwrap()];
+        let secret = Some(SECRET.to_owned());
+        let with_secret = Client {
+            secret,
+            ..Client::default()
+        };
+        let with_key = Client {
+            keys,
+            ..Client::default()
+        };
+        let with_both = Client {
+            keys: with_key.keys.clone(),
+            ..with_secret.clone()
+        };
         let good_line = line(&json!({"alg": "HS256"}), &good(), SECRET);
         let good_one = Assertion::parse(&good_line).unwrap();
-        assert!(good_one.is_signed_by(Some(&secret), &[]) && good_one.is_by_secret());
+        assert!(good_one.is_signed_by(&with_secret) && good_one.uses_secret());
         for (algorithm, key) in [
             ("HS256", public),
             ("none", ""),
@@ -163,8 +179,8 @@ mod tests {
         ] {
             let line = line(&json!({"alg": algorithm}), &good(), key);
             let assertion = Assertion::parse(&line).unwrap();
-            assert!(!assertion.is_signed_by(Some(&secret), &keys), "{algorithm}");
-            assert!(!assertion.is_signed_by(None, &keys), "{algorithm}");
+            assert!(!assertion.is_signed_by(&with_both), "{algorithm}");
+            assert!(!assertion.is_signed_by(&with_key), "{algorithm}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handle of the authorization server, and its options.
+//! Implements the handle of the authorization server.
 
 use std::fmt;
 use std::io;
@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::authorization_server_builder::AuthorizationServerBuilder;
 use super::client_certificate::ClientCertificate;
+use super::controls::impl_controls;
 use super::fault::Fault;
-use super::gate::Hold;
-use super::issuer::{Issuer, Settings};
+use super::hold::Hold;
+use super::issued_tokens::Authorization;
+use super::issuer::Issuer;
 use super::public_key::PublicKey;
-use super::server::{Server, Socket};
-use super::tls::Authority;
+use super::server::Server;
+use super::tls::CertificateAuthority;
 use super::token_call::{TokenCall, TokenCounts};
 use super::token_service::{TOKEN, TokenService};
-use super::token_store::Asked;
 
-/// A running OAuth 2.0 authorization server on a port of its own. Clones share it; when the last one drops, its port and its
-/// connections close and its tasks end.
+/// A running OAuth 2.0 authorization server on a free loopback port. Clones share the server. When the last clone is dropped, its
+/// port and connections close and its tasks end.
 ///
 /// ```
 /// use tower_bearer::testing::{AuthorizationServer, Fault};
@@ -29,171 +31,144 @@ use super::token_store::Asked;
 ///     let server = AuthorizationServer::start().await?;
 ///     assert!(server.token_url().ends_with("/token"));
 ///
-///     // The next two token requests get a 503, the one after it a token.
+///     // The next two token requests get a 503, the third one a token.
 ///     server.fault_times(2, Fault::status(503));
 ///     assert_eq!(server.counts().requests, 0);
 ///     Ok(())
 /// }
 /// ```
 ///
-/// # What it speaks
-/// - `POST /token`: by a client that authenticates with `client_secret_basic`, `client_secret_post`, `client_secret_jwt`,
-///   `private_key_jwt` or a certificate; `scope`, `resource`,
-///   `audience` and `claims` are taken; errors are those of RFC 6749, section 5.2. The grants: `client_credentials`; `refresh_token` of a
-///   [user who signed in](Self::sign_in), replaced at each use; `jwt-bearer` and `saml2-bearer` with assertions that the server
-///   [believes](Self::believe), and `jwt-bearer` on behalf of a user; `token-exchange` of tokens of its own and of such assertions;
-///   `password` of [users](AuthorizationServerBuilder::with_user).
-/// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), by a client that authenticates.
-/// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`, also of issuers with a path, which is
-///   put before or behind as the standards have it. Each such issuer has its `/token` below its path.
+/// # Endpoints
+/// - `POST /token` requires client authentication by `client_secret_basic`, `client_secret_post`, `client_secret_jwt`,
+///   `private_key_jwt` or a certificate. It accepts `scope`, `resource`, `audience` and `claims`, and returns the errors of
+///   RFC 6749, section 5.2. A request counts as arrived once its form has been read.
+/// - `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009) require client authentication too.
+/// - `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server` return the metadata. Issuers with a path
+///   have metadata too, at the locations that the two standards define, and a `/token` below their path.
 ///
-/// A token is good by Tokio's clock until its lifetime is over: to the nanosecond, while `expires_in` is in whole seconds,
-/// rounded down.
+/// # Grants
+/// - `client_credentials`
+/// - `refresh_token` of a [user who signed in](Self::sign_in); the refresh token is replaced on each use
+/// - `jwt-bearer` and `saml2-bearer` with [trusted assertions](Self::trust_assertion), and `jwt-bearer` on behalf of a user
+/// - `token-exchange` of tokens issued by this server and of trusted assertions
+/// - `password` of [users](AuthorizationServerBuilder::with_user)
+///
+/// A token expires after exactly its lifetime by Tokio's clock, while `expires_in` is rounded down to whole seconds.
 #[derive(Clone)]
 pub struct AuthorizationServer {
-    running: Arc<Running>,
+    pub(super) running: Arc<Running>,
 }
 
-/// The options of an [`AuthorizationServer`].
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_bearer::testing::AuthorizationServer;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let server = AuthorizationServer::builder()
-///     .with_client("orders", "s3cret")
-///     .with_lifetime(Duration::from_secs(2))
-///     .with_tls()
-///     .start()
-///     .await?;
-/// assert!(server.token_url().starts_with("https://localhost:"));
-/// assert!(server.ca_pem().is_some());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct AuthorizationServerBuilder {
-    settings: Settings,
-    tls: bool,
-    asks_certificates: bool,
-    /// Clients and their public keys, not parsed yet.
-    keys: Vec<(String, String)>,
-}
-
-struct Running {
-    service: Arc<TokenService>,
-    /// Made when the first server that speaks TLS needs it.
-    authority: Mutex<Option<Authority>>,
-    _server: Server,
+pub(super) struct Running {
+    pub(super) service: Arc<TokenService>,
+    /// Generated when a server first needs it for TLS.
+    pub(super) authority: Mutex<Option<CertificateAuthority>>,
+    pub(super) _server: Server,
 }
 
 impl AuthorizationServer {
-    /// Starts one with the defaults: plain HTTP, a client `client` with the secret `secret`, tokens of one hour, every scope
-    /// allowed.
+    /// Starts a server with the defaults: plain HTTP, a client `client` with the secret `secret`, tokens with a lifetime of one
+    /// hour, and all scopes allowed.
     ///
     /// # Errors
-    /// If no port can be had, or outside of a Tokio runtime. The runtime needs its I/O and its time enabled.
+    /// Returns an error if no port is available, or if it is called outside of a Tokio runtime. The runtime needs I/O and time
+    /// enabled.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
 
-    /// Starts one with other options.
+    /// Returns a builder for a server with other options.
     pub fn builder() -> AuthorizationServerBuilder {
         AuthorizationServerBuilder::default()
     }
 
-    /// The token endpoint: `http://127.0.0.1:PORT/token`, with TLS `https://localhost:PORT/token`.
+    /// Returns the URL of the token endpoint: `http://127.0.0.1:PORT/token`, or `https://localhost:PORT/token` with TLS.
     pub fn token_url(&self) -> String {
         format!("{}{TOKEN}", self.service().origin)
     }
 
-    /// The issuer as its metadata name it: the origin of [`token_url`](Self::token_url), without a trailing slash.
+    /// Returns the issuer named in the metadata: the origin of [`token_url`](Self::token_url), without a trailing slash.
     pub fn issuer(&self) -> String {
         self.service().origin.clone()
     }
 
-    /// The certificate of the authority that signed the server's, in PEM; `None` as long as neither this server nor an
-    /// [`Api`](super::Api) of it speaks TLS.
+    /// Returns the certificate of the authority that signed the server's certificate, as PEM. Returns `None` until this server or
+    /// an [`Api`](super::Api) of it uses TLS.
     pub fn ca_pem(&self) -> Option<String> {
         self.running
             .authority
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(Authority::ca_pem)
+            .map(CertificateAuthority::ca_pem)
     }
 
-    /// How long the tokens live that are issued from now on. With `None` they don't end, and the answer has no `expires_in`.
+    /// Sets the lifetime of tokens issued from now on. With `None` they don't expire, and responses have no `expires_in`.
     pub fn set_lifetime(&self, lifetime: Option<Duration>) {
         self.shared_issuer().settings_mut().lifetime = lifetime;
     }
 
-    /// The `refresh_in` of the answers from now on; at first there is none.
+    /// Sets the `refresh_in` of token responses. `None`, the default, omits it.
     pub fn set_refresh_in(&self, refresh_in: Option<Duration>) {
         self.shared_issuer().settings_mut().refresh_in = refresh_in;
     }
 
-    /// Changes the secret of a client, or adds the client.
+    /// Replaces the secret of a client. Adds the client if it is new.
     pub fn set_client_secret(&self, id: impl Into<String>, secret: impl Into<String>) {
-        self.shared_issuer()
-            .settings_mut()
-            .clients
-            .insert(id.into(), secret.into());
+        let mut settings = self.shared_issuer().settings_mut();
+        settings.client(id).secret = Some(secret.into());
     }
 
-    /// Changes the public key of a client that signs its assertions, or adds the client: see
-    /// [`with_client_key`](AuthorizationServerBuilder::with_client_key).
+    /// Replaces the public key of a client that signs its assertions (see
+    /// [`with_client_key`](AuthorizationServerBuilder::with_client_key)). Adds the client if it is new.
     ///
     /// # Errors
-    /// It is neither PEM nor a JWK.
+    /// Returns an error if `public_key` is neither a PEM public key nor a JWK.
     pub fn set_client_key(&self, id: impl Into<String>, public_key: &str) -> io::Result<()> {
         let key = PublicKey::parse(public_key)?;
         let mut settings = self.shared_issuer().settings_mut();
-        settings.registered.entry(id.into()).or_default().keys = vec![key];
+        settings.client(id).keys = vec![key];
         Ok(())
     }
 
-    /// Changes the assertion that a client shows, or adds the client.
+    /// Replaces the assertion that a client authenticates with (see
+    /// [`with_client_assertion`](AuthorizationServerBuilder::with_client_assertion)). Adds the client if it is new.
     pub fn set_client_assertion(&self, id: impl Into<String>, assertion: impl Into<String>) {
         let mut settings = self.shared_issuer().settings_mut();
-        let client = settings.registered.entry(id.into()).or_default();
-        client.assertion = Some(assertion.into());
+        settings.client(id).assertion = Some(assertion.into());
     }
 
-    /// Makes a certificate for a client, in place of an earlier one; or adds the client. The server asks for it if it was started
-    /// [`with_mutual_tls`](AuthorizationServerBuilder::with_mutual_tls).
+    /// Creates a certificate for a client and replaces an earlier one. Adds the client if it is new. The server requests client
+    /// certificates if it was started [`with_mutual_tls`](AuthorizationServerBuilder::with_mutual_tls).
     ///
     /// # Errors
-    /// The keys can't be made.
+    /// Returns an error if the key or the certificate can't be generated.
     pub fn client_certificate(&self, id: impl Into<String>) -> io::Result<ClientCertificate> {
         let id = id.into();
         let certificate = self.authority()?.client(&id)?;
         let mut settings = self.shared_issuer().settings_mut();
-        let client = settings.registered.entry(id).or_default();
-        client.certificate = Some(certificate.der.clone());
+        settings.client(id).certificate = Some(certificate.der.clone());
         Ok(certificate)
     }
 
-    /// The scopes that clients may have from now on; `None`, the default, is all. Others are refused with `invalid_scope`.
+    /// Sets the scopes that clients may request from now on. Requests for others fail with `invalid_scope`. `None`, the default,
+    /// allows all scopes.
     pub fn allow_scopes(&self, scopes: Option<Vec<String>>) {
         self.shared_issuer().settings_mut().allowed_scopes = scopes;
     }
 
-    /// While on, a client that asks for the same scopes (and resources and audiences) again gets the token that it last got,
-    /// even if that was revoked, until it expires.
+    /// While this is on, a client that requests the same scopes, resources and audiences again gets its last token again until that
+    /// token expires, even if it was revoked.
     pub fn repeat_token(&self, on: bool) {
-        self.shared_issuer().settings_mut().repeat = on;
+        self.shared_issuer().settings_mut().repeat_token = on;
     }
 
-    /// Makes the tokens that are issued from now on this long, in characters. They never get shorter than the 43 that they
-    /// have by default.
+    /// Sets the length of tokens issued from now on. They have at least 43 characters, which is the default.
     pub fn token_length(&self, characters: usize) {
         self.shared_issuer().settings_mut().token_length = characters;
     }
 
-    /// Signs a user in who agrees to these scopes: an access token and a refresh token for this client.
+    /// Signs in a user who consents to these scopes. Returns an access token and a refresh token for the client.
     ///
     /// ```
     /// use tower_bearer::testing::AuthorizationServer;
@@ -214,180 +189,130 @@ impl AuthorizationServer {
         client: &str,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> (String, String) {
-        self.shared_issuer().sign_in(Asked {
+        self.shared_issuer().sign_in(Authorization {
             client: client.to_owned(),
             scopes: scopes.into_iter().map(str::to_owned).collect(),
             subject: Some(user.to_owned()),
-            ..Asked::default()
+            ..Authorization::default()
         })
     }
 
-    /// Believes this assertion from now on: it speaks for this subject.
-    pub fn believe(&self, assertion: impl Into<String>, subject: impl Into<String>) {
+    /// Accepts this assertion from now on and issues tokens for `subject` in exchange for it.
+    pub fn trust_assertion(&self, assertion: impl Into<String>, subject: impl Into<String>) {
         self.shared_issuer()
             .settings_mut()
-            .assertions
+            .trusted_assertions
             .insert(assertion.into(), subject.into());
     }
 
-    /// Whether users' grants (on behalf of a user, and by password) come with a refresh token; at first they don't.
-    pub fn give_refresh_tokens(&self, on: bool) {
-        self.shared_issuer().settings_mut().give_refresh_tokens = on;
+    /// Sets whether responses to grants for a user (on behalf of a user, and by password) contain a refresh token. Off by default.
+    pub fn issue_refresh_tokens(&self, on: bool) {
+        self.shared_issuer().settings_mut().issue_refresh_tokens = on;
     }
 
-    /// Whether a refresh token is replaced when it is used, and a second use of it ends all its descendants; at first it is so.
+    /// Sets whether a refresh token is replaced when it is used. A second use of it then revokes its successors. On by default.
     pub fn rotate_refresh_tokens(&self, on: bool) {
-        self.shared_issuer().settings_mut().rotate = on;
+        self.shared_issuer().settings_mut().rotate_refresh_tokens = on;
     }
 
-    /// How often refresh tokens were used so far, well or badly.
+    /// Returns how many times refresh tokens were used so far, including rejected uses.
     pub fn refresh_token_uses(&self) -> u64 {
-        self.shared_issuer().families().uses()
+        self.shared_issuer().refresh_tokens().uses()
     }
 
-    /// Makes every refresh token invalid that was issued so far.
+    /// Revokes all refresh tokens issued so far.
     pub fn revoke_refresh_tokens(&self) {
-        self.shared_issuer().families().revoke_all();
+        self.shared_issuer().refresh_tokens().revoke_all();
     }
 
-    /// Whom a token of this server is for, if it is not for the client itself.
+    /// Returns the subject of a token of this server, or `None` if the token was issued to the client itself.
     pub fn subject_of(&self, token: &str) -> Option<String> {
         self.shared_issuer()
             .tokens()
             .find(token)?
-            .asked
+            .authorization
             .subject
             .clone()
     }
 
-    /// Who acts for a token's subject.
+    /// Returns the actor of a token of this server, which acts on behalf of the token's subject.
     pub fn actor_of(&self, token: &str) -> Option<String> {
         self.shared_issuer()
             .tokens()
             .find(token)?
-            .asked
+            .authorization
             .actor
             .clone()
     }
 
-    /// Which metadata there are from now on: RFC 8414's document, and that of OpenID Connect; both at first.
+    /// Sets which metadata documents the server has: that of RFC 8414, and that of OpenID Connect. Both are on by default.
     pub fn serve_metadata(&self, oauth: bool, openid: bool) {
         self.shared_issuer().settings_mut().metadata = (oauth, openid);
     }
 
-    /// Orders a fault for so many requests for metadata.
+    /// Queues a fault for the next `times` metadata requests for which no other fault is queued.
     pub fn metadata_fault_times(&self, times: usize, fault: Fault) {
-        self.service().metadata_stage.faults.order(times, fault);
+        self.service().metadata_endpoint.faults.push(times, fault);
     }
 
-    /// Orders a fault for every request for metadata that no other is ordered for.
+    /// Sets the fault of every metadata request for which no other fault is queued. Replaces the one set before.
     pub fn metadata_fault_always(&self, fault: Fault) {
-        self.service().metadata_stage.faults.order_always(fault);
+        self.service().metadata_endpoint.faults.set_default(fault);
     }
 
-    /// Takes back all orders for metadata.
+    /// Removes all faults of metadata requests.
     pub fn clear_metadata_faults(&self) {
-        self.service().metadata_stage.faults.clear();
+        self.service().metadata_endpoint.faults.clear();
     }
 
-    /// The requests for metadata so far.
+    /// Returns the number of metadata requests so far.
     pub fn metadata_requests(&self) -> u64 {
-        self.service().metadata_stage.requests()
+        self.service().metadata_endpoint.requests()
     }
 
-    /// Leaves the requests for metadata that arrive from now on waiting until the [`Hold`] is released.
+    /// Holds every metadata request that arrives from now on until the returned [`Hold`] is released.
     pub fn hold_metadata(&self) -> Hold {
-        self.service().metadata_stage.gate.hold()
+        self.service().metadata_endpoint.holds.hold()
     }
 
-    /// Makes a token invalid.
+    /// Revokes a token.
     pub fn revoke(&self, token: &str) {
         self.shared_issuer().tokens_mut().revoke(token);
     }
 
-    /// Makes every token invalid that was issued so far.
+    /// Revokes all tokens issued so far.
     pub fn revoke_all(&self) {
         self.shared_issuer().tokens_mut().revoke_all();
     }
 
-    /// Whether the token was issued here, has neither expired nor been revoked, and has the scope (or several scopes with
-    /// blanks between them).
+    /// Returns `true` if the token was issued by this server, has neither expired nor been revoked, and has the scope (or several
+    /// scopes separated by spaces).
     pub fn is_valid(&self, token: &str, scope: Option<&str>) -> bool {
         let tokens = self.shared_issuer().tokens();
         let Some(issued) = tokens.find_usable(token, Instant::now()) else {
             return false;
         };
-        issued.covers(scope.unwrap_or_default().split_ascii_whitespace())
+        issued.has_scopes(scope.unwrap_or_default().split_ascii_whitespace())
     }
 
-    /// The scopes of a token that was issued here, whether it is still valid or not.
+    /// Returns the scopes of a token that was issued by this server, even if it is no longer valid.
     pub fn scopes_of(&self, token: &str) -> Option<Vec<String>> {
         Some(
             self.shared_issuer()
                 .tokens()
                 .find(token)?
-                .asked
+                .authorization
                 .scopes
                 .clone(),
         )
-    }
-
-    /// Orders a fault for the next token request that no other is ordered for.
-    pub fn fault(&self, fault: Fault) {
-        self.fault_times(1, fault);
-    }
-
-    /// Orders a fault for so many token requests.
-    pub fn fault_times(&self, times: usize, fault: Fault) {
-        self.service().stage.faults.order(times, fault);
-    }
-
-    /// Orders a fault for every token request that no other is ordered for, in place of an earlier one of this kind.
-    pub fn fault_always(&self, fault: Fault) {
-        self.service().stage.faults.order_always(fault);
-    }
-
-    /// Takes back all orders. A request that has met its fault keeps it.
-    pub fn clear_faults(&self) {
-        self.service().stage.faults.clear();
-    }
-
-    /// Leaves the token requests that arrive from now on waiting until the [`Hold`] is released.
-    pub fn hold(&self) -> Hold {
-        self.service().stage.gate.hold()
-    }
-
-    /// Waits until at least so many token requests have arrived since the start, or since the counts were last reset.
-    pub async fn wait_for_requests(&self, requests: u64) {
-        self.service().stage.wait_for(requests).await;
-    }
-
-    /// The token requests so far, in the order of their arrival.
-    pub fn requests(&self) -> Vec<TokenCall> {
-        self.service().calls.calls()
-    }
-
-    /// Whether to keep the token requests for [`requests`](Self::requests). On by default; a load test may want it off.
-    pub fn record(&self, on: bool) {
-        self.service().calls.switch(on);
-    }
-
-    /// The counters.
-    pub fn counts(&self) -> TokenCounts {
-        self.service().counts()
-    }
-
-    /// Sets the counters to zero and forgets the recorded requests. The tokens stay.
-    pub fn reset_counts(&self) {
-        self.service().reset();
     }
 
     pub(super) fn shared_issuer(&self) -> &Arc<Issuer> {
         &self.service().issuer
     }
 
-    /// The authority, made now if there was none.
-    pub(super) fn authority(&self) -> io::Result<Authority> {
+    /// Returns the certificate authority, generated on first use.
+    pub(super) fn authority(&self) -> io::Result<CertificateAuthority> {
         let mut authority = self
             .running
             .authority
@@ -396,7 +321,7 @@ impl AuthorizationServer {
         if let Some(authority) = &*authority {
             return Ok(authority.clone());
         }
-        Ok(authority.insert(Authority::generate()?).clone())
+        Ok(authority.insert(CertificateAuthority::generate()?).clone())
     }
 
     fn service(&self) -> &TokenService {
@@ -404,98 +329,7 @@ impl AuthorizationServer {
     }
 }
 
-impl AuthorizationServerBuilder {
-    /// Adds a client. With any, there is no `client` with the secret `secret`.
-    pub fn with_client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
-        self.settings.clients.insert(id.into(), secret.into());
-        self
-    }
-
-    /// Adds a user with a password.
-    pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        self.settings.users.insert(name.into(), password.into());
-        self
-    }
-
-    /// Adds a client that signs its assertions with a key (`private_key_jwt`). The public half is given, as PEM (`BEGIN PUBLIC
-    /// KEY`) or as a JWK; one that is neither is an error when the server starts. With any, there is no `client` with the secret
-    /// `secret`.
-    pub fn with_client_key(mut self, id: impl Into<String>, public_key: impl Into<String>) -> Self {
-        self.keys.push((id.into(), public_key.into()));
-        self
-    }
-
-    /// Adds a client that shows this assertion, which somebody else signed. It is compared as a whole. With any, there is no
-    /// `client` with the secret `secret`.
-    pub fn with_client_assertion(
-        mut self,
-        id: impl Into<String>,
-        assertion: impl Into<String>,
-    ) -> Self {
-        let client = self.settings.registered.entry(id.into()).or_default();
-        client.assertion = Some(assertion.into());
-        self
-    }
-
-    /// Speaks TLS as [`with_tls`](Self::with_tls) has it, and asks clients for a certificate. Those who show the one that
-    /// [`client_certificate`](AuthorizationServer::client_certificate) made for them need no secret.
-    pub fn with_mutual_tls(mut self) -> Self {
-        self.asks_certificates = true;
-        self.with_tls()
-    }
-
-    /// How long tokens live; 1 hour by default.
-    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
-        self.settings.lifetime = Some(lifetime);
-        self
-    }
-
-    /// Speaks TLS, with a certificate for `localhost`, `127.0.0.1` and `::1`. Clients have to trust
-    /// [`ca_pem`](AuthorizationServer::ca_pem).
-    pub fn with_tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Starts the server.
-    ///
-    /// # Errors
-    /// As [`AuthorizationServer::start`].
-    pub async fn start(mut self) -> io::Result<AuthorizationServer> {
-        for (id, key) in self.keys {
-            let key = PublicKey::parse(&key)?;
-            let client = self.settings.registered.entry(id).or_default();
-            client.keys.push(key);
-        }
-        if self.settings.clients.is_empty() && self.settings.registered.is_empty() {
-            self.settings
-                .clients
-                .insert("client".into(), "secret".into());
-        }
-        let authority = if self.tls {
-            Some(Authority::generate()?)
-        } else {
-            None
-        };
-        let acceptor = match &authority {
-            Some(authority) if self.asks_certificates => Some(authority.asking_acceptor()?),
-            Some(authority) => Some(authority.acceptor()?),
-            None => None,
-        };
-        let socket = Socket::bind(acceptor).await?;
-        let issuer = Arc::new(Issuer::new(self.settings));
-        let service = Arc::new(TokenService::new(issuer, socket.origin()));
-        let server = socket.serve(service.clone());
-        let running = Running {
-            service,
-            authority: Mutex::new(authority),
-            _server: server,
-        };
-        Ok(AuthorizationServer {
-            running: Arc::new(running),
-        })
-    }
-}
+impl_controls!(AuthorizationServer, "token request", TokenCall, TokenCounts);
 
 impl fmt::Debug for AuthorizationServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

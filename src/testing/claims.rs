@@ -1,51 +1,52 @@
-//! Claims that a token has to satisfy: OpenID's claims request, as continuous access evaluation sends it about. Pure.
+//! Compares the claims that a token was requested with to the claims that the API requires (OpenID Connect's claims request, as
+//! used by continuous access evaluation).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::form::Form;
-use super::refusal::Refusal;
+use super::oauth_error::OAuthError;
 
-/// What an API wants of every token from some time on.
+/// The claims that an API requires of every token.
 #[derive(Clone, Debug)]
-pub(super) struct Demand {
-    /// As a challenge carries it.
+pub(super) struct RequiredClaims {
+    /// The base64 form used in a challenge.
     encoded: String,
-    /// None: it is no JSON object, and so no token satisfies it.
-    wanted: Option<Value>,
+    /// `None` if the text is not a JSON object. No token satisfies that.
+    required: Option<Value>,
 }
 
-impl Demand {
+impl RequiredClaims {
     pub(super) fn new(claims: &str) -> Self {
         Self {
             encoded: STANDARD.encode(claims),
-            wanted: object(claims),
+            required: object(claims),
         }
     }
 
-    /// Whether a token is good that was asked for with these claims.
-    pub(super) fn is_met_by(&self, asked: Option<&Value>) -> bool {
-        match (&self.wanted, asked) {
-            (Some(wanted), Some(asked)) => holds(asked, wanted),
+    /// Returns `true` if a token requested with these claims has all required ones.
+    pub(super) fn are_satisfied_by(&self, requested: Option<&Value>) -> bool {
+        match (&self.required, requested) {
+            (Some(required), Some(requested)) => contains(requested, required),
             _ => false,
         }
     }
 
-    /// In base64, as `claims` of a challenge.
+    /// Returns the base64 value of a challenge's `claims` attribute.
     pub(super) fn encoded(&self) -> &str {
         &self.encoded
     }
 }
 
-/// The claims that a token request asks for.
-pub(super) fn asked(form: &Form) -> Result<Option<Value>, Refusal> {
+/// Reads the `claims` parameter of a token request.
+pub(super) fn requested(form: &Form) -> Result<Option<Value>, OAuthError> {
     let Some(claims) = form.one("claims")? else {
         return Ok(None);
     };
     match object(claims) {
         Some(claims) => Ok(Some(claims)),
-        None => Err(Refusal::invalid_request("the claims are no JSON object")),
+        None => Err(OAuthError::invalid_request("`claims` is not a JSON object")),
     }
 }
 
@@ -54,14 +55,16 @@ fn object(claims: &str) -> Option<Value> {
     claims.is_object().then_some(claims)
 }
 
-/// Whether all that is wanted is there; there may be more.
-fn holds(there: &Value, wanted: &Value) -> bool {
-    let (Value::Object(there), Value::Object(wanted)) = (there, wanted) else {
-        return there == wanted;
+/// Returns `true` if `present` contains everything in `required`, possibly among other members.
+fn contains(present: &Value, required: &Value) -> bool {
+    let (Value::Object(present), Value::Object(required)) = (present, required) else {
+        return present == required;
     };
-    wanted
-        .iter()
-        .all(|(name, wanted)| there.get(name).is_some_and(|there| holds(there, wanted)))
+    required.iter().all(|(name, required)| {
+        present
+            .get(name)
+            .is_some_and(|present| contains(present, required))
+    })
 }
 
 #[cfg(test)]
@@ -71,9 +74,9 @@ mod tests {
     const NBF: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
     #[test]
-    fn claims_meet_a_demand_if_all_of_it_is_in_them() {
-        let demand = Demand::new(NBF);
-        let met = |claims| demand.is_met_by(object(claims).as_ref());
+    fn all_required_claims_have_to_be_requested() {
+        let required_claims = RequiredClaims::new(NBF);
+        let met = |claims| required_claims.are_satisfied_by(object(claims).as_ref());
         assert!(met(NBF));
         assert!(met(
             r#"{"access_token":{"xms_cc":{"values":["cp1"]},"nbf":{"value":"1604106651","essential":true}}}"#
@@ -82,20 +85,23 @@ mod tests {
             r#"{"access_token":{"nbf":{"essential":true,"value":"1604106650"}}}"#
         ));
         assert!(!met(r#"{"access_token":{}}"#));
-        assert!(!demand.is_met_by(None));
+        assert!(!required_claims.are_satisfied_by(None));
     }
 
     #[test]
-    fn a_demand_that_is_no_object_is_met_by_nothing() {
-        for demand in ["", "[]", "{"] {
-            let demand = Demand::new(demand);
-            assert!(!demand.is_met_by(object("{}").as_ref()), "{demand:?}");
+    fn requirement_that_is_not_an_object_is_never_satisfied() {
+        for required_claims in ["", "[]", "{"] {
+            let required_claims = RequiredClaims::new(required_claims);
+            assert!(
+                !required_claims.are_satisfied_by(object("{}").as_ref()),
+                "{required_claims:?}"
+            );
         }
     }
 
     #[test]
-    fn claims_of_a_request_are_an_object_or_refused() {
-        let read = |form: &str| asked(&Form::parse(form.as_bytes()));
+    fn requested_claims_have_to_be_one_json_object() {
+        let read = |form: &str| requested(&Form::parse(form.as_bytes()));
         assert_eq!(read("").unwrap(), None);
         assert!(read("claims=%7B%7D").unwrap().is_some());
         for malformed in ["claims=x", "claims=7", "claims=%7B%7D&claims=%7B%7D"] {

@@ -1,4 +1,4 @@
-//! Who asks: by a secret in the header or the form, by an assertion, or by a certificate.
+//! Authenticates clients by a secret in the header or the form, by an assertion, or by a certificate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap};
 
 use super::assertion::Assertion;
+use super::client::Client;
 use super::form::Form;
-use super::refusal::Refusal;
-use super::registered::Registered;
+use super::oauth_error::OAuthError;
 
-/// How a client authenticated at the token endpoint, or tried to.
+/// The method by which a client authenticated at the token endpoint or tried to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthMethod {
@@ -24,138 +24,149 @@ pub enum AuthMethod {
     SecretJwt,
     /// `private_key_jwt`: a `client_assertion` of any other kind.
     PrivateKeyJwt,
-    /// `tls_client_auth`: a certificate in the handshake, and nothing else.
+    /// `tls_client_auth`: a certificate in the TLS handshake and none of the methods above.
     Certificate,
     /// None of these.
     None,
 }
 
-/// Where a request comes from and where it went.
+/// The parts of an HTTP request that client authentication depends on.
 #[derive(Clone, Copy)]
-pub(super) struct Asker<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) headers: &'a HeaderMap,
-    /// The client's certificate in DER, if it showed one.
+    /// The client's TLS certificate in DER, if it sent one.
     pub(super) certificate: Option<&'a [u8]>,
-    /// The server's own address.
+    /// The origin of the server.
     pub(super) origin: &'a str,
     pub(super) path: &'a str,
 }
 
-/// Those who may ask.
+/// The registered clients.
 pub(super) struct Clients<'a> {
-    pub(super) secrets: &'a HashMap<String, String>,
-    pub(super) registered: &'a HashMap<String, Registered>,
-    /// The ids of the assertions so far.
-    pub(super) seen: &'a Mutex<HashSet<String>>,
+    pub(super) registered: &'a HashMap<String, Client>,
+    /// The IDs of the assertions used so far.
+    pub(super) used_assertions: &'a Mutex<HashSet<String>>,
 }
 
 impl AuthMethod {
-    pub(super) fn of(asker: Asker<'_>, form: &Form) -> Self {
-        if asker.headers.contains_key(AUTHORIZATION) {
+    pub(super) fn of(context: RequestContext<'_>, form: &Form) -> Self {
+        if context.headers.contains_key(AUTHORIZATION) {
             return Self::Basic;
         }
         if !form.all("client_secret").is_empty() {
             return Self::Post;
         }
         if let Some(assertion) = form.all("client_assertion").first() {
-            let by_secret = Assertion::parse(assertion).is_some_and(|jwt| jwt.is_by_secret());
+            let by_secret = Assertion::parse(assertion).is_some_and(|jwt| jwt.uses_secret());
             return match by_secret {
                 true => Self::SecretJwt,
                 false => Self::PrivateKeyJwt,
             };
         }
-        match asker.certificate {
+        match context.certificate {
             Some(_) => Self::Certificate,
             None => Self::None,
         }
     }
 }
 
-/// The client's id, if it is a known one and proves it.
+/// Authenticates the client and returns its ID.
 pub(super) fn authenticate(
-    asker: Asker<'_>,
+    context: RequestContext<'_>,
     form: &Form,
     clients: &Clients<'_>,
-) -> Result<String, Refusal> {
-    let headers = asker.headers;
+) -> Result<String, OAuthError> {
+    let headers = context.headers;
     let tried_header = headers.contains_key(AUTHORIZATION);
-    let refused = Refusal::invalid_client(tried_header);
-    let named = form.one("client_id")?;
+    let error = OAuthError::invalid_client(tried_header);
+    let client_id = form.one("client_id")?;
     let posted = form.one("client_secret")?;
     let assertion = form.one("client_assertion")?;
     // RFC 6749, section 2.3: "The client MUST NOT use more than one authentication method in each request."
-    let ways = [tried_header, posted.is_some(), assertion.is_some()];
-    if ways.into_iter().filter(|way| *way).count() > 1
+    let methods = [tried_header, posted.is_some(), assertion.is_some()];
+    if methods.into_iter().filter(|method| *method).count() > 1
         || headers.get_all(AUTHORIZATION).iter().count() > 1
     {
-        return Err(Refusal::invalid_request(
-            "more than one client authentication",
+        return Err(OAuthError::invalid_request(
+            "the client used more than one authentication method",
         ));
     }
     if let Some(assertion) = assertion {
         let kind = form.one("client_assertion_type")?;
         if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-            return Err(Refusal::invalid_request("an unknown type of assertion"));
+            return Err(OAuthError::invalid_request("unknown client_assertion_type"));
         }
-        return by_assertion(asker, named, assertion, clients).ok_or(refused);
+        return by_assertion(context, client_id, assertion, clients).ok_or(error);
     }
     let (id, secret) = if tried_header {
-        let (id, secret) = basic(headers).ok_or(refused)?;
-        if named.is_some_and(|named| named != id) {
-            return Err(Refusal::invalid_request(
-                "the form names another client than the header",
+        let (id, secret) = basic(headers).ok_or(error)?;
+        if client_id.is_some_and(|client_id| client_id != id) {
+            return Err(OAuthError::invalid_request(
+                "client_id differs from the client in the Authorization header",
             ));
         }
         (id, secret)
     } else if let Some(secret) = posted {
-        (named.ok_or(refused)?.to_owned(), secret.to_owned())
+        (client_id.ok_or(error)?.to_owned(), secret.to_owned())
     } else {
-        return by_certificate(asker, named, clients).ok_or(refused);
+        return by_certificate(context, client_id, clients).ok_or(error);
     };
-    match clients.secrets.get(&id) {
+    let known = clients
+        .registered
+        .get(&id)
+        .and_then(|client| client.secret.as_ref());
+    match known {
         Some(known) if *known == secret => Ok(id),
-        _ => Err(refused),
+        _ => Err(error),
     }
 }
 
 fn by_assertion(
-    asker: Asker<'_>,
-    named: Option<&str>,
+    context: RequestContext<'_>,
+    client_id: Option<&str>,
     text: &str,
     clients: &Clients<'_>,
 ) -> Option<String> {
-    // What somebody else signed is known as a whole.
-    let whole = |id: &str| clients.registered.get(id)?.assertion.as_deref();
-    if let Some(id) = named.filter(|id| whole(id) == Some(text)) {
+    // An assertion signed by a third party is compared as a whole.
+    let third_party = |id: &str| clients.registered.get(id)?.assertion.as_deref();
+    if let Some(id) = client_id.filter(|id| third_party(id) == Some(text)) {
         return Some(id.to_owned());
     }
     let assertion = Assertion::parse(text)?;
     let id = assertion.client()?;
     // RFC 7521, section 4.2: "If present, the value of the "client_id" parameter MUST identify the same client as is identified
     // by the client assertion."
-    if named.is_some_and(|named| named != id) {
+    if client_id.is_some_and(|client_id| client_id != id) {
         return None;
     }
-    let keys = clients.registered.get(id).map(|known| &known.keys[..]);
-    if !assertion.is_signed_by(clients.secrets.get(id), keys.unwrap_or_default()) {
+    if !assertion.is_signed_by(clients.registered.get(id)?) {
         return None;
     }
     let audiences = [
-        asker.origin.to_owned(),
-        format!("{}{}", asker.origin, asker.path),
+        context.origin.to_owned(),
+        format!("{}{}", context.origin, context.path),
     ];
-    let mut seen = clients.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut used = clients
+        .used_assertions
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     assertion
-        .holds(&audiences, &mut seen)
+        .is_acceptable(&audiences, &mut used)
         .then(|| id.to_owned())
 }
 
-/// RFC 8705, section 2: the certificate must be the one that is registered for the client.
-fn by_certificate(asker: Asker<'_>, named: Option<&str>, clients: &Clients<'_>) -> Option<String> {
-    let known = clients.registered.get(named?)?.certificate.as_deref()?;
-    (asker.certificate? == known).then_some(named?.to_owned())
+/// Authenticates the client by the certificate registered for it (RFC 8705, section 2).
+fn by_certificate(
+    context: RequestContext<'_>,
+    client_id: Option<&str>,
+    clients: &Clients<'_>,
+) -> Option<String> {
+    let known = clients.registered.get(client_id?)?.certificate.as_deref()?;
+    (context.certificate? == known).then_some(client_id?.to_owned())
 }
 
+/// Decodes the credentials of HTTP Basic authentication.
+///
 /// RFC 6749, section 2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding algorithm
 /// [...] and the encoded value is used as the username; the client password is encoded using the same algorithm and used as the
 /// password."
@@ -194,7 +205,7 @@ mod tests {
     const SECRET: &str = "a b:c%d+e/é";
 
     #[test]
-    fn both_spellings_of_a_blank_are_the_same_secret() {
+    fn both_encodings_of_a_space_are_accepted() {
         for encoded in ["a+b%3Ac%25d%2Be%2F%C3%A9", "a%20b%3ac%25d%2be/%c3%a9"] {
             assert_eq!(
                 try_basic(&format!("us%3Aer:{encoded}")),
@@ -205,53 +216,56 @@ mod tests {
     }
 
     #[test]
-    fn secret_that_was_not_encoded_or_badly_so_is_refused() {
+    fn unencoded_or_malformed_secret_is_rejected() {
         for wrong in [SECRET, "a%2", "a%zz", "%ff", ""] {
             assert_eq!(
                 try_basic(&format!("us%3Aer:{wrong}")),
-                Err(Refusal::invalid_client(true)),
+                Err(OAuthError::invalid_client(true)),
                 "{wrong}"
             );
         }
-        assert_eq!(try_basic("no colon"), Err(Refusal::invalid_client(true)));
+        assert_eq!(try_basic("no colon"), Err(OAuthError::invalid_client(true)));
     }
 
     #[test]
-    fn form_may_name_the_client_again_but_not_authenticate_it_again() {
+    fn form_may_repeat_the_client_id_but_not_the_secret() {
         let headers = basic_header("us%3Aer:a+b%3Ac%25d%2Be%2F%C3%A9");
-        let ask = |form: &str| try_with(&headers, form);
-        assert!(ask("client_id=us:er").is_ok());
+        let authenticate_with = |form: &str| try_with(&headers, form);
+        assert!(authenticate_with("client_id=us:er").is_ok());
         assert!(
-            matches!(ask("client_id=other"), Err(refusal) if refusal != Refusal::invalid_client(true))
+            matches!(authenticate_with("client_id=other"), Err(error) if error != OAuthError::invalid_client(true))
         );
         assert!(
-            matches!(ask("client_secret=x"), Err(refusal) if refusal != Refusal::invalid_client(true))
+            matches!(authenticate_with("client_secret=x"), Err(error) if error != OAuthError::invalid_client(true))
         );
     }
 
     #[test]
-    fn client_without_a_secret_is_refused_without_a_challenge() {
-        let refused = try_with(&HeaderMap::new(), "client_id=us:er");
-        assert_eq!(refused, Err(Refusal::invalid_client(false)));
+    fn client_without_a_secret_gets_no_challenge() {
+        let error = try_with(&HeaderMap::new(), "client_id=us:er");
+        assert_eq!(error, Err(OAuthError::invalid_client(false)));
     }
 
-    fn try_basic(credentials: &str) -> Result<String, Refusal> {
+    fn try_basic(credentials: &str) -> Result<String, OAuthError> {
         try_with(&basic_header(credentials), "")
     }
 
-    fn try_with(headers: &HeaderMap, form: &str) -> Result<String, Refusal> {
-        let asker = Asker {
+    fn try_with(headers: &HeaderMap, form: &str) -> Result<String, OAuthError> {
+        let context = RequestContext {
             headers,
             certificate: None,
             origin: "http://127.0.0.1",
             path: "/token",
         };
-        let clients = Clients {
-            secrets: &HashMap::from([("us:er".to_owned(), SECRET.to_owned())]),
-            registered: &HashMap::new(),
-            seen: &Mutex::default(),
+        let client = Client {
+            secret: Some(SECRET.into()),
+            ..Client::default()
         };
-        authenticate(asker, &Form::parse(form.as_bytes()), &clients)
+        let clients = Clients {
+            registered: &HashMap::from([("us:er".to_owned(), client)]),
+            used_assertions: &Mutex::default(),
+        };
+        authenticate(context, &Form::parse(form.as_bytes()), &clients)
     }
 
     fn basic_header(credentials: &str) -> HeaderMap {

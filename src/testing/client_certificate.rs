@@ -1,9 +1,9 @@
-//! A certificate for a client, as the server's own authority signs it.
+//! Defines the client certificate that a test server's certificate authority signs.
 
 use std::fmt;
 
-/// A client's certificate and its key, for mutual TLS with an
-/// [`AuthorizationServer`](super::AuthorizationServer::client_certificate).
+/// A client certificate and its private key for mutual TLS, created by
+/// [`AuthorizationServer::client_certificate`](super::AuthorizationServer::client_certificate).
 #[derive(Clone)]
 pub struct ClientCertificate {
     pub(super) certificate_pem: String,
@@ -12,12 +12,12 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// The certificate in PEM.
+    /// Returns the certificate as PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The private key in PEM.
+    /// Returns the private key as PEM.
     pub fn key_pem(&self) -> &str {
         &self.key_pem
     }

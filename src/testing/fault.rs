@@ -1,4 +1,4 @@
-//! What a server is to do with a request instead of, or besides, answering it properly.
+//! Defines the faults that a test can inject into either server.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::answer_body::AnswerBody;
+use super::response_body::ResponseBody;
 
-/// One misbehaviour, ordered with `fault`, `fault_times` or `fault_always` of either server.
+/// A fault that a server injects into a response. It is queued with `fault`, `fault_times` or `fault_always` of either server.
 ///
-/// A fault is made by one of the constructors and refined by the methods:
+/// A fault is created by one of the constructors and refined by the methods:
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_bearer::testing::Fault;
 ///
 /// let overloaded = Fault::status(503).with_header("retry-after", "2").after(Duration::from_millis(50));
-/// let gateway = Fault::answer(502, Some("text/html"), "<h1>Bad Gateway</h1>");
+/// let gateway = Fault::response(502, Some("text/html"), "<h1>Bad Gateway</h1>");
 /// let slow = Fault::drip(Duration::from_millis(1));
 /// let dated = Fault::none().with_header("date", "Thu, 01 Jan 1970 00:00:00 GMT");
 /// ```
 ///
-/// Nothing here panics: what HTTP can't carry (a status outside of 200 to 999, a header that is none) is answered with a 500
-/// whose body says so.
+/// No method panics. A fault with an invalid status (outside of 200 to 999) or header is answered with status 500 and a body that
+/// names the mistake.
 #[derive(Clone)]
 pub struct Fault {
     after: Duration,
@@ -34,68 +34,68 @@ pub struct Fault {
     pause: Option<Duration>,
 }
 
-/// What becomes of the request.
+/// How the server replies.
 #[derive(Clone)]
 pub(super) enum Reply {
-    /// The answer that it would have got.
-    Proper,
-    /// This one.
-    Made(StatusCode, Payload),
-    /// The connection closes.
+    /// Sends the response that the request gets without a fault.
+    Normal,
+    /// Sends this response.
+    Custom(StatusCode, Payload),
+    /// Closes the connection.
     Drop,
-    /// Silence.
+    /// Sends no response.
     Never,
 }
 
 #[derive(Clone)]
 pub(super) enum Payload {
     Bytes(Bytes),
-    Blanks(u64),
+    Spaces(u64),
 }
 
 impl Fault {
-    /// The proper answer: a place in the queue for a request that shall succeed, or a start for [`Fault::with_header`] and
-    /// [`Fault::before_body`].
+    /// Creates a fault that sends the regular response. It lets one request in the queue succeed, or is refined by
+    /// [`Fault::with_header`] and [`Fault::before_body`].
     pub fn none() -> Self {
-        Self::new(Reply::Proper)
+        Self::new(Reply::Normal)
     }
 
-    /// The proper answer, later.
+    /// Creates a fault that sends the regular response after a delay.
     pub fn delay(delay: Duration) -> Self {
         Self::none().after(delay)
     }
 
-    /// An answer with this status and no body.
+    /// Creates a fault that sends a response with this status and no body.
     pub fn status(status: u16) -> Self {
-        match usable(status) {
-            Some(status) => Self::new(Reply::Made(status, Payload::Bytes(Bytes::new()))),
-            None => Self::none().unusable("status"),
+        match final_status(status) {
+            Some(status) => Self::new(Reply::Custom(status, Payload::Bytes(Bytes::new()))),
+            None => Self::none().invalid("status"),
         }
     }
 
-    /// An answer with this status and body.
-    pub fn answer(status: u16, content_type: Option<&str>, body: impl Into<Bytes>) -> Self {
-        let Some(status) = usable(status) else {
+    /// Creates a fault that sends a response with this status and body.
+    pub fn response(status: u16, content_type: Option<&str>, body: impl Into<Bytes>) -> Self {
+        let Some(status) = final_status(status) else {
             return Self::status(status);
         };
-        let fault = Self::new(Reply::Made(status, Payload::Bytes(body.into())));
+        let fault = Self::new(Reply::Custom(status, Payload::Bytes(body.into())));
         match content_type {
             Some(content_type) => fault.with_content_type(content_type),
             None => fault,
         }
     }
 
-    /// No answer: the socket is closed, with everything that is under way on it.
+    /// Creates a fault that closes the connection without a response. Other requests on the connection are lost too.
     pub fn drop_connection() -> Self {
         Self::new(Reply::Drop)
     }
 
-    /// No answer, and the connection stays open.
+    /// Creates a fault that sends no response and keeps the connection open.
     pub fn never() -> Self {
         Self::new(Reply::Never)
     }
 
-    /// The proper answer, its body sent byte by byte, with this pause before each.
+    /// Creates a fault that sends the body of the regular response byte by byte, with this pause before each byte.
     pub fn drip(pause: Duration) -> Self {
         Self {
             pause: Some(pause),
@@ -103,18 +103,18 @@ impl Fault {
         }
     }
 
-    /// A 200 of `application/json` with so many bytes, all of them blanks, their number unannounced.
+    /// Creates a fault that sends status 200 and an `application/json` body of `bytes` spaces without a declared length.
     pub fn huge(bytes: usize) -> Self {
-        Self::new(Reply::Made(StatusCode::OK, Payload::Blanks(bytes as u64)))
+        Self::new(Reply::Custom(StatusCode::OK, Payload::Spaces(bytes as u64)))
             .with_content_type("application/json")
     }
 
-    /// A 307 to another place: a client that follows it sends the same method and body again.
+    /// Creates a fault that sends a 307 redirect. A client that follows it repeats the method and the body.
     pub fn redirect(location: &str) -> Self {
         Self::status(307).with_header("location", location)
     }
 
-    /// An answer with this status, and with this in `WWW-Authenticate`.
+    /// Creates a fault that sends this status with `challenge` as the value of `WWW-Authenticate`.
     ///
     /// ```
     /// use tower_bearer::testing::Fault;
@@ -125,14 +125,14 @@ impl Fault {
         Self::status(status).with_header("www-authenticate", challenge)
     }
 
-    /// What a gRPC server that fails a call at once sends: HTTP 200, `grpc-status` in the headers, no body.
+    /// Creates a fault that sends the response of a failed gRPC call: HTTP 200 with `grpc-status` in the headers and no body.
     pub fn grpc_status(status: u32) -> Self {
         Self::status(200)
             .with_content_type("application/grpc")
             .with_header("grpc-status", status.to_string())
     }
 
-    /// Waits so long first.
+    /// Delays the response.
     pub fn after(self, delay: Duration) -> Self {
         Self {
             after: delay,
@@ -140,7 +140,7 @@ impl Fault {
         }
     }
 
-    /// Doesn't read the body of the request. (The authorization server always does.)
+    /// Sends the response without reading the request's body. The authorization server always reads the body.
     pub fn before_body(self) -> Self {
         Self {
             before_body: true,
@@ -148,25 +148,25 @@ impl Fault {
         }
     }
 
-    /// Puts a header on the answer, in place of those of that name that the proper answer would have. Given twice, the header
-    /// is there twice.
+    /// Adds a header to the response. It replaces the headers with this name in the regular response. Calling this twice with the
+    /// same name adds two headers.
     pub fn with_header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes());
         let value = HeaderValue::from_bytes(value.as_ref());
         let (Ok(name), Ok(value)) = (name, value) else {
-            return self.unusable("header");
+            return self.invalid("header");
         };
         self.headers.append(name, value);
         self
     }
 
-    /// Replaces the body of the answer. On a fault without a status of its own that is an answer with status 200.
+    /// Replaces the body of the response. The status is 200 unless the fault sets another one.
     pub fn with_body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
         let status = match self.reply {
-            Reply::Made(status, _) => status,
+            Reply::Custom(status, _) => status,
             _ => StatusCode::OK,
         };
-        self.reply = Reply::Made(status, Payload::Bytes(body.into()));
+        self.reply = Reply::Custom(status, Payload::Bytes(body.into()));
         self.with_content_type(content_type)
     }
 
@@ -182,8 +182,8 @@ impl Fault {
         &self.reply
     }
 
-    /// Puts the fault's headers and pace on an answer.
-    pub(super) fn dress(&self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    /// Applies the fault's headers and pauses to a response.
+    pub(super) fn apply_to(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         for name in self.headers.keys() {
             response.headers_mut().remove(name);
             for value in self.headers.get_all(name) {
@@ -211,9 +211,9 @@ impl Fault {
         self.with_header("content-type", content_type)
     }
 
-    fn unusable(mut self, what: &str) -> Self {
-        let message = format!("the fault that was ordered has an unusable {what}");
-        self.reply = Reply::Made(
+    fn invalid(mut self, what: &str) -> Self {
+        let message = format!("the fault that the test injected has an invalid {what}");
+        self.reply = Reply::Custom(
             StatusCode::INTERNAL_SERVER_ERROR,
             Payload::Bytes(message.into()),
         );
@@ -221,16 +221,16 @@ impl Fault {
     }
 }
 
-/// Without the values of headers and the bytes of the body: an ordered answer may hold a token.
+/// Omits header values and the body, which may contain a token.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Fault");
         match &self.reply {
-            Reply::Proper => debug.field("reply", &"proper"),
-            Reply::Made(status, Payload::Bytes(body)) => {
+            Reply::Normal => debug.field("reply", &"normal"),
+            Reply::Custom(status, Payload::Bytes(body)) => {
                 debug.field("status", status).field("body_len", &body.len())
             }
-            Reply::Made(status, Payload::Blanks(count)) => {
+            Reply::Custom(status, Payload::Spaces(count)) => {
                 debug.field("status", status).field("body_len", count)
             }
             Reply::Drop => debug.field("reply", &"dropped connection"),
@@ -245,8 +245,8 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// A final status: an interim one would leave the client waiting.
-fn usable(status: u16) -> Option<StatusCode> {
+/// Returns the status unless it is invalid or informational: after an informational one the client would wait for another.
+fn final_status(status: u16) -> Option<StatusCode> {
     StatusCode::from_u16(status)
         .ok()
         .filter(|status| !status.is_informational())
@@ -257,33 +257,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_of_a_fault_replace_those_of_the_answer() {
+    fn headers_of_a_fault_replace_those_of_the_response() {
         let fault = Fault::none()
             .with_header("x-one", "a")
             .with_header("x-one", "b");
-        let answer = Response::builder()
+        let response = Response::builder()
             .header("x-one", "old")
             .header("x-two", "kept")
-            .body(AnswerBody::empty());
-        let answer = fault.dress(answer.unwrap());
-        let ones: Vec<_> = answer.headers().get_all("x-one").iter().collect();
+            .body(ResponseBody::empty());
+        let response = fault.apply_to(response.unwrap());
+        let ones: Vec<_> = response.headers().get_all("x-one").iter().collect();
         assert_eq!(ones, ["a", "b"]);
-        assert_eq!(answer.headers()["x-two"], "kept");
+        assert_eq!(response.headers()["x-two"], "kept");
     }
 
     #[test]
-    fn what_http_cannot_carry_becomes_a_500() {
+    fn invalid_status_or_header_becomes_a_500() {
         for fault in [
             Fault::status(42),
             Fault::status(100),
-            Fault::answer(1000, Some("text/plain"), "x"),
+            Fault::response(1000, Some("text/plain"), "x"),
             Fault::none().with_header("no name", "x"),
             Fault::redirect("line\nbreak"),
         ] {
             assert!(
                 matches!(
                     fault.reply,
-                    Reply::Made(StatusCode::INTERNAL_SERVER_ERROR, _)
+                    Reply::Custom(StatusCode::INTERNAL_SERVER_ERROR, _)
                 ),
                 "{fault:?}"
             );
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_body_nor_header_values() {
-        let fault = Fault::answer(200, None, "{\"access_token\":\"hidden\"}")
+        let fault = Fault::response(200, None, "{\"access_token\":\"hidden\"}")
             .with_header("authorization", "hidden");
         let shown = format!("{fault:?}");
         assert!(!shown.contains("hidden"), "{shown}");

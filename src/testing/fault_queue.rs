@@ -1,36 +1,36 @@
-//! The faults that were ordered, and whose turn it is.
+//! Queues faults for the coming requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fault::Fault;
 
-/// First come, first served; when the queue is empty, the standing order, if there is one.
+/// Yields the faults in the order in which they were queued, then the default fault if one is set.
 #[derive(Debug, Default)]
-pub(super) struct FaultQueue(Mutex<Orders>);
+pub(super) struct FaultQueue(Mutex<Faults>);
 
 #[derive(Debug, Default)]
-struct Orders {
+struct Faults {
     queue: VecDeque<(usize, Arc<Fault>)>,
     always: Option<Arc<Fault>>,
 }
 
 impl FaultQueue {
-    pub(super) fn order(&self, times: usize, fault: Fault) {
+    pub(super) fn push(&self, times: usize, fault: Fault) {
         if times > 0 {
             self.lock().queue.push_back((times, Arc::new(fault)));
         }
     }
 
-    pub(super) fn order_always(&self, fault: Fault) {
+    pub(super) fn set_default(&self, fault: Fault) {
         self.lock().always = Some(Arc::new(fault));
     }
 
     pub(super) fn clear(&self) {
-        *self.lock() = Orders::default();
+        *self.lock() = Faults::default();
     }
 
-    /// The fault of the next request.
+    /// Takes the fault of the next request.
     pub(super) fn next(&self) -> Option<Arc<Fault>> {
         let mut orders = self.lock();
         let Some((times, fault)) = orders.queue.front_mut() else {
@@ -44,7 +44,7 @@ impl FaultQueue {
         Some(fault)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Orders> {
+    fn lock(&self) -> MutexGuard<'_, Faults> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,12 +55,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_goes_first_then_the_standing_order() {
+    fn queued_faults_come_before_the_default_fault() {
         let faults = FaultQueue::default();
-        faults.order_always(Fault::status(503));
-        faults.order(0, Fault::status(599));
-        faults.order(2, Fault::status(500));
-        faults.order(1, Fault::status(501));
+        faults.set_default(Fault::status(503));
+        faults.push(0, Fault::status(599));
+        faults.push(2, Fault::status(500));
+        faults.push(1, Fault::status(501));
         let statuses: Vec<_> = (0..5).map(|_| status(&faults)).collect();
         assert_eq!(statuses, [500, 500, 501, 503, 503].map(Some));
         faults.clear();
@@ -69,7 +69,7 @@ mod tests {
 
     fn status(faults: &FaultQueue) -> Option<u16> {
         match faults.next()?.reply() {
-            Reply::Made(status, _) => Some(status.as_u16()),
+            Reply::Custom(status, _) => Some(status.as_u16()),
             _ => None,
         }
     }

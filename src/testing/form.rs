@@ -1,8 +1,8 @@
-//! The parameters of a form, read by OAuth's rules.
+//! Reads form parameters by the rules of OAuth.
 
 use std::collections::BTreeSet;
 
-use super::refusal::Refusal;
+use super::oauth_error::OAuthError;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form(Vec<(String, String)>);
@@ -12,31 +12,34 @@ impl Form {
         Self(form_urlencoded::parse(body).into_owned().collect())
     }
 
-    /// The parameter of that name.
+    /// Returns the value of a parameter that may be present once.
     ///
     /// RFC 6749, section 3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request. [...]
     /// Request and response parameters MUST NOT be included more than once."
-    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, OAuthError> {
         let mut values = self.values(name);
         let first = values.next();
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(Refusal::invalid_request("a parameter is there twice")),
+            Some(_) => Err(OAuthError::invalid_request(
+                "a parameter is present more than once",
+            )),
         }
     }
 
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.one(name)?
-            .ok_or(Refusal::invalid_request("a required parameter is missing"))
+    pub(super) fn required(&self, name: &str) -> Result<&str, OAuthError> {
+        self.one(name)?.ok_or(OAuthError::invalid_request(
+            "a required parameter is missing",
+        ))
     }
 
-    /// All the values of a parameter that may be repeated, as RFC 8707 lets `resource` be.
+    /// Returns all values of a parameter that may be repeated, such as `resource` (RFC 8707).
     pub(super) fn all(&self, name: &str) -> Vec<String> {
         self.values(name).map(String::from).collect()
     }
 
-    /// The scopes asked for, each once, in the order of the request.
-    pub(super) fn scopes(&self) -> Result<Vec<String>, Refusal> {
+    /// Returns the requested scopes without duplicates, in the order of the request.
+    pub(super) fn scopes(&self) -> Result<Vec<String>, OAuthError> {
         let Some(scope) = self.one("scope")? else {
             return Ok(Vec::new());
         };
@@ -44,7 +47,7 @@ impl Form {
         let mut scopes = Vec::new();
         for scope in scope.split(' ') {
             if !is_scope_token(scope) {
-                return Err(Refusal::invalid_scope("the scope is malformed"));
+                return Err(OAuthError::invalid_scope("the scope is malformed"));
             }
             if seen.insert(scope) {
                 scopes.push(scope.to_owned());
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_is_missing_and_twice_is_refused() {
+    fn empty_is_missing_and_repeated_is_rejected() {
         let form = Form::parse(b"a=&b=1&c=1&c=2&resource=x&resource=y");
         assert_eq!(form.one("a").unwrap(), None);
         assert!(form.required("a").is_err());
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_keep_their_order_and_malformed_ones_are_refused() {
+    fn scopes_keep_their_order_and_malformed_ones_fail() {
         assert_eq!(Form::parse(b"scope=b+a+b").scopes().unwrap(), ["b", "a"]);
         assert!(Form::parse(b"").scopes().unwrap().is_empty());
         for malformed in ["scope=a++b", "scope=%22a%22", "scope=%C3%A9", "scope=+a"] {

@@ -1,4 +1,5 @@
-//! The mind of the authorization server: its clients, its tokens, its settings. No HTTP beyond the answers it words.
+//! Implements the logic of the authorization server without HTTP: it authenticates clients and issues, introspects and revokes
+//! tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,39 +16,38 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::claims;
-use super::client_auth::{Asker, Clients, authenticate};
-use super::families::Families;
+use super::client::Client;
+use super::client_auth::{Clients, RequestContext, authenticate};
 use super::form::Form;
-use super::grants::{self, Granted, Known};
-use super::refusal::Refusal;
-use super::registered::Registered;
-use super::token_store::{Asked, TokenStore};
+use super::grants::{self, Grant, GrantContext};
+use super::issued_tokens::{Authorization, IssuedTokens};
+use super::oauth_error::OAuthError;
+use super::refresh_tokens::RefreshTokens;
 
 #[derive(Debug)]
 pub(super) struct Issuer {
     settings: RwLock<Settings>,
-    tokens: RwLock<TokenStore>,
-    families: Mutex<Families>,
+    tokens: RwLock<IssuedTokens>,
+    refresh_tokens: Mutex<RefreshTokens>,
     random: &'static dyn SecureRandom,
-    /// The ids of the clients' assertions.
-    assertions: Mutex<HashSet<String>>,
+    /// The IDs of the assertions that clients have authenticated with.
+    used_assertions: Mutex<HashSet<String>>,
 }
 
-/// What a test may change at any time.
+/// The settings, which a test may change at any time.
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) clients: HashMap<String, String>,
-    pub(super) registered: HashMap<String, Registered>,
+    pub(super) clients: HashMap<String, Client>,
     pub(super) lifetime: Option<Duration>,
     pub(super) refresh_in: Option<Duration>,
     pub(super) allowed_scopes: Option<Vec<String>>,
-    pub(super) repeat: bool,
+    pub(super) repeat_token: bool,
     pub(super) token_length: usize,
     pub(super) users: HashMap<String, String>,
-    pub(super) assertions: HashMap<String, String>,
-    pub(super) give_refresh_tokens: bool,
-    pub(super) rotate: bool,
-    /// Which documents there are: RFC 8414's, and OpenID Connect's.
+    pub(super) trusted_assertions: HashMap<String, String>,
+    pub(super) issue_refresh_tokens: bool,
+    pub(super) rotate_refresh_tokens: bool,
+    /// Whether the documents of RFC 8414 and of OpenID Connect exist.
     pub(super) metadata: (bool, bool),
 }
 
@@ -56,81 +56,90 @@ impl Issuer {
         Self {
             settings: RwLock::new(settings),
             tokens: RwLock::default(),
-            families: Mutex::default(),
+            refresh_tokens: Mutex::default(),
             random: default_provider().secure_random,
-            assertions: Mutex::default(),
+            used_assertions: Mutex::default(),
         }
     }
 
-    /// The token endpoint's answer.
-    pub(super) fn token(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
-        let client = if grants::needs_no_client(form) && !asker.headers.contains_key(AUTHORIZATION)
-        {
-            String::new()
-        } else {
-            self.authenticate(asker, form)?
-        };
-        let claims = claims::asked(form)?;
+    /// Returns the response of the token endpoint.
+    pub(super) fn token(
+        &self,
+        context: RequestContext<'_>,
+        form: &Form,
+    ) -> Result<Value, OAuthError> {
+        let client =
+            if grants::client_is_optional(form) && !context.headers.contains_key(AUTHORIZATION) {
+                String::new()
+            } else {
+                self.authenticate(context, form)?
+            };
+        let claims = claims::requested(form)?;
         let settings = self.settings();
-        // From the look at a refresh token to its replacement, so that one that is used twice at once is found out.
-        let mut families = self.families();
-        let granted = {
-            let mut known = Known {
+        // Locked from the check of a refresh token to its replacement, so that two concurrent uses of it are detected.
+        let mut refresh_tokens = self.refresh_tokens();
+        let grant = {
+            let mut context = GrantContext {
                 users: &settings.users,
-                assertions: &settings.assertions,
+                trusted_assertions: &settings.trusted_assertions,
                 tokens: &self.tokens(),
-                families: &mut families,
+                refresh_tokens: &mut refresh_tokens,
                 now: Instant::now(),
             };
-            grants::asked(client, form, &mut known)?
+            grants::evaluate(client, form, &mut context)?
         };
-        let mut asked = granted.asked.clone();
-        asked.claims = claims;
+        let mut authorization = grant.authorization.clone();
+        authorization.claims = claims;
         if let Some(allowed) = &settings.allowed_scopes
-            && !asked.scopes.iter().all(|scope| allowed.contains(scope))
+            && !authorization
+                .scopes
+                .iter()
+                .all(|scope| allowed.contains(scope))
         {
-            return Err(Refusal::invalid_scope("the client may not have this scope"));
+            return Err(OAuthError::invalid_scope(
+                "the scope is not allowed for the client",
+            ));
         }
-        let scope = asked.scopes.join(" ");
-        let (token, lifetime) = self.issue(asked, &settings)?;
+        let scope = authorization.scopes.join(" ");
+        let (token, lifetime) = self.issue(authorization, &settings)?;
 
-        let mut answer = Map::new();
-        answer.insert("access_token".into(), token.into());
-        answer.insert("token_type".into(), granted.token_type().into());
-        if let Some(issued) = &granted.issued_token_type {
-            answer.insert("issued_token_type".into(), issued.as_str().into());
+        let mut response = Map::new();
+        response.insert("access_token".into(), token.into());
+        response.insert("token_type".into(), grant.token_type().into());
+        if let Some(issued) = &grant.issued_token_type {
+            response.insert("issued_token_type".into(), issued.as_str().into());
         }
         if let Some(lifetime) = lifetime {
-            answer.insert("expires_in".into(), lifetime.as_secs().into());
+            response.insert("expires_in".into(), lifetime.as_secs().into());
         }
         if let Some(refresh_in) = settings.refresh_in {
-            answer.insert("refresh_in".into(), refresh_in.as_secs().into());
+            response.insert("refresh_in".into(), refresh_in.as_secs().into());
         }
         if !scope.is_empty() {
-            answer.insert("scope".into(), scope.into());
+            response.insert("scope".into(), scope.into());
         }
-        if let Some(refresh_token) = self.refresh_token(granted, &settings, &mut families)? {
-            answer.insert("refresh_token".into(), refresh_token.into());
+        if let Some(refresh_token) = self.refresh_token(grant, &settings, &mut refresh_tokens)? {
+            response.insert("refresh_token".into(), refresh_token.into());
         }
-        Ok(answer.into())
+        Ok(response.into())
     }
 
-    /// The refresh token that goes with an answer, if one does.
+    /// Returns the refresh token of the response, if the response has one.
     fn refresh_token(
         &self,
-        granted: Granted,
+        grant: Grant,
         settings: &Settings,
-        families: &mut Families,
-    ) -> Result<Option<String>, Refusal> {
-        let token = match &granted.refreshed {
-            Some(old) if settings.rotate => {
+        refresh_tokens: &mut RefreshTokens,
+    ) -> Result<Option<String>, OAuthError> {
+        let token = match &grant.used_refresh_token {
+            Some(old) if settings.rotate_refresh_tokens => {
                 let new = self.new_token(0)?;
-                families.rotate(old, new.clone());
+                refresh_tokens.rotate(old, new.clone());
                 new
             }
-            None if granted.for_a_person && settings.give_refresh_tokens => {
+            None if grant.for_user && settings.issue_refresh_tokens => {
                 let new = self.new_token(0)?;
-                families.begin(new.clone(), granted.asked);
+                refresh_tokens.insert(new.clone(), grant.authorization);
                 new
             }
             _ => return Ok(None),
@@ -138,8 +147,8 @@ impl Issuer {
         Ok(Some(token))
     }
 
-    /// A token of each kind for a user who has just signed in, with this lifetime.
-    pub(super) fn sign_in(&self, asked: Asked) -> (String, String) {
+    /// Returns an access token and a refresh token for a user who has signed in.
+    pub(super) fn sign_in(&self, authorization: Authorization) -> (String, String) {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let token = || {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -150,61 +159,75 @@ impl Issuer {
         let lifetime = self.settings().lifetime;
         let expires = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         self.tokens_mut()
-            .add(access.clone(), asked.clone(), expires);
-        self.families().begin(refresh.clone(), asked);
+            .add(access.clone(), authorization.clone(), expires);
+        self.refresh_tokens().insert(refresh.clone(), authorization);
         (access, refresh)
     }
 
-    pub(super) fn families(&self) -> MutexGuard<'_, Families> {
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn refresh_tokens(&self) -> MutexGuard<'_, RefreshTokens> {
+        self.refresh_tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// RFC 7662.
-    pub(super) fn introspect(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
-        self.authenticate(asker, form)?;
+    /// Returns the response of token introspection (RFC 7662).
+    pub(super) fn introspect(
+        &self,
+        context: RequestContext<'_>,
+        form: &Form,
+    ) -> Result<Value, OAuthError> {
+        self.authenticate(context, form)?;
         let token = form.required("token")?;
         let now = Instant::now();
         let tokens = self.tokens();
         let Some(issued) = tokens.find_usable(token, now) else {
             return Ok(json!({ "active": false }));
         };
-        let asked = &issued.asked;
-        let mut answer = json!({
+        let authorization = &issued.authorization;
+        let mut response = json!({
             "active": true,
-            "client_id": asked.client,
-            "scope": asked.scopes.join(" "),
+            "client_id": authorization.client,
+            "scope": authorization.scopes.join(" "),
             "token_type": "Bearer",
         });
         let expires = issued
-            .left(now)
-            .and_then(|left| SystemTime::now().checked_add(left));
+            .remaining(now)
+            .and_then(|remaining| SystemTime::now().checked_add(remaining));
         if let Some(Ok(expires)) = expires.map(|expires| expires.duration_since(UNIX_EPOCH)) {
-            answer["exp"] = expires.as_secs().into();
+            response["exp"] = expires.as_secs().into();
         }
-        if let Some(subject) = &asked.subject {
-            answer["sub"] = subject.as_str().into();
+        if let Some(subject) = &authorization.subject {
+            response["sub"] = subject.as_str().into();
         }
         // RFC 8693, section 4.1.
-        if let Some(actor) = &asked.actor {
-            answer["act"] = json!({ "sub": actor });
+        if let Some(actor) = &authorization.actor {
+            response["act"] = json!({ "sub": actor });
         }
-        if !asked.resources.is_empty() || !asked.audiences.is_empty() {
-            answer["aud"] = [&asked.resources[..], &asked.audiences[..]].concat().into();
+        if !authorization.resources.is_empty() || !authorization.audiences.is_empty() {
+            response["aud"] = [&authorization.resources[..], &authorization.audiences[..]]
+                .concat()
+                .into();
         }
-        Ok(answer)
+        Ok(response)
     }
 
+    /// Revokes a token.
+    ///
     /// RFC 7009, section 2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked
     /// successfully or if the client submitted an invalid token."
-    pub(super) fn revocation(&self, asker: Asker<'_>, form: &Form) -> Result<Value, Refusal> {
-        let client = self.authenticate(asker, form)?;
+    pub(super) fn revocation(
+        &self,
+        context: RequestContext<'_>,
+        form: &Form,
+    ) -> Result<Value, OAuthError> {
+        let client = self.authenticate(context, form)?;
         let token = form.required("token")?;
         let foreign = self
             .tokens()
             .find(token)
-            .is_some_and(|issued| issued.asked.client != client);
+            .is_some_and(|issued| issued.authorization.client != client);
         if foreign {
-            return Err(Refusal::invalid_grant(
+            return Err(OAuthError::invalid_grant(
                 "the token belongs to another client",
             ));
         }
@@ -222,60 +245,59 @@ impl Issuer {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn tokens(&self) -> RwLockReadGuard<'_, TokenStore> {
+    pub(super) fn tokens(&self) -> RwLockReadGuard<'_, IssuedTokens> {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn tokens_mut(&self) -> RwLockWriteGuard<'_, TokenStore> {
+    pub(super) fn tokens_mut(&self) -> RwLockWriteGuard<'_, IssuedTokens> {
         self.tokens.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn authenticate(&self, asker: Asker<'_>, form: &Form) -> Result<String, Refusal> {
+    fn authenticate(&self, context: RequestContext<'_>, form: &Form) -> Result<String, OAuthError> {
         let settings = self.settings();
         let clients = Clients {
-            secrets: &settings.clients,
-            registered: &settings.registered,
-            seen: &self.assertions,
+            registered: &settings.clients,
+            used_assertions: &self.used_assertions,
         };
-        authenticate(asker, form, &clients)
+        authenticate(context, form, &clients)
     }
 
-    /// A token, and what is left of its life.
+    /// Issues a token. Returns it with its remaining lifetime.
     fn issue(
         &self,
-        asked: Asked,
+        authorization: Authorization,
         settings: &Settings,
-    ) -> Result<(String, Option<Duration>), Refusal> {
+    ) -> Result<(String, Option<Duration>), OAuthError> {
         let now = Instant::now();
         let token = self.new_token(settings.token_length)?;
-        // One lock for the look and the entry: of many that ask at once, all get the same.
+        // One lock for the lookup and the insertion, so that concurrent requests get the same token.
         let mut tokens = self.tokens_mut();
-        if settings.repeat
-            && let Some((token, left)) = tokens.latest(&asked, now)
+        if settings.repeat_token
+            && let Some((token, remaining)) = tokens.latest(&authorization, now)
         {
-            return Ok((token.to_owned(), left));
+            return Ok((token.to_owned(), remaining));
         }
-        // A lifetime beyond what the clock can hold has no end.
+        // A token whose expiry exceeds the range of the clock doesn't expire.
         let expires = settings
             .lifetime
             .and_then(|lifetime| now.checked_add(lifetime));
-        tokens.add(token.clone(), asked, expires);
+        tokens.add(token.clone(), authorization, expires);
         Ok((token, settings.lifetime))
     }
 
-    /// 256 random bits, made longer if that is wanted.
-    fn new_token(&self, length: usize) -> Result<String, Refusal> {
+    /// Creates a token of 256 random bits, padded to the given length.
+    fn new_token(&self, length: usize) -> Result<String, OAuthError> {
         let mut bits = [0; 32];
         self.random
             .fill(&mut bits)
-            .map_err(|_| Refusal::server_error("no randomness to be had"))?;
+            .map_err(|_| OAuthError::server_error("the random number generator failed"))?;
         let mut token = URL_SAFE_NO_PAD.encode(bits);
         token.extend(std::iter::repeat_n('x', length.saturating_sub(token.len())));
         Ok(token)
     }
 }
 
-impl Granted {
+impl Grant {
     fn token_type(&self) -> &'static str {
         match self.issued_token_type.as_deref() {
             None => "Bearer",
@@ -288,39 +310,44 @@ impl Granted {
     }
 }
 
+impl Settings {
+    /// The client with this id, added if it is new.
+    pub(super) fn client(&mut self, id: impl Into<String>) -> &mut Client {
+        self.clients.entry(id.into()).or_default()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             clients: HashMap::new(),
-            registered: HashMap::new(),
             lifetime: Some(Duration::from_secs(3600)),
             refresh_in: None,
             allowed_scopes: None,
-            repeat: false,
+            repeat_token: false,
             token_length: 0,
             users: HashMap::new(),
-            assertions: HashMap::new(),
-            give_refresh_tokens: false,
-            rotate: true,
+            trusted_assertions: HashMap::new(),
+            issue_refresh_tokens: false,
+            rotate_refresh_tokens: true,
             metadata: (true, true),
         }
     }
 }
 
-/// Without the secrets.
+/// Omits the secrets.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("clients", &self.clients.keys())
-            .field("registered", &self.registered)
+            .field("clients", &self.clients)
             .field("lifetime", &self.lifetime)
             .field("refresh_in", &self.refresh_in)
             .field("allowed_scopes", &self.allowed_scopes)
-            .field("repeat", &self.repeat)
+            .field("repeat_token", &self.repeat_token)
             .field("token_length", &self.token_length)
             .field("users", &self.users.keys())
-            .field("give_refresh_tokens", &self.give_refresh_tokens)
-            .field("rotate", &self.rotate)
+            .field("issue_refresh_tokens", &self.issue_refresh_tokens)
+            .field("rotate_refresh_tokens", &self.rotate_refresh_tokens)
             .finish_non_exhaustive()
     }
 }
@@ -330,13 +357,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_unique_and_as_long_as_wanted() {
+    fn tokens_are_unique_and_have_the_configured_length() {
         let issuer = issuer();
-        let (one, other) = (ask(&issuer, "").unwrap(), ask(&issuer, "").unwrap());
+        let (one, other) = (
+            request_token(&issuer, "").unwrap(),
+            request_token(&issuer, "").unwrap(),
+        );
         assert_ne!(one["access_token"], other["access_token"]);
         issuer.settings_mut().token_length = 4096;
         assert_eq!(
-            ask(&issuer, "").unwrap()["access_token"]
+            request_token(&issuer, "").unwrap()["access_token"]
                 .as_str()
                 .unwrap()
                 .len(),
@@ -345,41 +375,41 @@ mod tests {
     }
 
     #[test]
-    fn answer_has_what_the_settings_say() {
+    fn token_response_follows_the_settings() {
         let issuer = issuer();
-        let answer = ask(&issuer, "&scope=a+b").unwrap();
+        let response = request_token(&issuer, "&scope=a+b").unwrap();
         assert_eq!(
-            (&answer["expires_in"], &answer["scope"]),
+            (&response["expires_in"], &response["scope"]),
             (&json!(3600), &json!("a b"))
         );
-        assert_eq!(answer.get("refresh_in"), None);
+        assert_eq!(response.get("refresh_in"), None);
         issuer.settings_mut().lifetime = None;
         issuer.settings_mut().refresh_in = Some(Duration::from_secs(7));
-        let answer = ask(&issuer, "").unwrap();
+        let response = request_token(&issuer, "").unwrap();
         assert_eq!(
-            (answer.get("expires_in"), &answer["refresh_in"]),
+            (response.get("expires_in"), &response["refresh_in"]),
             (None, &json!(7))
         );
-        assert_eq!(answer.get("scope"), None);
+        assert_eq!(response.get("scope"), None);
     }
 
     #[test]
     fn repeated_token_is_the_same_for_the_same_scopes_only() {
         let issuer = issuer();
-        let first = ask(&issuer, "&scope=a+b").unwrap();
-        issuer.settings_mut().repeat = true;
+        let first = request_token(&issuer, "&scope=a+b").unwrap();
+        issuer.settings_mut().repeat_token = true;
         issuer.tokens_mut().revoke_all();
         assert_eq!(
-            ask(&issuer, "&scope=b+a").unwrap()["access_token"],
+            request_token(&issuer, "&scope=b+a").unwrap()["access_token"],
             first["access_token"]
         );
         assert_ne!(
-            ask(&issuer, "&scope=a").unwrap()["access_token"],
+            request_token(&issuer, "&scope=a").unwrap()["access_token"],
             first["access_token"]
         );
-        issuer.settings_mut().repeat = false;
+        issuer.settings_mut().repeat_token = false;
         assert_ne!(
-            ask(&issuer, "&scope=a+b").unwrap()["access_token"],
+            request_token(&issuer, "&scope=a+b").unwrap()["access_token"],
             first["access_token"]
         );
     }
@@ -388,21 +418,21 @@ mod tests {
     fn lifetime_beyond_the_clock_does_not_panic() {
         let issuer = issuer();
         issuer.settings_mut().lifetime = Some(Duration::MAX);
-        assert!(ask(&issuer, "").is_ok());
+        assert!(request_token(&issuer, "").is_ok());
     }
 
     #[test]
-    fn scope_that_is_not_allowed_is_refused() {
+    fn scope_that_is_not_allowed_is_rejected() {
         let issuer = issuer();
         issuer.settings_mut().allowed_scopes = Some(vec!["a".into()]);
-        assert!(ask(&issuer, "&scope=a").is_ok());
-        assert!(ask(&issuer, "&scope=a+b").is_err());
+        assert!(request_token(&issuer, "&scope=a").is_ok());
+        assert!(request_token(&issuer, "&scope=a+b").is_err());
     }
 
     #[test]
     fn debug_shows_no_secret_and_no_token() {
         let issuer = issuer();
-        let token = ask(&issuer, "").unwrap()["access_token"]
+        let token = request_token(&issuer, "").unwrap()["access_token"]
             .as_str()
             .unwrap()
             .to_owned();
@@ -414,21 +444,19 @@ mod tests {
     }
 
     fn issuer() -> Issuer {
-        let clients = HashMap::from([("me".to_owned(), "hidden".to_owned())]);
-        Issuer::new(Settings {
-            clients,
-            ..Settings::default()
-        })
+        let mut settings = Settings::default();
+        settings.client("me").secret = Some("hidden".into());
+        Issuer::new(settings)
     }
 
-    fn ask(issuer: &Issuer, more: &str) -> Result<Value, Refusal> {
+    fn request_token(issuer: &Issuer, more: &str) -> Result<Value, OAuthError> {
         let form = format!("grant_type=client_credentials&client_id=me&client_secret=hidden{more}");
-        let asker = Asker {
+        let context = RequestContext {
             headers: &http::HeaderMap::new(),
             certificate: None,
             origin: "",
             path: "",
         };
-        issuer.token(asker, &Form::parse(form.as_bytes()))
+        issuer.token(context, &Form::parse(form.as_bytes()))
     }
 }

@@ -1,26 +1,26 @@
-//! Where the server describes itself, and what it says: RFC 8414 and OpenID Connect Discovery.
+//! Recognizes the paths of the metadata documents of RFC 8414 and OpenID Connect Discovery.
 
-/// Which of the two standards a document is asked for by.
+/// The standard that defines a metadata document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standard {
+pub(super) enum MetadataStandard {
     OAuth,
     OpenId,
 }
 
-/// The standard, and the path of the issuer that is asked for, if a path is that of a document.
+/// Returns the standard and the issuer's path if this is the path of a metadata document.
 ///
-/// RFC 8414 puts its well-known name before the issuer's path, OpenID Connect Discovery puts its own behind it, and RFC 8414,
-/// section 5, knows that one before it too.
-pub(super) fn asked_for(path: &str) -> Option<(Standard, &str)> {
+/// RFC 8414 puts its well-known name before the issuer's path. OpenID Connect Discovery appends its own name, which RFC 8414,
+/// section 5, also allows before the issuer's path.
+pub(super) fn parse_path(path: &str) -> Option<(MetadataStandard, &str)> {
     let before = |name| {
         let rest = path.strip_prefix(name)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(rest)
     };
     if let Some(issuer) = before(OAUTH) {
-        return Some((Standard::OAuth, issuer));
+        return Some((MetadataStandard::OAuth, issuer));
     }
     let issuer = before(OPENID).or_else(|| path.strip_suffix(OPENID))?;
-    Some((Standard::OpenId, issuer))
+    Some((MetadataStandard::OpenId, issuer))
 }
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -31,33 +31,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuers_path_stands_before_or_behind() {
+    fn issuer_path_comes_before_or_after_the_well_known_name() {
         for (path, found) in [
             (
                 "/.well-known/oauth-authorization-server",
-                Some((Standard::OAuth, "")),
+                Some((MetadataStandard::OAuth, "")),
             ),
             (
                 "/.well-known/oauth-authorization-server/a/b",
-                Some((Standard::OAuth, "/a/b")),
+                Some((MetadataStandard::OAuth, "/a/b")),
             ),
             (
                 "/.well-known/openid-configuration",
-                Some((Standard::OpenId, "")),
+                Some((MetadataStandard::OpenId, "")),
             ),
             (
                 "/.well-known/openid-configuration/a",
-                Some((Standard::OpenId, "/a")),
+                Some((MetadataStandard::OpenId, "/a")),
             ),
             (
                 "/a/.well-known/openid-configuration",
-                Some((Standard::OpenId, "/a")),
+                Some((MetadataStandard::OpenId, "/a")),
             ),
             ("/a/.well-known/oauth-authorization-server", None),
             ("/.well-known/openid-configurations", None),
             ("/token", None),
         ] {
-            assert_eq!(asked_for(path), found, "{path}");
+            assert_eq!(parse_path(path), found, "{path}");
         }
     }
 }

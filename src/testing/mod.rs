@@ -1,9 +1,9 @@
-//! A real authorization server and a protected API in your own process, for tests.
+//! Provides an authorization server and a protected API that run inside a test process.
 //!
-//! [`AuthorizationServer`] issues tokens over a loopback socket, and [`Api`] wants them. Both speak HTTP/1.1 and HTTP/2, plain or
-//! TLS, and both misbehave on demand: see [`Fault`]. Unlike a mock, they judge every request by what it says: a wrong secret, a
-//! token that has expired or was revoked, a scope that is missing are refused as the RFCs have it. And unlike a server beside
-//! your tests, they need no port number, no set-up, and go away with their handles.
+//! [`AuthorizationServer`] issues tokens over a loopback socket, and [`Api`] requires them. Both speak HTTP/1.1 and HTTP/2, with or
+//! without TLS, and both misbehave on demand: see [`Fault`]. Unlike a mock, they validate every request: they reject a wrong secret,
+//! an expired or revoked token and a missing scope as the RFCs specify. They need no fixed port and no set-up, and stop when their
+//! handles are dropped.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -19,17 +19,17 @@
 //!     let api = Api::start(&server).await?;
 //!     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
 //!
-//!     // A token.
+//!     // Fetch a token.
 //!     let form = "grant_type=client_credentials&client_id=client&client_secret=secret&scope=read";
 //!     let request = Request::post(server.token_url())
 //!         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
 //!         .body(Full::from(form))?;
-//!     let answer = client.request(request).await?.into_body().collect().await?.to_bytes();
-//!     let answer: serde_json::Value = serde_json::from_slice(&answer)?;
-//!     let token = answer["access_token"].as_str().unwrap_or_default();
+//!     let response = client.request(request).await?.into_body().collect().await?.to_bytes();
+//!     let response: serde_json::Value = serde_json::from_slice(&response)?;
+//!     let token = response["access_token"].as_str().unwrap_or_default();
 //!     assert!(server.is_valid(token, Some("read")));
 //!
-//!     // The API takes it, until it is revoked.
+//!     // The API accepts it until it is revoked.
 //!     let call = || {
 //!         Request::get(api.url_of("/orders"))
 //!             .header(header::AUTHORIZATION, format!("Bearer {token}"))
@@ -39,7 +39,7 @@
 //!     server.revoke_all();
 //!     assert_eq!(client.request(call()?).await?.status(), StatusCode::UNAUTHORIZED);
 //!
-//!     // One request meets a fault.
+//!     // Make one request fail.
 //!     api.fault(Fault::status(503).with_header("retry-after", "1"));
 //!     assert_eq!(client.request(call()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
 //!     assert_eq!(api.counts().requests, 3);
@@ -47,58 +47,61 @@
 //! }
 //! ```
 //!
-//! # Tests that need no sleep
-//! [`AuthorizationServer::wait_for_requests`] and [`AuthorizationServer::hold`] (and the same two of [`Api`]) put events in order:
-//! hold, send, wait until the requests have arrived, change something, release.
+//! # Tests without sleeps
+//! `hold` and `wait_for_requests`, which both servers have, put events in order: hold the requests, send them, wait until they have
+//! arrived, change something, release the hold.
 //!
-//! Lifetimes and delays go by Tokio's clock. Pause it with care: a paused clock jumps ahead whenever every task waits, be it for
-//! a socket.
+//! Lifetimes and delays are measured by Tokio's clock. Be careful when you pause it: a paused clock advances whenever all tasks are
+//! idle, even while they wait for a socket.
 //!
-//! # Not for anything but tests
-//! The servers listen on loopback only, keep every token that they issued and every request in memory, and have no limits.
+//! # Only for tests
+//! The servers listen on loopback only. They keep every issued token and every request in memory, without a limit.
 
-// serde_json's `value["key"] = …` inserts, and can't panic on an object that stands there as a literal.
+// Assigning to `value["key"]` of a JSON object inserts the key and can't panic.
 #![allow(clippy::indexing_slicing)]
 
-mod answer_body;
 mod api;
 mod api_call;
 mod api_service;
 mod assertion;
 mod authorization_server;
+mod authorization_server_builder;
 mod claims;
+mod client;
 mod client_auth;
 mod client_certificate;
-mod families;
+mod controls;
+mod endpoint;
 mod fault;
 mod fault_queue;
 mod form;
-mod gate;
 mod grants;
+mod hold;
+mod issued_tokens;
 mod issuer;
-mod json_answer;
 mod metadata;
+mod oauth_error;
 mod protection;
 mod public_key;
 mod recorder;
-mod refusal;
-mod registered;
+mod refresh_tokens;
+mod response;
+mod response_body;
 mod server;
-mod stage;
 #[cfg(feature = "store")]
 mod store_suite;
 mod tls;
 mod token_call;
 mod token_service;
-mod token_store;
 
 pub use api::{Api, ApiBuilder};
 pub use api_call::{ApiCall, ApiCounts};
-pub use authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
+pub use authorization_server::AuthorizationServer;
+pub use authorization_server_builder::AuthorizationServerBuilder;
 pub use client_auth::AuthMethod;
 pub use client_certificate::ClientCertificate;
 pub use fault::Fault;
-pub use gate::Hold;
+pub use hold::Hold;
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use store_suite::store_suite;

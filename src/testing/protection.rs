@@ -1,33 +1,33 @@
-//! May this request pass? Pure, but for the token store it asks.
+//! Decides whether the API accepts a request.
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::Instant;
 
-use super::claims::Demand;
-use super::token_store::TokenStore;
+use super::claims::RequiredClaims;
+use super::issued_tokens::IssuedTokens;
 
-/// Which paths need which token.
+/// The scopes that each path requires.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Protection {
     pub(super) off: bool,
-    /// Path prefix and the scopes that it needs, blanks between them.
+    /// Path prefixes and the scopes they require, separated by spaces.
     pub(super) scopes: Vec<(String, String)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum Decision {
     Pass,
     NoToken,
     InvalidToken,
-    /// All the scopes that the path needs.
+    /// All scopes that the path requires.
     InsufficientScope(String),
-    /// The claims that every token has to satisfy, in base64.
+    /// The claims required of every token, in base64.
     InsufficientClaims(String),
 }
 
-/// What the `Authorization` headers hold.
+/// The token in the `Authorization` headers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Presented<'a> {
+pub(super) enum PresentedToken<'a> {
     Nothing,
     Bearer(&'a str),
     /// Another scheme, no token, or more than one header.
@@ -35,29 +35,29 @@ pub(super) enum Presented<'a> {
 }
 
 impl Protection {
-    pub(super) fn judge(
+    pub(super) fn authorize(
         &self,
         path: &str,
-        presented: &Presented<'_>,
-        tokens: &TokenStore,
-        demand: Option<&Demand>,
+        presented: &PresentedToken<'_>,
+        tokens: &IssuedTokens,
+        required_claims: Option<&RequiredClaims>,
         now: Instant,
-    ) -> Judgement {
+    ) -> Decision {
         if self.off || path.starts_with("/open") {
-            return Judgement::Pass;
+            return Decision::Pass;
         }
         let token = match presented {
-            Presented::Nothing => return Judgement::NoToken,
-            Presented::Unusable => return Judgement::InvalidToken,
-            Presented::Bearer(token) => token,
+            PresentedToken::Nothing => return Decision::NoToken,
+            PresentedToken::Unusable => return Decision::InvalidToken,
+            PresentedToken::Bearer(token) => token,
         };
         let Some(issued) = tokens.find_usable(token, now) else {
-            return Judgement::InvalidToken;
+            return Decision::InvalidToken;
         };
-        if let Some(demand) = demand
-            && !demand.is_met_by(issued.asked.claims.as_ref())
+        if let Some(required_claims) = required_claims
+            && !required_claims.are_satisfied_by(issued.authorization.claims.as_ref())
         {
-            return Judgement::InsufficientClaims(demand.encoded().to_owned());
+            return Decision::InsufficientClaims(required_claims.encoded().to_owned());
         }
         let needed = || {
             let matching = self
@@ -66,14 +66,14 @@ impl Protection {
                 .filter(|(prefix, _)| covers(prefix, path));
             matching.flat_map(|(_, scopes)| scopes.split_ascii_whitespace())
         };
-        match issued.covers(needed()) {
-            true => Judgement::Pass,
-            false => Judgement::InsufficientScope(needed().collect::<Vec<_>>().join(" ")),
+        match issued.has_scopes(needed()) {
+            true => Decision::Pass,
+            false => Decision::InsufficientScope(needed().collect::<Vec<_>>().join(" ")),
         }
     }
 }
 
-impl<'a> Presented<'a> {
+impl<'a> PresentedToken<'a> {
     pub(super) fn of(headers: &'a HeaderMap) -> Self {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (value, more) = (values.next(), values.next());
@@ -94,7 +94,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Whole segments only: `/admin` covers `/admin` and `/admin/x`, not `/administer`.
+/// Matches whole segments only: `/admin` covers `/admin` and `/admin/x`, not `/administer`.
 fn covers(prefix: &str, path: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
     path.strip_prefix(prefix)
@@ -103,18 +103,18 @@ fn covers(prefix: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token_store::Asked;
+    use super::super::issued_tokens::Authorization;
     use super::*;
 
     #[test]
-    fn every_path_needs_a_token_but_the_open_ones() {
+    fn every_path_but_open_ones_requires_a_token() {
         let protection = Protection::default();
-        assert_eq!(judge(&protection, "/x", "good"), Judgement::Pass);
-        assert_eq!(judge(&protection, "/x", "bad"), Judgement::InvalidToken);
-        assert_eq!(judge(&protection, "/x", ""), Judgement::NoToken);
-        assert_eq!(judge(&protection, "/open/x", "bad"), Judgement::Pass);
+        assert_eq!(authorize(&protection, "/x", "good"), Decision::Pass);
+        assert_eq!(authorize(&protection, "/x", "bad"), Decision::InvalidToken);
+        assert_eq!(authorize(&protection, "/x", ""), Decision::NoToken);
+        assert_eq!(authorize(&protection, "/open/x", "bad"), Decision::Pass);
         assert_eq!(
-            judge(
+            authorize(
                 &Protection {
                     off: true,
                     ..protection
@@ -122,7 +122,7 @@ mod tests {
                 "/x",
                 ""
             ),
-            Judgement::Pass
+            Decision::Pass
         );
     }
 
@@ -134,14 +134,17 @@ mod tests {
             scopes: scopes.into(),
             ..Protection::default()
         };
-        assert_eq!(judge(&protection, "/administer", "good"), Judgement::Pass);
-        let needed = Judgement::InsufficientScope("read write all".into());
-        assert_eq!(judge(&protection, "/admin/x", "good"), needed);
-        assert_eq!(judge(&protection, "/admin", "good"), needed);
+        assert_eq!(
+            authorize(&protection, "/administer", "good"),
+            Decision::Pass
+        );
+        let needed = Decision::InsufficientScope("read write all".into());
+        assert_eq!(authorize(&protection, "/admin/x", "good"), needed);
+        assert_eq!(authorize(&protection, "/admin", "good"), needed);
     }
 
     #[test]
-    fn only_one_bearer_header_counts() {
+    fn exactly_one_bearer_header_is_usable() {
         let of = |values: &[&str]| {
             let headers = values
                 .iter()
@@ -150,7 +153,7 @@ mod tests {
                     headers.append(name, value);
                     headers
                 });
-            format!("{:?}", Presented::of(&headers))
+            format!("{:?}", PresentedToken::of(&headers))
         };
         assert_eq!(of(&[]), "Nothing");
         assert_eq!(of(&["bearer a"]), "Bearer(\"a\")");
@@ -164,21 +167,21 @@ mod tests {
         }
     }
 
-    fn judge(protection: &Protection, path: &str, token: &str) -> Judgement {
-        let mut tokens = TokenStore::default();
+    fn authorize(protection: &Protection, path: &str, token: &str) -> Decision {
+        let mut tokens = IssuedTokens::default();
         tokens.add(
             "good".into(),
-            Asked {
+            Authorization {
                 scopes: vec!["read".into()],
-                ..Asked::default()
+                ..Authorization::default()
             },
             None,
         );
         let presented = if token.is_empty() {
-            Presented::Nothing
+            PresentedToken::Nothing
         } else {
-            Presented::Bearer(token)
+            PresentedToken::Bearer(token)
         };
-        protection.judge(path, &presented, &tokens, None, Instant::now())
+        protection.authorize(path, &presented, &tokens, None, Instant::now())
     }
 }

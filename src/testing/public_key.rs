@@ -1,4 +1,4 @@
-//! The public half of a client's key, and what it verifies.
+//! Parses the public keys of clients and verifies signatures with them.
 
 use std::fmt;
 use std::io;
@@ -21,12 +21,12 @@ pub(super) enum PublicKey {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// As a point or as a whole SubjectPublicKeyInfo, which may be RSA's too.
+    /// A curve point, or a SubjectPublicKeyInfo, which may contain an RSA key.
     Other(Vec<u8>),
 }
 
 impl PublicKey {
-    /// From PEM (`BEGIN PUBLIC KEY`) or a JWK, of which only the public members are read.
+    /// Parses PEM (`BEGIN PUBLIC KEY`) or a JWK. Only the public members of a JWK are read.
     pub(super) fn parse(text: &str) -> io::Result<Self> {
         if let Some(section) = pem::sections(text).find(|section| section.label == "PUBLIC KEY") {
             let der = section.der.ok_or_else(unknown)?;
@@ -89,5 +89,5 @@ fn rsa(algorithm: &str) -> Option<&'static RsaParameters> {
 }
 
 fn unknown() -> io::Error {
-    io::Error::other("the client's key is no public key in PEM and no JWK")
+    io::Error::other("the client's public key is neither PEM nor a JWK")
 }

@@ -1,4 +1,4 @@
-//! Keeps what a server was asked, in the order of arrival, until it is told to forget.
+//! Records the requests of a server in order of arrival.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ pub(super) struct Recorder<C> {
     record: Mutex<Record<C>>,
 }
 
-/// Where a call stands in the record, so that what becomes known later can be added.
+/// The position of a call in the record, used to complete the call later.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     epoch: u64,
@@ -33,11 +33,11 @@ impl<C> Recorder<C> {
         }
     }
 
-    pub(super) fn switch(&self, on: bool) {
+    pub(super) fn set_enabled(&self, on: bool) {
         self.on.store(on, Ordering::Relaxed);
     }
 
-    /// Makes the call only if it is to be kept.
+    /// Records a call. `call` runs only if recording is on.
     pub(super) fn add(&self, call: impl FnOnce() -> C) -> Option<Entry> {
         if !self.on.load(Ordering::Relaxed) {
             return None;
@@ -51,14 +51,14 @@ impl<C> Recorder<C> {
         })
     }
 
-    pub(super) fn amend(&self, entry: Option<Entry>, amend: impl FnOnce(&mut C)) {
+    pub(super) fn update(&self, entry: Option<Entry>, update: impl FnOnce(&mut C)) {
         let Some(entry) = entry else { return };
         let mut record = self.lock();
         if record.epoch != entry.epoch {
             return;
         }
         if let Some(call) = record.calls.get_mut(entry.index) {
-            amend(call);
+            update(call);
         }
     }
 
@@ -84,20 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn late_amendment_of_a_forgotten_call_changes_no_other() {
+    fn late_update_of_a_discarded_call_changes_no_other() {
         let recorder = Recorder::new();
         let old = recorder.add(|| 1);
         recorder.clear();
         let new = recorder.add(|| 2);
-        recorder.amend(old, |call| *call = 10);
-        recorder.amend(new, |call| *call = 20);
+        recorder.update(old, |call| *call = 10);
+        recorder.update(new, |call| *call = 20);
         assert_eq!(recorder.calls(), [20]);
     }
 
     #[test]
-    fn nothing_is_kept_while_it_is_off() {
+    fn nothing_is_recorded_while_off() {
         let recorder = Recorder::new();
-        recorder.switch(false);
+        recorder.set_enabled(false);
         assert!(recorder.add(|| 1).is_none());
         assert!(recorder.calls().is_empty());
     }

@@ -1,4 +1,4 @@
-//! Accepts connections on a loopback port, in HTTP/1.1 and HTTP/2, plain or TLS, until its handle drops.
+//! Serves HTTP/1.1 and HTTP/2 on a loopback port, with or without TLS, until the handle is dropped.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,19 +19,19 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::answer_body::AnswerBody;
+use super::response_body::ResponseBody;
 
-/// What a server serves.
-pub(super) trait App: Send + Sync + 'static {
-    /// A client has connected.
+/// Handles the requests of a server.
+pub(super) trait Handler: Send + Sync + 'static {
+    /// Called when a client has connected.
     fn connected(&self) {}
 
-    /// Answers one request. A future that never ends is an answer that never comes.
+    /// Responds to a request. If the future never completes, the client gets no response.
     fn respond(
         &self,
         request: Request<Incoming>,
         connection: &Connection,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+    ) -> impl Future<Output = Response<ResponseBody>> + Send;
 }
 
 /// The connection that a request came in on.
@@ -39,35 +39,35 @@ pub(super) trait App: Send + Sync + 'static {
 pub(super) struct Connection {
     id: u64,
     closing: Arc<watch::Sender<bool>>,
-    /// The client's own, in DER.
+    /// The client's certificate in DER.
     certificate: Option<Arc<[u8]>>,
 }
 
-/// A port that is bound, and that nobody serves yet.
+/// A bound port that accepts no connections yet.
 pub(super) struct Socket {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
 }
 
-/// A running server. Dropping it closes its port and every connection, and ends every task.
+/// A running server. Dropping it closes its port and all connections and ends all tasks.
 #[derive(Debug)]
 pub(super) struct Server {
     accepting: AbortHandle,
 }
 
 impl Connection {
-    /// Connections are counted from 1 in the order in which they were accepted.
+    /// Returns the connection's number. Connections are numbered from 1 in the order in which they are accepted.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// The certificate that the client showed, in DER.
+    /// Returns the client's certificate in DER.
     pub(super) fn certificate(&self) -> Option<&[u8]> {
         self.certificate.as_deref()
     }
 
-    /// Closes the socket, whatever is under way on it.
+    /// Closes the socket, even with requests in progress.
     pub(super) fn close(&self) {
         self.closing.send_replace(true);
     }
@@ -75,7 +75,7 @@ impl Connection {
 
 impl Socket {
     pub(super) async fn bind(tls: Option<TlsAcceptor>) -> io::Result<Self> {
-        // `TcpListener` would panic.
+        // Without a runtime, `TcpListener` would panic.
         if Handle::try_current().is_err() {
             return Err(io::Error::other(
                 "a test server needs a running Tokio runtime",
@@ -90,7 +90,7 @@ impl Socket {
         })
     }
 
-    /// The origin of the server, without a trailing slash.
+    /// Returns the origin of the server without a trailing slash.
     pub(super) fn origin(&self) -> String {
         let port = self.address.port();
         match self.tls {
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn serve(self, app: Arc<impl App>) -> Server {
+    pub(super) fn serve(self, app: Arc<impl Handler>) -> Server {
         let accepting = tokio::spawn(accept(self.listener, self.tls, app)).abort_handle();
         Server { accepting }
     }
@@ -111,8 +111,8 @@ impl Drop for Server {
     }
 }
 
-/// The connections live in this task: when it is aborted, they are, too.
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl App>) {
+/// Accepts connections. Aborting this task aborts them too, since it owns their `JoinSet`.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl Handler>) {
     let ids = AtomicU64::new(1);
     let mut connections = JoinSet::new();
     loop {
@@ -123,7 +123,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl A
                     let id = ids.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(connect(stream, tls.clone(), app.clone(), id));
                 }
-                // Out of file descriptors, most likely: some will come free.
+                // Most likely the process is out of file descriptors; retry when some may be free.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
@@ -131,13 +131,13 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<impl A
     }
 }
 
-async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>, id: u64) {
-    // A socket that refuses the option works all the same.
+async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl Handler>, id: u64) {
+    // The connection works without this option too.
     let _ = stream.set_nodelay(true);
     match tls {
         None => serve(TokioIo::new(stream), app, id, None).await,
         Some(tls) => {
-            // A client that doesn't trust the certificate ends here.
+            // Fails for example if the client doesn't trust the certificate.
             let Ok(stream) = tls.accept(stream).await else {
                 return;
             };
@@ -148,7 +148,7 @@ async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<impl App>
     }
 }
 
-async fn serve<I>(io: I, app: Arc<impl App>, id: u64, certificate: Option<Arc<[u8]>>)
+async fn serve<I>(io: I, app: Arc<impl Handler>, id: u64, certificate: Option<Arc<[u8]>>)
 where
     I: Read + Write + Unpin + 'static,
 {
@@ -165,13 +165,13 @@ where
         async move { Ok::<_, Infallible>(app.respond(request, &connection).await) }
     });
     tokio::select! {
-        // An error here is a client that went away or broke the protocol.
+        // An error means that the client disconnected or violated the protocol.
         _ = http.serve_connection(io, service) => {}
         _ = closed.changed() => {}
     }
 }
 
-/// Both protocols, with HTTP/2's guards against a flood lifted: tests flood on purpose.
+/// Configures both protocols. HTTP/2's limits against floods are raised because load tests exceed them.
 fn http(closed: watch::Receiver<bool>) -> auto::Builder<UntilClosed> {
     let mut http = auto::Builder::new(UntilClosed(closed));
     http.http2()

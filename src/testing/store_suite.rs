@@ -1,6 +1,6 @@
-//! What every store must do: facts to try any implementation of [`TokenStore`] with.
+//! Checks that an implementation of [`TokenStore`] meets the contract that the cache relies on.
 
-// A suite says by a panic what is wrong.
+// The suite reports a violation by a panic.
 #![allow(clippy::panic)]
 
 use std::{
@@ -17,29 +17,29 @@ use tokio::{
 
 use crate::store::{Fence, Lease, Name, StoreError, TokenStore};
 
-/// Long enough that it does not end while a fact is tried.
+/// A lifetime that does not expire during a check.
 const LONG: Duration = Duration::from_secs(300);
-/// Short enough to wait for.
+/// A lifetime short enough to wait for its expiry.
 const SHORT: Duration = Duration::from_millis(200);
-/// What must come within this comes late or never.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for waiting.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Tries a store: every fact that a cache relies on.
+/// Checks the whole contract of a [`TokenStore`] that a cache relies on.
 ///
-/// `make` gives a handle to one and the same storage each time, as each process of a fleet has one. Names are new for each
-/// run, so that a real server may serve many runs, and others beside. Lifetimes go by real time, or by Tokio's if the
-/// store does; the suite waits, bounded, for what must end.
+/// Each call of `make` returns a new handle to the same storage, as each process of a fleet has one. Every run uses new names, so
+/// one server can serve many runs and other clients. Lifetimes are measured in real time, or by Tokio's clock if the store uses it.
+/// The suite waits for values and leases to expire, up to a time limit.
 ///
-/// | fact | |
+/// | topic | checks |
 /// |---|---|
-/// | values | what was put is there, for every handle, byte for byte, and the last one put; a name without one has none |
-/// | lifetime | a value is there for its lifetime and not after it |
-/// | deletion | by comparison: only exactly this value, and whether it was deleted is said |
-/// | sizes | no byte and 1 MiB, every byte there is |
-/// | names | of 1 and of 128 characters; upper and lower case differ; a name that begins with another is another |
-/// | leases | one at a time; released by its holder alone, and over by time; each name has its own |
-/// | fences | they grow; a value with one that is too low is refused, with the present one taken |
-/// | crowds | of 100 tasks one gets the lease; 100 writers leave one whole value, and one deleter of many wins |
+/// | values | the last value put is returned to every handle, byte for byte; a name without a value returns none |
+/// | lifetimes | a value is returned until its lifetime ends and not afterwards |
+/// | deletion | only a value equal to the given one is deleted; the result says whether it was deleted |
+/// | sizes | values may be empty or 1 MiB long, and may contain every byte |
+/// | names | names have 1 to 128 characters; case matters; a prefix of a name is another name |
+/// | leases | a name has one lease at a time; only its holder can release it; it expires; names have independent leases |
+/// | fences | fences increase; a value with an outdated fence is rejected, one with the current fence is stored |
+/// | concurrency | one of 100 tasks gets the lease; 100 writers leave one complete value; one of many deletions succeeds |
 ///
 /// ```
 /// use tower_bearer::{store::MemoryStore, testing::store_suite};
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// ```
 ///
 /// # Panics
-/// A fact does not hold. The message says which.
+/// Panics if a check fails. The message names the violated requirement.
 pub async fn store_suite<S, F>(make: F)
 where
     S: TokenStore,
@@ -67,47 +67,47 @@ where
     sizes(&run, &one, &other).await;
     names(&run, &one).await;
     leases(&run, &one, &other).await;
-    leases_end(&run, &one, &other).await;
+    lease_expiry(&run, &one, &other).await;
     fences(&run, &one, &other).await;
 
     let mut handles = vec![Arc::new(one), Arc::new(other)];
     for _ in 0..6 {
         handles.push(Arc::new(make().await));
     }
-    crowds(&run, &handles).await;
+    concurrency(&run, &handles).await;
 }
 
 async fn values(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     let name = run.name("values");
     let nothing = ok(one.get(&name).await);
-    assert_eq!(nothing, None, "a name without a value has none");
+    assert_eq!(nothing, None, "a name without a value returns none");
     assert!(
         ok(one.put(&name, bytes("first"), LONG, None).await),
-        "a value without a fence is put"
+        "a value without a fence is stored"
     );
     for _ in 0..2 {
         let found = ok(one.get(&name).await);
         assert_eq!(
             found,
             Some(bytes("first")),
-            "what was put is there, however often it is read"
+            "a stored value is returned on each read"
         );
     }
     let found = ok(other.get(&name).await);
     assert_eq!(
         found,
         Some(bytes("first")),
-        "what was put is there for every handle"
+        "a stored value is returned to every handle"
     );
     assert!(
         ok(other.put(&name, bytes("second"), LONG, None).await),
-        "a value is put over another"
+        "a value replaces another"
     );
     let found = ok(one.get(&name).await);
     assert_eq!(
         found,
         Some(bytes("second")),
-        "the last value put is the one there"
+        "the last value stored is returned"
     );
 }
 
@@ -120,15 +120,15 @@ async fn lifetimes(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
         assert_eq!(
             found,
             Some(bytes("short")),
-            "a value is there for its lifetime"
+            "a value is returned until its lifetime ends"
         );
     }
-    until("a value is over after its lifetime", async || {
+    until("a value expires after its lifetime", async || {
         ok(one.get(&name).await).is_none().then_some(())
     })
     .await;
     let deleted = ok(other.delete_if(&name, &bytes("short")).await);
-    assert!(!deleted, "a value that is over can't be deleted");
+    assert!(!deleted, "an expired value can't be deleted");
 
     ok(one.put(&name, bytes("short"), SHORT, None).await);
     ok(one.put(&name, bytes("long"), LONG, None).await);
@@ -137,7 +137,7 @@ async fn lifetimes(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     assert_eq!(
         found,
         Some(bytes("long")),
-        "a value put over another has its own lifetime"
+        "a value that replaces another has a new lifetime"
     );
     let forever = Duration::MAX;
     ok(one.put(&name, bytes("forever"), forever, None).await);
@@ -145,7 +145,7 @@ async fn lifetimes(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     assert_eq!(
         found,
         Some(bytes("forever")),
-        "there is no lifetime that is too long"
+        "the longest lifetime is accepted"
     );
     ok(one.delete_if(&name, &bytes("forever")).await);
 }
@@ -154,27 +154,27 @@ async fn deletion(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     let name = run.name("deletion");
     assert!(
         !ok(one.delete_if(&name, &bytes("a")).await),
-        "what is not there can't be deleted"
+        "a missing value can't be deleted"
     );
     ok(one.put(&name, bytes("value"), LONG, None).await);
     for almost in ["valu", "value2", "Value", "", "valuf"] {
         let deleted = ok(other.delete_if(&name, &bytes(almost)).await);
-        assert!(!deleted, "only exactly this value is deleted");
+        assert!(!deleted, "only an equal value is deleted");
     }
     let found = ok(one.get(&name).await);
     assert_eq!(
         found,
         Some(bytes("value")),
-        "a comparison that fails deletes nothing"
+        "a failed comparison deletes nothing"
     );
     assert!(
         ok(other.delete_if(&name, &bytes("value")).await),
-        "exactly this value is deleted"
+        "an equal value is deleted"
     );
     assert_eq!(
         ok(one.get(&name).await),
         None,
-        "what was deleted is not there"
+        "a deleted value is not returned"
     );
     assert!(
         !ok(one.delete_if(&name, &bytes("value")).await),
@@ -182,7 +182,7 @@ async fn deletion(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     );
     assert!(
         ok(one.put(&name, bytes("next"), LONG, None).await),
-        "where a value was deleted another is put"
+        "a value is stored after a deletion"
     );
     ok(one.delete_if(&name, &bytes("next")).await);
 }
@@ -198,18 +198,18 @@ async fn sizes(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
         let name = run.name(size);
         assert!(
             ok(one.put(&name, value.clone(), LONG, None).await),
-            "{size}: it is put"
+            "{size}: a value is stored"
         );
         let found = ok(other.get(&name).await);
         assert!(
             found.as_ref() == Some(&value),
-            "{size}: a value is there byte for byte"
+            "{size}: a value is returned byte for byte"
         );
         assert!(
             ok(other.delete_if(&name, &value).await),
-            "{size}: it is compared byte for byte"
+            "{size}: a value is compared byte for byte"
         );
-        assert_eq!(ok(one.get(&name).await), None, "{size}: it is deleted");
+        assert_eq!(ok(one.get(&name).await), None, "{size}: a value is deleted");
     }
 }
 
@@ -228,7 +228,7 @@ async fn names(run: &Run, one: &impl TokenStore) {
         assert_eq!(
             found,
             Some(bytes(name.as_str())),
-            "names that differ are different"
+            "different names have different values"
         );
         ok(one.delete_if(name, &bytes(name.as_str())).await);
     }
@@ -238,75 +238,76 @@ async fn names(run: &Run, one: &impl TokenStore) {
 
 async fn leases(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     let name = run.name("leases");
-    let lease = some(
-        one.lease(&name, LONG).await,
-        "a lease that nobody has is given",
-    );
+    let lease = some(one.lease(&name, LONG).await, "a free lease is granted");
     none(
         one.lease(&name, LONG).await,
-        "a lease is given once, to the same handle too",
+        "a lease is granted once, even to the same handle",
     );
-    none(other.lease(&name, LONG).await, "a lease is given once");
+    none(other.lease(&name, LONG).await, "a lease is granted once");
     let neighbour = run.name("leases_neighbour");
     let second = some(
         other.lease(&neighbour, LONG).await,
-        "each name has its own lease",
+        "names have independent leases",
     );
     ok(one.put(&name, bytes("value"), LONG, None).await);
     let found = ok(one.get(&name).await);
     assert_eq!(
         found,
         Some(bytes("value")),
-        "a lease is not in the way of a value"
+        "a lease doesn't affect the value"
     );
 
-    let stranger = Lease::new(lease.fence(), "somebody else");
+    let stranger = Lease::new(lease.fence(), "another holder");
     ok(other.release(&name, stranger).await);
     none(
         other.lease(&name, LONG).await,
-        "a lease is released by its holder alone",
+        "only its holder releases a lease",
     );
     ok(other.release(&name, second.clone()).await);
     none(
         other.lease(&name, LONG).await,
-        "another name's lease releases nothing",
+        "a lease of another name releases nothing",
     );
     ok(one.release(&name, lease.clone()).await);
     let next = some(
         other.lease(&name, LONG).await,
-        "a lease that was released is given anew",
+        "a released lease is granted again",
     );
     ok(one.release(&name, lease).await);
     none(
         one.lease(&name, LONG).await,
-        "a lease that is no longer one's own can't be released",
+        "a former holder can't release the lease",
     );
     let found = ok(one.get(&name).await);
-    assert_eq!(found, Some(bytes("value")), "a release leaves the value");
+    assert_eq!(
+        found,
+        Some(bytes("value")),
+        "a release doesn't affect the value"
+    );
     ok(other.release(&name, next).await);
     ok(other.release(&neighbour, second).await);
     ok(one.delete_if(&name, &bytes("value")).await);
 }
 
-async fn leases_end(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
+async fn lease_expiry(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     let name = run.name("leases_end");
-    let late = some(one.lease(&name, SHORT).await, "a short lease is given");
-    let next = until("a lease is over by time", async || {
+    let late = some(one.lease(&name, SHORT).await, "a short lease is granted");
+    let next = until("a lease expires", async || {
         ok(other.lease(&name, LONG).await)
     })
     .await;
     assert!(
         late.fence() < next.fence(),
-        "fences grow when a lease is over by time too"
+        "fences increase after a lease expires"
     );
     let put = ok(one
         .put(&name, bytes("late"), LONG, Some(late.fence()))
         .await);
-    assert!(!put, "who slept over the end of a lease can't overwrite");
+    assert!(!put, "the holder of an expired lease can't overwrite");
     ok(one.release(&name, late).await);
     none(
         one.lease(&name, LONG).await,
-        "who slept over the end of a lease can't release the next",
+        "the holder of an expired lease can't release the next",
     );
     ok(other.release(&name, next).await);
 }
@@ -317,40 +318,47 @@ async fn fences(run: &Run, one: &impl TokenStore, other: &impl TokenStore) {
     for turn in 0..5 {
         let store = if turn % 2 == 0 { 0 } else { 1 };
         let lease = match store {
-            0 => some(one.lease(&name, LONG).await, "a lease is given again"),
-            _ => some(other.lease(&name, LONG).await, "a lease is given again"),
+            0 => some(one.lease(&name, LONG).await, "a lease is granted again"),
+            _ => some(other.lease(&name, LONG).await, "a lease is granted again"),
         };
         let fence = lease.fence();
-        assert!(before < Some(fence), "fences grow");
+        assert!(before < Some(fence), "fences increase");
         if let Some(stale) = before {
             let put = ok(one.put(&name, bytes("late"), LONG, Some(stale)).await);
-            assert!(!put, "a value with a fence that is too low is refused");
+            assert!(!put, "a value with an outdated fence is rejected");
             assert_ne!(
                 ok(other.get(&name).await),
                 Some(bytes("late")),
-                "what was refused is not there"
+                "a rejected value is not stored"
             );
         }
         let put = ok(other.put(&name, bytes("in time"), LONG, Some(fence)).await);
-        assert!(put, "a value with the present fence is put");
+        assert!(put, "a value with the current fence is stored");
         ok(one.release(&name, lease).await);
         let put = ok(other.put(&name, bytes("in time"), LONG, Some(fence)).await);
-        assert!(put, "the highest fence holds after its lease too");
+        assert!(
+            put,
+            "the current fence is valid after the release of its lease"
+        );
         before = Some(fence);
     }
     let found = ok(one.get(&name).await);
-    assert_eq!(found, Some(bytes("in time")), "what was put in time stays");
+    assert_eq!(
+        found,
+        Some(bytes("in time")),
+        "a value with the current fence stays"
+    );
     let put = ok(one.put(&name, bytes("anyhow"), LONG, None).await);
-    assert!(put, "a value without a fence is put at any time");
+    assert!(put, "a value without a fence is always stored");
     ok(one.delete_if(&name, &bytes("anyhow")).await);
     let (stale, untouched) = (Fence::new(1), run.name("fences_none"));
     let put = ok(one.put(&untouched, bytes("first"), LONG, Some(stale)).await);
-    assert!(put, "where no lease was given no fence is too low");
+    assert!(put, "every fence is valid before the first lease");
     ok(one.delete_if(&untouched, &bytes("first")).await);
 }
 
-async fn crowds<S: TokenStore>(run: &Run, handles: &[Arc<S>]) {
-    let name = run.name("crowds");
+async fn concurrency<S: TokenStore>(run: &Run, handles: &[Arc<S>]) {
+    let name = run.name("concurrency");
     let mut tasks = JoinSet::new();
     for (task, store) in (0..100).zip(handles.iter().cycle().cloned()) {
         let name = name.clone();
@@ -364,7 +372,7 @@ async fn crowds<S: TokenStore>(run: &Run, handles: &[Arc<S>]) {
         });
     }
     let leases: usize = tasks.join_all().await.into_iter().sum();
-    assert_eq!(leases, 1, "of 100 tasks one gets the lease");
+    assert_eq!(leases, 1, "one of 100 tasks gets the lease");
 
     let mut deleters = JoinSet::new();
     for store in handles {
@@ -373,15 +381,15 @@ async fn crowds<S: TokenStore>(run: &Run, handles: &[Arc<S>]) {
             let value = ok(store.get(&name).await);
             let Some(value) = value else { return 0 };
             let whole = value.len() == 1000 && value.iter().all(|byte| Some(byte) == value.first());
-            assert!(whole, "100 writers leave one whole value");
+            assert!(whole, "100 writers leave one complete value");
             usize::from(ok(store.delete_if(&name, &value).await))
         });
     }
     let deleted: usize = deleters.join_all().await.into_iter().sum();
-    assert_eq!(deleted, 1, "of many that delete a value one does");
+    assert_eq!(deleted, 1, "one of many deletions of a value succeeds");
 }
 
-/// One run of the suite, whose names there were never before.
+/// One run of the suite, whose names are unique.
 struct Run(String);
 
 impl Run {
@@ -407,7 +415,7 @@ fn bytes(text: &str) -> Bytes {
 fn ok<T>(result: Result<T, StoreError>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => panic!("the store does not do what it is asked: {error:?}"),
+        Err(error) => panic!("a store operation failed: {error:?}"),
     }
 }
 
@@ -415,23 +423,23 @@ fn ok<T>(result: Result<T, StoreError>) -> T {
 fn some(lease: Result<Option<Lease>, StoreError>, fact: &str) -> Lease {
     match ok(lease) {
         Some(lease) => lease,
-        None => panic!("it does not hold that {fact}"),
+        None => panic!("violated: {fact}"),
     }
 }
 
 #[track_caller]
 fn none(lease: Result<Option<Lease>, StoreError>, fact: &str) {
-    assert!(ok(lease).is_none(), "it does not hold that {fact}");
+    assert!(ok(lease).is_none(), "violated: {fact}");
 }
 
-/// Waits until this yields something; it must do so.
-async fn until<T>(fact: &str, mut asked: impl AsyncFnMut() -> Option<T>) -> T {
+/// Waits until `poll` returns a value. Panics at the time limit.
+async fn until<T>(fact: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = asked().await {
+        if let Some(found) = poll().await {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "it does not hold that {fact}");
+        assert!(start.elapsed() < TIME_LIMIT, "violated: {fact}");
         sleep(SHORT / 10).await;
     }
 }

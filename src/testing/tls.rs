@@ -1,4 +1,4 @@
-//! A throwaway certificate authority, and the certificates of server and clients that it signs.
+//! Generates a certificate authority for tests, and signs the certificates of servers and clients.
 
 use std::fmt;
 use std::io;
@@ -18,9 +18,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client_certificate::ClientCertificate;
 
-/// Trust for servers on this machine, and for their clients.
+/// A certificate authority for the servers and clients of a test.
 #[derive(Clone)]
-pub(super) struct Authority {
+pub(super) struct CertificateAuthority {
     ca_pem: Arc<str>,
     issuer: Arc<Issuer<'static, KeyPair>>,
     /// The server's certificate and key.
@@ -28,16 +28,17 @@ pub(super) struct Authority {
     key: Arc<PrivateKeyDer<'static>>,
 }
 
-impl Authority {
-    /// Makes the keys, and a certificate for `localhost`, `127.0.0.1` and `::1`.
+impl CertificateAuthority {
+    /// Generates the keys and a server certificate for `localhost`, `127.0.0.1` and `::1`.
     pub(super) fn generate() -> io::Result<Self> {
         let ca_key = KeyPair::generate().map_err(io::Error::other)?;
         let ca = ca_params()?;
         let ca_pem = ca.self_signed(&ca_key).map_err(io::Error::other)?.pem();
         let issuer = Issuer::new(ca, ca_key);
 
+        let hosts = ["localhost", "127.0.0.1", "::1"];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = leaf_params()?
+        let certificate = leaf_params("localhost", &hosts, ExtendedKeyUsagePurpose::ServerAuth)?
             .signed_by(&key, &issuer)
             .map_err(io::Error::other)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -49,10 +50,10 @@ impl Authority {
         })
     }
 
-    /// A certificate for a client.
+    /// Creates a certificate for a client.
     pub(super) fn client(&self, id: &str) -> io::Result<ClientCertificate> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = client_params(id)?
+        let certificate = leaf_params(id, &[], ExtendedKeyUsagePurpose::ClientAuth)?
             .signed_by(&key, &self.issuer)
             .map_err(io::Error::other)?;
         Ok(ClientCertificate {
@@ -66,13 +67,13 @@ impl Authority {
         self.ca_pem.to_string()
     }
 
-    /// Speaks TLS with clients that need no certificate.
+    /// Returns an acceptor that requests no client certificates.
     pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
         self.accepting(WebPkiClientVerifier::no_client_auth())
     }
 
-    /// Asks clients for a certificate, and speaks with those that have none, too.
-    pub(super) fn asking_acceptor(&self) -> io::Result<TlsAcceptor> {
+    /// Returns an acceptor that requests client certificates and also accepts clients without one.
+    pub(super) fn mutual_tls_acceptor(&self) -> io::Result<TlsAcceptor> {
         let mut roots = RootCertStore::empty();
         let ca =
             CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).map_err(io::Error::other)?;
@@ -97,9 +98,10 @@ impl Authority {
     }
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").finish_non_exhaustive()
+        f.debug_struct("CertificateAuthority")
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,24 +115,18 @@ fn ca_params() -> io::Result<CertificateParams> {
     Ok(params)
 }
 
-fn leaf_params() -> io::Result<CertificateParams> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "localhost");
+/// Returns the parameters of a certificate for a server or a client.
+fn leaf_params(
+    name: &str,
+    hosts: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+) -> io::Result<CertificateParams> {
+    let hosts: Vec<_> = hosts.iter().copied().map(String::from).collect();
+    let mut params = CertificateParams::new(hosts).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-fn client_params(id: &str) -> io::Result<CertificateParams> {
-    let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
-    params.distinguished_name.push(DnType::CommonName, id);
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![usage];
     Ok(params)
 }
 
@@ -139,14 +135,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authority_shows_its_certificate_and_no_key() {
-        let authority = Authority::generate().unwrap();
+    fn pem_and_debug_output_contain_no_private_key() {
+        let authority = CertificateAuthority::generate().unwrap();
         assert!(
             authority
                 .ca_pem()
                 .starts_with("-----BEGIN CERTIFICATE-----")
         );
         assert!(!authority.ca_pem().contains("KEY"));
-        assert_eq!(format!("{authority:?}"), "Authority { .. }");
+        assert_eq!(format!("{authority:?}"), "CertificateAuthority { .. }");
     }
 }

@@ -1,4 +1,4 @@
-//! What the authorization server remembers of a token request, and its counters.
+//! Defines the record of a token request, and the counters of the authorization server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,44 +8,44 @@ use http::{StatusCode, Version};
 
 use super::client_auth::AuthMethod;
 
-/// A token request as it arrived. [`AuthorizationServer::requests`](super::AuthorizationServer::requests) has them in order.
+/// A token request as it arrived, returned by [`AuthorizationServer::requests`](super::AuthorizationServer::requests).
 ///
-/// `Debug` shows the names of parameters and headers, and no values but those of `grant_type`, `scope`, `resource` and
+/// `Debug` output contains the names of parameters and headers, and only the values of `grant_type`, `scope`, `resource` and
 /// `audience`.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct TokenCall {
-    /// The parameters, decoded, in their order.
+    /// The decoded form parameters, in the order of the request.
     pub form: Vec<(String, String)>,
-    /// How the client authenticated, or tried to.
+    /// How the client authenticated or tried to authenticate.
     pub auth: AuthMethod,
     /// The headers.
     pub headers: HeaderMap,
-    /// The protocol it came in.
+    /// The protocol version.
     pub version: Version,
-    /// Which connection it came in on: the first is 1.
+    /// The number of the connection that the request arrived on. The first connection is 1.
     pub connection: u64,
-    /// The status of the answer; `None` as long as there is none.
+    /// The status of the response; `None` until there is a response.
     pub status: Option<StatusCode>,
 }
 
-/// The counters of an authorization server, over token requests only. A request may be in several of them.
+/// The counters of an authorization server. They count token requests only, and a request may be counted by several of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenCounts {
-    /// Requests that arrived, whatever became of them.
+    /// Requests that arrived, with or without a response.
     pub requests: u64,
-    /// Tokens that were given out.
+    /// Requests for which a token was issued.
     pub issued: u64,
-    /// Requests that were properly refused, not by a fault.
+    /// Requests that the server rejected with an OAuth error. Faults are not included.
     pub refused: u64,
-    /// Requests that met a fault, be it only a delay.
+    /// Requests that were affected by a fault, including delays.
     pub faulted: u64,
     pub(super) grants: BTreeMap<String, u64>,
 }
 
 impl TokenCall {
-    /// The first parameter of that name.
+    /// Returns the first parameter with this name.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let (_, value) = self.form.iter().find(|(key, _)| key == name)?;
         Some(value)
@@ -53,7 +53,7 @@ impl TokenCall {
 }
 
 impl TokenCounts {
-    /// How many of the requests had this `grant_type`.
+    /// Returns the number of requests with this `grant_type`.
     pub fn of_grant(&self, grant_type: &str) -> u64 {
         self.grants.get(grant_type).copied().unwrap_or_default()
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for TokenCall {
     }
 }
 
-/// All of a header map that may be shown.
+/// Returns the names of the headers, which unlike their values may be shown.
 pub(super) fn header_names(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(HeaderName::as_str).collect()
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_what_was_asked_and_no_secret() {
+    fn debug_shows_the_request_and_no_secret() {
         let pairs = [
             ("grant_type", "client_credentials"),
             ("scope", "read"),

@@ -1,8 +1,6 @@
-//! The authorization server's endpoints over HTTP.
+//! Serves the endpoints of the authorization server.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
@@ -11,30 +9,28 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::answer_body::AnswerBody;
-use super::client_auth::{Asker, AuthMethod};
+use super::client_auth::{AuthMethod, RequestContext};
+use super::endpoint::Endpoint;
 use super::form::Form;
 use super::grants;
 use super::issuer::Issuer;
-use super::json_answer::json_answer;
-use super::metadata::{Standard, asked_for};
+use super::metadata::{MetadataStandard, parse_path};
+use super::oauth_error::OAuthError;
 use super::recorder::Recorder;
-use super::refusal::Refusal;
-use super::server::{App, Connection};
-use super::stage::Stage;
+use super::response::{json_response, with_status};
+use super::response_body::ResponseBody;
+use super::server::{Connection, Handler};
 use super::token_call::{TokenCall, TokenCounts};
 
 #[derive(Debug)]
 pub(super) struct TokenService {
     pub(super) issuer: Arc<Issuer>,
     pub(super) origin: String,
-    pub(super) stage: Stage,
-    /// The way of requests for metadata, which has faults of its own.
-    pub(super) metadata_stage: Stage,
+    pub(super) endpoint: Endpoint,
+    /// Metadata requests have separate faults and counters.
+    pub(super) metadata_endpoint: Endpoint,
     pub(super) calls: Recorder<TokenCall>,
-    issued: AtomicU64,
-    refused: AtomicU64,
-    grants: Mutex<BTreeMap<String, u64>>,
+    counts: Mutex<TokenCounts>,
 }
 
 impl TokenService {
@@ -42,74 +38,66 @@ impl TokenService {
         Self {
             issuer,
             origin,
-            stage: Stage::default(),
-            metadata_stage: Stage::default(),
+            endpoint: Endpoint::default(),
+            metadata_endpoint: Endpoint::default(),
             calls: Recorder::new(),
-            issued: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            grants: Mutex::default(),
+            counts: Mutex::default(),
         }
     }
 
     pub(super) fn counts(&self) -> TokenCounts {
         TokenCounts {
-            requests: self.stage.requests(),
-            issued: self.issued.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-            faulted: self.stage.faulted(),
-            grants: self
-                .grants
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            requests: self.endpoint.requests(),
+            faulted: self.endpoint.faulted(),
+            ..self.counts_mut().clone()
         }
     }
 
     pub(super) fn reset(&self) {
-        self.stage.reset();
-        self.metadata_stage.reset();
+        self.endpoint.reset();
+        self.metadata_endpoint.reset();
         self.calls.clear();
-        self.issued.store(0, Ordering::Relaxed);
-        self.refused.store(0, Ordering::Relaxed);
-        self.grants
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        *self.counts_mut() = TokenCounts::default();
     }
 
-    /// A request has arrived once its form has: a test that saw it arrive finds it in the record.
+    /// Counts the request as arrived after recording it, so that a test that waited for it finds it in the record.
     async fn token(
         &self,
         parts: &Parts,
         form: &Form,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let entry = self.calls.add(|| TokenCall {
             form: form.clone().into_pairs(),
-            auth: AuthMethod::of(self.asker(parts, connection), form),
+            auth: AuthMethod::of(self.context(parts, connection), form),
             headers: parts.headers.clone(),
             version: parts.version,
             connection: connection.id(),
             status: None,
         });
         if let Ok(Some(grant)) = form.one("grant_type") {
-            let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-            *grants.entry(grant.to_owned()).or_default() += 1;
+            let mut counts = self.counts_mut();
+            *counts.grants.entry(grant.to_owned()).or_default() += 1;
         }
-        let fault = self.stage.arrive();
-        let asker = self.asker(parts, connection);
-        let proper = async { self.issue(parts, asker, form) };
+        let fault = self.endpoint.receive();
+        let context = self.context(parts, connection);
+        let normal = async { self.issue(parts, context, form) };
         let response = self
-            .stage
-            .perform(fault.as_deref(), connection, proper)
+            .endpoint
+            .respond(fault.as_deref(), connection, normal)
             .await;
         self.calls
-            .amend(entry, |call| call.status = Some(response.status()));
+            .update(entry, |call| call.status = Some(response.status()));
         response
     }
 
-    fn asker<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> Asker<'a> {
-        Asker {
+    /// Locks the counters. Those of the endpoint are counted there.
+    fn counts_mut(&self) -> MutexGuard<'_, TokenCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn context<'a>(&'a self, parts: &'a Parts, connection: &'a Connection) -> RequestContext<'a> {
+        RequestContext {
             headers: &parts.headers,
             certificate: connection.certificate(),
             origin: &self.origin,
@@ -117,42 +105,46 @@ impl TokenService {
         }
     }
 
-    fn issue(&self, parts: &Parts, asker: Asker<'_>, form: &Form) -> Response<AnswerBody> {
-        let answer = checked(parts).and_then(|()| self.issuer.token(asker, form));
-        let counter = match answer {
-            Ok(_) => &self.issued,
-            Err(_) => &self.refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        worded(answer)
+    fn issue(
+        &self,
+        parts: &Parts,
+        context: RequestContext<'_>,
+        form: &Form,
+    ) -> Response<ResponseBody> {
+        let response = require_form_post(parts).and_then(|()| self.issuer.token(context, form));
+        match response {
+            Ok(_) => self.counts_mut().issued += 1,
+            Err(_) => self.counts_mut().refused += 1,
+        }
+        into_response(response)
     }
 
     async fn document(
         &self,
         parts: &Parts,
-        standard: Standard,
+        standard: MetadataStandard,
         issuer: &str,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
-        let fault = self.metadata_stage.arrive();
+    ) -> Response<ResponseBody> {
+        let fault = self.metadata_endpoint.receive();
         let (oauth, openid) = self.issuer.settings().metadata;
-        let there = match standard {
-            Standard::OAuth => oauth,
-            Standard::OpenId => openid,
+        let exists = match standard {
+            MetadataStandard::OAuth => oauth,
+            MetadataStandard::OpenId => openid,
         };
-        let proper = async {
+        let normal = async {
             match parts.method {
-                _ if !there => status(StatusCode::NOT_FOUND),
-                Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.metadata(issuer)),
-                _ => status(StatusCode::METHOD_NOT_ALLOWED),
+                _ if !exists => empty(StatusCode::NOT_FOUND),
+                Method::GET | Method::HEAD => json_response(StatusCode::OK, &self.metadata(issuer)),
+                _ => empty(StatusCode::METHOD_NOT_ALLOWED),
             }
         };
-        self.metadata_stage
-            .perform(fault.as_deref(), connection, proper)
+        self.metadata_endpoint
+            .respond(fault.as_deref(), connection, normal)
             .await
     }
 
-    /// RFC 8414, and what OpenID Connect Discovery has in common with it, of the issuer with this path.
+    /// Returns the metadata of the issuer with this path: RFC 8414, and what OpenID Connect Discovery has in common with it.
     fn metadata(&self, path: &str) -> Value {
         let origin = &self.origin;
         let methods = json!([
@@ -181,51 +173,54 @@ impl TokenService {
     }
 }
 
-impl App for TokenService {
+impl Handler for TokenService {
     async fn respond(
         &self,
         request: Request<Incoming>,
         connection: &Connection,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_FORM).collect().await else {
-            return Refusal::invalid_request("the body is too long, or broke off").into_response();
+            return OAuthError::invalid_request("the body is too long or incomplete")
+                .into_response();
         };
         let body = body.to_bytes();
-        let (asker, form) = (self.asker(&parts, connection), || Form::parse(&body));
+        let (context, form) = (self.context(&parts, connection), || Form::parse(&body));
         let path = parts.uri.path();
-        if let Some((standard, issuer)) = asked_for(path) {
+        if let Some((standard, issuer)) = parse_path(path) {
             return self.document(&parts, standard, issuer, connection).await;
         }
         match path {
-            // Each issuer with a path has one.
+            // Issuers with a path have a token endpoint too.
             path if path.ends_with(TOKEN) => self.token(&parts, &form(), connection).await,
-            INTROSPECT => {
-                worded(checked(&parts).and_then(|()| self.issuer.introspect(asker, &form())))
-            }
-            REVOKE => worded(checked(&parts).and_then(|()| self.issuer.revocation(asker, &form()))),
-            _ => status(StatusCode::NOT_FOUND),
+            INTROSPECT => into_response(
+                require_form_post(&parts).and_then(|()| self.issuer.introspect(context, &form())),
+            ),
+            REVOKE => into_response(
+                require_form_post(&parts).and_then(|()| self.issuer.revocation(context, &form())),
+            ),
+            _ => empty(StatusCode::NOT_FOUND),
         }
     }
 }
 
-/// Is it a form that was posted?
-fn checked(parts: &Parts) -> Result<(), Refusal> {
+/// Returns an error unless the request is a form sent by POST.
+fn require_form_post(parts: &Parts) -> Result<(), OAuthError> {
     if parts.method != Method::POST {
-        return Err(Refusal::wrong_method());
+        return Err(OAuthError::wrong_method());
     }
     if !is_form(&parts.headers) {
-        return Err(Refusal::invalid_request(
-            "the body is no form by its content type",
+        return Err(OAuthError::invalid_request(
+            "the content type must be application/x-www-form-urlencoded",
         ));
     }
     Ok(())
 }
 
-fn worded(answer: Result<Value, Refusal>) -> Response<AnswerBody> {
-    match answer {
-        Ok(answer) => json_answer(StatusCode::OK, &answer),
-        Err(refusal) => refusal.into_response(),
+fn into_response(response: Result<Value, OAuthError>) -> Response<ResponseBody> {
+    match response {
+        Ok(response) => json_response(StatusCode::OK, &response),
+        Err(error) => error.into_response(),
     }
 }
 
@@ -240,10 +235,8 @@ fn is_form(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn status(status: StatusCode) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::empty());
-    *response.status_mut() = status;
-    response
+fn empty(status: StatusCode) -> Response<ResponseBody> {
+    with_status(status, ResponseBody::empty())
 }
 
 pub(super) const TOKEN: &str = "/token";

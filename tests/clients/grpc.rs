@@ -199,7 +199,7 @@ async fn a_server_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
 #[tokio::test]
 async fn a_call_without_a_token_is_not_sent_and_says_why() {
     let stage = Stage::new(false).await;
-    let refusal = Fault::answer(
+    let refusal = Fault::response(
         400,
         Some("application/json"),
         r#"{"error":"invalid_scope"}"#,

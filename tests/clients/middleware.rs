@@ -31,7 +31,7 @@ impl Stage {
     /// An API whose `/admin` wants another scope than its route's.
     async fn new() -> Self {
         let login = AuthorizationServer::start().await.unwrap();
-        let api = Api::builder(&login).requiring_scope("/admin", "write");
+        let api = Api::builder(&login).with_required_scope("/admin", "write");
         let api = api.start().await.unwrap();
         let source = ClientCredentials::new(login.token_url(), "client", "secret");
         let cache = TokenCache::new(source);
@@ -284,7 +284,7 @@ async fn errors_can_be_told_apart_and_extensions_come_back_with_them() {
 
     // The token's: nothing was sent.
     let refusal = r#"{"error":"invalid_client"}"#;
-    let refusal = Fault::answer(401, Some("application/json"), refusal);
+    let refusal = Fault::response(401, Some("application/json"), refusal);
     stage.login.fault(refusal);
     let error = send(stage.client(), stage.request("/")).await;
     let Error::Middleware(error) = error else {

@@ -173,7 +173,7 @@ async fn a_provider_that_is_out_of_order_leaves_the_caller_the_first_401() {
         let caller = Caller::new(kind).await;
         caller.post(Bytes::new()).await.unwrap();
         caller.login.revoke_all();
-        let fault = Fault::answer(
+        let fault = Fault::response(
             400,
             Some("application/json"),
             r#"{"error":"invalid_scope"}"#,

@@ -30,7 +30,7 @@ impl Stage {
     /// An API whose `/admin` wants another scope than its route's.
     async fn new() -> Self {
         let login = AuthorizationServer::start().await.unwrap();
-        let api = Api::builder(&login).requiring_scope("/admin", "write");
+        let api = Api::builder(&login).with_required_scope("/admin", "write");
         let api = api.start().await.unwrap();
         let source = ClientCredentials::new(login.token_url(), "client", "secret");
         let cache = TokenCache::new(source);
@@ -258,7 +258,7 @@ async fn errors_can_be_told_apart() {
     assert!(error.is_connect(), "{error:?}");
     // The token's.
     let refusal = r#"{"error":"invalid_scope"}"#;
-    let refusal = Fault::answer(400, Some("application/json"), refusal);
+    let refusal = Fault::response(400, Some("application/json"), refusal);
     stage.login.fault(refusal);
     let request = stage.post("/", "abc");
     let error = stage.client().oneshot(request).await.unwrap_err();

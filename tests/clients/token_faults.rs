@@ -98,7 +98,7 @@ async fn silence_ends_with_the_deadline() {
 async fn what_may_pass_by_itself_is_tried_thrice() {
     each("500", Fault::status(500), thrice(ErrorKind::Unavailable)).await;
     each("503", Fault::status(503), thrice(ErrorKind::Unavailable)).await;
-    let gateway = Fault::answer(502, Some("text/html"), "<h1>Bad Gateway</h1>");
+    let gateway = Fault::response(502, Some("text/html"), "<h1>Bad Gateway</h1>");
     each("502", gateway, thrice(ErrorKind::Unavailable)).await;
     each("drop", Fault::drop_connection(), thrice(ErrorKind::Network)).await;
 }
@@ -122,11 +122,11 @@ async fn what_was_asked_for_is_waited_out_if_it_is_short_and_heeded_if_it_is_lon
 
 #[tokio::test]
 async fn nonsense_is_not_asked_for_again() {
-    let html = Fault::answer(200, Some("text/html"), "<h1>Welcome</h1>");
+    let html = Fault::response(200, Some("text/html"), "<h1>Welcome</h1>");
     each("html", html, once(ErrorKind::Malformed)).await;
-    let json = Fault::answer(200, Some("application/json"), r#"{"access_token":7}"#);
+    let json = Fault::response(200, Some("application/json"), r#"{"access_token":7}"#);
     each("number", json, once(ErrorKind::Malformed)).await;
-    let json = Fault::answer(200, Some("application/json"), r#"{"access_token":"a\nb"}"#);
+    let json = Fault::response(200, Some("application/json"), r#"{"access_token":"a\nb"}"#);
     each("line break", json, once(ErrorKind::Malformed)).await;
     each("huge", Fault::huge(2 << 20), once(ErrorKind::Malformed)).await;
 }

@@ -155,7 +155,7 @@ async fn an_upstream_may_answer_before_it_has_read_the_body() {
     let stage = Stage::set().await;
     stage
         .api
-        .fault(Fault::answer(413, Some("text/plain"), "too much").before_body());
+        .fault(Fault::response(413, Some("text/plain"), "too much").before_body());
     let address = stage.proxy.address;
     let mut caller = TcpStream::connect(address).await.unwrap();
     let head = format!(

@@ -110,7 +110,7 @@ async fn content_codings_and_a_known_length_pass_untouched() {
     let stage = Stage::set().await;
     // No gzip at all, which nobody on the way may notice.
     let fault =
-        Fault::answer(200, Some("text/plain"), "12345").with_header("content-encoding", "gzip");
+        Fault::response(200, Some("text/plain"), "12345").with_header("content-encoding", "gzip");
     stage.api.fault(fault);
     let answer = stage.proxy.get("/api/x").await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));

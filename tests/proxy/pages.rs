@@ -73,7 +73,7 @@ async fn a_token_that_can_not_be_had_is_backing_off() {
     let refusal = r#"{"error":"invalid_scope"}"#;
     stage
         .login
-        .fault_always(Fault::answer(400, Some("application/json"), refusal));
+        .fault_always(Fault::response(400, Some("application/json"), refusal));
     stage.proxy.get("/api/x").await;
     let shown = stage.proxy.json("/-/tokens").await;
     let token = &shown["tokens"][0];

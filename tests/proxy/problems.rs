@@ -6,7 +6,7 @@ use tower_bearer::testing::{AuthorizationServer, Fault};
 use crate::support::{Canned, Proxy, Stage, config, upstream};
 
 fn refusal(status: u16, error: &str) -> Fault {
-    Fault::answer(
+    Fault::response(
         status,
         Some("application/json"),
         format!(r#"{{"error":"{error}"}}"#),
@@ -31,7 +31,7 @@ async fn each_fault_of_the_provider_has_its_kind() {
         (refusal(400, "temporarily_unavailable"), "unavailable"),
         (refusal(400, "server_error"), "unavailable"),
         (
-            Fault::answer(200, Some("application/json"), "no JSON"),
+            Fault::response(200, Some("application/json"), "no JSON"),
             "malformed",
         ),
         (Fault::drop_connection(), "network"),
@@ -113,7 +113,7 @@ async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
 #[tokio::test]
 async fn a_502_of_the_upstream_is_the_upstreams() {
     let stage = Stage::set().await;
-    stage.api.fault(Fault::answer(
+    stage.api.fault(Fault::response(
         502,
         Some("text/html"),
         "<h1>Bad Gateway</h1>",

@@ -135,7 +135,7 @@ async fn a_certificate_proves_the_client_in_the_handshake() {
 async fn a_public_client_sends_its_id_alone() {
     let login = AuthorizationServer::start().await.unwrap();
     let token = r#"{"access_token":"abc","token_type":"Bearer","expires_in":60}"#;
-    login.fault_always(Fault::answer(200, Some("application/json"), token));
+    login.fault_always(Fault::response(200, Some("application/json"), token));
     let api = Api::unprotected(&login).await.unwrap();
     let rest = format!(
         "[[route]]\nurl = '{}'\n{}",
@@ -169,7 +169,7 @@ async fn other_grants_present_the_assertion_themselves() {
     ] {
         let login = AuthorizationServer::start().await.unwrap();
         let token = r#"{"access_token":"abc","token_type":"Bearer","issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#;
-        login.fault_always(Fault::answer(200, Some("application/json"), token));
+        login.fault_always(Fault::response(200, Some("application/json"), token));
         let api = Api::unprotected(&login).await.unwrap();
         let rest = format!(
             "assertion = 'a.b.c'\n[[route]]\nurl = '{}'\n{}",

@@ -136,7 +136,7 @@ async fn the_apis_401_stays_if_the_refresh_fails() {
     let stage = Stage::set().await;
     assert_eq!(stage.proxy.get("/api/x").await.status, 200);
     stage.login.revoke_all();
-    stage.login.fault_always(Fault::answer(
+    stage.login.fault_always(Fault::response(
         400,
         Some("application/json"),
         r#"{"error":"unauthorized_client"}"#,
@@ -157,8 +157,8 @@ async fn the_apis_401_stays_if_the_refresh_fails() {
 async fn a_server_may_ask_for_the_scopes_that_its_route_allows() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::builder(&login)
-        .requiring_scope("/admin", "read admin")
-        .requiring_scope("/root", "read root")
+        .with_required_scope("/admin", "read admin")
+        .with_required_scope("/root", "read root")
         .start()
         .await
         .unwrap();

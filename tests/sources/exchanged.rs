@@ -47,7 +47,7 @@ async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
 #[tokio::test]
 async fn a_clusters_token_is_exchanged_without_a_client() {
     let login = login().await;
-    login.believe("the cluster's", "pod");
+    login.trust_assertion("the cluster's", "pod");
     let endpoint = TokenEndpoint::new(login.token_url());
     let source = TokenExchange::new(endpoint)
         .with_subject(Secret::new("the cluster's"), TokenType::JWT)
@@ -90,13 +90,13 @@ async fn what_is_no_access_token_is_never_handed_out() {
             r#"{{"access_token":"abc","token_type":"Bearer","issued_token_type":"{}"}}"#,
             issued.as_str()
         );
-        login.fault(Fault::answer(200, Some("application/json"), body));
+        login.fault(Fault::response(200, Some("application/json"), body));
         let error = fetch(&source, of(&access)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed);
         assert!(error.to_string().contains("issued_token_type"), "{error}");
     }
     // Some leave the type out.
-    login.fault(Fault::answer(200, None, r#"{"access_token":"abc"}"#));
+    login.fault(Fault::response(200, None, r#"{"access_token":"abc"}"#));
     fetch(&source, of(&access)).await.unwrap();
 }
 
@@ -122,7 +122,12 @@ async fn a_subject_that_is_not_believed_is_refused_by_name() {
     let source = TokenExchange::new(endpoint(&login));
     let error = fetch(&source, of("nobody's")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("not believed"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the subject or actor token is invalid"),
+        "{error}"
+    );
     assert!(!error.to_string().contains("nobody's"), "{error}");
 }
 

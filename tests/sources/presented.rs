@@ -20,8 +20,8 @@ fn spec() -> TokenSpec {
 async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
     let login = login().await;
     let url = login.token_url();
-    login.believe(format!("1 for {url} and read"), "robot");
-    login.believe(format!("2 for {url} and read"), "robot");
+    login.trust_assertion(format!("1 for {url} and read"), "robot");
+    login.trust_assertion(format!("2 for {url} and read"), "robot");
     let count = std::sync::atomic::AtomicU32::new(0);
     let assertion = assertion::from_fn(move |request| {
         let count = 1 + count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -49,7 +49,7 @@ async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
 #[tokio::test]
 async fn an_assertion_may_be_the_token_of_a_provider_or_a_file() {
     let login = login().await;
-    login.believe("the cluster's", "pod");
+    login.trust_assertion("the cluster's", "pod");
     let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
     let provided = assertion::from_provider(cluster, TokenSpec::default());
     let path = std::env::temp_dir().join(format!("tower-bearer-jwt-{}", std::process::id()));
@@ -78,7 +78,7 @@ async fn saml_arrives_as_it_was_signed() {
     let login = login().await;
     // What base64 writes with plus, slash and padding.
     let xml = "<saml:Assertion>\u{3ff}\u{7fe}~~?>é</saml:Assertion> ";
-    login.believe(xml, "alice");
+    login.trust_assertion(xml, "alice");
     let token = token(
         Saml2Bearer::new(endpoint(&login), Secret::new(xml)),
         &spec(),
@@ -156,7 +156,7 @@ async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
     let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     // Everything is a string there, and the end is absolute.
     let answer = format!(r#"{{"token_type":"Bearer","expires_on":"{end}","access_token":"abc"}}"#);
-    login.fault(tower_bearer::testing::Fault::answer(
+    login.fault(tower_bearer::testing::Fault::response(
         200,
         Some("application/json"),
         answer,

@@ -316,7 +316,7 @@ async fn a_fault_that_passes_ends_no_family() {
     for (fault, kind) in [
         (Fault::status(503), ErrorKind::Unavailable),
         (Fault::drop_connection(), ErrorKind::Network),
-        (Fault::answer(401, None, ""), ErrorKind::InvalidClient),
+        (Fault::response(401, None, ""), ErrorKind::InvalidClient),
     ] {
         login.fault(fault);
         assert_eq!(fetch(&source, read()).await.unwrap_err().kind(), kind);

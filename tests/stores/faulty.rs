@@ -35,37 +35,34 @@ enum Fault {
 
 /// Each fault, and words of the fact that it breaks.
 const FAULTS: &[(Fault, &str)] = &[
-    (Fault::ForgetsValues, "what was put is there"),
-    (Fault::KeepsValuesForEver, "over after its lifetime"),
-    (Fault::DeletesWhatDiffers, "only exactly this value"),
+    (Fault::ForgetsValues, "a stored value is returned"),
+    (Fault::KeepsValuesForEver, "expires after its lifetime"),
+    (Fault::DeletesWhatDiffers, "only an equal value"),
     (Fault::SaysItDeletedWhatWasNot, "can't be deleted"),
     (
         Fault::CutsLongValues,
-        "large: a value is there byte for byte",
+        "large: a value is returned byte for byte",
     ),
     (
         Fault::ReadsTextAlone,
-        "binary: a value is there byte for byte",
+        "binary: a value is returned byte for byte",
     ),
-    (Fault::MixesUpCase, "names that differ are different"),
-    (Fault::CutsNames, "names that differ are different"),
-    (Fault::GivesEveryoneALease, "a lease is given once"),
-    (Fault::NeverEndsALease, "a lease is over by time"),
-    (Fault::LetsAnyoneRelease, "released by its holder alone"),
-    (
-        Fault::NeverReleases,
-        "a lease that was released is given anew",
-    ),
-    (Fault::RepeatsFences, "fences grow"),
+    (Fault::MixesUpCase, "different names have different values"),
+    (Fault::CutsNames, "different names have different values"),
+    (Fault::GivesEveryoneALease, "a lease is granted once"),
+    (Fault::NeverEndsALease, "a lease expires"),
+    (Fault::LetsAnyoneRelease, "only its holder releases a lease"),
+    (Fault::NeverReleases, "a released lease is granted again"),
+    (Fault::RepeatsFences, "fences increase"),
     (
         Fault::IgnoresFences,
-        "who slept over the end of a lease can't overwrite",
+        "the holder of an expired lease can't overwrite",
     ),
     (
         Fault::RefusesThePresentFence,
-        "a value with the present fence is put",
+        "a value with the current fence is stored",
     ),
-    (Fault::SharesNothing, "there for every handle"),
+    (Fault::SharesNothing, "returned to every handle"),
 ];
 
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);

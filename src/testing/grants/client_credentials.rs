@@ -1,13 +1,13 @@
-//! A token for the client itself: RFC 6749, section 4.4.
+//! Grants a token to the client itself (RFC 6749, section 4.4).
 
-use super::super::token_store::Asked;
-use super::Granted;
+use super::super::issued_tokens::Authorization;
+use super::Grant;
 
 pub(super) const NAME: &str = "client_credentials";
 
-pub(super) fn granted(asked: Asked) -> Granted {
-    Granted {
-        asked,
-        ..Granted::default()
+pub(super) fn grant(authorization: Authorization) -> Grant {
+    Grant {
+        authorization,
+        ..Grant::default()
     }
 }

@@ -1,11 +1,11 @@
-//! The grants that the token endpoint knows, one file each: what does the request ask for, and may the client have it?
+//! Implements the grants of the token endpoint, one file each.
 
 mod client_credentials;
+mod dispatch;
 mod jwt_bearer;
 mod password;
 mod refresh_token;
 mod saml2_bearer;
-mod table;
 mod token_exchange;
 
-pub(super) use table::{Granted, Known, NAMES, asked, needs_no_client};
+pub(super) use dispatch::{Grant, GrantContext, NAMES, client_is_optional, evaluate};

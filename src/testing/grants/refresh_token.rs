@@ -1,38 +1,40 @@
-//! A token for a refresh token: RFC 6749, section 6.
+//! Grants a token for a refresh token (RFC 6749, section 6).
 
 use super::super::form::Form;
-use super::super::refusal::Refusal;
-use super::super::token_store::Asked;
-use super::{Granted, Known};
+use super::super::issued_tokens::Authorization;
+use super::super::oauth_error::OAuthError;
+use super::{Grant, GrantContext};
 
 pub(super) const NAME: &str = "refresh_token";
 
-pub(super) fn granted(
-    mut asked: Asked,
+pub(super) fn grant(
+    mut authorization: Authorization,
     form: &Form,
-    known: &mut Known<'_>,
-) -> Result<Granted, Refusal> {
+    context: &mut GrantContext<'_>,
+) -> Result<Grant, OAuthError> {
     let token = form.required("refresh_token")?;
-    let agreed = known.families.redeem(token, &asked.client)?;
+    let consented = context
+        .refresh_tokens
+        .redeem(token, &authorization.client)?;
     // "The requested scope MUST NOT include any scope not originally granted by the resource owner, and if omitted is treated
     // as equal to the scope originally granted by the resource owner."
-    if asked.scopes.is_empty() {
-        asked.scopes.clone_from(&agreed.scopes);
+    if authorization.scopes.is_empty() {
+        authorization.scopes.clone_from(&consented.scopes);
     }
-    if asked
+    if authorization
         .scopes
         .iter()
-        .any(|scope| !agreed.scopes.contains(scope))
+        .any(|scope| !consented.scopes.contains(scope))
     {
-        return Err(Refusal::invalid_scope(
-            "the scope is beyond what was agreed to",
+        return Err(OAuthError::invalid_scope(
+            "the scope exceeds the one originally granted",
         ));
     }
-    asked.subject = agreed.subject;
-    Ok(Granted {
-        asked,
-        refreshed: Some(token.to_owned()),
-        for_a_person: true,
-        ..Granted::default()
+    authorization.subject = consented.subject;
+    Ok(Grant {
+        authorization,
+        used_refresh_token: Some(token.to_owned()),
+        for_user: true,
+        ..Grant::default()
     })
 }

@@ -134,7 +134,7 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_
         let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
         stage.warm_up().await;
         stage.api.fault(early());
-        let refused = Fault::answer(
+        let refused = Fault::response(
             400,
             Some("application/json"),
             r#"{"error":"invalid_grant"}"#,

@@ -58,8 +58,8 @@ impl Stage {
     async fn start(kind: Kind, bodies: Bodies) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let mut api = Api::builder(&login)
-            .requiring_scope("/write", "write")
-            .requiring_scope("/admin", "admin");
+            .with_required_scope("/write", "write")
+            .with_required_scope("/admin", "admin");
         if kind.is_tls() {
             api = api.with_tls();
         }

@@ -1,12 +1,11 @@
-//! Holds requests back until a test lets them go.
+//! Holds requests until a test releases them.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// As long as this lives, the server it came from leaves the requests that arrive waiting. They have been counted and recorded
-/// by then, and go on as soon as it is released or dropped, in the state of the server at that time: a token that was revoked
-/// meanwhile is refused.
+/// Holds the requests that arrive at a server. Held requests have already been counted and recorded. They continue when this is
+/// released or dropped, and see the state of the server at that time: a token that was revoked in the meantime is rejected.
 ///
 /// ```
 /// use tower_bearer::testing::AuthorizationServer;
@@ -15,27 +14,27 @@ use tokio::sync::watch;
 /// # async fn main() -> std::io::Result<()> {
 /// let server = AuthorizationServer::start().await?;
 /// let hold = server.hold();
-/// // Ask for tokens in other tasks here, and see them arrive with `server.wait_for_requests(n).await`.
+/// // Request tokens in other tasks here, and wait for the requests with `server.wait_for_requests(n).await`.
 /// hold.release();
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "requests are held only as long as this lives"]
+#[must_use = "requests are held only until this is dropped"]
 pub struct Hold {
     _released_on_drop: watch::Sender<()>,
 }
 
 impl Hold {
-    /// Lets the requests go.
+    /// Lets the held requests continue.
     pub fn release(self) {}
 }
 
-/// The holds of a server that are still in force.
+/// The holds of an endpoint that have not been released.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Vec<watch::Receiver<()>>>);
+pub(super) struct Holds(Mutex<Vec<watch::Receiver<()>>>);
 
-impl Gate {
+impl Holds {
     pub(super) fn hold(&self) -> Hold {
         let (released_on_drop, held) = watch::channel(());
         self.0
@@ -47,16 +46,16 @@ impl Gate {
         }
     }
 
-    /// Waits for every hold that is in force now. One that comes later concerns later requests only, so that a release always
-    /// lets go.
-    pub(super) async fn pass(&self) {
-        for mut held in self.in_force() {
-            // Nothing is ever sent: it ends, with an error, when the hold drops.
+    /// Waits until the current holds are released. A hold created later affects only later requests, so that a release always
+    /// lets the held requests continue.
+    pub(super) async fn wait_until_released(&self) {
+        for mut held in self.active() {
+            // Nothing is ever sent. This fails when the hold is dropped.
             while held.changed().await.is_ok() {}
         }
     }
 
-    fn in_force(&self) -> Vec<watch::Receiver<()>> {
+    fn active(&self) -> Vec<watch::Receiver<()>> {
         let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         holds.retain(|held| held.has_changed().is_ok());
         holds.clone()
@@ -71,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn release_lets_go_even_if_another_hold_follows_at_once() {
-        let gate = Gate::default();
-        let first = gate.hold();
+    fn release_works_even_if_another_hold_follows_immediately() {
+        let holds = Holds::default();
+        let first = holds.hold();
         let mut context = Context::from_waker(Waker::noop());
-        let mut early = pin!(gate.pass());
+        let mut early = pin!(holds.wait_until_released());
         assert!(early.as_mut().poll(&mut context).is_pending());
         first.release();
-        let second = gate.hold();
-        let mut late = pin!(gate.pass());
+        let second = holds.hold();
+        let mut late = pin!(holds.wait_until_released());
         assert!(early.as_mut().poll(&mut context).is_ready());
         assert!(late.as_mut().poll(&mut context).is_pending());
         drop(second);

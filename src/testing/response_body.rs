@@ -1,4 +1,4 @@
-//! The body of an answer: at once, byte by byte, or as many blanks as were ordered.
+//! Implements response bodies that are sent at once, byte by byte, or as a given number of spaces.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 #[derive(Debug)]
-pub(super) struct AnswerBody(Kind);
+pub(super) struct ResponseBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -20,22 +20,22 @@ enum Kind {
         pause: Duration,
         timer: Option<Pin<Box<Sleep>>>,
     },
-    Blanks {
+    Spaces {
         left: u64,
     },
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(super) fn empty() -> Self {
         Self::from(Bytes::new())
     }
 
-    /// So many blanks, their number unannounced. JSON may start with blanks: a reader has to read on.
-    pub(super) fn blanks(count: u64) -> Self {
-        Self(Kind::Blanks { left: count })
+    /// Creates a body of `count` spaces without a declared length. JSON may begin with spaces, so clients have to read all of it.
+    pub(super) fn spaces(count: u64) -> Self {
+        Self(Kind::Spaces { left: count })
     }
 
-    /// The same bytes, one at a time, each after a pause.
+    /// Sends the bytes one at a time, with a pause before each.
     pub(super) fn dripping(self, pause: Duration) -> Self {
         match self.0 {
             Kind::Whole(left) => Self(Kind::Drip {
@@ -48,13 +48,13 @@ impl AnswerBody {
     }
 }
 
-impl From<Bytes> for AnswerBody {
+impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
         Self(Kind::Whole(bytes))
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -75,12 +75,12 @@ impl Body for AnswerBody {
                 *timer = None;
                 left.split_to(1)
             }
-            Kind::Blanks { left } => {
+            Kind::Spaces { left } => {
                 let chunk = usize::try_from(*left)
                     .unwrap_or(usize::MAX)
-                    .min(BLANKS.len());
+                    .min(SPACES.len());
                 *left -= chunk as u64;
-                Bytes::from_static(&BLANKS[..chunk])
+                Bytes::from_static(&SPACES[..chunk])
             }
         };
         if data.is_empty() {
@@ -92,19 +92,19 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(left) | Kind::Drip { left, .. } => left.is_empty(),
-            Kind::Blanks { left } => *left == 0,
+            Kind::Spaces { left } => *left == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(left) | Kind::Drip { left, .. } => SizeHint::with_exact(left.len() as u64),
-            Kind::Blanks { .. } => SizeHint::default(),
+            Kind::Spaces { .. } => SizeHint::default(),
         }
     }
 }
 
-static BLANKS: [u8; 16 << 10] = [b' '; 16 << 10];
+static SPACES: [u8; 16 << 10] = [b' '; 16 << 10];
 
 #[cfg(test)]
 mod tests {
@@ -112,22 +112,22 @@ mod tests {
     use http_body_util::BodyExt;
 
     #[tokio::test]
-    async fn every_kind_of_body_has_as_many_bytes_as_it_should() {
+    async fn each_kind_of_body_has_the_expected_length() {
         let bytes = Bytes::from_static(b"abc");
-        let whole = AnswerBody::from(bytes.clone())
+        let whole = ResponseBody::from(bytes.clone())
             .collect()
             .await
             .unwrap()
             .to_bytes();
-        let drip = AnswerBody::from(bytes.clone()).dripping(Duration::from_millis(1));
+        let drip = ResponseBody::from(bytes.clone()).dripping(Duration::from_millis(1));
         assert_eq!(drip.size_hint().exact(), Some(3));
         let drip = drip.collect().await.unwrap().to_bytes();
-        let huge = AnswerBody::blanks(40_000)
+        let huge = ResponseBody::spaces(40_000)
             .collect()
             .await
             .unwrap()
             .to_bytes();
         assert_eq!((whole, drip, huge.len()), (bytes.clone(), bytes, 40_000));
-        assert!(AnswerBody::empty().is_end_stream());
+        assert!(ResponseBody::empty().is_end_stream());
     }
 }

@@ -1,21 +1,21 @@
-//! The errors of RFC 6749, section 5.2, and how they are answered.
+//! Defines the errors of RFC 6749, section 5.2, and their HTTP responses.
 
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::answer_body::AnswerBody;
-use super::json_answer::json_answer;
+use super::response::json_response;
+use super::response_body::ResponseBody;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct OAuthError {
     error: &'static str,
     description: &'static str,
     status: StatusCode,
     challenge: bool,
 }
 
-impl Refusal {
+impl OAuthError {
     pub(super) fn invalid_request(description: &'static str) -> Self {
         Self::bad_request("invalid_request", description)
     }
@@ -29,31 +29,28 @@ impl Refusal {
     }
 
     pub(super) fn unsupported_grant_type() -> Self {
-        Self::bad_request(
-            "unsupported_grant_type",
-            "this server doesn't know the grant",
-        )
+        Self::bad_request("unsupported_grant_type", "unsupported grant_type")
     }
 
-    /// "If the client attempted to authenticate via the "Authorization" request header field, the authorization server MUST
+    /// RFC 6749, section 5.2: "If the client attempted to authenticate via the "Authorization" request header field, the authorization server MUST
     /// respond with an HTTP 401 (Unauthorized) status code and include the "WWW-Authenticate" response header field matching
     /// the authentication scheme used by the client."
     pub(super) fn invalid_client(tried_header: bool) -> Self {
-        let description = "unknown client, wrong secret or no authentication";
-        let refusal = Self::bad_request("invalid_client", description);
+        let description = "unknown client, or client authentication failed";
+        let error = Self::bad_request("invalid_client", description);
         Self {
             status: StatusCode::UNAUTHORIZED,
             challenge: tried_header,
-            ..refusal
+            ..error
         }
     }
 
     /// RFC 6749, section 3.2: "The client MUST use the HTTP "POST" method when making access token requests."
     pub(super) fn wrong_method() -> Self {
-        let refusal = Self::invalid_request("the method has to be POST");
+        let error = Self::invalid_request("the method must be POST");
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            ..refusal
+            ..error
         }
     }
 
@@ -64,9 +61,9 @@ impl Refusal {
         }
     }
 
-    pub(super) fn into_response(self) -> Response<AnswerBody> {
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
         let body = json!({ "error": self.error, "error_description": self.description });
-        let mut response = json_answer(self.status, &body);
+        let mut response = json_response(self.status, &body);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response
                 .headers_mut()

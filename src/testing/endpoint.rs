@@ -1,4 +1,4 @@
-//! The way of a request through either server: it arrives, meets its fault, waits at the gate, and is answered.
+//! Takes a request through either server: counts it, assigns its fault, waits while it is held, and responds.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -7,25 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::Response;
 use tokio::sync::Notify;
 
-use super::answer_body::AnswerBody;
 use super::fault::{Fault, Payload, Reply};
 use super::fault_queue::FaultQueue;
-use super::gate::Gate;
+use super::hold::Holds;
+use super::response::with_status;
+use super::response_body::ResponseBody;
 use super::server::Connection;
 
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct Endpoint {
     pub(super) faults: FaultQueue,
-    pub(super) gate: Gate,
+    pub(super) holds: Holds,
     requests: AtomicU64,
     faulted: AtomicU64,
     arrival: Notify,
 }
 
-impl Stage {
-    /// Counts a request, and gives it its fault before anybody learns of it: a fault that is ordered by a test that saw this
-    /// request is for the next one.
-    pub(super) fn arrive(&self) -> Option<Arc<Fault>> {
+impl Endpoint {
+    /// Counts a request and returns its fault. The fault is assigned before the request becomes visible: a fault that is queued
+    /// after waiting for this request applies to the next one.
+    pub(super) fn receive(&self) -> Option<Arc<Fault>> {
         let fault = self.faults.next();
         if fault.is_some() {
             self.faulted.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +38,7 @@ impl Stage {
 
     pub(super) async fn wait_for(&self, requests: u64) {
         loop {
-            // It is told of every arrival from here on, and so none is missed between the look and the wait.
+            // Registered before the check, so that no arrival between the check and the wait is missed.
             let arrival = self.arrival.notified();
             if self.requests() >= requests {
                 return;
@@ -46,29 +47,27 @@ impl Stage {
         }
     }
 
-    /// Answers as the fault wants it, or properly. Of a connection that is dropped, and of silence, it never returns.
-    pub(super) async fn perform(
+    /// Responds as the fault specifies, otherwise normally. Never completes if the fault drops the connection or sends no response.
+    pub(super) async fn respond(
         &self,
         fault: Option<&Fault>,
         connection: &Connection,
-        proper: impl Future<Output = Response<AnswerBody>>,
-    ) -> Response<AnswerBody> {
-        self.gate.pass().await;
+        normal: impl Future<Output = Response<ResponseBody>>,
+    ) -> Response<ResponseBody> {
+        self.holds.wait_until_released().await;
         let Some(fault) = fault else {
-            return proper.await;
+            return normal.await;
         };
         if !fault.delay_before().is_zero() {
             tokio::time::sleep(fault.delay_before()).await;
         }
         let response = match fault.reply() {
-            Reply::Proper => proper.await,
-            Reply::Made(status, payload) => {
-                let mut response = Response::new(match payload {
-                    Payload::Bytes(bytes) => AnswerBody::from(bytes.clone()),
-                    Payload::Blanks(count) => AnswerBody::blanks(*count),
-                });
-                *response.status_mut() = *status;
-                response
+            Reply::Normal => normal.await,
+            Reply::Custom(status, Payload::Bytes(bytes)) => {
+                with_status(*status, ResponseBody::from(bytes.clone()))
+            }
+            Reply::Custom(status, Payload::Spaces(count)) => {
+                with_status(*status, ResponseBody::spaces(*count))
             }
             Reply::Drop => {
                 connection.close();
@@ -76,7 +75,7 @@ impl Stage {
             }
             Reply::Never => pending().await,
         };
-        fault.dress(response)
+        fault.apply_to(response)
     }
 
     pub(super) fn requests(&self) -> u64 {
