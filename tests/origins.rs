@@ -8,7 +8,7 @@ use std::{
 use http::{Request, Response, Uri, header::AUTHORIZATION};
 use proptest::prelude::*;
 use tower::{Layer, Service, ServiceExt, util::BoxCloneService};
-use tower_bearer::{AuthLayer, Error, ErrorKind, NewToken, TokenCache, TokenSpec, source};
+use tower_bearer::{AuthLayer, ErrorKind, NewToken, TokenCache, TokenSpec, layer::Error, source};
 
 /// What arrived: the `Authorization` header of each request.
 type Arrived = Arc<Mutex<Vec<Option<String>>>>;

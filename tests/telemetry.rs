@@ -12,9 +12,11 @@ use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, set
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
-    EntryState, ErrorKind, FetchReason, TokenCache, TokenOrigin,
+    ErrorKind, TokenCache,
+    cache::EntryState,
     clock::Clock,
     telemetry::{TokenEvent, TokenEvents},
+    token::{FetchReason, TokenOrigin},
 };
 
 /// Keeps the names of events.

@@ -1,10 +1,11 @@
 //! Token exchange: whose token comes of it, by whom, and what is never sent as a bearer token.
 
 use tower_bearer::{
-    ErrorKind, Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
+    ErrorKind, Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
     source::SourceId,
     testing::Fault,
+    token::{Subject, TokenType},
 };
 
 use crate::{endpoint, fetch, login, silent};

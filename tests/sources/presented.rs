@@ -1,12 +1,13 @@
 //! What the sources present: assertions, passwords, fixed tokens, and the parameters that every request may have.
 
 use tower_bearer::{
-    ErrorKind, NewToken, Secret, Subject, TokenCache, TokenSource, TokenSpec,
+    ErrorKind, NewToken, Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
         assertion,
     },
     source,
+    token::Subject,
 };
 
 use crate::{endpoint, fetch, login, silent, token};

@@ -1,12 +1,13 @@
 //! What can be seen of a source: no secret, and who it is.
 
 use tower_bearer::{
-    Secret, Subject, TokenSource, TokenSpec, TokenType,
+    Secret, TokenSource, TokenSpec,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
         TokenExchange, assertion,
     },
     source::SourceId,
+    token::{Subject, TokenType},
 };
 
 use crate::silent;

@@ -22,18 +22,17 @@ use tokio::time::{self, Instant};
 use super::{record, shared_store::SharedStore};
 use crate::{
     cache::{
-        core::{Works, chance, next_generation},
         freshness::{self, Freshness},
         provider::{Brought, from_provider},
+        shared::{Works, chance, next_generation},
         slot::{Fetched, Slot, Takeoff},
         stats::count,
     },
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::{FetchReason, TokenOrigin},
     store::{HeldLease, Loaded, Record, StoreError, StoreKey, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
-    token::Token,
+    token::{FetchReason, Token, TokenOrigin},
 };
 
 /// The time limit of a read, in addition to the store's own.
@@ -390,7 +389,6 @@ impl Lookup<'_> {
             times,
             generation: next_generation(),
             origin: TokenOrigin::Store,
-            cache: self.works.cache_id(),
         })
     }
 

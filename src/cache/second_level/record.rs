@@ -2,7 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::{cache::freshness, clock::Moment, parts::Times, store::Record, token::NewToken};
+use crate::{
+    cache::freshness,
+    clock::Moment,
+    store::Record,
+    token::{NewToken, Times},
+};
 
 /// Makes the record of a token.
 pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {

@@ -14,7 +14,7 @@ use tokio::time;
 use super::{breaker::CircuitBreaker, rejected::RejectedTokens};
 use crate::{
     cache::{
-        core::{Works, chance},
+        shared::{Works, chance},
         stats::count,
     },
     store::{EncryptedStore, StoreError, StoreErrorKind, TokenDigest},
