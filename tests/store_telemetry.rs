@@ -1,4 +1,4 @@
-//! What an operator sees of the store behind a cache.
+//! Checks the logs and metrics of the store behind a cache.
 
 mod support;
 
@@ -23,7 +23,7 @@ use tower_bearer::{
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
-fn cache(source: &Source, store: &Faulty) -> TokenCache {
+fn cache(source: &Source, store: &FaultyStore) -> TokenCache {
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_store(store.clone(), KeyRing::new(Secret::new(KEY)).unwrap())
@@ -31,9 +31,9 @@ fn cache(source: &Source, store: &Faulty) -> TokenCache {
         .build()
 }
 
-/// Two replicas, an outage of some seconds, and a value that somebody else wrote.
-async fn a_life() -> TokenCache {
-    let (source, store) = (Source::new(), Faulty::default());
+/// Runs two replicas through an outage of some seconds and a value written by another program.
+async fn run() -> TokenCache {
+    let (source, store) = (Source::new(), FaultyStore::default());
     let cache = cache(&source, &store);
     self::cache(&source, &store).get(spec()).await.unwrap();
     cache.get(spec()).await.unwrap();
@@ -53,9 +53,9 @@ async fn a_life() -> TokenCache {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_between() {
+async fn outage_is_logged_when_it_begins_and_when_it_ends() {
     log::begin();
-    a_life().await;
+    run().await;
     let log = log::take();
     let of_level = |level: &str| -> Vec<&str> {
         let lines = log.lines().filter(|line| line.contains(level));
@@ -89,12 +89,12 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_betw
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metrics_count_what_the_store_did() {
+async fn metrics_count_loads_errors_and_outages() {
     log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let guard = metrics::set_default_local_recorder(&recorder);
-    let cache = a_life().await;
+    let cache = run().await;
     drop(guard);
     let sums: BTreeMap<String, u64> = snapshotter
         .snapshot()
@@ -119,7 +119,7 @@ async fn the_metrics_count_what_the_store_did() {
         .collect();
     let stats = cache.stats();
     let expected = [
-        // The first replica's, after the outage, and under the junk.
+        // The misses of the first replica, after the outage, and of the junk.
         ("tower_bearer_store_loads_total{outcome=miss}", 3),
         ("tower_bearer_store_loads_total{outcome=hit}", 1),
         ("tower_bearer_store_loads_total{outcome=unreadable}", 2),
@@ -139,15 +139,15 @@ async fn the_metrics_count_what_the_store_did() {
     assert!((3..=5).contains(&stats.store_errors), "{stats:?}");
 }
 
-/// A store in memory that is down, or holds another's values, to order.
+/// A store in memory that can be down, or contain the values of another program.
 #[derive(Clone, Default)]
-struct Faulty {
+struct FaultyStore {
     store: MemoryStore,
     down: Arc<AtomicBool>,
     junk: Arc<AtomicBool>,
 }
 
-impl Faulty {
+impl FaultyStore {
     fn check(&self) -> Result<(), StoreError> {
         match self.down.load(SeqCst) {
             true => Err(StoreError::new(StoreErrorKind::Unavailable, "no route")),
@@ -156,7 +156,7 @@ impl Faulty {
     }
 }
 
-impl TokenStore for Faulty {
+impl TokenStore for FaultyStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         self.check()?;
         if self.junk.load(SeqCst) {

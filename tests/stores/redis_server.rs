@@ -1,4 +1,4 @@
-//! The servers: those that the variables of `tests/run` name, and one of a test's own, to stop and to kill.
+//! Provides the Redis servers that `tests/run` starts, and servers that a test can stop and kill.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 
 use tower_bearer::store::RedisStore;
 
-/// A variable of `tests/run`. Without it a test passes by with a message, unless all servers are said to be there.
+/// Returns a variable set by `tests/run`. Without it a test is skipped, or fails if `TOWER_BEARER_REAL` is set.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let value = env::var(name).ok();
     assert!(
@@ -26,7 +26,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     value
 }
 
-/// A server that a test has for itself. It goes with this.
+/// A Redis server for one test, killed on drop.
 pub(crate) struct Server {
     program: String,
     options: Vec<String>,
@@ -35,8 +35,13 @@ pub(crate) struct Server {
     process: Child,
 }
 
+/// Starts a server with the default options.
+pub(crate) fn server() -> Option<Server> {
+    Server::start(&[])
+}
+
 impl Server {
-    /// One with these options, if there is a program for it.
+    /// Starts a server with these options, if the program is available.
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
         static FOLDERS: AtomicU32 = AtomicU32::new(0);
         let program = variable("TOWER_BEARER_REDIS_SERVER")?;
@@ -48,7 +53,7 @@ impl Server {
         std::fs::create_dir_all(&folder).unwrap();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         for _ in 0..10 {
-            // Another may take the port meanwhile: then the next.
+            // Another process may take the port before Redis does, so several ports are tried.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let port = free.local_addr().unwrap().port();
             drop(free);
@@ -77,18 +82,17 @@ impl Server {
         patient(RedisStore::new(&self.url()).unwrap())
     }
 
-    /// Ends it, as a crash would.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// The same once more, where it was.
+    /// Starts the server again on the same port.
     pub(crate) fn start_again(&mut self) {
         self.process = run(&self.program, &self.folder, self.port, &self.options).unwrap();
     }
 
-    /// `STOP`, from which on it says nothing, or `CONT`.
+    /// Sends a signal: `STOP` suspends the server, `CONT` resumes it.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill")
@@ -97,8 +101,8 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
-    /// What it answers to these words.
-    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    /// Returns the response to a command.
+    pub(crate) fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut on = redis::Client::open(self.url())
             .unwrap()
             .get_connection()
@@ -110,14 +114,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// A store that waits as long as a busy machine needs.
+/// Returns the store with time limits for a busy machine.
 pub(crate) fn patient(store: RedisStore) -> RedisStore {
     let long = Duration::from_secs(20);
     store
@@ -141,7 +145,7 @@ fn run(program: &str, folder: &std::path::Path, port: u16, options: &[String]) -
         if process.try_wait().unwrap().is_some() {
             return None;
         }
-        // Any answer will do: it may want a password.
+        // Any response is enough, because the server may require a password.
         let greeting = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut on| {
             on.set_read_timeout(Some(Duration::from_secs(1)))?;
             on.write_all(b"PING\r\n")?;
