@@ -1,9 +1,10 @@
 //! Checks several caches over one store: the replicas of a fleet, or successive runs of a program.
 
+#[path = "support/faulty_store.rs"]
+mod faulty_store;
 mod support;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -12,13 +13,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use faulty_store::FaultyStore;
 use support::{
     Answer, Api, HOUR, Source, fault, layer, millis, outcome, request, secs, send, settle, spec,
     tenant,
 };
 use tokio::{
-    sync::Notify,
     task::JoinSet,
     time::{Instant, advance, sleep},
 };
@@ -29,7 +29,7 @@ use tower_bearer::{
     cache::CacheBuilder,
     clock::{Clock, Moment},
     source::{SourceId, TokenRequest},
-    store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
+    store::{KeyRing, MemoryStore, StoreErrorKind, TokenStore},
     telemetry::{TokenEvent, TokenEvents},
     token::{FetchReason, TokenOrigin},
 };
@@ -930,20 +930,6 @@ async fn unreadable_value_is_a_miss_reported_once_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn swapped_values_are_used_for_neither_key() {
-    let (source, store) = (Source::new(), FaultyStore::default());
-    let [cache, other] = pair(&source, &store);
-    cache.get(&tenant("a")).await.unwrap();
-    cache.get(&tenant("b")).await.unwrap();
-    store.swap_all();
-    for key in ["a", "b"] {
-        let token = other.get(&tenant(key)).await.unwrap();
-        assert_eq!(token.origin(), TokenOrigin::Provider);
-    }
-    assert_eq!(source.fetches(), 4);
-}
-
-#[tokio::test(start_paused = true)]
 async fn another_key_finds_nothing_and_an_older_key_finds_all() {
     let (source, store) = (Source::new(), FaultyStore::default());
     replica(&source, &store).get(spec()).await.unwrap();
@@ -1089,181 +1075,13 @@ async fn each_spec_has_a_separate_stored_token() {
 }
 
 #[test]
-fn cache_with_a_store_is_built_outside_a_runtime_without_showing_keys() {
+fn cache_with_a_store_is_built_outside_a_runtime() {
     let built = thread::spawn(|| {
         let builder = builder(Source::new(), MemoryStore::new());
         assert!(!format!("{builder:?}").contains(KEY));
         builder.build()
     });
     assert!(!format!("{:?}", built.join().unwrap()).contains(KEY));
-}
-
-// Helpers.
-
-/// A store in memory with switchable faults.
-#[derive(Clone, Default)]
-struct FaultyStore(Arc<Faults>);
-
-#[derive(Default)]
-struct Faults {
-    store: MemoryStore,
-    /// Values as written, which `overwrite` and `swap_all` change.
-    values: Mutex<HashMap<Name, Bytes>>,
-    fail_reads: Mutex<Option<StoreErrorKind>>,
-    fail_writes: Mutex<Option<StoreErrorKind>>,
-    hang_reads: AtomicBool,
-    hang_writes: AtomicBool,
-    refuse_leases: AtomicBool,
-    block_leases: AtomicBool,
-    unblocked: Notify,
-    panic: AtomicBool,
-    keep_forever: AtomicBool,
-    delay: Mutex<Duration>,
-    reads: AtomicU64,
-    writes: AtomicU64,
-    deleted: AtomicU64,
-}
-
-impl FaultyStore {
-    fn fail(&self, reads: Option<StoreErrorKind>, writes: Option<StoreErrorKind>) {
-        *self.0.fail_reads.lock().unwrap() = reads;
-        *self.0.fail_writes.lock().unwrap() = writes;
-    }
-
-    fn fail_all(&self, kind: Option<StoreErrorKind>) {
-        self.fail(kind, kind);
-    }
-
-    fn hang(&self, reads: bool, writes: bool) {
-        self.0.hang_reads.store(reads, SeqCst);
-        self.0.hang_writes.store(writes, SeqCst);
-    }
-
-    fn refuse_leases(&self) {
-        self.0.refuse_leases.store(true, SeqCst);
-    }
-
-    /// Makes requests for a lease wait until this is called with `false`.
-    fn block_leases(&self, block: bool) {
-        self.0.block_leases.store(block, SeqCst);
-        self.0.unblocked.notify_waiters();
-    }
-
-    fn panic(&self) {
-        self.0.panic.store(true, SeqCst);
-    }
-
-    fn keep_forever(&self) {
-        self.0.keep_forever.store(true, SeqCst);
-    }
-
-    /// Makes each operation take this long.
-    fn delay(&self, time: Duration) {
-        *self.0.delay.lock().unwrap() = time;
-    }
-
-    fn reads(&self) -> u64 {
-        self.0.reads.load(SeqCst)
-    }
-
-    fn calls(&self) -> u64 {
-        self.reads() + self.0.writes.load(SeqCst)
-    }
-
-    fn deleted(&self) -> u64 {
-        self.0.deleted.load(SeqCst)
-    }
-
-    /// Replaces all values.
-    fn overwrite(&self, junk: &'static [u8]) {
-        for value in self.0.values.lock().unwrap().values_mut() {
-            *value = Bytes::from_static(junk);
-        }
-    }
-
-    /// Gives each name the value of the next.
-    fn swap_all(&self) {
-        let mut values = self.0.values.lock().unwrap();
-        let mut moved: Vec<Bytes> = values.values().cloned().collect();
-        moved.rotate_left(1);
-        for (value, other) in values.values_mut().zip(moved) {
-            *value = other;
-        }
-    }
-
-    async fn read(&self) -> Result<(), StoreError> {
-        self.0.reads.fetch_add(1, SeqCst);
-        let kind = *self.0.fail_reads.lock().unwrap();
-        self.apply(kind, self.0.hang_reads.load(SeqCst)).await
-    }
-
-    async fn write(&self) -> Result<(), StoreError> {
-        self.0.writes.fetch_add(1, SeqCst);
-        let kind = *self.0.fail_writes.lock().unwrap();
-        self.apply(kind, self.0.hang_writes.load(SeqCst)).await
-    }
-
-    async fn apply(&self, kind: Option<StoreErrorKind>, hang: bool) -> Result<(), StoreError> {
-        assert!(!self.0.panic.load(SeqCst), "scripted panic");
-        if hang {
-            std::future::pending::<()>().await;
-        }
-        let delay = *self.0.delay.lock().unwrap();
-        if !delay.is_zero() {
-            sleep(delay).await;
-        }
-        kind.map_or(Ok(()), |kind| Err(StoreError::new(kind, "scripted")))
-    }
-}
-
-impl TokenStore for FaultyStore {
-    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        self.read().await?;
-        let is_stored = self.0.store.get(name).await?.is_some();
-        if !is_stored && !self.0.keep_forever.load(SeqCst) {
-            return Ok(None);
-        }
-        Ok(self.0.values.lock().unwrap().get(name).cloned())
-    }
-
-    async fn put(
-        &self,
-        name: &Name,
-        value: Bytes,
-        lifetime: Duration,
-        fence: Option<Fence>,
-    ) -> Result<bool, StoreError> {
-        self.write().await?;
-        let store = &self.0.store;
-        let put = store.put(name, value.clone(), lifetime, fence).await?;
-        if put {
-            self.0.values.lock().unwrap().insert(name.clone(), value);
-        }
-        Ok(put)
-    }
-
-    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        self.write().await?;
-        let deleted = self.0.store.delete_if(name, value).await?;
-        self.0.deleted.fetch_add(deleted.into(), SeqCst);
-        Ok(deleted)
-    }
-
-    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        self.write().await?;
-        if self.0.block_leases.load(SeqCst) {
-            self.0.unblocked.notified().await;
-        }
-        if self.0.refuse_leases.load(SeqCst) {
-            return Ok(None);
-        }
-        self.0.store.lease(name, lifetime).await
-    }
-
-    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        self.write().await?;
-        self.0.store.release(name, lease).await
-    }
 }
 
 /// The events of the store that an operator should look into.

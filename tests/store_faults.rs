@@ -39,115 +39,70 @@ const LIMIT: Duration = Duration::from_millis(2_500);
 /// The lifetime of a lease is added if Redis grants one, but both the response and the token are lost.
 const LIMIT_WITH_LEASE: Duration = Duration::from_millis(4_000 + 2_500);
 
-/// A fault of Redis, and how it begins and ends.
-struct Fault {
-    name: &'static str,
-    begin: fn(&mut Redis) -> Option<Disturbance>,
-    end: fn(&mut Redis),
-    /// The longest time that a request may take.
-    limit: Duration,
+/// A fault of Redis: its name, how it begins and ends, and the longest time that a request may take.
+type Fault = (&'static str, Action, Action, Duration);
+
+enum Action {
+    Nothing,
+    Signal(&'static str),
+    Kill,
+    StartAgain,
+    Command(&'static [&'static str]),
+    /// Runs a closure repeatedly, with this pause.
+    Repeat(u64, fn(&mut redis::Connection)),
 }
 
-impl Fault {
-    const fn new(
-        name: &'static str,
-        begin: fn(&mut Redis) -> Option<Disturbance>,
-        end: fn(&mut Redis),
-    ) -> Self {
-        let limit = LIMIT;
-        Self {
-            name,
-            begin,
-            end,
-            limit,
+use Action::{Command, Kill, Nothing, Repeat, Signal, StartAgain};
+
+impl Action {
+    fn run(&self, redis: &mut Redis) -> Option<Disturbance> {
+        match self {
+            Nothing => {}
+            Signal(signal) => redis.signal(signal),
+            Kill => redis.kill(),
+            StartAgain => redis.start_again(),
+            Command(words) => redis.ask(words),
+            Repeat(pause, act) => {
+                let pause = Duration::from_millis(*pause);
+                return Some(Disturbance::start(redis, pause, *act));
+            }
         }
+        None
     }
 }
 
+#[rustfmt::skip]
 const FAULTS: &[Fault] = &[
-    Fault::new("none", |_| None, |_| ()),
-    Fault::new(
-        "stopped",
-        |redis| {
-            redis.signal("STOP");
-            None
-        },
-        |redis| redis.signal("CONT"),
-    ),
-    Fault::new(
-        "killed",
-        |redis| {
-            redis.kill();
-            None
-        },
-        Redis::start_again,
-    ),
-    Fault::new(
-        "paused",
-        |redis| {
-            redis.ask::<()>(&["CLIENT", "PAUSE", "4000", "ALL"]);
-            None
-        },
-        |_| (),
-    ),
-    Fault {
-        limit: LIMIT_WITH_LEASE,
-        ..Fault::new(
-            "connections_killed",
-            |redis| {
-                Some(Disturbance::start(redis, Duration::from_millis(20), |on| {
-                    let _ = ask::<u64>(on, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-                }))
-            },
-            |_| (),
-        )
-    },
-    Fault::new(
-        "out_of_memory",
-        |redis| {
-            redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-            None
-        },
-        |redis| redis.ask(&["CONFIG", "SET", "maxmemory", "0"]),
-    ),
+    ("none", Nothing, Nothing, LIMIT),
+    ("stopped", Signal("STOP"), Signal("CONT"), LIMIT),
+    ("killed", Kill, StartAgain, LIMIT),
+    ("paused", Command(&["CLIENT", "PAUSE", "4000", "ALL"]), Nothing, LIMIT),
+    ("connections_killed", Repeat(20, kill_connections), Nothing, LIMIT_WITH_LEASE),
+    ("out_of_memory", Command(&["CONFIG", "SET", "maxmemory", "1"]), Command(&["CONFIG", "SET", "maxmemory", "0"]), LIMIT),
     // The primary does not exist.
-    Fault::new(
-        "read_only",
-        |redis| {
-            redis.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
-            None
-        },
-        |redis| redis.ask(&["REPLICAOF", "NO", "ONE"]),
-    ),
-    Fault::new(
-        "junk",
-        |redis| {
-            Some(Disturbance::start(redis, Duration::from_millis(1), |on| {
-                let keys: Vec<String> = ask(on, &["KEYS", "*:value"]).unwrap_or_default();
-                for key in keys {
-                    let _ = ask::<()>(on, &["SET", &key, "junk", "XX", "KEEPTTL"]);
-                }
-            }))
-        },
-        |redis| redis.ask(&["FLUSHALL"]),
-    ),
-    Fault {
-        limit: LIMIT_WITH_LEASE,
-        ..Fault::new(
-            "of_another_type",
-            |redis| {
-                Some(Disturbance::start(redis, Duration::from_millis(1), |on| {
-                    let keys: Vec<String> = ask(on, &["KEYS", "*"]).unwrap_or_default();
-                    for key in keys {
-                        let _ = ask::<()>(on, &["DEL", &key]);
-                        let _ = ask::<()>(on, &["RPUSH", &key, "junk"]);
-                    }
-                }))
-            },
-            |redis| redis.ask(&["FLUSHALL"]),
-        )
-    },
+    ("read_only", Command(&["REPLICAOF", "127.0.0.1", "1"]), Command(&["REPLICAOF", "NO", "ONE"]), LIMIT),
+    ("junk", Repeat(1, overwrite_values), Command(&["FLUSHALL"]), LIMIT),
+    ("of_another_type", Repeat(1, change_types), Command(&["FLUSHALL"]), LIMIT_WITH_LEASE),
 ];
+
+fn kill_connections(on: &mut redis::Connection) {
+    let _ = ask::<u64>(on, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+}
+
+fn overwrite_values(on: &mut redis::Connection) {
+    let keys: Vec<String> = ask(on, &["KEYS", "*:value"]).unwrap_or_default();
+    for key in keys {
+        let _ = ask::<()>(on, &["SET", &key, "junk", "XX", "KEEPTTL"]);
+    }
+}
+
+fn change_types(on: &mut redis::Connection) {
+    let keys: Vec<String> = ask(on, &["KEYS", "*"]).unwrap_or_default();
+    for key in keys {
+        let _ = ask::<()>(on, &["DEL", &key]);
+        let _ = ask::<()>(on, &["RPUSH", &key, "junk"]);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_or_waits_for_long_during_a_fault() {
@@ -155,27 +110,21 @@ async fn no_request_fails_or_waits_for_long_during_a_fault() {
         return;
     };
     let fleet = Fleet::new(&redis.store());
-    for fault in FAULTS {
+    for (name, begin, end, limit) in FAULTS {
         let before = fleet.counts();
-        let disturbance = (fault.begin)(&mut redis);
+        let disturbance = begin.run(&mut redis);
         let slowest = fleet.requests().await;
         drop(disturbance);
-        (fault.end)(&mut redis);
+        end.run(&mut redis);
         let after = fleet.counts();
+        let worst = slowest.as_secs_f64() * 1_000.0;
+        println!("figure store_{name}_worst_ms {worst:.1}");
+        let provider = after.provider - before.provider;
+        println!("figure store_{name}_provider_requests {provider}");
         let outages = after.outages - before.outages;
-        println!(
-            "figure store_{}_worst_ms {:.1}",
-            fault.name,
-            slowest.as_secs_f64() * 1_000.0
-        );
-        println!(
-            "figure store_{}_provider_requests {}",
-            fault.name,
-            after.provider - before.provider
-        );
-        println!("figure store_{}_outages_told {outages}", fault.name);
-        assert!(slowest < fault.limit, "{}: {slowest:?}", fault.name);
-        fleet.wait_for_recovery(fault.name).await;
+        println!("figure store_{name}_outages_told {outages}");
+        assert!(slowest < *limit, "{name}: {slowest:?}");
+        fleet.wait_for_recovery(name).await;
     }
 }
 

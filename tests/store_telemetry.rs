@@ -1,24 +1,19 @@
 //! Checks the logs and metrics of the store behind a cache.
 
+#[path = "support/faulty_store.rs"]
+mod faulty_store;
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use faulty_store::FaultyStore;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{Source, log, secs, spec, tenant};
 use tokio::time::sleep;
 use tower_bearer::{
     Secret, TokenCache,
     clock::Clock,
-    store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
+    store::{KeyRing, StoreErrorKind},
 };
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
@@ -38,16 +33,16 @@ async fn run() -> TokenCache {
     self::cache(&source, &store).get(spec()).await.unwrap();
     cache.get(spec()).await.unwrap();
 
-    store.down.store(true, SeqCst);
+    store.fail_all(Some(StoreErrorKind::Unavailable));
     for number in 0..5 {
         cache.get(&tenant(number)).await.unwrap();
         sleep(secs(1)).await;
     }
-    store.down.store(false, SeqCst);
+    store.fail_all(None);
     sleep(secs(9)).await;
     cache.get(&tenant("after")).await.unwrap();
 
-    store.junk.store(true, SeqCst);
+    store.return_junk();
     cache.get(&tenant("junk")).await.unwrap();
     cache
 }
@@ -66,7 +61,7 @@ async fn outage_is_logged_when_it_begins_and_when_it_ends() {
     };
     assert!(down.contains("the store fails"), "{down}");
     assert!(
-        down.contains("work=\"reading\" kind=\"unavailable\" error=no route"),
+        down.contains("work=\"reading\" kind=\"unavailable\" error=scripted"),
         "{down}"
     );
     assert!(
@@ -137,57 +132,4 @@ async fn metrics_count_loads_errors_and_outages() {
         (1, 2, 2)
     );
     assert!((3..=5).contains(&stats.store_errors), "{stats:?}");
-}
-
-/// A store in memory that can be down, or contain the values of another program.
-#[derive(Clone, Default)]
-struct FaultyStore {
-    store: MemoryStore,
-    down: Arc<AtomicBool>,
-    junk: Arc<AtomicBool>,
-}
-
-impl FaultyStore {
-    fn check(&self) -> Result<(), StoreError> {
-        match self.down.load(SeqCst) {
-            true => Err(StoreError::new(StoreErrorKind::Unavailable, "no route")),
-            false => Ok(()),
-        }
-    }
-}
-
-impl TokenStore for FaultyStore {
-    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        self.check()?;
-        if self.junk.load(SeqCst) {
-            return Ok(Some("another program's".into()));
-        }
-        self.store.get(name).await
-    }
-
-    async fn put(
-        &self,
-        name: &Name,
-        value: Bytes,
-        lifetime: Duration,
-        fence: Option<Fence>,
-    ) -> Result<bool, StoreError> {
-        self.check()?;
-        self.store.put(name, value, lifetime, fence).await
-    }
-
-    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        self.check()?;
-        self.store.delete_if(name, value).await
-    }
-
-    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        self.check()?;
-        self.store.lease(name, lifetime).await
-    }
-
-    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        self.check()?;
-        self.store.release(name, lease).await
-    }
 }

@@ -88,8 +88,8 @@ async fn rest_of_a_crash_is_ignored_and_removed() {
 async fn expired_values_are_removed_from_the_file() {
     let folder = Folder::new("over");
     let store = folder.store();
-    let short = Duration::from_millis(1);
-    let put_short = store.put(&name("a"), "short-lived".into(), short, None);
+    let (a, short) = (name("a"), Duration::from_millis(1));
+    let put_short = store.put(&a, "short-lived".into(), short, None);
     assert!(put_short.await.unwrap());
     tokio::time::sleep(Duration::from_millis(5)).await;
     put(&store, &name("b"), "long-lived").await;

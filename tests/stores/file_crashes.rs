@@ -31,7 +31,7 @@ fn value(number: u64) -> Bytes {
         .into()
 }
 
-/// Returns the stored number, or zero if there is none. Fails if the value is torn.
+/// Returns the stored number, or zero without one. Fails if the value is torn.
 async fn load(store: &FileStore) -> u64 {
     let Some(found) = store.get(&name()).await.unwrap() else {
         return 0;
@@ -134,10 +134,10 @@ async fn counter() {
             }
         };
         let before = load(&store).await;
-        let fence = Some(lease.fence());
-        let put = store.put(&name(), value(before + 1), LONG, fence);
+        let (name, fence) = (name(), Some(lease.fence()));
+        let put = store.put(&name, value(before + 1), LONG, fence);
         assert!(put.await.unwrap());
-        store.release(&name(), lease).await.unwrap();
+        store.release(&name, lease).await.unwrap();
     }
 }
 

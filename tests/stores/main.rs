@@ -10,6 +10,9 @@ mod redis;
 #[cfg(feature = "redis")]
 mod redis_outages;
 #[cfg(feature = "redis")]
+#[path = "../support/redis.rs"]
+mod redis_process;
+#[cfg(feature = "redis")]
 mod redis_server;
 
 use tower_bearer::{store::MemoryStore, testing::store_suite};

@@ -11,7 +11,7 @@ use tower_bearer::{
 
 use super::{
     LONG, name, put,
-    redis_server::{Server, patient, server, variable},
+    redis_server::{Redis, patient, variable},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,11 +97,10 @@ async fn documented_permissions_are_sufficient() {
         "~tower-bearer:*",
     ];
     let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
-    let Some(server) = Server::start(&[&user[..], &commands].concat()) else {
+    let Some(server) = Redis::start_with(&[&user[..], &commands].concat()) else {
         return;
     };
-    let store = server
-        .store()
+    let store = patient(server.store())
         .with_user("orders")
         .with_password(Secret::new("pw"));
     store_suite(async || store.clone()).await;
@@ -113,18 +112,18 @@ async fn documented_permissions_are_sufficient() {
 }
 
 /// Starts a cluster of two nodes with half of the slots each.
-async fn cluster() -> Option<[Server; 2]> {
-    let start = || Server::start(&["--cluster-enabled", "yes"]);
+async fn cluster() -> Option<[Redis; 2]> {
+    let start = || Redis::start_with(&["--cluster-enabled", "yes"]);
     let nodes = [start()?, start()?];
     for (node, slots) in nodes.iter().zip([["0", "8191"], ["8192", "16383"]]) {
-        let () = node.query(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
+        let () = node.ask(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]);
     }
     let port = nodes[1].port().to_string();
-    let () = nodes[0].query(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+    let () = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
     for node in &nodes {
         let start = std::time::Instant::now();
         loop {
-            let state: String = node.query(&["CLUSTER", "INFO"]);
+            let state: String = node.ask(&["CLUSTER", "INFO"]);
             if state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:2") {
                 break;
             }
@@ -146,14 +145,11 @@ async fn cluster_of_two_nodes_passes_the_store_suite() {
         put(&store, &name(&format!("n{i}")), "v").await;
     }
     for node in &nodes {
-        assert!(
-            node.query::<usize>(&["DBSIZE"]) > 5,
-            "both nodes store some"
-        );
+        assert!(node.ask::<usize>(&["DBSIZE"]) > 5, "both nodes store some");
     }
 
     // A store for a single node fails with an error that names the remedy.
-    let single = nodes[0].store();
+    let single = patient(nodes[0].store());
     let mut elsewhere = None;
     for i in 0..50 {
         elsewhere = elsewhere.or(single.get(&name(&format!("n{i}"))).await.err());
@@ -172,9 +168,9 @@ async fn lost_cluster_node_fails_in_time_and_is_found_again() {
     let mut at_second = None;
     for i in 0..50 {
         let name = name(&format!("n{i}"));
-        let before: usize = second.query(&["DBSIZE"]);
+        let before: usize = second.ask(&["DBSIZE"]);
         put(&store, &name, "v").await;
-        if second.query::<usize>(&["DBSIZE"]) > before {
+        if second.ask::<usize>(&["DBSIZE"]) > before {
             at_second = Some(name);
             break;
         }
@@ -204,7 +200,8 @@ async fn lost_cluster_node_fails_in_time_and_is_found_again() {
 
 #[tokio::test]
 async fn refused_password_of_a_cluster_is_named_in_the_error() {
-    let Some(server) = Server::start(&["--cluster-enabled", "yes", "--requirepass", "pw"]) else {
+    let Some(server) = Redis::start_with(&["--cluster-enabled", "yes", "--requirepass", "pw"])
+    else {
         return;
     };
     let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
@@ -227,10 +224,10 @@ async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
     ];
     let commands = ["+get", "+set", "+del", "+time", "+evalsha", "+eval"];
     let cluster = ["+cluster|slots", "--cluster-enabled", "yes"];
-    let Some(server) = Server::start(&[&user[..], &commands, &cluster].concat()) else {
+    let Some(server) = Redis::start_with(&[&user[..], &commands, &cluster].concat()) else {
         return;
     };
-    let () = server.query(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let () = server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
     let store = store.with_user("orders").with_password(Secret::new("pw"));
     let start = std::time::Instant::now();
@@ -253,18 +250,18 @@ fn cluster_without_nodes_or_with_a_database_is_refused() {
 
 #[tokio::test]
 async fn cluster_without_all_slots_is_not_ready() {
-    let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else {
+    let Some(server) = Redis::start_with(&["--cluster-enabled", "yes"]) else {
         return;
     };
-    let error = server.store().get(&name("a")).await.unwrap_err();
+    let error = patient(server.store()).get(&name("a")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.to_string().contains("CLUSTERDOWN"), "{error}");
 }
 
 #[tokio::test]
 async fn every_key_has_an_expiry() {
-    let Some(server) = server() else { return };
-    let store = server.store().with_prefix("orders").unwrap();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store()).with_prefix("orders").unwrap();
     let lease = store.lease(&name("a"), LONG).await.unwrap().unwrap();
     store
         .put(&name("a"), "v".into(), LONG, Some(lease.fence()))
@@ -274,7 +271,7 @@ async fn every_key_has_an_expiry() {
         .put(&name("b"), "v".into(), Duration::MAX, None)
         .await
         .unwrap();
-    let mut keys: Vec<String> = server.query(&["KEYS", "*"]);
+    let mut keys: Vec<String> = server.ask(&["KEYS", "*"]);
     keys.sort();
     let expected = [
         "orders:{a}:fence",
@@ -284,17 +281,17 @@ async fn every_key_has_an_expiry() {
     ];
     assert_eq!(keys, expected);
     for key in keys {
-        assert!(server.query::<i64>(&["PTTL", &key]) > 0, "{key}");
+        assert!(server.ask::<i64>(&["PTTL", &key]) > 0, "{key}");
     }
 }
 
 #[tokio::test]
 async fn flushed_scripts_are_sent_again() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for _ in 0..3 {
         let lease = store.lease(&name("a"), LONG).await.unwrap().unwrap();
-        let () = server.query(&["SCRIPT", "FLUSH"]);
+        let () = server.ask(&["SCRIPT", "FLUSH"]);
         assert!(
             store
                 .put(&name("a"), "v".into(), LONG, Some(lease.fence()))
@@ -302,17 +299,17 @@ async fn flushed_scripts_are_sent_again() {
                 .unwrap()
         );
         assert!(store.delete_if(&name("a"), &"v".into()).await.unwrap());
-        let () = server.query(&["SCRIPT", "FLUSH"]);
+        let () = server.ask(&["SCRIPT", "FLUSH"]);
         store.release(&name("a"), lease).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn fences_grow_after_redis_has_lost_its_data() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     let before = store.lease(&name("a"), LONG).await.unwrap().unwrap();
-    let () = server.query(&["FLUSHALL"]);
+    let () = server.ask(&["FLUSHALL"]);
     let after = store.lease(&name("a"), LONG).await.unwrap().unwrap();
     assert!(before.fence() < after.fence());
     assert!(
@@ -327,11 +324,12 @@ async fn fences_grow_after_redis_has_lost_its_data() {
 
 #[tokio::test]
 async fn redis_out_of_memory_refuses_writes_but_not_reads() {
-    let Some(server) = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"])
+    let Some(server) =
+        Redis::start_with(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"])
     else {
         return;
     };
-    let store = server.store();
+    let store = patient(server.store());
     let large = Bytes::from(vec![7; 1 << 18]);
     put(&store, &name("first"), "v").await;
     let mut refused = None;
@@ -352,10 +350,10 @@ async fn redis_out_of_memory_refuses_writes_but_not_reads() {
 
 #[tokio::test]
 async fn replica_refuses_writes() {
-    let Some(server) = Server::start(&["--replicaof", "127.0.0.1", "1"]) else {
+    let Some(server) = Redis::start_with(&["--replicaof", "127.0.0.1", "1"]) else {
         return;
     };
-    let store = server.store();
+    let store = patient(server.store());
     let error = store
         .put(&name("a"), "v".into(), LONG, None)
         .await

@@ -12,7 +12,7 @@ use tower_bearer::{
 
 use super::{
     LONG, put,
-    redis_server::{Server, server},
+    redis_server::{Redis, patient},
 };
 
 fn name() -> Name {
@@ -139,7 +139,9 @@ async fn password_echoed_by_the_server_is_not_shown() {
 
 #[tokio::test]
 async fn restarted_server_is_used_again() {
-    let Some(mut server) = server() else { return };
+    let Some(mut server) = Redis::start() else {
+        return;
+    };
     let store = RedisStore::new(&server.url()).unwrap();
     let patient = store
         .clone()
@@ -155,8 +157,8 @@ async fn restarted_server_is_used_again() {
 
 #[tokio::test]
 async fn suspended_server_times_out_and_is_used_after_it_resumes() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     put(&store, &name(), "v").await;
     server.signal("STOP");
     let limit = Duration::from_millis(100);
@@ -173,12 +175,12 @@ async fn suspended_server_times_out_and_is_used_after_it_resumes() {
 
 #[tokio::test]
 async fn connection_closed_by_the_server_fails_no_call() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for i in 0..10 {
         let value = format!("{i}");
         assert!(put(&store, &name(), value.clone()).await);
-        let closed: usize = server.query(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let closed: usize = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert!(closed > 0);
         assert_eq!(store.get(&name()).await.unwrap(), Some(value.into()));
     }
@@ -186,8 +188,8 @@ async fn connection_closed_by_the_server_fails_no_call() {
 
 #[test]
 fn dropped_runtime_does_not_affect_other_runtimes() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for i in 0..40 {
         let runtime = match i % 2 {
             0 => tokio::runtime::Builder::new_current_thread()
@@ -212,8 +214,8 @@ fn dropped_runtime_does_not_affect_other_runtimes() {
 
 #[test]
 fn runtimes_used_in_turn_do_not_wait_for_each_other() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     let build = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -230,15 +232,15 @@ fn runtimes_used_in_turn_do_not_wait_for_each_other() {
 
 #[test]
 fn runtime_without_io_or_timers_causes_no_panic() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     let bare = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     let error = bare.block_on(store.get(&name())).unwrap_err();
     assert!(error.to_string().contains("enable_all"), "{error}");
 
-    let store = server.store();
+    let store = patient(server.store());
     let no_timers = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
@@ -248,8 +250,8 @@ fn runtime_without_io_or_timers_causes_no_panic() {
 
 #[tokio::test]
 async fn cancelled_calls_leave_the_connection_usable() {
-    let Some(server) = server() else { return };
-    let store = server.store();
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for _ in 0..50 {
         let name = name();
         let mut call = tokio_test::task::spawn(store.lease(&name, LONG));
