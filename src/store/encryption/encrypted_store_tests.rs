@@ -71,8 +71,8 @@ async fn load(store: &EncryptedStore, spec: &str) -> Option<String> {
 }
 
 async fn save(store: &EncryptedStore, spec: &str, text: &str, lease: Option<&HeldLease>) -> bool {
-    let save = store.save(&key(spec), &record(text), LONG, lease);
-    save.await.unwrap()
+    let (key, record) = (key(spec), record(text));
+    store.save(&key, &record, LONG, lease).await.unwrap()
 }
 
 #[tokio::test]
