@@ -107,7 +107,7 @@ pub fn challenge(data: &[u8]) {
                 headers.append(WWW_AUTHENTICATE, value);
             }
         }
-        match verdict::judge(status, &headers) {
+        match verdict::classify(status, &headers) {
             Verdict::ScopesRequired(scopes) => assert!(!scopes.is_empty()),
             Verdict::Rejected => assert_eq!(status, StatusCode::UNAUTHORIZED),
             _ => {}
@@ -127,7 +127,7 @@ pub fn claims(data: &[u8]) {
         return;
     };
     let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]);
-    if let Verdict::ClaimsRequired(claims) = verdict::judge(StatusCode::UNAUTHORIZED, &headers) {
+    if let Verdict::ClaimsRequired(claims) = verdict::classify(StatusCode::UNAUTHORIZED, &headers) {
         let claims: serde_json::Value = serde_json::from_str(&claims).unwrap_or_default();
         assert!(claims.is_object());
     }

@@ -29,7 +29,7 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// use tower_bearer::layer::Verdict;
 ///
 /// let verdict = Verdict::ScopesRequired(vec!["files:write".into()]);
-/// assert_eq!(verdict.as_str(), "scopes_required");
+/// assert_eq!(verdict.as_str(), "scope");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,8 +61,8 @@ impl Verdict {
         match self {
             Self::Pass => "pass",
             Self::Rejected => "rejected",
-            Self::ClaimsRequired(_) => "claims_required",
-            Self::ScopesRequired(_) => "scopes_required",
+            Self::ClaimsRequired(_) => "claims",
+            Self::ScopesRequired(_) => "scope",
             Self::StepUp { .. } => "step_up",
             Self::DpopNonce => "dpop_nonce",
         }
@@ -125,7 +125,7 @@ impl Recovery {
 }
 
 /// A user's own judge: its word counts, and where it has none, ours.
-pub(crate) type Judge = Arc<dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync>;
+pub(crate) type Classifier = Arc<dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync>;
 
 /// Whether there is anything to judge. For nearly all responses there is not, and this is all that they cost.
 #[inline]
@@ -138,10 +138,10 @@ pub(crate) fn concerns_the_token(status: StatusCode, headers: &HeaderMap) -> boo
 }
 
 /// Judges a response.
-pub(crate) fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
+pub(crate) fn classify(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status {
-        StatusCode::OK if is_grpc(headers) => judge_grpc(headers),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => judge_challenges(status, headers),
+        StatusCode::OK if is_grpc(headers) => classify_grpc(headers),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => classify_challenges(status, headers),
         _ => Verdict::Pass,
     }
 }
@@ -155,7 +155,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// gRPC's UNAUTHENTICATED in the response's headers (a "Trailers-Only" response).
-fn judge_grpc(headers: &HeaderMap) -> Verdict {
+fn classify_grpc(headers: &HeaderMap) -> Verdict {
     const UNAUTHENTICATED: &[u8] = b"16";
     match headers.get(&GRPC_STATUS) {
         Some(code) if code == UNAUTHENTICATED => Verdict::Rejected,
@@ -163,7 +163,7 @@ fn judge_grpc(headers: &HeaderMap) -> Verdict {
     }
 }
 
-fn judge_challenges(status: StatusCode, headers: &HeaderMap) -> Verdict {
+fn classify_challenges(status: StatusCode, headers: &HeaderMap) -> Verdict {
     let lines = headers.get_all(WWW_AUTHENTICATE);
     let challenges = challenges(lines.iter().map(|line| line.as_bytes()));
     let verdict = judge_bearer(&challenges);
@@ -266,7 +266,7 @@ mod tests {
                 HeaderValue::from_bytes(line.as_bytes()).unwrap(),
             );
         }
-        judge(StatusCode::from_u16(status).unwrap(), &headers)
+        classify(StatusCode::from_u16(status).unwrap(), &headers)
     }
 
     fn claims(encoded: &str) -> Verdict {
@@ -406,7 +406,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             headers.insert("grpc-status", HeaderValue::from_static(code));
-            let verdict = judge(StatusCode::from_u16(status).unwrap(), &headers);
+            let verdict = classify(StatusCode::from_u16(status).unwrap(), &headers);
             assert_eq!(
                 verdict == Verdict::Rejected,
                 rejected,

@@ -183,7 +183,7 @@ fn the_programs_own_sections_are_told_of_alike() {
         ),
         (
             json!({ "task": [] }),
-            "worker: there is no key `task` here, only `tasks`",
+            "worker: unknown key `task`, expected `tasks`",
         ),
     ] {
         let error = read(section).unwrap_err();

@@ -27,9 +27,11 @@ async fn login() -> AuthorizationServer {
 }
 
 fn over(transport: Transport, issuer: &str) -> ClientCredentials {
-    ClientCredentials::at(TokenEndpoint::discover_over(
-        transport, issuer, "client", "secret",
-    ))
+    ClientCredentials::from_endpoint(
+        TokenEndpoint::discover(issuer)
+            .with_client("client", ClientAuth::basic("secret"))
+            .with_transport(transport),
+    )
 }
 
 fn of(issuer: &str) -> ClientCredentials {
@@ -241,8 +243,11 @@ async fn silence_and_dripping_end_with_the_deadline() {
 #[tokio::test]
 async fn a_refused_client_learns_what_the_provider_admits() {
     let login = login().await;
-    let endpoint = TokenEndpoint::discover(login.issuer(), "client", "wrong");
-    let error = ask(&ClientCredentials::at(endpoint)).await.unwrap_err();
+    let endpoint =
+        TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("wrong"));
+    let error = ask(&ClientCredentials::from_endpoint(endpoint))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
     let shown = error.to_string();
     assert!(
@@ -432,9 +437,12 @@ async fn a_client_with_a_certificate_goes_to_the_address_for_such() {
         let provider = provider.clone();
         Transport::from_fn(move |request| provider.clone().answer(request))
     };
-    let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", "")
-        .with_client_auth(ClientAuth::none())
+    let endpoint = TokenEndpoint::discover(ISSUER)
+        .with_client("client", ClientAuth::none())
+        .with_transport(transport)
         .with_mtls_alias();
-    ask(&ClientCredentials::at(endpoint)).await.unwrap();
+    ask(&ClientCredentials::from_endpoint(endpoint))
+        .await
+        .unwrap();
     assert_eq!(provider.last_asked(), "https://mtls.login.example/t");
 }

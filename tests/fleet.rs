@@ -1015,15 +1015,16 @@ async fn source_without_a_source_id_needs_a_namespace() {
 async fn only_the_same_source_and_namespace_share_tokens() {
     let store = FaultyStore::default();
     let cache = |client: Option<&str>, namespace: Option<&str>| {
-        let identity = client.map_or_else(SourceId::unnamed, |client| {
-            SourceId::new("vault").with("client", client)
-        });
         let text = format!("{client:?}-{namespace:?}").replace(['"', '(', ')'], "-");
         let source = tower_bearer::source::from_fn(move |_| {
             let token = NewToken::bearer(&text);
             async move { Ok(token?.with_lifetime(HOUR)) }
         });
-        let builder = TokenCache::builder(source.with_source_id(identity))
+        let source = match client {
+            Some(client) => source.with_source_id(SourceId::new("vault").with("client", client)),
+            None => source,
+        };
+        let builder = TokenCache::builder(source)
             .with_clock(Clock::tokio())
             .with_store(store.clone(), ring(KEY));
         match namespace {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     AuthLayer, NewToken, Route, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     layer::{Recovery, replay},
     source::TokenRequest,
     testing::{Api, AuthorizationServer, Fault, TokenCall},
@@ -44,9 +44,9 @@ fn no_line_of_any_log_holds_a_secret() {
         let mut days = JoinSet::new();
         for transport in [Transport::reqwest(), Transport::hyper()] {
             for auth in [
-                ClientAuth::basic(),
-                ClientAuth::post(),
-                ClientAuth::secret_jwt(),
+                ClientAuth::basic(SECRET),
+                ClientAuth::post(SECRET),
+                ClientAuth::secret_jwt(SECRET),
             ] {
                 for tls in [false, true] {
                     days.spawn(good_days(transport.clone(), auth.clone(), tls));
@@ -96,9 +96,12 @@ async fn nothing_that_can_be_shown_holds_a_secret() {
     let api = Api::start(&login).await.unwrap();
     let secret = Secret::new(SECRET);
     let transport = Transport::reqwest();
-    let source = ClientCredentials::over(transport.clone(), login.token_url(), ID, secret.clone())
-        .with_client_auth(ClientAuth::post())
-        .with_extra("assertion", SECRET);
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client(ID, ClientAuth::post(secret.clone()))
+            .with_transport(transport.clone()),
+    )
+    .with_extra("assertion", SECRET);
     let new = source
         .fetch(&TokenRequest::new(TokenSpec::default()))
         .await
@@ -324,8 +327,10 @@ impl Stage {
         if let Some(ca) = login.ca_pem() {
             transport = transport.with_root_certificate_pem(ca.as_bytes()).unwrap();
         }
-        let source = ClientCredentials::over(transport, login.token_url(), ID, SECRET);
-        let source = source.with_client_auth(auth);
+        let endpoint = TokenEndpoint::new(login.token_url())
+            .with_client(ID, auth)
+            .with_transport(transport);
+        let source = ClientCredentials::from_endpoint(endpoint);
         Self { login, api, source }
     }
 

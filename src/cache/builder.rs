@@ -28,7 +28,7 @@ pub struct CacheBuilder {
     pub(super) source: SharedSource,
     pub(super) settings: Settings,
     #[cfg(feature = "store")]
-    pub(super) vault: Option<EncryptedStore>,
+    pub(super) store: Option<EncryptedStore>,
     #[cfg(feature = "store")]
     pub(super) namespace: Option<Box<str>>,
 }
@@ -38,7 +38,7 @@ pub struct CacheBuilder {
 pub(super) struct Settings {
     pub(super) max_entries: usize,
     pub(super) max_bytes: u64,
-    pub(super) max_flights: usize,
+    pub(super) max_fetches: usize,
     pub(super) fetch_timeout: Duration,
     pub(super) assumed_lifetime: Duration,
     pub(super) idle_time: Duration,
@@ -51,7 +51,7 @@ impl Default for Settings {
         Self {
             max_entries: 10_000,
             max_bytes: 64 << 20,
-            max_flights: 32,
+            max_fetches: 32,
             fetch_timeout: Duration::from_secs(10),
             assumed_lifetime: Duration::from_secs(5 * 60),
             idle_time: Duration::from_secs(60),
@@ -67,7 +67,7 @@ impl CacheBuilder {
             source: Arc::new(source),
             settings: Settings::default(),
             #[cfg(feature = "store")]
-            vault: None,
+            store: None,
             #[cfg(feature = "store")]
             namespace: None,
         }
@@ -87,7 +87,7 @@ impl CacheBuilder {
 
     /// How many fetches run at once at most. Default: 32.
     pub fn with_max_fetches(mut self, flights: usize) -> Self {
-        self.settings.max_flights = flights.max(1);
+        self.settings.max_fetches = flights.max(1);
         self
     }
 
@@ -179,7 +179,7 @@ impl CacheBuilder {
     /// ```
     #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
     pub fn with_store(mut self, store: impl TokenStore, ring: KeyRing) -> Self {
-        self.vault = Some(EncryptedStore::new(store, ring));
+        self.store = Some(EncryptedStore::new(store, ring));
         self
     }
 

@@ -1,8 +1,7 @@
-//! The task that fetches a slot's token, and the wait for it.
+//! The task that fetches a slot's token.
 //!
-//! A flight is a task of its own with its own deadline. It outlives every caller: who gives up ends only its own wait.
-//! All who wait share its outcome, an error too. A flight that dies without one wakes those who wait, and one of them
-//! starts another, in the runtime where it stands.
+//! A fetch is a task of its own with its own deadline, and outlives its callers: a caller that gives up only ends its own
+//! wait. The task holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,300 +14,180 @@ use tracing::Instrument;
 #[cfg(feature = "store")]
 use super::second_level;
 use super::{
-    backoff::{self, Hold},
-    fetch_limit::Place,
-    provider::{Brought, from_provider},
-    shared::{Core, Works, chance},
-    slot::{Answer, Fetched, Landing, Outcome, Slot, Takeoff},
+    backoff::{self, Backoff},
+    fetch_limit::FetchPermit,
+    provider::{FetchResult, from_provider},
+    shared::{CacheHandle, CacheShared, random_fraction},
+    slot::{FetchGuard, Fetched},
     stats::count,
 };
 use crate::{
     clock::Moment,
-    error::{ErrorKind, TokenError},
+    error::TokenError,
     telemetry::{Telemetry, TokenEvent},
-    token::{Token, TokenOrigin},
+    token::TokenOrigin,
     util::timer,
 };
 
-/// How many flights may die under a waiter before it gives up.
-const DEATHS: u32 = 3;
-/// While the provider is left alone, a key looks into the store no more often than this.
-const LOOKS_APART: Duration = Duration::from_secs(1);
+/// While the source backs off, a key is looked up in the store at most this often.
+const STORE_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A token without waiting, if there is one; sees to it that a stale one is refreshed.
-pub(super) fn without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-    let usable = slot.usable(now);
-    usable
-        .map(|token| Token::new(token, slot.spec().clone()))
-        .or_else(|| at_once(core, slot, now, Slot::ask))
-}
-
-/// The same, if the token was asked for with all that servers want by now.
-pub(super) fn wished_without_waiting(core: &Core, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-    at_once(core, slot, now, Slot::ask_as_wished)
-}
-
-fn at_once(core: &Core, slot: &Arc<Slot>, now: Moment, ask: Ask) -> Option<Token> {
-    let works = &core.works;
-    match ask(slot, now, works.overdue(now), works.held_for_all(now)) {
-        Answer::Have(token) => Some(token),
-        Answer::HaveAndFetch(token, takeoff) => {
-            launch(core, takeoff);
-            Some(token)
-        }
-        Answer::Fetch(takeoff, _) => {
-            // Whoever asked will wait for it.
-            launch(core, takeoff);
-            None
-        }
-        Answer::Wait(_) | Answer::Held(_) => None,
-    }
-}
-
-/// A token, waited for if need be.
-pub(super) async fn wait(core: &Core, slot: &Arc<Slot>) -> Outcome {
-    wait_after(core, slot, Slot::ask).await
-}
-
-/// A token that is fetched now, however good the one in service is.
-pub(super) async fn wait_anew(core: &Core, slot: &Arc<Slot>) -> Outcome {
-    wait_after(core, slot, Slot::ask_anew).await
-}
-
-/// The same, counted as a miss and timed.
-pub(super) async fn wait_as_a_miss(core: &Core, slot: &Arc<Slot>) -> Outcome {
-    counted(core, slot, Slot::ask).await
-}
-
-/// A token that was asked for with all that servers want by now; counted as a miss and timed.
-pub(super) async fn wait_as_wished(core: &Core, slot: &Arc<Slot>) -> Outcome {
-    counted(core, slot, Slot::ask_as_wished).await
-}
-
-async fn counted(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
-    let start = Instant::now();
-    count(&core.works.counters.misses);
-    Telemetry::miss();
-    let outcome = wait_after(core, slot, ask).await;
-    core.works.settings.telemetry.tell(&TokenEvent::Waited {
-        spec: slot.spec(),
-        elapsed: start.elapsed(),
-    });
-    outcome
-}
-
-type Ask = fn(&Arc<Slot>, Moment, Moment, Option<TokenError>) -> Answer;
-
-/// Asks the slot, and waits and asks again until there is an outcome.
-async fn wait_after(core: &Core, slot: &Arc<Slot>, ask: Ask) -> Outcome {
-    let works = &core.works;
-    let mut deaths = 0;
-    loop {
-        let now = works.now();
-        let landing = match ask(slot, now, works.overdue(now), works.held_for_all(now)) {
-            Answer::Have(token) => return Ok(token),
-            Answer::HaveAndFetch(token, takeoff) => {
-                launch(core, takeoff);
-                return Ok(token);
-            }
-            Answer::Held(error) => return Err(error),
-            Answer::Wait(landing) => landing,
-            Answer::Fetch(takeoff, landing) => {
-                launch(core, takeoff);
-                landing
-            }
-        };
-        match arrival(works, slot, landing).await {
-            Arrival::Outcome(outcome) => return outcome,
-            Arrival::Nothing => {}
-            Arrival::Death => deaths += 1,
-        }
-        if deaths == DEATHS {
-            return Err(died());
-        }
-    }
-}
-
-enum Arrival {
-    Outcome(Outcome),
-    /// Nothing that could be sent, or nothing yet: ask again.
-    Nothing,
-    Death,
-}
-
-async fn arrival(works: &Works, slot: &Slot, mut landing: Landing) -> Arrival {
-    let patience = landing.patience(works.now());
-    let outcome = landing.outcome();
-    match timer::within(patience, outcome).await {
-        // It may have been rejected, or have expired, since it landed. If it was only forgotten, it is still good.
-        Some(Some(Ok(token))) if slot.is_over(&token, works.now()) => Arrival::Nothing,
-        Some(Some(outcome)) => Arrival::Outcome(outcome),
-        Some(None) => Arrival::Death,
-        None => Arrival::Nothing,
-    }
-}
-
-fn died() -> TokenError {
-    TokenError::new(
-        ErrorKind::Unavailable,
-        "the token source ended without an answer, three times: it panics, or its runtime was shut down",
-    )
-}
-
-fn launch(core: &Core, takeoff: Takeoff) {
+/// Starts the task in the caller's runtime. Without a runtime, or one without timers, the fetch fails.
+pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
     let Ok(runtime) = Handle::try_current() else {
         let error = TokenError::configuration(
-            "a token is fetched by a Tokio task, and there is no Tokio runtime here: call from inside one",
+            "there is no Tokio runtime to fetch the token in: call from inside a Tokio runtime",
         );
-        return takeoff.fail(error, Moment::default(), |_| None);
+        return guard.fail(error, Moment::default(), |_| None);
     };
-    let works = Arc::clone(&core.works);
+    let shared = Arc::clone(&cache.shared);
     if timer::after(Duration::ZERO).is_none() {
         let error = TokenError::configuration(
-            "a fetch has a deadline, and this Tokio runtime has no timers: build it with enable_time or enable_all",
+            "the Tokio runtime has no timers, which a fetch needs for its deadline: build it with `enable_time` or `enable_all`",
         );
-        return takeoff.fail(error, Moment::default(), |_| None);
+        return guard.fail(error, Moment::default(), |_| None);
     }
-    let mut alive = core.alive();
-    let span = Telemetry::fetch_span(takeoff.slot().spec(), takeoff.reason());
-    // Where there is a store, the flight may end there.
-    let asked = !works.has_store();
-    if asked {
-        count(&works.counters.fetches);
+    let mut last_handle = cache.last_handle();
+    let span = Telemetry::fetch_span(guard.slot().spec(), guard.reason());
+    // With a store, the token may come from there.
+    let is_counted = !shared.has_store();
+    if is_counted {
+        count(&shared.counters.fetches);
     }
-    // Made here and not in the task: if the runtime never polls it, its drop still wakes those who wait.
-    let flight = Flight {
-        works,
-        takeoff: Some(takeoff),
-        asked,
+    // Created here and not in the task: if the runtime never polls the task, the drop of the guard still wakes the waiters.
+    let fetch = Fetch {
+        shared,
+        guard: Some(guard),
+        is_counted,
     };
     let task = async move {
         tokio::select! {
             biased;
-            // The last handle is gone, and with it everybody who could wait.
-            _ = alive.changed() => {}
-            () = flight.fly() => {}
+            // The last handle was dropped, and no waiter is left.
+            _ = last_handle.changed() => {}
+            () = fetch.run() => {}
         }
     };
     runtime.spawn(task.instrument(span));
 }
 
-struct Flight {
-    works: Arc<Works>,
-    takeoff: Option<Takeoff>,
-    /// It counts as one to the provider.
-    asked: bool,
+struct Fetch {
+    shared: Arc<CacheShared>,
+    guard: Option<FetchGuard>,
+    /// Whether it has been counted as a fetch from the provider.
+    is_counted: bool,
 }
 
-impl Flight {
-    async fn fly(mut self) {
-        let Some(takeoff) = &self.takeoff else {
+impl Fetch {
+    async fn run(mut self) {
+        let Some(guard) = &self.guard else {
             return;
         };
-        let works = Arc::clone(&self.works);
-        let _place = queue(&works, takeoff).await;
+        let shared = Arc::clone(&self.shared);
+        let _permit = acquire_permit(&shared, guard).await;
         let start = Instant::now();
-        let brought = self.bring().await;
-        let (Some(brought), Some(takeoff)) = (brought, self.takeoff.take()) else {
+        let result = self.load_or_fetch().await;
+        let (Some(result), Some(guard)) = (result, self.guard.take()) else {
             return;
         };
-        match brought {
-            Brought::Token(fetched) => land(&works, takeoff, fetched, start.elapsed()),
-            Brought::Failure(error) => fail(&works, takeoff, error, start.elapsed()),
-            Brought::Held(error) => give_up(&works, takeoff, error),
+        match result {
+            FetchResult::Token(fetched) => complete(&shared, guard, fetched, start.elapsed()),
+            FetchResult::Failed(error) => fail(&shared, guard, error, start.elapsed()),
+            FetchResult::BackingOff(error) => fail_without_request(&shared, guard, error),
         }
     }
 
-    /// A token from the store if there is one behind the cache, else from the provider. Nothing if the flight stepped back.
-    async fn bring(&mut self) -> Option<Brought> {
-        let works = &*self.works;
+    /// Returns a token from the store, if there is one behind the cache, otherwise from the provider. Returns `None` if the
+    /// fetch was abandoned.
+    async fn load_or_fetch(&mut self) -> Option<FetchResult> {
+        let shared = &*self.shared;
         #[cfg(feature = "store")]
-        if let Some(fleet) = &works.fleet {
-            // Boxed: who has no store need not carry it.
-            let brought =
-                second_level::load_or_fetch(works, fleet, &mut self.takeoff, &mut self.asked);
-            return Box::pin(brought).await;
+        if let Some(store) = &shared.store {
+            // Boxed, so that the task is small for caches without a store.
+            let result =
+                second_level::load_or_fetch(shared, store, &mut self.guard, &mut self.is_counted);
+            return Box::pin(result).await;
         }
-        Some(from_provider(works, self.takeoff.as_ref()?, &mut self.asked).await)
+        Some(from_provider(shared, self.guard.as_ref()?, &mut self.is_counted).await)
     }
 }
 
-impl Drop for Flight {
+impl Drop for Fetch {
     fn drop(&mut self) {
-        if self.takeoff.is_some() && self.asked {
-            count(&self.works.counters.fetch_failures);
+        if self.guard.is_some() && self.is_counted {
+            count(&self.shared.counters.fetch_failures);
         }
     }
 }
 
-/// Waits for one of the places that fetches share; the deadline starts after that.
-async fn queue<'a>(works: &'a Works, takeoff: &Takeoff) -> Place<'a> {
-    let now = works.now();
-    if let Some(place) = works.places.take(now, works.overdue(now)) {
-        return place;
+/// Waits for one of the permits that limit concurrent fetches. The deadline of the fetch begins after that.
+async fn acquire_permit<'a>(shared: &'a CacheShared, guard: &FetchGuard) -> FetchPermit<'a> {
+    let now = shared.now();
+    if let Some(permit) = shared.fetch_limit.acquire(now, shared.fetch_deadline(now)) {
+        return permit;
     }
     loop {
-        // In line before the look, so that none given back in between is missed.
-        let mut returned = pin!(works.places.returned());
-        returned.as_mut().enable();
-        let now = works.now();
-        let overdue = works.overdue(now);
-        takeoff.delayed(overdue);
-        if let Some(place) = works.places.take(now, overdue) {
-            return place;
+        // Registered before the check, so that a permit that is released in between is not missed.
+        let mut released = pin!(shared.fetch_limit.released());
+        released.as_mut().enable();
+        let now = shared.now();
+        let deadline = shared.fetch_deadline(now);
+        guard.extend(deadline);
+        if let Some(permit) = shared.fetch_limit.acquire(now, deadline) {
+            return permit;
         }
-        // The timer is for a place that nobody gives back.
-        let _ = time::timeout(works.settings.fetch_timeout, returned).await;
+        // The timeout is for a permit that expires instead of being released.
+        let _ = time::timeout(shared.settings.fetch_timeout, released).await;
     }
 }
 
-fn land(works: &Works, takeoff: Takeoff, fetched: Fetched, elapsed: Duration) {
+fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: Duration) {
     if fetched.origin == TokenOrigin::Provider {
-        works.release_source(works.now());
+        shared.source_succeeded(shared.now());
     }
-    takeoff.land(fetched, |slot, token| {
-        works.map.weigh(slot);
+    guard.complete(fetched, |slot, token| {
+        shared.map.reweigh(slot);
         let event = match token.origin() {
             TokenOrigin::Provider => TokenEvent::Fetched { token, elapsed },
             TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
-        works.settings.telemetry.tell(&event);
-        works
+        shared.settings.telemetry.tell(&event);
+        shared
             .map
-            .sweep_if_due(works.now(), works.settings.idle_time);
-        works.publish_metrics();
+            .sweep_if_due(shared.now(), shared.settings.idle_time);
+        shared.publish_metrics();
     });
 }
 
-fn fail(works: &Works, takeoff: Takeoff, error: TokenError, elapsed: Duration) {
-    let now = works.now();
-    count(&works.counters.fetch_failures);
-    works.settings.telemetry.tell(&TokenEvent::FetchFailed {
-        spec: takeoff.slot().spec(),
-        reason: takeoff.reason(),
+fn fail(shared: &CacheShared, guard: FetchGuard, error: TokenError, elapsed: Duration) {
+    let now = shared.now();
+    count(&shared.counters.fetch_failures);
+    shared.settings.telemetry.tell(&TokenEvent::FetchFailed {
+        spec: guard.slot().spec(),
+        reason: guard.reason(),
         error: &error,
         elapsed,
     });
     if backoff::concerns_the_source(&error) {
-        let quiet = works.hold_source(&error, now);
-        takeoff.fail(error, quiet, |_| None);
+        let until = shared.back_off_source(&error, now);
+        guard.fail(error, until, |_| None);
     } else {
         let kept = error.clone();
-        takeoff.fail(error, now, |before| {
-            Some(Hold::after(before, kept, now, chance()))
+        guard.fail(error, now, |last| {
+            Some(Backoff::after(last, kept, now, random_fraction()))
         });
     }
 }
 
-/// The provider was left alone.
-fn give_up(works: &Works, takeoff: Takeoff, error: TokenError) {
-    let now = works.now();
-    count(&works.counters.fetch_failures);
-    let quiet = now + error.retry_after().unwrap_or_default();
-    // Whoever asks is told so before it takes off; but where there is a store, each key looks there, once a second.
-    let until_next_look = works.has_store().then(|| {
-        let error = error.clone().with_retry_after(LOOKS_APART);
-        Hold::after(None, error, now, 0.0)
+/// Ends a fetch that made no request because the source backs off.
+fn fail_without_request(shared: &CacheShared, guard: FetchGuard, error: TokenError) {
+    let now = shared.now();
+    count(&shared.counters.fetch_failures);
+    let until = now + error.retry_after().unwrap_or_default();
+    // Without a store, callers get the source's error before they start a fetch. With one, each key is looked up there.
+    let until_next_lookup = shared.has_store().then(|| {
+        let error = error.clone().with_retry_after(STORE_LOOKUP_INTERVAL);
+        Backoff::after(None, error, now, 0.0)
     });
-    takeoff.fail(error, quiet, |_| until_next_look);
+    guard.fail(error, until, |_| until_next_lookup);
 }

@@ -1,8 +1,7 @@
-//! How many fetches run at once.
+//! Limits the number of concurrent fetches.
 //!
-//! A place is lent and not given: its flight may stand in a runtime that is polled no more, and would keep it for ever.
-//! A flight gives its place back within its deadline, so one that has not done so by twice that time is dead, and its
-//! place goes to another. Nor can a place be lost to somebody who queues there: whoever queues looks again by himself.
+//! A permit expires: a fetch on a runtime that is no longer polled would otherwise hold its permit forever. A fetch ends
+//! within its deadline, so a permit that is older than twice that time belongs to a dead fetch and goes to another.
 
 use std::{
     collections::BTreeMap,
@@ -13,68 +12,68 @@ use tokio::sync::{Notify, futures::Notified};
 
 use crate::clock::Moment;
 
-pub(super) struct Places {
-    most: usize,
-    lent: Mutex<Lent>,
-    returned: Notify,
+pub(super) struct FetchLimit {
+    max: usize,
+    permits: Mutex<Permits>,
+    released: Notify,
 }
 
 #[derive(Default)]
-struct Lent {
+struct Permits {
     last: u64,
-    /// By number, so by age too: until when each is lent.
-    until: BTreeMap<u64, Moment>,
+    /// By number, and thereby by age: when each permit expires.
+    expiries: BTreeMap<u64, Moment>,
 }
 
-/// A place among the fetches that run; its drop gives it back.
-pub(super) struct Place<'a> {
-    places: &'a Places,
+/// One of the permits. Dropping it releases it.
+pub(super) struct FetchPermit<'a> {
+    limit: &'a FetchLimit,
     number: u64,
 }
 
-impl Places {
-    pub(super) fn new(most: usize) -> Self {
+impl FetchLimit {
+    pub(super) fn new(max: usize) -> Self {
         Self {
-            most,
-            lent: Mutex::default(),
-            returned: Notify::new(),
+            max,
+            permits: Mutex::default(),
+            released: Notify::new(),
         }
     }
 
-    /// A place until then at most, if one is free.
-    pub(super) fn take(&self, now: Moment, until: Moment) -> Option<Place<'_>> {
-        let mut lent = self.lent();
-        while let Some(oldest) = lent.until.first_entry()
+    /// Returns a permit that expires at `expiry`, if one is free.
+    pub(super) fn acquire(&self, now: Moment, expiry: Moment) -> Option<FetchPermit<'_>> {
+        let mut permits = self.permits();
+        while let Some(oldest) = permits.expiries.first_entry()
             && oldest.get().is_past(now)
         {
             oldest.remove();
         }
-        if lent.until.len() >= self.most {
+        if permits.expiries.len() >= self.max {
             return None;
         }
-        lent.last += 1;
-        let number = lent.last;
-        lent.until.insert(number, until);
-        Some(Place {
-            places: self,
+        permits.last += 1;
+        let number = permits.last;
+        permits.expiries.insert(number, expiry);
+        Some(FetchPermit {
+            limit: self,
             number,
         })
     }
 
-    /// Ends when a place is given back, or soon before; it may be gone again by then.
-    pub(super) fn returned(&self) -> Notified<'_> {
-        self.returned.notified()
+    /// Waits until a permit is released. Another fetch may have acquired it by then.
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.released.notified()
     }
 
-    fn lent(&self) -> MutexGuard<'_, Lent> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for FetchPermit<'_> {
     fn drop(&mut self) {
-        self.places.lent().until.remove(&self.number);
-        self.places.returned.notify_one();
+        self.limit.permits().expiries.remove(&self.number);
+        self.limit.released.notify_one();
     }
 }
 
@@ -90,24 +89,14 @@ mod tests {
     };
 
     #[test]
-    fn there_are_as_many_as_there_are() {
-        let places = Places::new(2);
+    fn expired_permit_goes_to_another_and_its_drop_frees_none() {
+        let limit = FetchLimit::new(1);
         let later = NOW + Duration::from_secs(1);
-        let first = places.take(NOW, later);
-        let _second = places.take(NOW, later);
-        assert!(first.is_some() && places.take(NOW, later).is_none());
-        drop(first);
-        assert!(places.take(NOW, later).is_some());
-    }
-
-    #[test]
-    fn one_that_is_kept_too_long_goes_to_another_and_its_return_frees_no_second() {
-        let places = Places::new(1);
-        let later = NOW + Duration::from_secs(1);
-        let kept = places.take(NOW, later);
-        let next = places.take(later, later + Duration::from_secs(1));
+        let expired = limit.acquire(NOW, later);
+        assert!(limit.acquire(NOW, later).is_none());
+        let next = limit.acquire(later, later + Duration::from_secs(1));
         assert!(next.is_some());
-        drop(kept);
-        assert!(places.take(later, later).is_none());
+        drop(expired);
+        assert!(limit.acquire(later, later).is_none());
     }
 }

@@ -27,10 +27,10 @@ pub(crate) enum Freshness {
     Expired,
 }
 
-pub(crate) fn judge(times: &Times, now: Moment) -> Freshness {
-    if times.end().is_past(now) {
+pub(crate) fn classify(times: &Times, now: Moment) -> Freshness {
+    if times.unusable_at().is_past(now) {
         Freshness::Expired
-    } else if times.refresh().is_past(now) {
+    } else if times.refresh_at().is_past(now) {
         Freshness::Stale
     } else {
         Freshness::Fresh
@@ -38,7 +38,7 @@ pub(crate) fn judge(times: &Times, now: Moment) -> Freshness {
 }
 
 /// The times of a token that was asked for at `obtained`. `jitter` is from 0 to 1.
-pub(crate) fn plan(
+pub(crate) fn times(
     obtained: Moment,
     lifetime: Duration,
     refresh_in: Option<Duration>,
@@ -87,7 +87,7 @@ mod tests {
     };
 
     fn seconds(lifetime: f64, refresh_in: Option<f64>, jitter: f64) -> (f64, f64, f64) {
-        let times = plan(
+        let times = times(
             START,
             Duration::from_secs_f64(lifetime),
             refresh_in.map(Duration::from_secs_f64),
@@ -95,9 +95,9 @@ mod tests {
         );
         let after = |moment: Moment| moment.remaining(START).as_secs_f64();
         (
-            after(times.refresh()),
-            after(times.end()),
-            after(times.expiry()),
+            after(times.refresh_at()),
+            after(times.unusable_at()),
+            after(times.expires_at()),
         )
     }
 
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn a_token_is_fresh_then_stale_then_expired() {
-        let times = plan(START, Duration::from_secs(20), None, 0.0);
-        let at = |seconds| judge(&times, START + Duration::from_secs(seconds));
+        let times = times(START, Duration::from_secs(20), None, 0.0);
+        let at = |seconds| classify(&times, START + Duration::from_secs(seconds));
         assert_eq!(at(14), Freshness::Fresh);
         assert_eq!(at(15), Freshness::Stale);
         assert_eq!(at(17), Freshness::Stale);
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_centuries_and_one_of_nothing_are_both_fine() {
-        let long = plan(START, Duration::MAX, None, 1.0);
+        let long = times(START, Duration::MAX, None, 1.0);
         assert_eq!(
-            judge(&long, START + Duration::from_secs(1 << 32)),
+            classify(&long, START + Duration::from_secs(1 << 32)),
             Freshness::Fresh
         );
-        let none = plan(START, Duration::ZERO, None, 1.0);
-        assert_eq!(judge(&none, START), Freshness::Expired);
+        let none = times(START, Duration::ZERO, None, 1.0);
+        assert_eq!(classify(&none, START), Freshness::Expired);
     }
 
     /// The times of a token of an hour that is due after 55 minutes, by a clock that is off by so much, at this age of it.
@@ -161,12 +161,15 @@ mod tests {
     #[test]
     fn a_token_of_another_process_keeps_its_times_on_both_clocks() {
         let (times, now) = resumed(600, 0, 0.0);
-        assert_eq!(times.obtained(), now.earlier_by(Duration::from_secs(600)));
-        assert_eq!(times.refresh(), now + Duration::from_secs(2_700));
-        assert_eq!(times.end(), now + Duration::from_secs(2_990));
-        assert_eq!(times.expiry(), now + Duration::from_secs(3_000));
+        assert_eq!(
+            times.requested_at(),
+            now.earlier_by(Duration::from_secs(600))
+        );
+        assert_eq!(times.refresh_at(), now + Duration::from_secs(2_700));
+        assert_eq!(times.unusable_at(), now + Duration::from_secs(2_990));
+        assert_eq!(times.expires_at(), now + Duration::from_secs(3_000));
         let (times, _) = resumed(600, 0, 1.0);
-        assert_eq!(times.refresh(), now + Duration::from_secs(2_760));
+        assert_eq!(times.refresh_at(), now + Duration::from_secs(2_760));
     }
 
     #[cfg(feature = "store")]
@@ -176,7 +179,7 @@ mod tests {
         for off in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
             for age in [0, 600, 3_599, 3_601] {
                 let (times, now) = resumed(age, off, 0.5);
-                let left = times.expiry().remaining(now);
+                let left = times.expires_at().remaining(now);
                 let by_our_clock = (3_600 - age as i64 + off).max(0) as u64;
                 assert_eq!(
                     left,
@@ -184,7 +187,8 @@ mod tests {
                     "{age} {off}"
                 );
                 assert!(
-                    times.end().remaining(now) <= left && times.refresh().remaining(now) <= left
+                    times.unusable_at().remaining(now) <= left
+                        && times.refresh_at().remaining(now) <= left
                 );
             }
         }
@@ -204,10 +208,10 @@ mod tests {
             (u64::MAX, u64::MAX, u64::MAX),
         ] {
             let times = resume(now, obtained, refresh, expiry, 0.5);
-            assert_eq!(judge(&times, now), Freshness::Expired);
+            assert_eq!(classify(&times, now), Freshness::Expired);
         }
         // For ever is for as long as there is a number for, and may be so.
         let times = resume(now, 0, u64::MAX, u64::MAX, 1.0);
-        assert_eq!(judge(&times, now), Freshness::Fresh);
+        assert_eq!(classify(&times, now), Freshness::Fresh);
     }
 }

@@ -26,14 +26,14 @@ const LIGHT: u64 = 512;
 const OVERHEAD: usize = 128;
 
 pub(super) struct SlotMap {
-    cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
-    tally: Arc<Tally>,
+    cache: Cache<TokenSpec, MapEntry, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
+    counters: Arc<MapCounters>,
     share: u64,
 }
 
 /// What the map counts as entries come and go.
 #[derive(Default)]
-struct Tally {
+struct MapCounters {
     bytes: AtomicU64,
     evictions: AtomicU64,
     created: AtomicU64,
@@ -44,12 +44,12 @@ struct Tally {
 }
 
 #[derive(Clone)]
-struct Shelf {
+struct MapEntry {
     slot: Arc<Slot>,
     bytes: u64,
 }
 
-impl Shelf {
+impl MapEntry {
     fn is_pinned(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }
@@ -60,7 +60,7 @@ impl SlotMap {
         let max_entries = max_entries.max(1);
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
-        let tally = Arc::new(Tally::default());
+        let counters = Arc::new(MapCounters::default());
         let by_weight = ByWeight {
             share,
             heaviest: Arc::default(),
@@ -72,7 +72,7 @@ impl SlotMap {
         options
             .estimated_items_capacity(entries.max(1))
             .weight_capacity(capacity);
-        let pinning = Pinning(Arc::clone(&tally));
+        let pinning = Pinning(Arc::clone(&counters));
         let cache = match options.build() {
             Ok(options) => Cache::with_options(options, by_weight, Default::default(), pinning),
             // Both capacities were given, which is all that is asked for.
@@ -81,22 +81,22 @@ impl SlotMap {
         heaviest.get_or_init(|| cache.shard_capacity().max(1));
         Self {
             cache,
-            tally,
+            counters,
             share,
         }
     }
 
     pub(super) fn get(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
-        self.cache.get(spec).map(|shelf| shelf.slot)
+        self.cache.get(spec).map(|entry| entry.slot)
     }
 
     /// Looks without counting it as a use.
     pub(super) fn peek(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
-        self.cache.peek(spec).map(|shelf| shelf.slot)
+        self.cache.peek(spec).map(|entry| entry.slot)
     }
 
     /// The spec's slot, made if there is none.
-    pub(super) fn get_or_make(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
+    pub(super) fn get_or_insert(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
         if let Some(slot) = self.get(spec) {
             return slot;
         }
@@ -104,35 +104,37 @@ impl SlotMap {
         let made = self
             .cache
             .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let shelf = Self::shelf(Arc::new(Slot::new(spec.clone())));
-                self.tally.bytes.fetch_add(shelf.bytes, Ordering::Relaxed);
-                self.tally.created.fetch_add(1, Ordering::Relaxed);
-                Ok(shelf)
+                let entry = Self::entry(Arc::new(Slot::new(spec.clone())));
+                self.counters
+                    .bytes
+                    .fetch_add(entry.bytes, Ordering::Relaxed);
+                self.counters.created.fetch_add(1, Ordering::Relaxed);
+                Ok(entry)
             });
         match made {
-            Ok(shelf) => shelf.slot,
+            Ok(entry) => entry.slot,
         }
     }
 
     /// The slot's token has changed: weighs it again.
-    pub(super) fn weigh(&self, slot: &Arc<Slot>) {
+    pub(super) fn reweigh(&self, slot: &Arc<Slot>) {
         let Some(before) = self.cache.peek(slot.spec()) else {
             return;
         };
         if !Arc::ptr_eq(&before.slot, slot) {
             return;
         }
-        let after = Self::shelf(Arc::clone(slot));
+        let after = Self::entry(Arc::clone(slot));
         let bytes = after.bytes;
         // Added first: a sum that went below zero in between would be seen as a huge one.
-        self.tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut anew = Some(Arc::clone(slot));
         let spec = slot.spec().clone();
         let replaced = self
             .cache
             .replace_with_lifecycle(spec, after, true, &mut anew);
         if replaced.is_err() {
-            self.tally.take_bytes(bytes);
+            self.counters.take_bytes(bytes);
         }
     }
 
@@ -141,23 +143,23 @@ impl SlotMap {
         let Some(slot) = self.peek(spec) else {
             return false;
         };
-        let had_token = slot.empty();
+        let had_token = slot.clear();
         drop(slot);
-        if let Some((_, shelf)) = self.cache.remove_if(spec, |shelf| !shelf.is_pinned()) {
-            self.tally.take_bytes(shelf.bytes);
+        if let Some((_, entry)) = self.cache.remove_if(spec, |entry| !entry.is_pinned()) {
+            self.counters.take_bytes(entry.bytes);
         }
         had_token
     }
 
     pub(super) fn clear(&self) {
         for slot in self.slots() {
-            slot.empty();
+            slot.clear();
         }
-        self.retain(Shelf::is_pinned);
+        self.retain(MapEntry::is_pinned);
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
-        self.cache.iter().map(|(_, shelf)| shelf.slot).collect()
+        self.cache.iter().map(|(_, entry)| entry.slot).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -165,19 +167,19 @@ impl SlotMap {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.tally.bytes.load(Ordering::Relaxed)
+        self.counters.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn evictions(&self) -> u64 {
-        self.tally.evictions.load(Ordering::Relaxed)
+        self.counters.evictions.load(Ordering::Relaxed)
     }
 
     /// Expired ones go first: when the map is three quarters full (its shards fill unevenly, and one that is full evicts what
     /// is used least), and not after every entry that comes in.
     fn sweep_if_full(&self, now: Moment) {
         let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
-        let created = self.tally.created.load(Ordering::Relaxed);
-        let since = created.saturating_sub(self.tally.created_at_sweep.load(Ordering::Relaxed));
+        let created = self.counters.created.load(Ordering::Relaxed);
+        let since = created.saturating_sub(self.counters.created_at_sweep.load(Ordering::Relaxed));
         if full && since >= self.cache.len() as u64 / SWEEP_SHARE {
             self.sweep(now);
         }
@@ -185,9 +187,9 @@ impl SlotMap {
 
     /// What has been over for so long, and nobody asks for, gives its memory back: seen to whenever a fetch has ended.
     pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
-        let due = self.tally.next_sweep.load(Ordering::Relaxed);
+        let due = self.counters.next_sweep.load(Ordering::Relaxed);
         let next = (now + idle).monotonic;
-        let next_sweep = &self.tally.next_sweep;
+        let next_sweep = &self.counters.next_sweep;
         let swap = || next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
         // The first time there is nothing to sweep yet; of several at once, one sweeps.
         if now.monotonic >= due && swap().is_ok() && due != 0 {
@@ -196,21 +198,21 @@ impl SlotMap {
     }
 
     fn sweep(&self, over_by: Moment) {
-        let created = self.tally.created.load(Ordering::Relaxed);
-        self.tally
+        let created = self.counters.created.load(Ordering::Relaxed);
+        self.counters
             .created_at_sweep
             .store(created, Ordering::Relaxed);
-        let gone = self.retain(|shelf| shelf.is_pinned() || shelf.slot.is_worth_keeping(over_by));
-        self.tally.evictions.fetch_add(gone, Ordering::Relaxed);
+        let gone = self.retain(|entry| entry.is_pinned() || entry.slot.is_worth_keeping(over_by));
+        self.counters.evictions.fetch_add(gone, Ordering::Relaxed);
     }
 
     /// Keeps only these, and says how many are gone.
-    fn retain(&self, keep: impl Fn(&Shelf) -> bool) -> u64 {
+    fn retain(&self, keep: impl Fn(&MapEntry) -> bool) -> u64 {
         let gone = AtomicU64::new(0);
-        self.cache.retain(|_, shelf| {
-            let kept = keep(shelf);
+        self.cache.retain(|_, entry| {
+            let kept = keep(entry);
             if !kept {
-                self.tally.take_bytes(shelf.bytes);
+                self.counters.take_bytes(entry.bytes);
                 gone.fetch_add(1, Ordering::Relaxed);
             }
             kept
@@ -218,16 +220,16 @@ impl SlotMap {
         gone.into_inner()
     }
 
-    fn shelf(slot: Arc<Slot>) -> Shelf {
+    fn entry(slot: Arc<Slot>) -> MapEntry {
         let bytes = (slot.weight() + OVERHEAD) as u64;
-        Shelf { slot, bytes }
+        MapEntry { slot, bytes }
     }
 }
 
 #[cfg(test)]
 impl SlotMap {
     /// Does something for each entry, under its shard's lock.
-    pub(super) fn sweep_with(&self, act: impl Fn()) {
+    pub(super) fn with_shards_locked(&self, act: impl Fn()) {
         self.cache.retain(|_, _| {
             act();
             true
@@ -235,7 +237,7 @@ impl SlotMap {
     }
 }
 
-impl Tally {
+impl MapCounters {
     fn take_bytes(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -249,29 +251,29 @@ struct ByWeight {
     heaviest: Arc<OnceLock<u64>>,
 }
 
-impl Weighter<TokenSpec, Shelf> for ByWeight {
-    fn weight(&self, _: &TokenSpec, shelf: &Shelf) -> u64 {
+impl Weighter<TokenSpec, MapEntry> for ByWeight {
+    fn weight(&self, _: &TokenSpec, entry: &MapEntry) -> u64 {
         // Heavier than its shard, an entry would not be let in, and be fetched for ever.
         let heaviest = self.heaviest.get().copied().unwrap_or(u64::MAX);
-        shelf.bytes.clamp(self.share.min(heaviest), heaviest)
+        entry.bytes.clamp(self.share.min(heaviest), heaviest)
     }
 }
 
 #[derive(Clone)]
-struct Pinning(Arc<Tally>);
+struct Pinning(Arc<MapCounters>);
 
-impl Lifecycle<TokenSpec, Shelf> for Pinning {
+impl Lifecycle<TokenSpec, MapEntry> for Pinning {
     /// The slot that goes in anew: what it takes the place of is not evicted.
     type RequestState = Option<Arc<Slot>>;
 
-    fn is_pinned(&self, _: &TokenSpec, shelf: &Shelf) -> bool {
-        shelf.is_pinned()
+    fn is_pinned(&self, _: &TokenSpec, entry: &MapEntry) -> bool {
+        entry.is_pinned()
     }
 
     /// Called for what is evicted, and for what is replaced too.
-    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, shelf: Shelf) {
-        self.0.take_bytes(shelf.bytes);
-        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &shelf.slot);
+    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, entry: MapEntry) {
+        self.0.take_bytes(entry.bytes);
+        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &entry.slot);
         if !anew.as_ref().is_some_and(replaced) {
             self.0.evictions.fetch_add(1, Ordering::Relaxed);
         }
@@ -315,10 +317,10 @@ mod tests {
     fn the_bound_holds_far_past_it() {
         let map = SlotMap::new(100, 1 << 20);
         for i in 0..10_000 {
-            map.get_or_make(&spec(i), NOW);
+            map.get_or_insert(&spec(i), NOW);
         }
         assert!(map.len() <= 110, "{}", map.len());
-        let counted: u64 = map.cache.iter().map(|(_, shelf)| shelf.bytes).sum();
+        let counted: u64 = map.cache.iter().map(|(_, entry)| entry.bytes).sum();
         assert_eq!(map.bytes(), counted);
     }
 
@@ -327,7 +329,7 @@ mod tests {
         for max in 1..40 {
             let map = SlotMap::new(max, 1 << 20);
             for i in 0..500 {
-                map.get_or_make(&spec(i), NOW);
+                map.get_or_insert(&spec(i), NOW);
             }
             assert!((1..=max).contains(&map.len()), "{} of {max}", map.len());
         }
@@ -336,17 +338,17 @@ mod tests {
     #[test]
     fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
         let map = SlotMap::new(100, 200);
-        let slot = map.get_or_make(&spec(0), NOW);
-        assert!(Arc::ptr_eq(&slot, &map.get_or_make(&spec(0), NOW)));
+        let slot = map.get_or_insert(&spec(0), NOW);
+        assert!(Arc::ptr_eq(&slot, &map.get_or_insert(&spec(0), NOW)));
     }
 
     #[test]
     fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
-        let slot = map.get_or_make(&spec(0), NOW);
+        let slot = map.get_or_insert(&spec(0), NOW);
         let bytes = map.bytes();
         for _ in 0..3 {
-            map.weigh(&slot);
+            map.reweigh(&slot);
         }
         assert_eq!((map.len(), map.bytes(), map.evictions()), (1, bytes, 0));
     }
@@ -354,11 +356,11 @@ mod tests {
     #[test]
     fn an_entry_that_somebody_holds_stays() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_make(&spec(0), NOW);
+        let held = map.get_or_insert(&spec(0), NOW);
         for i in 1..1_000 {
-            map.get_or_make(&spec(i), NOW);
+            map.get_or_insert(&spec(i), NOW);
         }
-        let again = map.get_or_make(&spec(0), NOW);
+        let again = map.get_or_insert(&spec(0), NOW);
         assert!(Arc::ptr_eq(&held, &again));
         assert!(map.evictions() > 0);
     }
@@ -366,11 +368,11 @@ mod tests {
     #[test]
     fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_make(&spec(0), NOW);
-        map.get_or_make(&spec(1), NOW);
+        let held = map.get_or_insert(&spec(0), NOW);
+        map.get_or_insert(&spec(1), NOW);
         map.clear();
         assert_eq!(map.len(), 1);
-        assert!(Arc::ptr_eq(&held, &map.get_or_make(&spec(0), NOW)));
+        assert!(Arc::ptr_eq(&held, &map.get_or_insert(&spec(0), NOW)));
         drop(held);
         map.remove(&spec(0));
         assert_eq!((map.len(), map.bytes()), (0, 0));

@@ -1,11 +1,11 @@
-//! Asking the provider: the attempts of one flight, within one deadline.
+//! Requests a token from the provider: the attempts of one fetch, within one timeout.
 
 use tokio::time;
 
 use super::{
     backoff, freshness,
-    shared::{Works, chance, next_generation},
-    slot::{Fetched, Takeoff},
+    shared::{CacheShared, next_generation, random_fraction},
+    slot::{FetchGuard, Fetched},
     stats::count,
 };
 use crate::{
@@ -15,56 +15,59 @@ use crate::{
     token::{NewToken, TokenOrigin},
 };
 
-/// What a flight comes back with.
-pub(super) enum Brought {
+/// The result of a fetch, before it is stored in the slot.
+pub(super) enum FetchResult {
     Token(Fetched),
-    Failure(TokenError),
-    /// The provider is left alone, for this.
-    Held(TokenError),
+    Failed(TokenError),
+    /// No token was requested, because the source backs off for this error.
+    BackingOff(TokenError),
 }
 
-/// A token from the provider, unless that is left alone.
-pub(super) async fn from_provider(works: &Works, takeoff: &Takeoff, asked: &mut bool) -> Brought {
-    if !std::mem::replace(asked, true) {
-        count(&works.counters.fetches);
+/// Requests a token from the provider, unless the source backs off.
+pub(super) async fn from_provider(
+    shared: &CacheShared,
+    guard: &FetchGuard,
+    is_counted: &mut bool,
+) -> FetchResult {
+    if !std::mem::replace(is_counted, true) {
+        count(&shared.counters.fetches);
     }
-    // Since it took off, others may have learnt that the provider is to be left alone.
-    if let Some(error) = works.held(works.now()) {
-        return Brought::Held(error);
+    // Other fetches may have failed since this one was started.
+    if let Some(error) = shared.source_error(shared.now()) {
+        return FetchResult::BackingOff(error);
     }
-    match fetch(works, takeoff).await {
-        Ok(fetched) => Brought::Token(fetched),
-        Err(error) => Brought::Failure(error),
+    let timeout = shared.settings.fetch_timeout;
+    let result = time::timeout(timeout, attempt_until_final(shared, guard)).await;
+    match result {
+        Ok(Ok(fetched)) => FetchResult::Token(fetched),
+        Ok(Err(error)) => FetchResult::Failed(error),
+        Err(_) => FetchResult::Failed(TokenError::new(
+            ErrorKind::Timeout,
+            format!(
+                "the provider returned no token within {timeout:?}: it is slow, or the fetch timeout is too short"
+            ),
+        )),
     }
 }
 
-async fn fetch(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
-    let timeout = works.settings.fetch_timeout;
-    time::timeout(timeout, attempts(works, takeoff))
-        .await
-        .unwrap_or_else(|_| {
-            Err(TokenError::new(
-                ErrorKind::Timeout,
-                format!("the provider gave no token within {timeout:?}: it is slow, or the fetch timeout is too short"),
-            ))
-        })
-}
-
-async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenError> {
-    let mut request = takeoff.request();
+async fn attempt_until_final(
+    shared: &CacheShared,
+    guard: &FetchGuard,
+) -> Result<Fetched, TokenError> {
+    let mut request = guard.request();
     loop {
-        // The lifetime counts from before the request is sent: nobody knows when the server made the token.
-        let asked = works.now();
-        count(&works.counters.token_requests);
+        // The lifetime counts from before the request is sent, because the server may create the token at any time after.
+        let requested_at = shared.now();
+        count(&shared.counters.token_requests);
         Telemetry::token_request();
-        let error = match works.source.fetch_boxed(&request).await {
-            Ok(token) => return judge(works, token, asked),
+        let error = match shared.source.fetch_boxed(&request).await {
+            Ok(token) => return accept(shared, token, requested_at),
             Err(error) => error,
         };
         let Some(pause) = backoff::next_attempt(&error, request.attempt()) else {
             return Err(error);
         };
-        works.settings.telemetry.tell(&TokenEvent::AttemptFailed {
+        shared.settings.telemetry.tell(&TokenEvent::AttemptFailed {
             spec: request.spec(),
             attempt: request.attempt(),
             error: &error,
@@ -75,14 +78,18 @@ async fn attempts(works: &Works, takeoff: &Takeoff) -> Result<Fetched, TokenErro
     }
 }
 
-fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, TokenError> {
-    let lifetime = token.lifetime.unwrap_or(works.settings.assumed_lifetime);
-    let times = freshness::plan(asked, lifetime, token.refresh_in, chance());
-    if times.end().is_past(works.now()) {
+fn accept(
+    shared: &CacheShared,
+    token: NewToken,
+    requested_at: Moment,
+) -> Result<Fetched, TokenError> {
+    let lifetime = token.lifetime.unwrap_or(shared.settings.assumed_lifetime);
+    let times = freshness::times(requested_at, lifetime, token.refresh_in, random_fraction());
+    if times.unusable_at().is_past(shared.now()) {
         return Err(TokenError::new(
             ErrorKind::Malformed,
             format!(
-                "the token was expired when it arrived (its lifetime is {lifetime:?}): check the provider's lifetimes"
+                "the token had expired when it arrived (its lifetime is {lifetime:?}): check the provider's token lifetime"
             ),
         ));
     }

@@ -1,13 +1,13 @@
-//! What all clones of a cache share: the source, the map, the clock, the counters.
+//! The state that all clones of a cache share.
 //!
-//! It comes in two parts, since a task that fetches must not keep its cache alive. [`Works`] is what such a task needs;
-//! [`Core`] adds the end that tells the tasks when the last handle is gone.
+//! It has two parts, because a fetch must not keep its cache alive: [`CacheShared`] is what a fetch needs, and
+//! [`CacheHandle`] adds the sender whose drop tells the fetches that the last handle is gone.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,9 +18,9 @@ use tokio::sync::watch;
 #[cfg(feature = "store")]
 use super::second_level::SharedStore;
 use super::{
-    backoff::Hold,
+    backoff::Backoff,
     builder::{CacheBuilder, Settings},
-    fetch_limit::Places,
+    fetch_limit::FetchLimit,
     map::SlotMap,
     slot::Slot,
     stats::Counters,
@@ -31,75 +31,76 @@ use crate::{
     source::SharedSource,
 };
 
-const LOOKS_APART: Duration = Duration::from_secs(1);
+/// The source is asked at most this often whether its credential has changed.
+const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct Core {
-    pub(super) works: Arc<Works>,
-    /// Goes with the last handle; nothing is ever sent.
-    alive: watch::Sender<()>,
+pub(super) struct CacheHandle {
+    pub(super) shared: Arc<CacheShared>,
+    /// Dropped with the last handle. Nothing is ever sent.
+    last_handle: watch::Sender<()>,
 }
 
-impl Core {
+impl CacheHandle {
     pub(super) fn new(builder: CacheBuilder) -> Self {
         #[cfg(feature = "store")]
-        let fleet = builder
-            .vault
-            .map(|vault| SharedStore::new(vault, builder.namespace));
+        let store = builder
+            .store
+            .map(|store| SharedStore::new(store, builder.namespace));
         let CacheBuilder {
             source, settings, ..
         } = builder;
-        let works = Works {
+        let shared = CacheShared {
             map: SlotMap::new(settings.max_entries, settings.max_bytes),
-            places: Places::new(settings.max_flights),
+            fetch_limit: FetchLimit::new(settings.max_fetches),
             source,
             settings,
-            counters: Arc::default(),
+            counters: Counters::default(),
             #[cfg(feature = "metrics")]
             published: Default::default(),
-            hold: Mutex::new(None),
-            next_look: AtomicU64::new(0),
+            source_backoff: Mutex::new(None),
+            next_credential_check: AtomicU64::new(0),
             #[cfg(feature = "store")]
-            fleet,
+            store,
         };
         Self {
-            works: Arc::new(works),
-            alive: watch::Sender::new(()),
+            shared: Arc::new(shared),
+            last_handle: watch::Sender::new(()),
         }
     }
 
-    /// Ends with an error when the last handle is gone.
-    pub(super) fn alive(&self) -> watch::Receiver<()> {
-        self.alive.subscribe()
+    /// Returns a receiver whose `changed` ends when the last handle is dropped.
+    pub(super) fn last_handle(&self) -> watch::Receiver<()> {
+        self.last_handle.subscribe()
     }
 }
 
-pub(super) struct Works {
+pub(super) struct CacheShared {
     pub(super) source: SharedSource,
     pub(super) settings: Settings,
     pub(super) map: SlotMap,
-    pub(super) counters: Arc<Counters>,
-    pub(super) places: Places,
+    pub(super) counters: Counters,
+    pub(super) fetch_limit: FetchLimit,
     #[cfg(feature = "metrics")]
     published: crate::telemetry::Published,
-    hold: Mutex<Option<Hold>>,
-    /// Not before then is the source asked whether its credential has changed.
-    next_look: AtomicU64,
+    source_backoff: Mutex<Option<Backoff>>,
+    /// Monotonic.
+    next_credential_check: AtomicU64,
     #[cfg(feature = "store")]
-    pub(super) fleet: Option<SharedStore>,
+    pub(super) store: Option<SharedStore>,
 }
 
-impl Works {
+impl CacheShared {
     #[inline]
     pub(super) fn now(&self) -> Moment {
         self.settings.clock.now()
     }
 
-    /// A flight that has not been heard of until then counts as dead: twice its deadline.
-    pub(super) fn overdue(&self, now: Moment) -> Moment {
+    /// Returns when a fetch that starts now counts as dead if it has not ended: after twice its timeout.
+    pub(super) fn fetch_deadline(&self, now: Moment) -> Moment {
         now + self.settings.fetch_timeout.saturating_mul(2)
     }
 
-    /// Tells the metrics what is counted on the way.
+    /// Passes counters that are not events to the `metrics` recorder.
     pub(super) fn publish_metrics(&self) {
         #[cfg(feature = "metrics")]
         let stale_hits = self.counters.stale_hits.load(Ordering::Relaxed);
@@ -113,106 +114,106 @@ impl Works {
         });
     }
 
-    /// The error for which the whole source is left alone, if it is.
-    pub(super) fn held(&self, now: Moment) -> Option<TokenError> {
-        let error = {
-            let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-            hold.as_ref()?.error(now)?
-        };
-        if self.credential_changed(&error, now) {
-            self.forget_hold();
+    /// Returns the error for which the whole source backs off, if it does. A changed credential ends that back-off.
+    pub(super) fn source_error(&self, now: Moment) -> Option<TokenError> {
+        let error = self.source_backoff().as_ref()?.error(now)?;
+        if self.is_credential_changed(&error, now) {
+            self.clear_source_backoff();
             return None;
         }
         Some(error)
     }
 
-    /// Whether the failure was that of a credential which has been replaced since. The source may have to read a file to
-    /// know, so it is asked once in a while only, and by nobody who has a token.
-    fn credential_changed(&self, error: &TokenError, now: Moment) -> bool {
-        // A certificate that is refused breaks the connection.
-        if !matches!(error.kind(), ErrorKind::InvalidClient | ErrorKind::Network) {
-            return false;
-        }
-        let due = self.next_look.load(Ordering::Relaxed);
-        let next = (now + LOOKS_APART).monotonic;
-        let mine = || {
-            self.next_look
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-        };
-        if now.monotonic < due || mine().is_err() {
-            return false;
-        }
-        // It is the user's code, and not in a task of its own.
-        let ask = AssertUnwindSafe(|| self.source.has_another_credential(error));
-        catch_unwind(ask).unwrap_or(false)
-    }
-
-    /// The same, for somebody who wants a token: where there is a store, it may have one nevertheless.
-    pub(super) fn held_for_all(&self, now: Moment) -> Option<TokenError> {
+    /// Returns the error that a caller gets without a fetch while the source backs off. With a store there is none, because
+    /// the store may have a token.
+    pub(super) fn source_error_for_callers(&self, now: Moment) -> Option<TokenError> {
         if self.has_store() {
             return None;
         }
-        self.held(now)
+        self.source_error(now)
     }
 
-    /// Whether a second level stands behind this cache.
+    /// Returns `true` if the failed credential has been replaced. The source may have to read a file to know that, so it is
+    /// asked at most once per second, and only on behalf of callers without a token.
+    fn is_credential_changed(&self, error: &TokenError, now: Moment) -> bool {
+        // A rejected client certificate breaks the connection, hence `Network`.
+        if !matches!(error.kind(), ErrorKind::InvalidClient | ErrorKind::Network) {
+            return false;
+        }
+        let due = self.next_credential_check.load(Ordering::Relaxed);
+        let next = (now + CREDENTIAL_CHECK_INTERVAL).monotonic;
+        let claim_check = || {
+            self.next_credential_check.compare_exchange(
+                due,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+        };
+        if now.monotonic < due || claim_check().is_err() {
+            return false;
+        }
+        // This is the user's code, and it runs in the caller's task.
+        let ask_source = AssertUnwindSafe(|| self.source.has_another_credential(error));
+        catch_unwind(ask_source).unwrap_or(false)
+    }
+
+    /// Returns `true` if the cache has a store as its second level.
     pub(super) fn has_store(&self) -> bool {
         #[cfg(feature = "store")]
-        let has_store = self.fleet.is_some();
+        let has_store = self.store.is_some();
         #[cfg(not(feature = "store"))]
         let has_store = false;
         has_store
     }
 
-    /// What serves here is to be forgotten: it is not taken from the store again.
-    pub(super) fn disown(&self, _slot: &Slot) {
+    /// Makes sure that the slot's token, which is about to be removed, is not taken from the store again.
+    pub(super) fn forget_in_store(&self, _slot: &Slot) {
         #[cfg(feature = "store")]
-        if let (Some(fleet), Some(token)) = (&self.fleet, _slot.token()) {
-            fleet.forget(&token);
+        if let (Some(store), Some(token)) = (&self.store, _slot.token()) {
+            store.forget(&token);
         }
     }
 
-    /// Leaves the whole source alone for a while, and says until when.
-    pub(super) fn hold_source(&self, error: &TokenError, now: Moment) -> Moment {
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Hold::after(hold.as_ref(), error.clone(), now, chance());
+    /// Backs off the whole source, and returns until when.
+    pub(super) fn back_off_source(&self, error: &TokenError, now: Moment) -> Moment {
+        let mut backoff = self.source_backoff();
+        let next = Backoff::after(backoff.as_ref(), error.clone(), now, random_fraction());
         let until = next.until();
-        *hold = Some(next);
+        *backoff = Some(next);
         until
     }
 
-    /// The source has answered.
-    pub(super) fn release_source(&self, now: Moment) {
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        if hold
+    /// Notes that the source has returned a token.
+    pub(super) fn source_succeeded(&self, now: Moment) {
+        let mut backoff = self.source_backoff();
+        if backoff
             .as_ref()
-            .is_some_and(|hold| hold.yields_to_success(now))
+            .is_some_and(|backoff| backoff.is_cleared_by_success(now))
         {
-            *hold = None;
+            *backoff = None;
         }
     }
 
-    /// Forgets what the source is left alone for.
-    pub(super) fn forget_hold(&self) {
-        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub(super) fn clear_source_backoff(&self) {
+        *self.source_backoff() = None;
+    }
+
+    pub(super) fn source_backoff(&self) -> MutexGuard<'_, Option<Backoff>> {
+        self.source_backoff
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-impl Works {
-    pub(super) fn hold_hold(&self) -> impl Sized + '_ {
-        self.hold.lock().unwrap()
-    }
-}
-
-/// A number that no other token of this process has or will have: a token of one cache is none of another's.
+/// Returns a generation: a number that no other token of this process has, in any cache.
 pub(super) fn next_generation() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A number from 0 to 1, to keep a fleet out of step. Nothing secret hangs on it.
-pub(super) fn chance() -> f64 {
+/// Returns a number between 0 and 1 for jitter. No secret depends on it.
+pub(super) fn random_fraction() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     (random >> 11) as f64 / (1u64 << 53) as f64
 }

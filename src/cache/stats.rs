@@ -1,6 +1,7 @@
 //! Counters, and what an operator sees of a cache.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -131,26 +132,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn of(slot: &Slot, now: Moment, source_held: Option<&TokenError>) -> Self {
+    pub(super) fn of(slot: &Slot, now: Moment, source_error: Option<&TokenError>) -> Self {
         let seen = slot.snapshot(now);
         let times = seen.token.as_ref().map(|token| *token.times());
-        let state = match times.map(|times| freshness::judge(&times, now)) {
-            Some(Freshness::Fresh | Freshness::Stale) if seen.storm => {
+        let state = match times.map(|times| freshness::classify(&times, now)) {
+            Some(Freshness::Fresh | Freshness::Stale) if seen.is_rejection_limit_reached => {
                 EntryState::RejectionLimitReached
             }
             Some(Freshness::Fresh) => EntryState::Fresh,
             Some(Freshness::Stale) => EntryState::Stale,
-            _ if seen.held || source_held.is_some() => EntryState::BackingOff,
+            _ if seen.is_backing_off || source_error.is_some() => EntryState::BackingOff,
             _ => EntryState::Expired,
         };
         Self {
-            spec: seen.spec,
+            spec: slot.spec().clone(),
             state,
-            expires_in: times.map(|times| times.expiry().remaining(now)),
-            refresh_in: times.map(|times| times.refresh().remaining(now)),
+            expires_in: times.map(|times| times.expires_at().remaining(now)),
+            refresh_in: times.map(|times| times.refresh_at().remaining(now)),
             generation: seen.token.as_ref().map(Token::generation),
             origin: seen.token.as_ref().map(Token::origin),
-            last_error: seen.last_error.or_else(|| source_held.cloned()),
+            last_error: seen.last_error.or_else(|| source_error.cloned()),
         }
     }
 }
@@ -158,7 +159,7 @@ impl Entry {
 /// What is counted while the cache works.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hits: Stripes,
+    hits: StripedCounter,
     /// Those of all hits that were served a stale token, while another was on its way.
     pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
@@ -196,20 +197,24 @@ impl Counters {
 
 /// One counter in several, so that threads seldom share a cache line.
 #[derive(Default)]
-struct Stripes([Apart; Self::COUNT]);
+struct StripedCounter([CacheLine; Self::COUNT]);
 
-impl Stripes {
+impl StripedCounter {
     const COUNT: usize = 8;
 
+    #[inline]
     fn of_this_thread(&self) -> &AtomicU64 {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static MINE: usize = THREADS.fetch_add(1, Relaxed) % Stripes::COUNT;
+            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
         }
-        // A thread that is ending has forgotten which is its own; any will do.
-        let mine = MINE.try_with(|mine| *mine).unwrap_or_default();
+        let number = NUMBER.get().unwrap_or_else(|| {
+            let number = THREADS.fetch_add(1, Relaxed);
+            NUMBER.set(Some(number));
+            number
+        });
         let [first, ..] = &self.0;
-        &self.0.get(mine).unwrap_or(first).0
+        &self.0.get(number % Self::COUNT).unwrap_or(first).0
     }
 
     fn sum(&self) -> u64 {
@@ -220,4 +225,4 @@ impl Stripes {
 /// On cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart(AtomicU64);
+struct CacheLine(AtomicU64);

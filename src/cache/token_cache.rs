@@ -1,13 +1,12 @@
-//! [`TokenCache`]: what users call, and what the layer stands on.
+//! [`TokenCache`]: the cache's public methods, and those that the layer uses.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::{
     builder::CacheBuilder,
-    fetch,
-    required_claims::Wish,
-    shared::Core,
-    slot::{Outcome, Rejection, Slot},
+    lookup::{self, Lookup},
+    shared::{CacheHandle, CacheShared},
+    slot::{Need, Rejection, Slot},
     stats::{Entry, Stats, count},
 };
 use crate::{
@@ -47,10 +46,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct TokenCache(Arc<Core>);
-
-/// The wait for a token, with a handle of its own: it keeps the fetch alive when all others are gone.
-pub(crate) type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub struct TokenCache(Arc<CacheHandle>);
 
 impl TokenCache {
     /// A cache over this source, with the defaults of [`builder`](Self::builder). Needs no runtime.
@@ -71,21 +67,14 @@ impl TokenCache {
     /// There is no token and none could be fetched, or the provider is left alone after such a failure:
     /// then the error comes at once, and [`retry_after`](TokenError::retry_after) says how long it will.
     pub async fn get(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
-        let now = self.now();
-        let slot = match self.0.works.map.get(spec) {
-            Some(slot) => slot,
-            None => self.slot(spec)?,
-        };
-        // The caller's own spec goes with it, whose count of references is more likely theirs alone than the slot's.
-        if let Some(token) = slot.usable(now) {
-            self.count_hit(token.is_stale(now));
-            return Ok(Token::new(token, spec.clone()));
+        let slot = self.slot(spec)?;
+        match self.lookup(&slot, Need::Usable) {
+            Lookup::Ready(token) => {
+                self.count_hit(token.is_stale(self.now()));
+                Ok(token)
+            }
+            Lookup::Wait(waiter) => waiter.wait_as_miss().await,
         }
-        if let Some(token) = self.without_waiting(&slot, now) {
-            self.count_hit(token.is_stale(now));
-            return Ok(token);
-        }
-        fetch::wait_as_a_miss(&self.0, &slot).await
     }
 
     /// A token that is fetched now, however good the one in service is; who asks while one is fetched shares it.
@@ -105,7 +94,10 @@ impl TokenCache {
     /// ```
     pub async fn refresh(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let slot = self.slot(spec)?;
-        fetch::wait_anew(&self.0, &slot).await
+        match self.lookup(&slot, Need::New) {
+            Lookup::Ready(token) => Ok(token),
+            Lookup::Wait(waiter) => waiter.wait().await,
+        }
     }
 
     /// The token in service, if it can be sent. Nothing is fetched, and it does not count as a use.
@@ -122,8 +114,8 @@ impl TokenCache {
     /// ```
     #[must_use]
     pub fn peek(&self, spec: &TokenSpec) -> Option<Token> {
-        let token = self.0.works.map.peek(spec)?.token()?;
-        (!token.times().end().is_past(self.now())).then_some(token)
+        let token = self.shared().map.peek(spec)?.token()?;
+        (!token.times().unusable_at().is_past(self.now())).then_some(token)
     }
 
     /// Takes exactly this token out of service, because a server refused it. The next [`get`](Self::get) fetches another.
@@ -131,10 +123,10 @@ impl TokenCache {
     /// It answers whether that changed anything. A token that has been replaced already costs nothing, so a late refusal
     /// never costs the new one; nor does one too many: after five in short order the token stays until the refusals end.
     pub fn reject(&self, token: &Token) -> bool {
-        let Some(slot) = self.0.works.map.peek(token.spec()) else {
+        let Some(slot) = self.shared().map.peek(token.spec()) else {
             return false;
         };
-        self.reject_generation(&slot, token.generation(), None) == Rejection::Dropped
+        self.reject_generation(&slot, token.generation(), None) == Rejection::Applied
     }
 
     /// Forgets the spec's token, and the failures to get one. It answers whether there was a token.
@@ -152,21 +144,25 @@ impl TokenCache {
     /// # Ok(()) }
     /// ```
     pub fn remove(&self, spec: &TokenSpec) -> bool {
-        let works = &self.0.works;
-        if let Some(slot) = works.map.peek(spec) {
-            works.disown(&slot);
+        let shared = self.shared();
+        if let Some(slot) = shared.map.peek(spec) {
+            shared.forget_in_store(&slot);
         }
-        works.map.remove(spec)
+        shared.map.remove(spec)
     }
 
     /// Forgets every token, and every failure to get one.
     pub fn clear(&self) {
-        let works = &self.0.works;
-        if works.has_store() {
-            works.map.slots().iter().for_each(|slot| works.disown(slot));
+        let shared = self.shared();
+        if shared.has_store() {
+            shared
+                .map
+                .slots()
+                .iter()
+                .for_each(|slot| shared.forget_in_store(slot));
         }
-        works.map.clear();
-        works.forget_hold();
+        shared.map.clear();
+        shared.clear_source_backoff();
     }
 
     /// Fetches what is missing, all at once, so that the first requests find their tokens. It counts as no hit and no miss.
@@ -186,33 +182,31 @@ impl TokenCache {
         &self,
         specs: impl IntoIterator<Item = &'a TokenSpec>,
     ) -> Result<(), TokenError> {
-        let slots: Vec<_> = specs.into_iter().map(|spec| self.slot(spec)).collect();
-        let now = self.now();
-        for slot in slots.iter().flatten() {
-            // Each starts its own fetch here; the waits below only collect what they bring.
-            let _ = self.without_waiting(slot, now);
-        }
-        let mut first = Ok(());
-        for slot in slots {
-            let outcome = match slot {
-                Ok(slot) => fetch::wait(&self.0, &slot).await.map(drop),
+        // Each lookup starts its fetch here. The loop below only collects the results.
+        let look_up = |spec| Ok(self.lookup(&self.slot(spec)?, Need::Usable));
+        let lookups: Vec<Result<Lookup, TokenError>> = specs.into_iter().map(look_up).collect();
+        let mut first_error = Ok(());
+        for lookup in lookups {
+            let result = match lookup {
+                Ok(Lookup::Ready(_)) => Ok(()),
+                Ok(Lookup::Wait(waiter)) => waiter.wait().await.map(drop),
                 Err(error) => Err(error),
             };
-            first = first.and(outcome);
+            first_error = first_error.and(result);
         }
-        first
+        first_error
     }
 
     /// What the cache has done so far, and holds now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-        let works = &self.0.works;
-        let counters = &works.counters;
+        let shared = self.shared();
+        let counters = &shared.counters;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         Stats {
-            entries: works.map.len() as u64,
-            bytes: works.map.bytes(),
+            entries: shared.map.len() as u64,
+            bytes: shared.map.bytes(),
             hits: counters.hits(),
             misses: read(&counters.misses),
             fetches: read(&counters.fetches),
@@ -221,7 +215,7 @@ impl TokenCache {
             rejections: read(&counters.rejections),
             rejection_limit_reached: read(&counters.rejection_limit_reached),
             replays: read(&counters.replays),
-            evictions: works.map.evictions(),
+            evictions: shared.map.evictions(),
             store_hits: read(&counters.store_hits),
             store_misses: read(&counters.store_misses),
             store_errors: read(&counters.store_errors),
@@ -241,19 +235,19 @@ impl TokenCache {
     #[cfg(feature = "metrics")]
     #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
     pub fn publish_metrics(&self) {
-        self.0.works.publish_metrics();
+        self.shared().publish_metrics();
     }
 
     /// What the cache knows, spec by spec, in no order. No token is in it.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let works = &self.0.works;
-        let now = works.now();
-        let held = works.held(now);
-        let slots = works.map.slots();
+        let shared = self.shared();
+        let now = shared.now();
+        let source_error = shared.source_error(now);
+        let slots = shared.map.slots();
         slots
             .iter()
-            .map(|slot| Entry::of(slot, now, held.as_ref()))
+            .map(|slot| Entry::of(slot, now, source_error.as_ref()))
             .collect()
     }
 }
@@ -262,7 +256,7 @@ impl CacheBuilder {
     /// The cache. It starts no task and needs no runtime until a token is fetched.
     #[must_use]
     pub fn build(self) -> TokenCache {
-        TokenCache(Arc::new(Core::new(self)))
+        TokenCache(Arc::new(CacheHandle::new(self)))
     }
 }
 
@@ -270,102 +264,84 @@ impl CacheBuilder {
 impl TokenCache {
     #[inline]
     pub(crate) fn now(&self) -> Moment {
-        self.0.works.now()
+        self.shared().now()
     }
 
     #[inline]
     pub(crate) fn now_since(&self, last: Moment) -> Moment {
-        self.0.works.settings.clock.now_since(last)
+        self.shared().settings.clock.now_since(last)
+    }
+
+    pub(super) fn shared(&self) -> &CacheShared {
+        &self.0.shared
     }
 
     /// The spec's slot, if there is one.
     pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         spec.check().ok()?;
-        self.0.works.map.get(spec)
+        self.shared().map.get(spec)
     }
 
     /// The spec's slot, made if there is none.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
-        Ok(self.0.works.map.get_or_make(spec, self.now()))
+        Ok(self.shared().map.get_or_insert(spec, self.now()))
     }
 
-    /// A token if there is one that can be sent; sees to it that a stale one is refreshed.
-    pub(crate) fn without_waiting(&self, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-        fetch::without_waiting(&self.0, slot, now)
+    /// Returns the token of the slot, or a waiter for it. The caller counts the hit or the miss.
+    pub(crate) fn lookup(&self, slot: &Arc<Slot>, need: Need) -> Lookup {
+        lookup::lookup(&self.0, slot, need)
     }
 
-    /// The wait for the slot's token; it counts as one unless there is a token at hand.
-    pub(crate) fn waiting(&self, slot: Arc<Slot>, at_hand: Option<&Token>) -> Waiting {
-        let core = Arc::clone(&self.0);
-        if let Some(token) = at_hand {
-            self.count_hit(token.is_stale(self.now()));
-            return Box::pin(async move { fetch::wait(&core, &slot).await });
-        }
-        Box::pin(async move { fetch::wait_as_a_miss(&core, &slot).await })
-    }
-
-    /// Like [`without_waiting`](Self::without_waiting), for a token with all that servers want by now.
-    pub(crate) fn wished_without_waiting(&self, slot: &Arc<Slot>) -> Option<Token> {
-        fetch::wished_without_waiting(&self.0, slot, self.now())
-    }
-
-    /// The wait for a token with all that servers want by now.
-    pub(crate) fn waiting_as_wished(&self, slot: Arc<Slot>) -> Waiting {
-        let core = Arc::clone(&self.0);
-        Box::pin(async move { fetch::wait_as_wished(&core, &slot).await })
-    }
-
-    /// A server refuses exactly this token, and perhaps says what it wants instead.
+    /// Takes the token of this generation out of use. `claims` are those that the server requires of the next token.
     pub(crate) fn reject_generation(
         &self,
         slot: &Slot,
         generation: u64,
-        wish: Option<Wish<'_>>,
+        claims: Option<&str>,
     ) -> Rejection {
-        let counters = &self.0.works.counters;
-        let now = self.now();
-        let rejection = match wish {
-            None => slot.reject(generation, now),
-            Some(wish) => slot.wish(generation, wish, now),
-        };
-        let spec = slot.spec();
-        match rejection {
-            Rejection::Dropped => {
-                count(&counters.rejections);
-                self.tell(&TokenEvent::Rejected { spec, generation });
-            }
-            Rejection::Superseded | Rejection::Outdated | Rejection::Vain => {}
-            Rejection::Disbelieved { first } => {
-                count(&counters.rejection_limit_reached);
-                let storm = TokenEvent::RejectionLimitReached {
-                    spec,
-                    generation,
-                    first,
-                };
-                self.tell(&storm);
-            }
+        let rejection = slot.reject(generation, claims, self.now());
+        if rejection == Rejection::Applied {
+            count(&self.shared().counters.rejections);
+            let spec = slot.spec();
+            self.tell(&TokenEvent::Rejected { spec, generation });
+        }
+        self.report_limit(slot, generation, rejection)
+    }
+
+    /// Pays for the fetch of a token with the wider spec, which a server requires instead of the slot's.
+    pub(crate) fn spend_on_scopes(
+        &self,
+        slot: &Slot,
+        generation: u64,
+        wider: &TokenSpec,
+    ) -> Rejection {
+        let rejection = slot.spend_on_scopes(generation, wider, self.now());
+        self.report_limit(slot, generation, rejection)
+    }
+
+    fn report_limit(&self, slot: &Slot, generation: u64, rejection: Rejection) -> Rejection {
+        if let Rejection::LimitReached { first } = rejection {
+            count(&self.shared().counters.rejection_limit_reached);
+            self.tell(&TokenEvent::RejectionLimitReached {
+                spec: slot.spec(),
+                generation,
+                first,
+            });
         }
         rejection
     }
 
     pub(crate) fn tell(&self, event: &TokenEvent<'_>) {
-        self.0.works.settings.telemetry.tell(event);
+        self.shared().settings.telemetry.tell(event);
     }
 
     pub(crate) fn count_hit(&self, stale: bool) {
-        self.0.works.counters.hit(stale);
+        self.shared().counters.hit(stale);
     }
 
     pub(crate) fn count_replay(&self) {
-        count(&self.0.works.counters.replays);
-    }
-}
-
-#[cfg(test)]
-impl TokenCache {
-    pub(super) fn works(&self) -> &super::shared::Works {
-        &self.0.works
+        count(&self.shared().counters.replays);
     }
 }
 
@@ -374,15 +350,15 @@ impl TokenProvider for TokenCache {
         self.get(spec).await
     }
 
-    fn source_id(&self) -> SourceId {
-        self.0.works.source.source_id_of()
+    fn source_id(&self) -> Option<SourceId> {
+        self.shared().source.source_id_of()
     }
 }
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache")
-            .field("settings", &self.0.works.settings)
+            .field("settings", &self.shared().settings)
             .field("stats", &self.stats())
             .finish()
     }

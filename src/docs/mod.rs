@@ -1,4 +1,5 @@
-//! Pages about the whole: how to do what, the design and its reasons, what an attacker meets, and what others do.
+//! Pages about the crate as a whole: the cookbook, the design and its reasons, the threat model, and a comparison with
+//! other libraries.
 
 #[doc = include_str!("comparison.md")]
 pub mod comparison {}

@@ -11,14 +11,14 @@ use tower_layer::Layer;
 use super::{
     handle::LayerShared,
     replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
-    route_table::{Found, Origin, RequestScheme, RequestTarget, Route, Routes},
+    route_table::{RequestScheme, RequestTarget, Route, RouteMatch, RouteOrigin, RouteTable},
     service::Auth,
 };
 use crate::{
     cache::TokenCache,
     error::TokenError,
     token::TokenSpec,
-    verdict::{Judge, Verdict},
+    verdict::{Classifier, Verdict},
 };
 
 /// Wraps an HTTP client so that each request to a listed place bears the token it needs.
@@ -60,8 +60,8 @@ use crate::{
 pub struct AuthLayer<R = CloneBody> {
     cache: TokenCache,
     routes: Vec<Route>,
-    default_origin: Option<Origin>,
-    judge: Option<Judge>,
+    default_origin: Option<RouteOrigin>,
+    classifier: Option<Classifier>,
     replay: R,
     /// Arranged at the first use, and shared by all services that this layer makes.
     shared: OnceLock<Arc<LayerShared>>,
@@ -74,7 +74,7 @@ impl AuthLayer {
             cache,
             routes: Vec::new(),
             default_origin: None,
-            judge: None,
+            classifier: None,
             replay: CloneBody,
             shared: OnceLock::new(),
         }
@@ -84,7 +84,7 @@ impl AuthLayer {
     /// `limit` bytes. `wrap` makes the client's own body type of the [`ReplayBody`] that does it.
     ///
     /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
-    /// body, and an answer that comes before that end is judged like any other. The body type has a default, which is the
+    /// body, and an answer that comes before that end is classifierd like any other. The body type has a default, which is the
     /// empty body.
     ///
     /// ```
@@ -173,12 +173,12 @@ impl<R> AuthLayer<R> {
     /// ```
     pub fn with_route(mut self, route: Route) -> Result<Self, TokenError> {
         route.check()?;
-        if Routes::has_twin(&self.routes, &route) {
+        if RouteTable::has_duplicate(&self.routes, &route) {
             return Err(TokenError::configuration(format!(
                 "the route {route} is listed twice: leave one of them out"
             )));
         }
-        if self.routes.len() >= Routes::MOST {
+        if self.routes.len() >= RouteTable::MOST {
             return Err(TokenError::configuration(
                 "there are more than 65,535 routes",
             ));
@@ -205,8 +205,8 @@ impl<R> AuthLayer<R> {
     /// # Ok::<_, tower_bearer::TokenError>(())
     /// ```
     pub fn with_default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
-        let origin = Origin::read(url.as_ref())?;
-        if !Routes::name(&self.routes, &origin) {
+        let origin = RouteOrigin::read(url.as_ref())?;
+        if !RouteTable::has_origin(&self.routes, &origin) {
             return Err(TokenError::configuration(format!(
                 "no route is on the default origin {origin}: add the route first"
             )));
@@ -247,8 +247,8 @@ impl<R> AuthLayer<R> {
         self.with_policy(|policy| ReplayIf::new(policy, test))
     }
 
-    /// Judges each response to a request that bore a token, by its status and headers. None leaves it to the layer's own
-    /// judgement, which is what servers mean by RFC 6750 and its kin: see [`Verdict`].
+    /// Classifiers each response to a request that bore a token, by its status and headers. None leaves it to the layer's own
+    /// classifierment, which is what servers mean by RFC 6750 and its kin: see [`Verdict`].
     ///
     /// Its word counts for answers of the origin that got the token alone.
     ///
@@ -263,11 +263,11 @@ impl<R> AuthLayer<R> {
     ///     .with_classifier(|status, _| (status.as_u16() == 419).then_some(Verdict::Rejected));
     /// # let _ = auth;
     /// ```
-    pub fn with_classifier<F>(mut self, judge: F) -> Self
+    pub fn with_classifier<F>(mut self, classifier: F) -> Self
     where
         F: Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync + 'static,
     {
-        self.judge = Some(Arc::new(judge));
+        self.classifier = Some(Arc::new(classifier));
         self.shared.take();
         self
     }
@@ -275,9 +275,14 @@ impl<R> AuthLayer<R> {
     /// What all services of this layer share.
     pub(crate) fn shared(&self) -> Arc<LayerShared> {
         let arrange = || {
-            let (cache, judge) = (self.cache.clone(), self.judge.clone());
+            let (cache, classifier) = (self.cache.clone(), self.classifier.clone());
             let default_origin = self.default_origin.clone();
-            Arc::new(LayerShared::new(cache, &self.routes, default_origin, judge))
+            Arc::new(LayerShared::new(
+                cache,
+                &self.routes,
+                default_origin,
+                classifier,
+            ))
         };
         Arc::clone(self.shared.get_or_init(arrange))
     }
@@ -292,7 +297,7 @@ impl<R> AuthLayer<R> {
             cache: self.cache,
             routes: self.routes,
             default_origin: self.default_origin,
-            judge: self.judge,
+            classifier: self.classifier,
             replay: policy(self.replay),
             shared: self.shared,
         }
@@ -326,11 +331,11 @@ impl<R> AuthLayer<R> {
             path: uri.path(),
         };
         match self.shared().routes.find(&target) {
-            Found::Route(number) => Ok(usize::try_from(number)
+            RouteMatch::Route(number) => Ok(usize::try_from(number)
                 .ok()
                 .and_then(|number| self.routes.get(number))),
-            Found::Unlisted => Ok(None),
-            Found::Refused(error) => Err(error),
+            RouteMatch::None => Ok(None),
+            RouteMatch::Ambiguous(error) => Err(error),
         }
     }
 }
@@ -341,7 +346,7 @@ impl<R: Clone> Clone for AuthLayer<R> {
             cache: self.cache.clone(),
             routes: self.routes.clone(),
             default_origin: self.default_origin.clone(),
-            judge: self.judge.clone(),
+            classifier: self.classifier.clone(),
             replay: self.replay.clone(),
             shared: self.shared.clone(),
         }

@@ -5,17 +5,21 @@
 //! pointer of its own, whose reference count only its own response futures change, and private copies of header values.
 //! A handle that is cloned for each request makes none of these and pays for shared reference counts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
-use super::route_table::{Origin, Route, Routes};
+use super::route_table::{Route, RouteOrigin, RouteTable};
 use crate::{
     cache::{Slot, TokenCache},
     clock::Moment,
     error::TokenError,
     token::TokenSpec,
-    verdict::Judge,
+    verdict::Classifier,
 };
 
 /// The number of tokens in a handle's memo. Each holds its cache entry, which therefore is not evicted.
@@ -35,16 +39,20 @@ pub(crate) struct HandleState {
 /// What all services of a layer share.
 pub(crate) struct LayerShared {
     pub(crate) cache: TokenCache,
-    pub(crate) routes: Routes,
-    entries: Box<[RouteEntry]>,
-    pub(crate) judge: Option<Judge>,
+    pub(crate) routes: RouteTable,
+    tokens: Box<[RouteToken]>,
+    /// Counts how often a route has got a wider spec. The memos of routes that are older are not used any more.
+    widenings: AtomicU32,
+    pub(crate) classifier: Option<Classifier>,
 }
 
-/// The token of a route: its cache entry is looked up once, and held.
-struct RouteEntry {
+/// The token of a route.
+struct RouteToken {
+    /// The spec that the route was configured with.
     spec: TokenSpec,
     allowed_scopes: Box<[Box<str>]>,
-    slot: OnceLock<Arc<Slot>>,
+    /// The slot of the route's token, looked up once and held. Its spec has more scopes if a server has required them.
+    slot: ArcSwapOption<Slot>,
 }
 
 /// A handle's pointer to [`LayerShared`]: threads with handles of their own don't change one reference count.
@@ -57,7 +65,11 @@ pub(crate) struct SharedPointer {
 /// The header values that a handle sent last. Routes and specs are assigned to places by number and by hash.
 #[derive(Default)]
 #[repr(align(128))]
-struct Memo([Option<CachedHeader>; MEMO_SIZE]);
+struct Memo {
+    headers: [Option<CachedHeader>; MEMO_SIZE],
+    /// The layer's number of widenings when the headers of routes were cached.
+    widenings: u32,
+}
 
 /// A private copy of a header value, and how long it may be used without asking the cache.
 struct CachedHeader {
@@ -112,6 +124,7 @@ impl HandleState {
     pub(crate) fn token_of_route(&mut self, route: u32) -> Option<AvailableToken> {
         let now = self.now();
         if let Some(memo) = &self.memo
+            && memo.widenings == self.shared.layer.widenings.load(Ordering::Relaxed)
             && let Some(cached) = memo.get(route as usize)
             && matches!(cached.key, MemoKey::Route(number) if number == route)
             && let Some(token) = cached.available(now, &self.shared.layer.cache)
@@ -120,8 +133,13 @@ impl HandleState {
         }
         self.settle();
         let layer = &*self.shared.layer;
-        let slot = layer.slot(route).ok()?;
-        let memo = self.memo.as_deref_mut();
+        let mut memo = self.memo.as_deref_mut();
+        if let Some(memo) = &mut memo {
+            // Read before the slot: a memo that is up to date has no slot from before the last widening.
+            memo.forget_widened_routes(layer.widenings.load(Ordering::Acquire));
+        }
+        let slot = layer.tokens.get(route as usize)?.slot.load();
+        let slot = slot.as_ref()?;
         token_of_slot(layer, memo, slot, now, route as usize, || {
             MemoKey::Route(route)
         })
@@ -191,8 +209,8 @@ fn token_of_slot(
             key: key(),
             slot: Arc::clone(slot),
             generation: token.generation(),
-            refresh_at: token.times().refresh(),
-            unusable_at: token.times().end(),
+            refresh_at: token.times().refresh_at(),
+            unusable_at: token.times().unusable_at(),
             header: token.private_header(),
             cached_at: now.monotonic,
         };
@@ -210,7 +228,7 @@ impl Clone for HandleState {
 impl SharedPointer {
     fn new(layer: Arc<LayerShared>) -> Self {
         Self {
-            has_classifier: layer.judge.is_some(),
+            has_classifier: layer.classifier.is_some(),
             layer,
         }
     }
@@ -219,12 +237,21 @@ impl SharedPointer {
 impl Memo {
     #[inline(always)]
     fn get(&self, place: usize) -> Option<&CachedHeader> {
-        self.0.get(place % MEMO_SIZE)?.as_ref()
+        self.headers.get(place % MEMO_SIZE)?.as_ref()
     }
 
     fn set(&mut self, place: usize, cached: CachedHeader) {
-        if let Some(entry) = self.0.get_mut(place % MEMO_SIZE) {
+        if let Some(entry) = self.headers.get_mut(place % MEMO_SIZE) {
             *entry = Some(cached);
+        }
+    }
+
+    fn forget_widened_routes(&mut self, widenings: u32) {
+        if self.widenings != widenings {
+            self.widenings = widenings;
+            for header in &mut self.headers {
+                header.take_if(|cached| matches!(cached.key, MemoKey::Route(_)));
+            }
         }
     }
 
@@ -241,11 +268,11 @@ impl CachedHeader {
     /// Returns the header value, and counts the hit, if it is still that of the current token and can be sent.
     #[inline(always)]
     fn available(&self, now: Moment, cache: &TokenCache) -> Option<AvailableToken> {
-        if self.slot.generation() != self.generation {
+        if self.slot.current_generation() != self.generation {
             return None;
         }
         let is_stale = self.refresh_at.is_past(now);
-        if is_stale && !(self.slot.is_quiet(now) && !self.unusable_at.is_past(now)) {
+        if is_stale && !(self.slot.is_refresh_suppressed(now) && !self.unusable_at.is_past(now)) {
             return None;
         }
         cache.count_hit(is_stale);
@@ -260,50 +287,78 @@ impl LayerShared {
     pub(crate) fn new(
         cache: TokenCache,
         routes: &[Route],
-        default_origin: Option<Origin>,
-        judge: Option<Judge>,
+        default_origin: Option<RouteOrigin>,
+        classifier: Option<Classifier>,
     ) -> Self {
-        let entry = |route: &Route| RouteEntry {
+        let token = |route: &Route| RouteToken {
             spec: route.spec().clone(),
             allowed_scopes: route.allowed_scopes().into(),
-            slot: OnceLock::new(),
+            slot: ArcSwapOption::empty(),
         };
         Self {
             cache,
-            entries: routes.iter().map(entry).collect(),
-            routes: Routes::arrange(routes, default_origin),
-            judge,
+            tokens: routes.iter().map(token).collect(),
+            routes: RouteTable::new(routes, default_origin),
+            widenings: AtomicU32::new(0),
+            classifier,
         }
     }
 
     /// Returns `true` if a server on this route may require all of these scopes.
     pub(crate) fn allows(&self, route: u32, scopes: &[String]) -> bool {
-        let Some(entry) = self.entries.get(route as usize) else {
+        let Some(token) = self.tokens.get(route as usize) else {
             return false;
         };
-        let own = |scope: &String| entry.spec.iter_scopes().any(|one| one == scope);
-        let allowed = |scope: &String| {
-            let mut allowed = entry.allowed_scopes.iter();
+        let is_own = |scope: &String| token.spec.iter_scopes().any(|own| own == scope);
+        let is_allowed = |scope: &String| {
+            let mut allowed = token.allowed_scopes.iter();
             allowed.any(|one| **one == **scope || **one == *"*")
         };
-        scopes.iter().all(|scope| own(scope) || allowed(scope))
+        scopes
+            .iter()
+            .all(|scope| is_own(scope) || is_allowed(scope))
     }
 
-    /// The spec of a route.
+    /// Returns the spec that a route was configured with.
     pub(crate) fn spec(&self, route: u32) -> Option<&TokenSpec> {
-        Some(&self.entries.get(route as usize)?.spec)
+        Some(&self.tokens.get(route as usize)?.spec)
     }
 
-    #[inline]
-    pub(crate) fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
-        let Some(entry) = self.entries.get(route as usize) else {
+    /// Returns the slot of a route's token, and holds it from now on.
+    pub(crate) fn slot(&self, route: u32) -> Result<Arc<Slot>, TokenError> {
+        let Some(token) = self.tokens.get(route as usize) else {
             // A route number is an index of this list.
             return Err(TokenError::configuration("the route has no spec"));
         };
-        if let Some(slot) = entry.slot.get() {
+        if let Some(slot) = token.slot.load_full() {
             return Ok(slot);
         }
-        let slot = self.cache.slot(&entry.spec)?;
-        Ok(entry.slot.get_or_init(|| slot))
+        let slot = self.cache.slot(&token.spec)?;
+        // Another thread may have been first, also with a wider spec.
+        let before = token
+            .slot
+            .compare_and_swap(&None::<Arc<Slot>>, Some(Arc::clone(&slot)));
+        Ok(before.as_ref().map_or(slot, Arc::clone))
+    }
+
+    /// Makes the token of a wider spec the one of the route, unless the route has got other scopes meanwhile. The next
+    /// challenge then adds these.
+    pub(crate) fn widen(&self, route: u32, wider: &Arc<Slot>) {
+        let Some(token) = self.tokens.get(route as usize) else {
+            return;
+        };
+        let current = token.slot.load();
+        let has_scope = |scope| wider.spec().iter_scopes().any(|other| other == scope);
+        let is_wider = current.as_ref().is_none_or(|current| {
+            !Arc::ptr_eq(current, wider) && current.spec().iter_scopes().all(has_scope)
+        });
+        if is_wider {
+            let before = token
+                .slot
+                .compare_and_swap(&*current, Some(Arc::clone(wider)));
+            if before.as_ref().map(Arc::as_ptr) == current.as_ref().map(Arc::as_ptr) {
+                self.widenings.fetch_add(1, Ordering::Release);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod auth_layer;
 mod drain;
+mod future;
 mod handle;
 #[cfg(test)]
 mod lock_tests;
@@ -11,6 +12,7 @@ mod request;
 mod reqwest_messages;
 mod response;
 mod route_table;
+mod sent_token;
 mod service;
 mod try_clone;
 
@@ -19,10 +21,11 @@ pub use crate::{
     verdict::{Recovery, Verdict},
 };
 pub use auth_layer::AuthLayer;
+pub use future::ResponseFuture;
 pub use request::HttpRequest;
 #[cfg(feature = "reqwest")]
 pub(crate) use response::AnsweredBy;
 pub use response::HttpResponse;
 pub use route_table::Route;
 pub(crate) use route_table::{RequestScheme, RequestTarget};
-pub use service::{Auth, ResponseFuture};
+pub use service::Auth;

@@ -25,7 +25,7 @@ use crate::{error::TokenError, token::TokenSpec, util::loopback::is_loopback};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Route {
-    place: Result<Place, TokenError>,
+    place: Result<OriginPrefix, TokenError>,
     spec: TokenSpec,
     allowed_scopes: Box<[Box<str>]>,
     plain_http: bool,
@@ -40,7 +40,7 @@ impl Route {
     #[must_use]
     pub fn new(url: impl AsRef<str>, spec: TokenSpec) -> Self {
         Self {
-            place: Place::read(url.as_ref()),
+            place: OriginPrefix::read(url.as_ref()),
             spec,
             allowed_scopes: Box::default(),
             plain_http: false,
@@ -115,15 +115,15 @@ impl fmt::Display for Route {
 
 /// An origin in the one spelling that we compare: `https`, and `host[:port]` in lower case without the default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct RouteOrigin {
     https: bool,
     authority: Box<str>,
 }
 
-impl Origin {
+impl RouteOrigin {
     /// The origin that the URL names.
     pub(crate) fn read(url: &str) -> Result<Self, TokenError> {
-        let place = Place::read(url)?;
+        let place = OriginPrefix::read(url)?;
         if place.prefix.is_empty() {
             return Ok(place.origin);
         }
@@ -139,7 +139,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for RouteOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority)
@@ -148,12 +148,12 @@ impl fmt::Display for Origin {
 
 /// An origin and a path prefix; no prefix for the whole origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    origin: Origin,
+struct OriginPrefix {
+    origin: RouteOrigin,
     prefix: Box<str>,
 }
 
-impl Place {
+impl OriginPrefix {
     fn read(text: &str) -> Result<Self, TokenError> {
         let url = Url::parse(text).map_err(|fault| {
             // With an @ in it, it may hold a password.
@@ -190,7 +190,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for OriginPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.prefix)
     }
@@ -198,18 +198,18 @@ impl fmt::Display for Place {
 
 /// All routes of a layer, arranged to be found.
 #[derive(Debug)]
-pub(crate) struct Routes {
-    origins: Box<[Listed]>,
+pub(crate) struct RouteTable {
+    origins: Box<[OriginEntry]>,
     /// For each fingerprint, the origins that have it. Its length is a power of two.
     buckets: Box<[Box<[u16]>]>,
-    default_origin: Option<Origin>,
+    default_origin: Option<RouteOrigin>,
     /// Where it stands among the origins.
     default_listed: Option<u16>,
 }
 
 #[derive(Debug)]
-struct Listed {
-    origin: Origin,
+struct OriginEntry {
+    origin: RouteOrigin,
     /// The longest first; the number is the route's.
     prefixes: Vec<(Box<str>, u32)>,
     /// The route of the whole origin, if there is no other.
@@ -260,19 +260,19 @@ impl RequestScheme {
 
 /// Where a request belongs.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum RouteMatch {
     /// On the route of this number.
     Route(u32),
     /// On none: it gets no token.
-    Unlisted,
+    None,
     /// It must not be sent with a token, nor pass for one without.
-    Refused(TokenError),
+    Ambiguous(TokenError),
 }
 
-impl Routes {
+impl RouteTable {
     /// Arranges routes that were [checked](Route::check); a number is a route's place in the list.
-    pub(crate) fn arrange(routes: &[Route], default_origin: Option<Origin>) -> Self {
-        let mut origins: Vec<Listed> = Vec::new();
+    pub(crate) fn new(routes: &[Route], default_origin: Option<RouteOrigin>) -> Self {
+        let mut origins: Vec<OriginEntry> = Vec::new();
         for (number, route) in (0..).zip(routes) {
             let Ok(place) = &route.place else { continue };
             let known = origins
@@ -280,7 +280,7 @@ impl Routes {
                 .position(|listed| listed.origin == place.origin);
             let index = known.unwrap_or(origins.len());
             if known.is_none() {
-                origins.push(Listed {
+                origins.push(OriginEntry {
                     origin: place.origin.clone(),
                     prefixes: Vec::new(),
                     whole: None,
@@ -323,7 +323,7 @@ impl Routes {
     pub(crate) const MOST: usize = u16::MAX as usize;
 
     /// Whether the list has a route with the same origin and prefix.
-    pub(crate) fn has_twin(routes: &[Route], route: &Route) -> bool {
+    pub(crate) fn has_duplicate(routes: &[Route], route: &Route) -> bool {
         let place = route.place.as_ref().ok();
         routes
             .iter()
@@ -331,7 +331,7 @@ impl Routes {
     }
 
     /// Whether any route is on this origin.
-    pub(crate) fn name(routes: &[Route], origin: &Origin) -> bool {
+    pub(crate) fn has_origin(routes: &[Route], origin: &RouteOrigin) -> bool {
         let mut places = routes.iter().filter_map(|route| route.place.as_ref().ok());
         places.any(|place| place.origin == *origin)
     }
@@ -339,7 +339,7 @@ impl Routes {
     /// The route that a request is on, if the request is spelled as we would spell it; else see [`find`](Self::find). The
     /// path is asked for only where it matters.
     #[inline(always)]
-    pub(crate) fn find_plain<'a>(
+    pub(crate) fn find_canonical<'a>(
         &self,
         scheme: RequestScheme,
         authority: Option<&str>,
@@ -359,27 +359,27 @@ impl Routes {
     }
 
     /// The route that a request is on, however it is spelled.
-    pub(crate) fn find(&self, target: &RequestTarget<'_>) -> Found {
+    pub(crate) fn find(&self, target: &RequestTarget<'_>) -> RouteMatch {
         let origin = match (target.scheme, target.scheme.https(), target.authority) {
             (_, Some(https), Some(authority)) => {
                 if let Some(listed) = self.listed(https, authority) {
                     return listed.route(target.path);
                 }
                 if is_plain(authority) {
-                    return Found::Unlisted;
+                    return RouteMatch::None;
                 }
                 canonical(https, authority).map(Cow::Owned)
             }
             (RequestScheme::None, _, None) => match &self.default_origin {
                 Some(origin) => Some(Cow::Borrowed(origin)),
-                None => return Found::Refused(no_authority()),
+                None => return RouteMatch::Ambiguous(no_authority()),
             },
             // Another scheme, or an authority alone (CONNECT): no origin that a route could name.
-            _ => return Found::Unlisted,
+            _ => return RouteMatch::None,
         };
         match origin.and_then(|origin| self.listed(origin.https, &origin.authority)) {
             Some(listed) => listed.route(target.path),
-            None => Found::Unlisted,
+            None => RouteMatch::None,
         }
     }
 
@@ -397,8 +397,8 @@ impl Routes {
     }
 
     #[inline(always)]
-    fn listed(&self, https: bool, authority: &str) -> Option<&Listed> {
-        let same = |listed: &&Listed| {
+    fn listed(&self, https: bool, authority: &str) -> Option<&OriginEntry> {
+        let same = |listed: &&OriginEntry| {
             listed.origin.https == https && *listed.origin.authority == *authority
         };
         if let [only] = &*self.origins {
@@ -410,12 +410,13 @@ impl Routes {
     }
 }
 
-impl Listed {
-    fn route(&self, path: &str) -> Found {
+impl OriginEntry {
+    fn route(&self, path: &str) -> RouteMatch {
         if self.is_narrow() && climbs(path) {
-            return Found::Refused(climbing(&self.origin));
+            return RouteMatch::Ambiguous(climbing(&self.origin));
         }
-        self.narrowed(path).map_or(Found::Unlisted, Found::Route)
+        self.narrowed(path)
+            .map_or(RouteMatch::None, RouteMatch::Route)
     }
 
     /// Whether any prefix is more than the whole origin.
@@ -494,7 +495,7 @@ fn is_plain(authority: &str) -> bool {
 }
 
 /// The origin that an authority means, in our spelling; none if it can't be read.
-fn canonical(https: bool, authority: &str) -> Option<Origin> {
+fn canonical(https: bool, authority: &str) -> Option<RouteOrigin> {
     // RFC 3986 §3.2: authority = [ userinfo "@" ] host [ ":" port ]
     let host_and_port = authority
         .rsplit_once('@')
@@ -521,7 +522,7 @@ fn canonical(https: bool, authority: &str) -> Option<Origin> {
         Some(port) if port != default => format!("{host}:{port}"),
         _ => host,
     };
-    Some(Origin {
+    Some(RouteOrigin {
         https,
         authority: authority.into(),
     })
@@ -550,7 +551,7 @@ fn no_authority() -> TokenError {
     )
 }
 
-fn climbing(origin: &Origin) -> TokenError {
+fn climbing(origin: &RouteOrigin) -> TokenError {
     TokenError::configuration(format!(
         "the request's path on {origin} has dot segments, which could lead out of the route: normalise it first"
     ))

@@ -11,7 +11,7 @@ use crate::clock::{Moment, Nanos};
 /// What a token is made of. There may be very many, so they are kept small, and what each hit looks at stands together:
 /// that is what has to come from memory.
 #[repr(C)]
-pub(crate) struct TokenParts {
+pub(crate) struct TokenInner {
     header: HeaderValue,
     further: Option<Box<Further>>,
     generation: u64,
@@ -26,24 +26,24 @@ pub(crate) struct TokenParts {
 /// The headers that go with a token; nearly none has any.
 struct Further(Vec<(HeaderName, HeaderValue)>);
 
-impl TokenParts {
+impl TokenInner {
     pub(crate) fn new(
         header: HeaderValue,
         further: Vec<(HeaderName, HeaderValue)>,
         scopes: Option<Box<str>>,
         times: Times,
-        stamp: Stamp,
+        meta: TokenMeta,
     ) -> Arc<Self> {
         Arc::new(Self {
             header,
             further: (!further.is_empty()).then(|| Box::new(Further(further))),
             scopes,
             times,
-            generation: stamp.generation,
-            same_for: u32::try_from(stamp.generation.saturating_sub(stamp.same_since))
+            generation: meta.generation,
+            same_for: u32::try_from(meta.generation.saturating_sub(meta.same_since))
                 .unwrap_or(u32::MAX),
-            reason: stamp.reason,
-            origin: stamp.origin,
+            reason: meta.reason,
+            origin: meta.origin,
         })
     }
 
@@ -66,11 +66,6 @@ impl TokenParts {
 
     pub(crate) fn origin(&self) -> TokenOrigin {
         self.origin
-    }
-
-    /// Whether another is due.
-    pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.times.refresh().is_past(now)
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
@@ -109,7 +104,7 @@ impl TokenParts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Times {
-    obtained: Moment,
+    requested_at: Moment,
     refresh: Nanos,
     end: Nanos,
     expiry: Nanos,
@@ -118,13 +113,13 @@ pub(crate) struct Times {
 impl Times {
     /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
     pub(crate) fn new(
-        obtained: Moment,
+        requested_at: Moment,
         refresh: Duration,
         end: Duration,
         expiry: Duration,
     ) -> Self {
         Self {
-            obtained,
+            requested_at,
             refresh: refresh.into(),
             end: end.into(),
             expiry: expiry.into(),
@@ -132,29 +127,29 @@ impl Times {
     }
 
     /// Before it was asked for.
-    pub(crate) fn obtained(&self) -> Moment {
-        self.obtained
+    pub(crate) fn requested_at(&self) -> Moment {
+        self.requested_at
     }
 
     /// From here on it is stale: served, and refreshed behind the scenes.
-    pub(crate) fn refresh(&self) -> Moment {
-        self.obtained + self.refresh
+    pub(crate) fn refresh_at(&self) -> Moment {
+        self.requested_at + self.refresh
     }
 
     /// From here on it is not sent any more: a margin before the provider's end.
-    pub(crate) fn end(&self) -> Moment {
-        self.obtained + self.end
+    pub(crate) fn unusable_at(&self) -> Moment {
+        self.requested_at + self.end
     }
 
     /// The provider's end.
-    pub(crate) fn expiry(&self) -> Moment {
-        self.obtained + self.expiry
+    pub(crate) fn expires_at(&self) -> Moment {
+        self.requested_at + self.expiry
     }
 }
 
 /// What tells one token of a cache from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct TokenMeta {
     /// Unique in the process, and growing.
     pub(crate) generation: u64,
     /// The first generation of this slot that had this very text: the source may give the same one again.

@@ -7,7 +7,7 @@ mod subject;
 mod token;
 
 pub use inner::{FetchReason, TokenOrigin};
-pub(crate) use inner::{Stamp, Times, TokenParts};
+pub(crate) use inner::{Times, TokenInner, TokenMeta};
 pub use spec::TokenSpec;
 pub(crate) use spec::fault_in_source_extra;
 pub use subject::{Subject, TokenType};

@@ -12,7 +12,7 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     secret::wiped,
-    token::{FetchReason, Stamp, Times, TokenOrigin, TokenParts, TokenSpec},
+    token::{FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec},
 };
 
 const SCHEME: &str = "Bearer ";
@@ -114,6 +114,12 @@ impl NewToken {
         self.scopes.as_deref()
     }
 
+    /// Adds what the cache knows of the token.
+    pub(crate) fn into_token(self, spec: TokenSpec, times: Times, meta: TokenMeta) -> Token {
+        let inner = TokenInner::new(self.header, self.further, self.scopes, times, meta);
+        Token { inner, spec }
+    }
+
     /// Whether this is the very same token as that one.
     pub(crate) fn same_text(&self, token: &Token) -> bool {
         self.header == *token.header_value()
@@ -145,37 +151,31 @@ impl fmt::Debug for NewToken {
 /// ```
 #[derive(Clone)]
 pub struct Token {
-    parts: Arc<TokenParts>,
+    inner: Arc<TokenInner>,
     spec: TokenSpec,
 }
 
 impl Token {
-    /// Makes a token of what a source brought.
-    pub(crate) fn seal(new: NewToken, spec: TokenSpec, times: Times, stamp: Stamp) -> Self {
-        let parts = TokenParts::new(new.header, new.further, new.scopes, times, stamp);
-        Self { parts, spec }
+    pub(crate) fn new(inner: Arc<TokenInner>, spec: TokenSpec) -> Self {
+        Self { inner, spec }
     }
 
-    pub(crate) fn new(parts: Arc<TokenParts>, spec: TokenSpec) -> Self {
-        Self { parts, spec }
-    }
-
-    pub(crate) fn parts(&self) -> &Arc<TokenParts> {
-        &self.parts
+    pub(crate) fn inner(&self) -> &Arc<TokenInner> {
+        &self.inner
     }
 
     pub(crate) fn times(&self) -> &Times {
-        self.parts.times()
+        self.inner.times()
     }
 
     /// Whether another is due.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
-        self.times().refresh().is_past(now)
+        self.times().refresh_at().is_past(now)
     }
 
     /// The first generation of this slot that had this very text: the source may give the same one again.
     pub(crate) fn same_since(&self) -> u64 {
-        self.parts.same_since()
+        self.inner.same_since()
     }
 
     /// Whether its text is another than that of the slot's token of this generation.
@@ -190,7 +190,7 @@ impl Token {
     }
 
     pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.parts.further_headers()
+        self.inner.further_headers()
     }
 
     /// The token itself, in the clear.
@@ -202,7 +202,7 @@ impl Token {
     /// The value for `Authorization`, marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
-        self.parts.header()
+        self.inner.header()
     }
 
     /// Puts the token's headers on a request of one's own.
@@ -221,49 +221,51 @@ impl Token {
 
     /// The scopes that were granted, where the provider named them.
     pub fn granted_scopes(&self) -> Option<impl Iterator<Item = &str>> {
-        Some(self.parts.scopes()?.split_ascii_whitespace())
+        Some(self.inner.scopes()?.split_ascii_whitespace())
     }
 
     /// Grows with every token that the caches of this process get, and is never given twice.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.parts.generation()
+        self.inner.generation()
     }
 
     /// How long it lives by the provider's word, or by the cache's assumption.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.times().expiry().remaining(self.times().obtained())
+        self.times()
+            .expires_at()
+            .remaining(self.times().requested_at())
     }
 
     /// Where it came from.
     #[must_use]
     pub fn origin(&self) -> TokenOrigin {
-        self.parts.origin()
+        self.inner.origin()
     }
 
     /// Why it was fetched.
     #[must_use]
     pub fn reason(&self) -> FetchReason {
-        self.parts.reason()
+        self.inner.reason()
     }
 
     /// When it was asked for.
     #[must_use]
     pub fn requested_at(&self) -> SystemTime {
-        self.times().obtained().system_time()
+        self.times().requested_at().system_time()
     }
 
     /// When it is due for refresh.
     #[must_use]
     pub fn refresh_at(&self) -> SystemTime {
-        self.times().refresh().system_time()
+        self.times().refresh_at().system_time()
     }
 
     /// When it ends by the provider's word. The cache stops sending it a little earlier.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.times().expiry().system_time()
+        self.times().expires_at().system_time()
     }
 }
 

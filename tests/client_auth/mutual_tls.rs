@@ -1,8 +1,8 @@
 //! A certificate in the handshake (RFC 8705), given by value and in files that are replaced.
 
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    ErrorKind, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     source::TokenRequest,
     testing::{AuthMethod, AuthorizationServer, ClientCertificate},
     transport::Transport,
@@ -28,8 +28,11 @@ fn showing(transport: Transport, certificate: &ClientCertificate) -> Transport {
 }
 
 fn source(login: &AuthorizationServer, transport: Transport) -> ClientCredentials {
-    ClientCredentials::over(transport, login.token_url(), "orders", Secret::none())
-        .with_client_auth(ClientAuth::mtls())
+    ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client("orders", ClientAuth::mtls())
+            .with_transport(transport),
+    )
 }
 
 async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
@@ -65,7 +68,8 @@ async fn a_certificate_goes_with_every_form_of_proof() {
     let certificate = login.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
         let transport = showing(transport, &certificate);
-        let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+        let source =
+            ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         fetch(&source).await.unwrap();
         assert_eq!(login.requests().pop().unwrap().auth, AuthMethod::Basic);
     }
@@ -131,8 +135,10 @@ async fn a_transport_of_ones_own_sees_to_its_certificate_itself() {
         )
         .unwrap_err();
     assert!(error.to_string().contains("your own"), "{error}");
-    let source = ClientCredentials::over(own, "https://login.example", "orders", Secret::none());
-    source.with_client_auth(ClientAuth::mtls()).check().unwrap();
+    let endpoint = TokenEndpoint::new("https://login.example")
+        .with_client("orders", ClientAuth::mtls())
+        .with_transport(own);
+    endpoint.check().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSource, TokenSpec,
-    credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint, TokenExchange, assertion},
     source::SourceId,
     testing::Fault,
     token::{Subject, TokenType},
@@ -19,11 +19,11 @@ fn of(subject: &str) -> TokenSpec {
 #[tokio::test]
 async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
     let login = login().await;
-    let own = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let own = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
     let actor = assertion::from_provider(own, TokenSpec::default());
     let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
     // Both the client's and the actor's are known, so the whole is.
-    assert!(source.source_id().is_named());
+    assert!(source.source_id().is_some());
     let cache = TokenCache::new(source);
     for user in ["alice", "bob"] {
         let (access, _) = login.sign_in(user, "client", ["read"]);
@@ -48,11 +48,11 @@ async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
 async fn a_clusters_token_is_exchanged_without_a_client() {
     let login = login().await;
     login.believe("the cluster's", "pod");
-    let endpoint = TokenEndpoint::new(login.token_url(), "", "").without_client();
+    let endpoint = TokenEndpoint::new(login.token_url());
     let source = TokenExchange::new(endpoint)
         .with_subject(Secret::new("the cluster's"), TokenType::JWT)
         .with_requested_token_type(TokenType::ACCESS_TOKEN);
-    assert!(source.source_id().is_named());
+    assert!(source.source_id().is_some());
     let cache = TokenCache::new(source);
     let token = cache.get(&TokenSpec::default()).await.unwrap();
     assert_eq!(login.subject_of(token.expose()).as_deref(), Some("pod"));
@@ -102,7 +102,9 @@ async fn what_is_no_access_token_is_never_handed_out() {
 
 #[tokio::test]
 async fn what_could_never_be_sent_is_not_asked_for() {
-    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(silent());
     for kind in [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2] {
         let source = TokenExchange::new(endpoint.clone()).with_requested_token_type(kind);
         let error = fetch(&source, of("a")).await.unwrap_err();
@@ -126,7 +128,9 @@ async fn a_subject_that_is_not_believed_is_refused_by_name() {
 
 #[test]
 fn the_identity_has_subject_actor_and_type_in_it() {
-    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(silent());
     let plain = || TokenExchange::new(endpoint.clone());
     let a = || Secret::new("a");
     let identities = [
@@ -143,7 +147,7 @@ fn the_identity_has_subject_actor_and_type_in_it() {
         plain().with_source_id(SourceId::new("x")).source_id(),
     ];
     for (i, one) in identities.iter().enumerate() {
-        assert!(one.is_named());
+        assert!(one.is_some());
         for other in &identities[..i] {
             assert_ne!(one, other);
         }
@@ -153,6 +157,6 @@ fn the_identity_has_subject_actor_and_type_in_it() {
         !plain()
             .with_actor(unknown, TokenType::JWT)
             .source_id()
-            .is_named()
+            .is_some()
     );
 }

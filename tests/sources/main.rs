@@ -10,8 +10,11 @@ mod shown;
 use std::time::Duration;
 
 use tower_bearer::{
-    NewToken, TokenCache, TokenError, TokenSource, TokenSpec, credentials::TokenEndpoint,
-    source::TokenRequest, testing::AuthorizationServer, transport::Transport,
+    NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, TokenEndpoint},
+    source::TokenRequest,
+    testing::AuthorizationServer,
+    transport::Transport,
 };
 
 /// What a busy machine may need for what takes no time.
@@ -25,7 +28,7 @@ async fn login() -> AuthorizationServer {
 
 /// The server's endpoint, as the client that it knows.
 fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
-    TokenEndpoint::new(login.token_url(), "client", "secret")
+    TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"))
 }
 
 /// One attempt, without a cache.

@@ -3,8 +3,8 @@
 use tower_bearer::{
     ErrorKind, NewToken, Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{
-        ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
-        assertion,
+        ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static,
+        TokenEndpoint, assertion,
     },
     source,
     token::Subject,
@@ -33,7 +33,7 @@ async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
         );
         std::future::ready(Ok(Secret::new(text)))
     });
-    let endpoint = TokenEndpoint::new(url, "", "").without_client();
+    let endpoint = TokenEndpoint::new(url);
     let cache = TokenCache::new(JwtBearer::new(endpoint, assertion));
     for _ in 0..2 {
         let token = cache.refresh(&spec()).await.unwrap();
@@ -135,7 +135,7 @@ async fn resources_and_scopes_are_sent_letter_by_letter() {
         .with_resource("https://one.example/")
         .with_resource("https://two.example")
         .with_audience("stock");
-    token(ClientCredentials::at(endpoint(&login)), &spec).await;
+    token(ClientCredentials::from_endpoint(endpoint(&login)), &spec).await;
     let call = login.requests().pop().unwrap();
     assert_eq!(call.parameter("scope"), Some(doubled));
     assert_eq!(call.parameter("audience"), Some("stock"));
@@ -162,7 +162,7 @@ async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
         answer,
     ));
     let spec = TokenSpec::default().with_resource("https://graph.example/");
-    let cache = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let cache = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
     let token = cache.get(&spec).await.unwrap();
     let lifetime = token.lifetime().as_secs();
     assert!((570..=600).contains(&lifetime), "{lifetime}");
@@ -173,10 +173,14 @@ async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
 
 #[tokio::test]
 async fn a_subject_is_never_ignored() {
-    let endpoint = || TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = || {
+        TokenEndpoint::new("https://login.example/")
+            .with_client("client", ClientAuth::basic("secret"))
+            .with_transport(silent())
+    };
     let spec = spec().with_subject(Subject::new("alice's"));
     for error in [
-        fetch(&ClientCredentials::at(endpoint()), spec.clone()).await,
+        fetch(&ClientCredentials::from_endpoint(endpoint()), spec.clone()).await,
         fetch(&RefreshToken::new(endpoint(), "r"), spec.clone()).await,
         fetch(&JwtBearer::new(endpoint(), Secret::new("a")), spec.clone()).await,
         fetch(
@@ -200,7 +204,9 @@ async fn a_subject_is_never_ignored() {
 #[tokio::test]
 async fn no_parameter_of_the_grant_is_sent_twice() {
     let endpoint = |name: &str| {
-        TokenEndpoint::over(silent(), "https://login.example/", "client", "secret")
+        TokenEndpoint::new("https://login.example/")
+            .with_client("client", ClientAuth::basic("secret"))
+            .with_transport(silent())
             .with_extra(name, "x")
     };
     for error in [
@@ -219,7 +225,7 @@ async fn no_parameter_of_the_grant_is_sent_twice() {
     .map(Result::unwrap_err)
     {
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
-        assert!(error.to_string().contains("set by the grant"), "{error}");
+        assert!(error.to_string().contains("sets the parameter"), "{error}");
     }
 }
 
@@ -270,7 +276,7 @@ mod signed {
             "private_key": PEM, "token_uri": "https://oauth2.example/token", "universe_domain": "x",
         });
         let source = JwtBearer::service_account(transport, &json.to_string()).unwrap();
-        assert!(source.source_id().is_named());
+        assert!(source.source_id().is_some());
         assert!(!format!("{source:?}").contains("PRIVATE"));
         for _ in 0..2 {
             fetch(&source, TokenSpec::scopes(["https://a.example/b", "c"]))
@@ -299,8 +305,9 @@ mod signed {
     #[tokio::test]
     async fn who_signs_may_speak_for_another() {
         let (transport, seen) = provider();
-        let endpoint =
-            TokenEndpoint::over(transport, "https://login.example/", "orders", "hunter2");
+        let endpoint = TokenEndpoint::new("https://login.example/")
+            .with_client("orders", ClientAuth::basic("hunter2"))
+            .with_transport(transport);
         let key = || SigningKey::from_pem(PEM).unwrap();
         let of = |assertion| JwtBearer::new(endpoint.clone(), assertion);
         let (own, other) = (

@@ -8,8 +8,10 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
-    source::SourceId, testing::AuthorizationServer,
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, RefreshToken},
+    source::SourceId,
+    testing::AuthorizationServer,
 };
 
 use crate::{SOON, endpoint, fetch, log, login};
@@ -273,7 +275,7 @@ async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
     assert!(error.to_string().contains("sign in again"), "{error}");
     assert!(error.to_string().contains("revoked"), "{error}");
     assert!(log.contains("ERROR"), "{log}");
-    assert!(log.contains("signs in again"), "{log}");
+    assert!(log.contains("must sign in again"), "{log}");
     let asked = login.counts().requests;
     for spec in [read(), write()] {
         let again = fetch(&source, spec).await.unwrap_err();
@@ -337,7 +339,9 @@ async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
             r#"{"access_token":"abc"}"#,
         ))))
     });
-    let endpoint = TokenEndpoint::over(transport, "https://login.example/", "client", "secret");
+    let endpoint = TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(transport);
     let source = RefreshToken::new(endpoint, "first");
     let error = fetch(&source, read()).await.unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");

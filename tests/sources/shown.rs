@@ -3,8 +3,8 @@
 use tower_bearer::{
     Secret, TokenSource, TokenSpec,
     credentials::{
-        ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
-        TokenExchange, assertion,
+        ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static,
+        TokenEndpoint, TokenExchange, assertion,
     },
     source::SourceId,
     token::{Subject, TokenType},
@@ -15,13 +15,10 @@ use crate::silent;
 const SECRET: &str = "hunter2";
 
 fn endpoint() -> TokenEndpoint {
-    TokenEndpoint::over(
-        silent(),
-        "https://login.example/?key=hunter2",
-        "orders",
-        SECRET,
-    )
-    .with_extra("password", SECRET)
+    TokenEndpoint::new("https://login.example/?key=hunter2")
+        .with_client("orders", ClientAuth::basic(SECRET))
+        .with_transport(silent())
+        .with_extra("password", SECRET)
 }
 
 #[test]
@@ -31,7 +28,7 @@ fn debug_shows_no_secret_of_any_source() {
     let spec = TokenSpec::default().with_subject(Subject::new(SECRET));
     let shown = [
         format!("{:?}", endpoint()),
-        format!("{:?}", ClientCredentials::at(endpoint())),
+        format!("{:?}", ClientCredentials::from_endpoint(endpoint())),
         format!("{:?}", RefreshToken::new(endpoint(), secret())),
         format!("{:?}", JwtBearer::new(endpoint(), secret())),
         format!("{:?}", Saml2Bearer::new(endpoint(), secret())),
@@ -59,7 +56,7 @@ fn debug_shows_no_secret_of_any_source() {
 fn each_source_of_one_endpoint_is_another() {
     let secret = || Secret::new(SECRET);
     let identities = [
-        ClientCredentials::at(endpoint()).source_id(),
+        ClientCredentials::from_endpoint(endpoint()).source_id(),
         RefreshToken::new(endpoint(), secret()).source_id(),
         JwtBearer::new(endpoint(), secret()).source_id(),
         Saml2Bearer::new(endpoint(), secret()).source_id(),
@@ -68,20 +65,22 @@ fn each_source_of_one_endpoint_is_another() {
         Static::new(secret()).source_id(),
         #[cfg(feature = "password")]
         tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()).source_id(),
-        ClientCredentials::at(endpoint().without_client()).source_id(),
-        ClientCredentials::at(TokenEndpoint::discover_over(
-            silent(),
-            "https://login.example",
-            "orders",
-            "",
-        ))
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::new("https://login.example/?key=hunter2").with_extra("password", SECRET),
+        )
+        .source_id(),
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::discover("https://login.example")
+                .with_client("orders", ClientAuth::basic(""))
+                .with_transport(silent()),
+        )
         .source_id(),
         JwtBearer::new(endpoint(), secret())
             .with_source_id(SourceId::new("robot"))
             .source_id(),
     ];
     for (i, one) in identities.iter().enumerate() {
-        assert!(one.is_named(), "{i}");
+        assert!(one.is_some(), "{i}");
         for other in &identities[..i] {
             assert_ne!(one, other, "{i}");
         }

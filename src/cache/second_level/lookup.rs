@@ -23,13 +23,14 @@ use super::{record, shared_store::SharedStore};
 use crate::{
     cache::{
         freshness::{self, Freshness},
-        provider::{Brought, from_provider},
-        shared::{Works, chance, next_generation},
-        slot::{Fetched, Slot, Takeoff},
+        provider::{FetchResult, from_provider},
+        shared::{CacheShared, next_generation, random_fraction},
+        slot::{FetchGuard, Fetched, Slot},
         stats::count,
     },
     clock::Moment,
     error::{ErrorKind, TokenError},
+    source::SourceId,
     store::{HeldLease, Loaded, Record, StoreError, StoreKey, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::{FetchReason, Token, TokenOrigin},
@@ -52,23 +53,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 ///
 /// Returns `None` if the fetch was abandoned, because another process is fetching the token and no caller waits for it here.
 pub(in crate::cache) async fn load_or_fetch(
-    works: &Works,
+    cache: &CacheShared,
     shared: &SharedStore,
-    fetch: &mut Option<Takeoff>,
+    fetch: &mut Option<FetchGuard>,
     is_counted: &mut bool,
-) -> Option<Brought> {
+) -> Option<FetchResult> {
     let mut is_background = fetch.as_ref()?.reason() == FetchReason::Stale;
     loop {
-        let takeoff = fetch.as_ref()?;
-        let brought = try_once(works, shared, takeoff, is_background, is_counted).await;
-        if brought.is_some() {
-            return brought;
+        let guard = fetch.as_ref()?;
+        let result = try_once(cache, shared, guard, is_background, is_counted).await;
+        if result.is_some() {
+            return result;
         }
-        let next = next_lookup(takeoff.slot(), works.now());
-        match fetch.take()?.step_back(next) {
+        let next = next_lookup(guard.slot(), cache.now());
+        match fetch.take()?.abandon(next) {
             Ok(()) => return None,
             // A caller has started to wait for this fetch.
-            Err(takeoff) => *fetch = Some(takeoff),
+            Err(guard) => *fetch = Some(guard),
         }
         is_background = false;
     }
@@ -76,69 +77,71 @@ pub(in crate::cache) async fn load_or_fetch(
 
 /// Returns when to look for the token that another process fetches, while the current one is still usable.
 fn next_lookup(slot: &Slot, now: Moment) -> Moment {
-    let left = slot.token().map(|token| token.times().end().remaining(now));
+    let left = slot
+        .token()
+        .map(|token| token.times().unusable_at().remaining(now));
     let pause = left.unwrap_or_default() / 8;
     let pause = pause.clamp(Duration::from_millis(50), Duration::from_secs(1));
-    now + pause.mul_f64(1.0 - chance() / 2.0)
+    now + pause.mul_f64(1.0 - random_fraction() / 2.0)
 }
 
 /// Runs the steps of the diagram once. Returns `None` if the current token should be kept.
 async fn try_once(
-    works: &Works,
+    cache: &CacheShared,
     shared: &SharedStore,
-    takeoff: &Takeoff,
+    guard: &FetchGuard,
     is_background: bool,
     is_counted: &mut bool,
-) -> Option<Brought> {
-    if let Some(rejected) = takeoff.slot().rejected() {
+) -> Option<FetchResult> {
+    if let Some(rejected) = guard.slot().rejected() {
         shared.forget(&rejected);
     }
-    let key = match store_key(works, shared, takeoff) {
+    let key = match store_key(cache, shared, guard) {
         Ok(key) => key,
-        Err(error) => return Some(Brought::Failure(error)),
+        Err(error) => return Some(FetchResult::Failed(error)),
     };
     let mut lookup = Lookup {
-        works,
+        cache,
         shared,
-        slot: takeoff.slot(),
+        slot: guard.slot(),
         key,
-        reason: takeoff.reason(),
+        reason: guard.reason(),
         is_background,
-        times: LeaseTimes::new(works),
+        times: LeaseTimes::new(cache),
         replaced: None,
         is_readable: false,
     };
     let lease = match lookup.run().await {
         Decision::Use(token) => {
-            count(&works.counters.store_hits);
+            count(&cache.counters.store_hits);
             Telemetry::store_load("hit");
-            return Some(Brought::Token(token));
+            return Some(FetchResult::Token(token));
         }
         Decision::KeepCurrent => return None,
-        Decision::Fail(error) => return Some(Brought::Failure(error)),
+        Decision::Fail(error) => return Some(FetchResult::Failed(error)),
         Decision::Fetch(lease) => lease,
     };
     if lookup.is_readable {
-        count(&works.counters.store_misses);
+        count(&cache.counters.store_misses);
         Telemetry::store_load("miss");
     }
-    takeoff.delayed(works.overdue(works.now()));
-    let brought = from_provider(works, takeoff, is_counted).await;
-    if let Brought::Token(fetched) = &brought {
+    guard.extend(cache.fetch_deadline(cache.now()));
+    let result = from_provider(cache, guard, is_counted).await;
+    if let FetchResult::Token(fetched) = &result {
         lookup.save(fetched, lease.as_ref()).await;
     }
     lookup.release(lease).await;
-    Some(brought)
+    Some(result)
 }
 
 /// Builds the key from the namespace, the source and everything that the token depends on.
 fn store_key(
-    works: &Works,
+    cache: &CacheShared,
     shared: &SharedStore,
-    takeoff: &Takeoff,
+    guard: &FetchGuard,
 ) -> Result<StoreKey, TokenError> {
-    let identity = works.source.source_id_of();
-    if !identity.is_named() && shared.namespace.is_none() {
+    let source_id = cache.source.source_id_of();
+    if source_id.is_none() && shared.namespace.is_none() {
         return Err(TokenError::configuration(
             "the token source has no source id, so its tokens can't be told apart from others in the store: \
              give the source an id, or call `with_store_namespace` on the cache builder",
@@ -147,8 +150,8 @@ fn store_key(
     let namespace = shared.namespace.as_deref().unwrap_or_default();
     Ok(StoreKey::new(&[
         namespace.as_bytes(),
-        identity.as_bytes(),
-        &takeoff.store_key(),
+        source_id.as_ref().map_or(&[][..], SourceId::as_bytes),
+        &guard.store_key(),
     ]))
 }
 
@@ -159,9 +162,9 @@ struct LeaseTimes {
 }
 
 impl LeaseTimes {
-    fn new(works: &Works) -> Self {
-        let fetch_timeout = works.settings.fetch_timeout;
-        if works.source.wants_lease() {
+    fn new(cache: &CacheShared) -> Self {
+        let fetch_timeout = cache.settings.fetch_timeout;
+        if cache.source.wants_lease() {
             // The lease outlives every fetch, so that no two fetches overlap.
             let lifetime = fetch_timeout + Duration::from_secs(1);
             let wait = lifetime + LONGEST_PAUSE;
@@ -176,7 +179,7 @@ impl LeaseTimes {
 
 /// One lookup in the store.
 struct Lookup<'a> {
-    works: &'a Works,
+    cache: &'a CacheShared,
     shared: &'a SharedStore,
     slot: &'a Slot,
     key: StoreKey,
@@ -261,7 +264,7 @@ impl Lookup<'_> {
         let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            time::sleep(pause.mul_f64(1.0 - chance() / 2.0).min(left)).await;
+            time::sleep(pause.mul_f64(1.0 - random_fraction() / 2.0).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let stored = self.read().await;
             if let Stored::Found(token) = stored {
@@ -286,7 +289,7 @@ impl Lookup<'_> {
     }
 
     fn wait_timed_out(&self) -> Decision {
-        if !self.works.source.wants_lease() {
+        if !self.cache.source.wants_lease() {
             return Decision::Fetch(None);
         }
         Decision::Fail(TokenError::new(
@@ -306,8 +309,8 @@ impl Lookup<'_> {
     fn without_store(&self) -> Decision {
         let has_time = |token: Token| {
             let times = token.times();
-            let window = times.end().remaining(times.refresh());
-            times.end().remaining(self.works.now()) > window / 2
+            let window = times.unusable_at().remaining(times.refresh_at());
+            times.unusable_at().remaining(self.cache.now()) > window / 2
         };
         if self.is_background && self.slot.token().is_some_and(has_time) {
             return Decision::KeepCurrent;
@@ -342,7 +345,7 @@ impl Lookup<'_> {
         // together would all fetch.
         while loaded.is_none()
             && !self.is_background
-            && self.shared.reads.is_starting(self.works.now(), START_LIMIT)
+            && self.shared.reads.is_starting(self.cache.now(), START_LIMIT)
             && Instant::now() + FIRST_PAUSE * 2 < deadline
         {
             time::sleep(FIRST_PAUSE).await;
@@ -362,23 +365,23 @@ impl Lookup<'_> {
         let load = self.shared.store.load(&self.key);
         let call = self
             .shared
-            .call(StoreWork::Reading, limit, load, self.works);
+            .call(StoreWork::Reading, limit, load, self.cache);
         call.await
     }
 
     /// Returns the stored token if it is usable and better than the current one.
     fn accept(&self, record: &Record) -> Option<Fetched> {
-        let now = self.works.now();
-        let Some((token, times)) = record::to_token(record, now, chance()) else {
+        let now = self.cache.now();
+        let Some((token, times)) = record::to_token(record, now, random_fraction()) else {
             self.report_unreadable("malformed");
             return None;
         };
-        let freshness = freshness::judge(&times, now);
+        let freshness = freshness::classify(&times, now);
         if freshness == Freshness::Expired {
             return None;
         }
         if let Some(current) = self.slot.token() {
-            let is_usable = !current.times().end().is_past(now);
+            let is_usable = !current.times().unusable_at().is_past(now);
             // If both are the same token, the times of the current one are kept.
             if token.same_text(&current) || (is_usable && freshness != Freshness::Fresh) {
                 return None;
@@ -410,7 +413,7 @@ impl Lookup<'_> {
             return;
         }
         let record = record::from_token(&fetched.token, &fetched.times);
-        let lifetime = fetched.times.expiry().remaining(self.works.now());
+        let lifetime = fetched.times.expires_at().remaining(self.cache.now());
         let save = self.shared.store.save(&self.key, &record, lifetime, lease);
         self.write(save).await;
     }
@@ -425,18 +428,18 @@ impl Lookup<'_> {
     async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
         let call = self
             .shared
-            .call(StoreWork::Writing, WRITE_LIMIT, operation, self.works);
+            .call(StoreWork::Writing, WRITE_LIMIT, operation, self.cache);
         call.await
     }
 
     fn report_unreadable(&self, why: &'static str) {
-        count(&self.works.counters.store_unreadable);
+        count(&self.cache.counters.store_unreadable);
         let first = !self.shared.unreadable.swap(true, Ordering::Relaxed);
         let unreadable = TokenEvent::StoreUnreadable {
             spec: self.slot.spec(),
             why,
             first,
         };
-        self.works.settings.telemetry.tell(&unreadable);
+        self.cache.settings.telemetry.tell(&unreadable);
     }
 }

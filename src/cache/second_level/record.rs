@@ -14,9 +14,9 @@ pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
     let at = Moment::system_time;
     let mut record = Record::new(
         token.expose(),
-        at(times.obtained()),
-        at(times.refresh()),
-        at(times.expiry()),
+        at(times.requested_at()),
+        at(times.refresh_at()),
+        at(times.expires_at()),
     );
     record.scopes = token.granted().map(Into::into);
     record.extra_headers = token.further_headers().to_vec();

@@ -14,7 +14,7 @@ use tokio::time;
 use super::{breaker::CircuitBreaker, rejected::RejectedTokens};
 use crate::{
     cache::{
-        shared::{Works, chance},
+        shared::{CacheShared, random_fraction},
         stats::count,
     },
     store::{EncryptedStore, StoreError, StoreErrorKind, TokenDigest},
@@ -62,17 +62,17 @@ impl SharedStore {
         work: StoreWork,
         limit: Duration,
         operation: impl Future<Output = Result<T, StoreError>>,
-        works: &Works,
+        cache: &CacheShared,
     ) -> Option<T> {
         let breaker = match work {
             StoreWork::Reading => &self.reads,
             StoreWork::Writing => &self.writes,
         };
-        let start = works.now();
+        let start = cache.now();
         if !breaker.allows_call(start) {
             return None;
         }
-        let limit = limit.min(works.settings.fetch_timeout);
+        let limit = limit.min(cache.settings.fetch_timeout);
         let outcome = time::timeout(limit, catch_panic(operation)).await;
         let outcome = outcome.unwrap_or_else(|_| {
             Err(StoreError::new(
@@ -82,8 +82,8 @@ impl SharedStore {
                 ),
             ))
         });
-        let telemetry = &works.settings.telemetry;
-        let now = works.now();
+        let telemetry = &cache.settings.telemetry;
+        let now = cache.now();
         match outcome {
             Ok(done) => {
                 if let Some(after) = breaker.succeeded(now) {
@@ -92,9 +92,9 @@ impl SharedStore {
                 Some(done)
             }
             Err(error) => {
-                count(&works.counters.store_errors);
+                count(&cache.counters.store_errors);
                 let is_timeout = error.kind() == StoreErrorKind::Timeout;
-                let first = breaker.failed(start, is_timeout, now, chance());
+                let first = breaker.failed(start, is_timeout, now, random_fraction());
                 telemetry.tell(&TokenEvent::StoreFailed {
                     work,
                     error: &error,

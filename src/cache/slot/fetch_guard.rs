@@ -1,45 +1,35 @@
-//! The right and the duty to fetch a slot's next token, from the take-off to the landing.
+//! The right, and the duty, to fetch a slot's next token.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{
-    Slot,
-    fetch_receiver::{Landing, Outcome},
-    state::Desk,
-};
+use super::{FetchReceiver, Outcome, Slot, state::SlotState};
 use crate::{
-    cache::{
-        backoff::Hold,
-        required_claims::{Wanted, Wishes},
-    },
+    cache::backoff::Backoff,
     clock::Moment,
     error::TokenError,
     source::TokenRequest,
-    token::{FetchReason, NewToken, Stamp, Times, Token, TokenOrigin},
+    token::{FetchReason, NewToken, Times, Token, TokenMeta, TokenOrigin},
 };
 
-/// A task that died without a word is not followed by another sooner than this after its start, while the token serves.
+/// After a fetch died, a usable token is not refreshed again sooner than this after that fetch began.
 pub(super) const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 
-/// The right and the duty to fetch a slot's next token.
-pub(in crate::cache) struct Takeoff {
+/// The right, and the duty, to fetch a slot's next token. Dropping it wakes the waiters without an outcome.
+pub(in crate::cache) struct FetchGuard {
     slot: Arc<Slot>,
-    /// None once it has landed.
+    /// `None` once the outcome has been sent.
     sender: Option<watch::Sender<Option<Outcome>>>,
     reason: FetchReason,
-    wanted: Wanted,
-    /// Which version of the slot's wishes that is.
-    version: u64,
+    claims: Option<Arc<str>>,
+    claims_version: u64,
+    /// The number of this fetch in its slot.
     number: u64,
-    pause: Moment,
+    next_after_death: Moment,
 }
 
-/// A token from its source, and what the cache adds to it.
+/// A token from the provider or the store, and what the cache adds to it.
 pub(in crate::cache) struct Fetched {
     pub(in crate::cache) token: NewToken,
     pub(in crate::cache) times: Times,
@@ -48,34 +38,32 @@ pub(in crate::cache) struct Fetched {
 }
 
 impl Slot {
-    /// Begins a flight: the right to fetch, and where all who wait for it are answered.
-    pub(super) fn take_off(
+    pub(super) fn start_fetch(
         self: &Arc<Self>,
-        desk: &mut Desk,
+        state: &mut SlotState,
         now: Moment,
-        overdue: Moment,
+        deadline: Moment,
         reason: FetchReason,
-    ) -> (Takeoff, Landing) {
+    ) -> (FetchGuard, FetchReceiver) {
         let (sender, receiver) = watch::channel(None);
-        let landing = Landing::new(receiver, overdue.monotonic);
-        desk.last_flight += 1;
-        desk.flight = Some(Box::new(landing.clone()));
-        self.quiet_until.store(overdue.monotonic, Ordering::Relaxed);
-        let (wanted, version) = desk.wishes().map(Wishes::wanted).unwrap_or_default();
-        let takeoff = Takeoff {
+        let receiver = FetchReceiver::new(receiver, deadline);
+        let number = state.begin_fetch(receiver.clone());
+        self.suppress_refresh_until(deadline);
+        let (claims, claims_version) = state.required_claims();
+        let guard = FetchGuard {
             slot: Arc::clone(self),
             sender: Some(sender),
             reason,
-            wanted,
-            version,
-            number: desk.last_flight,
-            pause: now + PAUSE_AFTER_DEATH,
+            claims,
+            claims_version,
+            number,
+            next_after_death: now + PAUSE_AFTER_DEATH,
         };
-        (takeoff, landing)
+        (guard, receiver)
     }
 }
 
-impl Takeoff {
+impl FetchGuard {
     pub(in crate::cache) fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }
@@ -84,138 +72,131 @@ impl Takeoff {
         self.reason
     }
 
-    /// What to ask the source for.
+    /// Returns the request for the source.
     pub(in crate::cache) fn request(&self) -> TokenRequest {
-        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
-        let request = TokenRequest::new(spec.clone()).because(self.reason);
-        match &self.wanted.claims {
+        let request = TokenRequest::new(self.slot.spec.clone()).because(self.reason);
+        match &self.claims {
             Some(claims) => request.with_claims(Arc::clone(claims)),
             None => request,
         }
     }
 
-    /// All that is asked for, as bytes that are the same in every process: what a store's name is made of.
+    /// Returns everything that the token depends on, as bytes that are the same in every process.
     #[cfg(feature = "store")]
     pub(in crate::cache) fn store_key(&self) -> Vec<u8> {
-        let spec = self.wanted.spec.as_ref().unwrap_or(&self.slot.spec);
-        let mut key = spec.key().to_vec();
-        if let Some(claims) = &self.wanted.claims {
-            // No record of a spec begins with that.
+        let mut key = self.slot.spec.key().to_vec();
+        if let Some(claims) = &self.claims {
+            // No record of a spec begins with this byte.
             key.push(u8::MAX);
             key.extend_from_slice(claims.as_bytes());
         }
         key
     }
 
-    /// Still alive, though not started yet: counts as dead at a later moment.
-    pub(in crate::cache) fn delayed(&self, overdue: Moment) {
-        let mut desk = self.slot.desk();
-        if desk.last_flight != self.number {
-            return;
+    /// Moves the deadline of a fetch that has not begun yet.
+    pub(in crate::cache) fn extend(&self, deadline: Moment) {
+        let mut state = self.slot.state();
+        if state.is_last_fetch(self.number) {
+            state.extend_fetch(deadline);
+            self.slot.suppress_refresh_until(deadline);
         }
-        if let Some(landing) = &mut desk.flight {
-            landing.delay(overdue.monotonic);
-        }
-        self.slot
-            .quiet_until
-            .store(overdue.monotonic, Ordering::Relaxed);
     }
 
-    /// Puts the token in service, does what is to be done before anybody knows, and gives it to all who wait.
-    pub(in crate::cache) fn land(
+    /// Stores the token, runs `before_notify`, and sends the token to all waiters.
+    pub(in crate::cache) fn complete(
         self,
         fetched: Fetched,
-        before: impl FnOnce(&Arc<Slot>, &Token),
+        before_notify: impl FnOnce(&Arc<Slot>, &Token),
     ) -> Token {
         let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        let last = slot.token().or_else(|| desk.rejected().cloned());
+        let mut state = slot.state();
+        let last = slot.token().or_else(|| state.rejected().cloned());
         let same_since = last
             .filter(|last| fetched.token.same_text(last))
             .map_or(fetched.generation, |last| last.same_since());
-        let stamp = Stamp {
+        let meta = TokenMeta {
             generation: fetched.generation,
             same_since,
             reason: self.reason,
             origin: fetched.origin,
         };
-        let token = Token::seal(fetched.token, slot.spec.clone(), fetched.times, stamp);
-        let is_last = desk.last_flight == self.number;
-        let is_as_wished = desk.wishes().map_or(0, Wishes::version) == self.version;
-        if is_last {
-            desk.flight = None;
-        }
-        if is_last && !is_as_wished {
-            // While it was fetched, a server wanted more. Whoever waited asks again.
-            desk.troubles().refused = fetched.generation;
-            slot.quiet_until.store(0, Ordering::Relaxed);
-        } else if is_last {
-            desk.forget_failures();
-            if let Some(troubles) = desk.known_troubles_mut() {
-                troubles.wishes.grant();
+        let token = fetched
+            .token
+            .into_token(slot.spec.clone(), fetched.times, meta);
+        if state.is_last_fetch(self.number) {
+            state.end_fetch();
+            slot.suppress_refresh_until(Moment::default());
+            let (_, required_version) = state.required_claims();
+            if required_version == self.claims_version {
+                state.clear_failures();
+                if let Some(failures) = state.failures_mut() {
+                    failures.claims.grant();
+                }
+                slot.set_current(&mut state, token.inner());
+            } else {
+                // A server required other claims during the fetch. The waiters ask the slot again.
+                state.failures().last_rejected = fetched.generation;
             }
-            slot.put_in_service(&mut desk, token.parts());
-            slot.quiet_until.store(0, Ordering::Relaxed);
         }
-        drop(desk);
-        before(&slot, &token);
+        drop(state);
+        before_notify(&slot, &token);
         drop(slot);
-        self.tell(Ok(token.clone()));
+        self.notify(Ok(token.clone()));
         token
     }
 
-    /// Gives the error to all who wait. Until `quiet`, the token that may still be in service needs nobody's attention;
-    /// `hold` makes of the slot's last hold the one that is kept, if this failure is the slot's own.
+    /// Sends the error to all waiters. Until `quiet`, a usable token is not refreshed again.
+    ///
+    /// `next_backoff` computes the slot's next back-off from its last one, if the failure concerns the slot.
     pub(in crate::cache) fn fail(
         self,
         error: TokenError,
         quiet: Moment,
-        hold: impl FnOnce(Option<&Hold>) -> Option<Hold>,
+        next_backoff: impl FnOnce(Option<&Backoff>) -> Option<Backoff>,
     ) {
         let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        if desk.last_flight == self.number {
-            desk.flight = None;
-            let troubles = desk.known_troubles_mut();
-            let wish_refused =
-                troubles.is_some_and(|troubles| troubles.wishes.fail(self.version, &error));
-            let mut quiet = quiet.monotonic;
-            // The provider has not been asked yet for the token without what a server wanted of it.
-            if !wish_refused && let Some(hold) = hold(desk.hold()) {
-                quiet = quiet.max(hold.until().monotonic);
-                desk.troubles().hold = Some(hold);
+        let mut state = slot.state();
+        if state.is_last_fetch(self.number) {
+            state.end_fetch();
+            let version = self.claims_version;
+            let are_claims_refused = state
+                .failures_mut()
+                .is_some_and(|failures| failures.claims.fail(version, &error));
+            slot.suppress_refresh_until(quiet);
+            // Without these claims, the provider has not been asked yet.
+            if !are_claims_refused && let Some(backoff) = next_backoff(state.backoff()) {
+                slot.suppress_refresh_until(quiet.later_of(backoff.until()));
+                state.set_backoff(backoff);
             }
-            slot.quiet_until.store(quiet, Ordering::Relaxed);
         }
-        drop(desk);
+        drop(state);
         drop(slot);
-        self.tell(Err(error));
+        self.notify(Err(error));
     }
 
-    /// Gives the flight up without an outcome, unless somebody waits for one. Until `quiet`, the token that may still be
-    /// in service needs nobody's attention.
+    /// Ends the fetch without an outcome, unless a caller waits for it. Until `quiet`, a usable token is not refreshed again.
     #[cfg(any(test, feature = "store"))]
-    pub(in crate::cache) fn step_back(mut self, quiet: Moment) -> Result<(), Self> {
+    pub(in crate::cache) fn abandon(mut self, quiet: Moment) -> Result<(), Self> {
         let slot = Arc::clone(&self.slot);
-        let mut desk = slot.desk();
-        // Whoever joins a flight does so under this lock; the desk's own landing is one of them.
-        let joined = desk.last_flight == self.number;
+        let mut state = slot.state();
+        // Callers join a fetch under this lock. The state's own receiver is one of them.
+        let is_last = state.is_last_fetch(self.number);
         if let Some(sender) = &self.sender
-            && sender.receiver_count() > usize::from(joined)
+            && sender.receiver_count() > usize::from(is_last)
         {
-            drop(desk);
+            drop(state);
             return Err(self);
         }
         self.sender = None;
-        if joined {
-            desk.flight = None;
-            slot.quiet_until.store(quiet.monotonic, Ordering::Relaxed);
+        if is_last {
+            state.end_fetch();
+            slot.suppress_refresh_until(quiet);
         }
         Ok(())
     }
 
-    /// The last thing: by then, nobody but those who wait holds the slot on the flight's account.
-    fn tell(mut self, outcome: Outcome) {
+    /// Sends the outcome last: by then, only the waiters hold the slot on behalf of this fetch.
+    fn notify(mut self, outcome: Outcome) {
         let sender = self.sender.take();
         drop(self);
         if let Some(sender) = sender {
@@ -224,17 +205,11 @@ impl Takeoff {
     }
 }
 
-impl Drop for Takeoff {
-    /// The task died. Those who wait see the sender go; a token still in service is left in peace for a moment.
+impl Drop for FetchGuard {
+    /// The task died. The waiters see that the sender is gone; a usable token is not refreshed for a moment.
     fn drop(&mut self) {
-        if self.sender.is_none() {
-            return;
-        }
-        let desk = self.slot.desk();
-        if desk.last_flight == self.number {
-            self.slot
-                .quiet_until
-                .store(self.pause.monotonic, Ordering::Relaxed);
+        if self.sender.is_some() && self.slot.state().is_last_fetch(self.number) {
+            self.slot.suppress_refresh_until(self.next_after_death);
         }
     }
 }

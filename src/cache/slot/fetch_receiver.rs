@@ -1,4 +1,4 @@
-//! Where the outcome of a flight arrives, and how long it is worth waiting for.
+//! The receiving end of a fetch: every waiter has a clone.
 
 use std::time::Duration;
 
@@ -6,40 +6,41 @@ use tokio::sync::watch;
 
 use crate::{clock::Moment, error::TokenError, token::Token};
 
-/// What a flight brings, for everybody who waits for it.
-pub(in crate::cache) type Outcome = Result<Token, TokenError>;
+/// The outcome of a fetch, which all its waiters share.
+pub(crate) type Outcome = Result<Token, TokenError>;
 
-/// Where the outcome of a flight arrives.
 #[derive(Clone)]
-pub(in crate::cache) struct Landing {
+pub(in crate::cache) struct FetchReceiver {
     receiver: watch::Receiver<Option<Outcome>>,
-    overdue: u64,
+    /// Monotonic. A fetch that has not ended by then counts as dead.
+    deadline: u64,
 }
 
-impl Landing {
-    /// Where the flight with this channel lands; not heard of until `overdue` (monotonic), it counts as dead.
-    pub(super) fn new(receiver: watch::Receiver<Option<Outcome>>, overdue: u64) -> Self {
-        Self { receiver, overdue }
+impl FetchReceiver {
+    pub(super) fn new(receiver: watch::Receiver<Option<Outcome>>, deadline: Moment) -> Self {
+        Self {
+            receiver,
+            deadline: deadline.monotonic,
+        }
     }
 
-    /// The flight is not started yet: it counts as dead later.
-    pub(super) fn delay(&mut self, overdue: u64) {
-        self.overdue = overdue;
+    pub(super) fn extend(&mut self, deadline: Moment) {
+        self.deadline = deadline.monotonic;
     }
 
-    /// Whether the flight is under way: not dead, and heard of in time.
-    pub(super) fn is_to_come(&self, now: Moment) -> bool {
-        self.receiver.has_changed().is_ok() && now.monotonic < self.overdue
+    /// Returns `true` if the fetch is neither dead nor past its deadline.
+    pub(super) fn is_pending(&self, now: Moment) -> bool {
+        self.receiver.has_changed().is_ok() && now.monotonic < self.deadline
     }
 
-    /// Waits for the outcome; none if the flight died.
+    /// Waits for the outcome. Returns `None` if the fetch died.
     pub(in crate::cache) async fn outcome(&mut self) -> Option<Outcome> {
         let outcome = self.receiver.wait_for(Option::is_some).await.ok()?;
         outcome.clone()
     }
 
-    /// How long to wait before asking the slot again whether the flight is still under way.
-    pub(in crate::cache) fn patience(&self, now: Moment) -> Duration {
-        Duration::from_nanos(self.overdue.saturating_sub(now.monotonic))
+    /// Returns how long to wait before asking the slot again whether the fetch is still pending.
+    pub(in crate::cache) fn remaining(&self, now: Moment) -> Duration {
+        Duration::from_nanos(self.deadline.saturating_sub(now.monotonic))
     }
 }

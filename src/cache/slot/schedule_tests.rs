@@ -11,7 +11,10 @@
 
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
@@ -19,10 +22,11 @@ use std::{
 
 use super::{fetch_guard::PAUSE_AFTER_DEATH, *};
 use crate::{
-    cache::backoff::Hold,
-    error::ErrorKind,
+    cache::backoff::Backoff,
+    clock::Moment,
+    error::{ErrorKind, TokenError},
     source::TokenRequest,
-    token::{NewToken, Times, TokenOrigin},
+    token::{NewToken, Times, Token, TokenOrigin, TokenSpec},
 };
 
 /// A token is fresh for this long, and stale for as long again.
@@ -41,8 +45,6 @@ const START: Moment = Moment {
 enum Step {
     Ask,
     Force,
-    /// Ask for a token with all that servers want.
-    AskWished,
     Look(usize),
     Cancel(usize),
     Land(usize),
@@ -52,12 +54,12 @@ enum Step {
     Retreat(usize),
     Reject,
     RejectLate,
-    /// A server wants one scope more.
-    WantScope,
-    /// It wants the scope that it wanted last once more.
-    WantScopeAgain,
-    /// It wants other claims.
-    WantClaims,
+    /// A server requires one scope more.
+    RequireScope,
+    /// It repeats its last challenge.
+    RequireScopeAgain,
+    /// A server requires other claims.
+    RequireClaims,
     Vindicate(u64),
     Remove,
     HoldSource,
@@ -69,7 +71,6 @@ enum Step {
 struct Program {
     asks: u8,
     forced: u8,
-    wished: u8,
     cancels: u8,
     landings: u8,
     same: u8,
@@ -121,7 +122,6 @@ impl Program {
         Some(match step {
             Step::Ask => &mut self.asks,
             Step::Force => &mut self.forced,
-            Step::AskWished => &mut self.wished,
             Step::Look(_) => return None,
             Step::Cancel(_) => &mut self.cancels,
             Step::Land(_) => &mut self.landings,
@@ -131,9 +131,9 @@ impl Program {
             Step::Retreat(_) => &mut self.step_backs,
             Step::Reject => &mut self.rejections,
             Step::RejectLate => &mut self.late_rejections,
-            Step::WantScope => &mut self.scopes,
-            Step::WantScopeAgain => &mut self.scopes_again,
-            Step::WantClaims => &mut self.claims,
+            Step::RequireScope => &mut self.scopes,
+            Step::RequireScopeAgain => &mut self.scopes_again,
+            Step::RequireClaims => &mut self.claims,
             Step::Vindicate(_) => &mut self.vindications,
             Step::Remove => &mut self.removals,
             Step::HoldSource => &mut self.source_holds,
@@ -267,31 +267,13 @@ fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
 }
 
 #[test]
-fn what_a_server_wants_is_in_the_token_of_whoever_waits_for_it() {
+fn required_claims_are_in_the_token_of_every_waiter() {
     let schedules = Program {
-        asks: 1,
+        asks: 2,
         forced: 1,
-        wished: 2,
         landings: 3,
-        scopes: 2,
-        claims: 1,
-        depth: 7,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 1_000, "{schedules}");
-}
-
-#[test]
-fn what_the_provider_refuses_is_wanted_no_more_whenever_it_was_wanted() {
-    let schedules = Program {
-        asks: 1,
-        wished: 2,
-        landings: 2,
         failures: 2,
-        scopes: 2,
-        scopes_again: 1,
-        claims: 1,
+        claims: 2,
         removals: 1,
         depth: 7,
         ..Program::default()
@@ -301,17 +283,18 @@ fn what_the_provider_refuses_is_wanted_no_more_whenever_it_was_wanted() {
 }
 
 #[test]
-fn wishes_are_paid_from_the_same_budget_as_refusals() {
+fn scope_challenges_and_rejections_share_a_budget() {
     let schedules = Program {
-        asks: 1,
-        wished: 7,
-        landings: 8,
-        scopes: 7,
+        asks: 3,
+        landings: 3,
+        rejections: 2,
+        scopes: 6,
+        scopes_again: 2,
         vindications: 1,
         passes: 1,
         pass: REFILL,
         prompt: true,
-        depth: 23,
+        depth: 16,
         ..Program::default()
     }
     .walk();
@@ -326,7 +309,7 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
     let slot = Arc::new(Slot::new(spec.clone()));
     let (time, generations) = (AtomicU64::new(1), AtomicU64::new(0));
     let (refused, flights) = (AtomicU64::new(0), AtomicUsize::new(0));
-    let fly = |takeoff: Takeoff, now: Moment| {
+    let fly = |takeoff: FetchGuard, now: Moment| {
         assert_eq!(flights.fetch_add(1, SeqCst), 0, "two flights for one slot");
         thread::yield_now();
         let generation = generations.fetch_add(1, SeqCst) + 1;
@@ -334,7 +317,7 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
         match generation % 5 {
             0 => drop(takeoff),
             1 => takeoff.fail(fault(), now, |_| None),
-            _ => drop(takeoff.land(fetched(generation, generation, now), |_, _| {})),
+            _ => drop(takeoff.complete(fetched(generation, generation, now), |_, _| {})),
         }
     };
     let live = |seed: u64| {
@@ -346,29 +329,27 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
                 wall: nanos,
             };
             let known = refused.load(SeqCst);
-            let in_service = slot.generation();
+            let in_service = slot.current_generation();
             assert!(
                 in_service == 0 || in_service >= newest,
                 "an older token is back"
             );
             newest = newest.max(in_service);
-            let still_good = |token: &Token| !slot.is_over(token, now);
-            let usable = slot.usable(now);
-            let usable = usable.map(|token| Token::new(token, spec.clone()));
-            let token = usable.or_else(|| {
-                // Nobody is overdue here: both threads go on.
-                match slot.ask(now, Moment::NEVER, None) {
-                    Answer::Have(token) => Some(token),
-                    Answer::HaveAndFetch(token, takeoff) => {
+            let still_good = |token: &Token| !slot.is_unusable(token, now);
+            let token = slot.usable(now).or_else(|| {
+                // No fetch is overdue here: both threads go on.
+                match slot.request(Need::Usable, now, Moment::NEVER, None) {
+                    SlotAnswer::Ready(token) => Some(token),
+                    SlotAnswer::Refresh(token, takeoff) => {
                         fly(takeoff, now);
                         Some(token)
                     }
-                    Answer::Fetch(takeoff, landing) => {
+                    SlotAnswer::Fetch(takeoff, landing) => {
                         fly(takeoff, now);
                         wait_here(landing).filter(still_good)
                     }
-                    Answer::Wait(landing) => wait_here(landing).filter(still_good),
-                    Answer::Held(_) => None,
+                    SlotAnswer::Join(landing) => wait_here(landing).filter(still_good),
+                    SlotAnswer::BackingOff(_) => None,
                 }
             });
             let Some(token) = token else {
@@ -376,10 +357,11 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
             };
             let generation = token.generation();
             assert!(generation > known, "{generation} after {known} was refused");
-            if (turn + seed).is_multiple_of(3) && slot.reject(generation, now) == Rejection::Dropped
+            if (turn + seed).is_multiple_of(3)
+                && slot.reject(generation, None, now) == Rejection::Applied
             {
                 refused.fetch_max(generation, SeqCst);
-                slot.vindicate(generation);
+                slot.refund(generation);
             }
         }
     };
@@ -391,7 +373,7 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
 }
 
 /// Waits on this thread, and not for ever.
-fn wait_here(mut landing: Landing) -> Option<Token> {
+fn wait_here(mut landing: FetchReceiver) -> Option<Token> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -442,13 +424,12 @@ impl Walk {
 
 struct World {
     slot: Arc<Slot>,
-    spec: TokenSpec,
     now: Moment,
     waiters: Vec<Waiter>,
     flights: Vec<Flight>,
     account: Account,
-    /// What each token was asked for with.
-    tokens: Vec<Plain>,
+    /// The claims that each token was requested with.
+    tokens: Vec<Option<usize>>,
     generation: u64,
     left: Program,
     /// What was done so far, to be told if it goes wrong.
@@ -460,8 +441,8 @@ struct Waiter {
     outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
     flight: usize,
     asked: Asked,
-    /// What servers wanted when it asked, and how often a wish had been taken back by then.
-    wanted: Plain,
+    /// The claims that were required when it asked, and how often any had been taken back by then.
+    required: Option<usize>,
     taken_back: usize,
     wakes: Arc<Wakes>,
     seen: usize,
@@ -477,9 +458,9 @@ impl Wake for Wakes {
 }
 
 struct Flight {
-    takeoff: Option<Takeoff>,
+    guard: Option<FetchGuard>,
     started: Moment,
-    /// Which version of what servers want it asks for.
+    /// The version of the claims that it requests.
     version: u64,
 }
 
@@ -488,28 +469,15 @@ struct Flight {
 enum Asked {
     Plainly,
     Anew,
-    AsWished,
 }
 
-/// What servers want, in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Plain {
-    scopes: Vec<usize>,
-    claims: Option<usize>,
-}
-
-impl Plain {
-    fn of(request: &TokenRequest) -> Self {
-        let number = |text: &str| {
-            text.trim_matches(|c: char| !c.is_ascii_digit())
-                .parse()
-                .unwrap()
-        };
-        Self {
-            scopes: request.spec().iter_scopes().map(number).collect(),
-            claims: request.claims().map(number),
-        }
-    }
+/// Returns the number of the claims in a request.
+fn claims_of(request: &TokenRequest) -> Option<usize> {
+    let claims = request.claims()?;
+    claims
+        .trim_matches(|c: char| !c.is_ascii_digit())
+        .parse()
+        .ok()
 }
 
 /// What the slot ought to be, in plain words.
@@ -530,10 +498,10 @@ struct Account {
     storm: bool,
     refill: Moment,
     unsettled: Vec<u64>,
-    wanted: Plain,
+    required: Option<usize>,
     version: u64,
-    /// What the last token was got with.
-    granted: Plain,
+    /// The claims that the last token was fetched with.
+    granted: Option<usize>,
     granted_version: u64,
     /// Tokens that came when more was wanted already.
     outdated: Vec<u64>,
@@ -541,6 +509,8 @@ struct Account {
     wishes: usize,
     taken_back: usize,
     last_scope: usize,
+    /// The last challenge for scopes that was paid for: the generation and the scope.
+    paid_challenge: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -562,8 +532,7 @@ impl World {
     fn new(program: Program) -> Self {
         let spec = TokenSpec::default().with_tenant("own");
         Self {
-            slot: Arc::new(Slot::new(spec.clone())),
-            spec,
+            slot: Arc::new(Slot::new(spec)),
             now: START,
             waiters: Vec::new(),
             flights: Vec::new(),
@@ -580,14 +549,15 @@ impl World {
                 storm: false,
                 refill: Moment::NEVER,
                 unsettled: Vec::new(),
-                wanted: Plain::default(),
+                required: None,
                 version: 0,
-                granted: Plain::default(),
+                granted: None,
                 granted_version: 0,
                 outdated: Vec::new(),
                 wishes: 0,
                 taken_back: 0,
                 last_scope: 0,
+                paid_challenge: None,
             },
             tokens: Vec::new(),
             generation: 0,
@@ -597,22 +567,22 @@ impl World {
     }
 
     fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Ask, Step::Force, Step::AskWished];
+        let mut steps = vec![Step::Ask, Step::Force];
         steps.extend([Step::Remove, Step::Pass, Step::HoldSource]);
         if self.account.service.is_some() {
             steps.push(Step::Reject);
         }
         if self.generation > 0 {
-            steps.extend([Step::RejectLate, Step::WantScope, Step::WantClaims]);
+            steps.extend([Step::RejectLate, Step::RequireScope, Step::RequireClaims]);
         }
         if self.account.last_scope > 0 {
-            steps.push(Step::WantScopeAgain);
+            steps.push(Step::RequireScopeAgain);
         }
         if let Some(generation) = self.account.unsettled.first() {
             steps.push(Step::Vindicate(*generation));
         }
         for (number, flight) in self.flights.iter().enumerate() {
-            if flight.takeoff.is_some() {
+            if flight.guard.is_some() {
                 steps.extend([Step::Land(number), Step::LandSame(number)]);
                 steps.extend([Step::Fail(number), Step::Die(number)]);
                 steps.push(Step::Retreat(number));
@@ -628,15 +598,6 @@ impl World {
         if left.prompt && self.account_answer(Asked::Plainly) != Expected::Fetch {
             left.asks = 0;
         }
-        // What is wanted is asked for before more is.
-        match self.account.is_due() {
-            _ if !left.prompt => {}
-            true => left.scopes = 0,
-            false => left.wished = 0,
-        }
-        if left.prompt && self.is_flying() {
-            left.wished = 0;
-        }
         steps.retain(|step| left.left(*step).is_none_or(|left| *left > 0));
         steps
     }
@@ -649,7 +610,6 @@ impl World {
         match step {
             Step::Ask => self.ask(Asked::Plainly),
             Step::Force => self.ask(Asked::Anew),
-            Step::AskWished => self.ask(Asked::AsWished),
             Step::Look(number) => self.look(number),
             Step::Cancel(number) => drop(self.waiters.remove(number)),
             Step::Land(number) => self.land(number, None),
@@ -664,18 +624,18 @@ impl World {
                 self.reject(generation, None);
             }
             Step::RejectLate => self.reject(self.generation.saturating_sub(1).max(1), None),
-            Step::WantScope => {
+            Step::RequireScope => {
                 self.account.wishes += 1;
                 self.account.last_scope = self.account.wishes;
-                self.want_scope();
+                self.require_scope();
             }
-            Step::WantScopeAgain => self.want_scope(),
-            Step::WantClaims => {
+            Step::RequireScopeAgain => self.require_scope(),
+            Step::RequireClaims => {
                 self.account.wishes += 1;
                 self.reject(self.generation, Some(self.account.wishes));
             }
             Step::Vindicate(generation) => {
-                self.slot.vindicate(generation);
+                self.slot.refund(generation);
                 self.account.settle(generation);
                 self.account.budget = (self.account.budget + 1).min(5);
             }
@@ -690,31 +650,30 @@ impl World {
         let (now, overdue) = (self.now, self.now + OVERDUE);
         let source = self.source_error();
         let expected = self.account_answer(asked);
-        let answer = match asked {
-            Asked::Plainly => self.slot.ask(now, overdue, source),
-            Asked::Anew => self.slot.ask_anew(now, overdue, source),
-            Asked::AsWished => self.slot.ask_as_wished(now, overdue, source),
+        let need = match asked {
+            Asked::Plainly => Need::Usable,
+            Asked::Anew => Need::New,
         };
-        match answer {
-            Answer::Have(token) => {
+        match self.slot.request(need, now, overdue, source) {
+            SlotAnswer::Ready(token) => {
                 assert_eq!(expected, Expected::Have);
                 self.served(&token);
             }
-            Answer::HaveAndFetch(token, takeoff) => {
+            SlotAnswer::Refresh(token, takeoff) => {
                 assert_eq!(expected, Expected::HaveAndFetch);
                 self.served(&token);
                 self.took_off(takeoff);
             }
-            Answer::Wait(landing) => {
+            SlotAnswer::Join(landing) => {
                 assert_eq!(expected, Expected::Wait);
                 self.wait(landing, asked);
             }
-            Answer::Fetch(takeoff, landing) => {
+            SlotAnswer::Fetch(takeoff, landing) => {
                 assert_eq!(expected, Expected::Fetch);
                 self.took_off(takeoff);
                 self.wait(landing, asked);
             }
-            Answer::Held(error) => {
+            SlotAnswer::BackingOff(error) => {
                 assert_eq!(expected, Expected::Held);
                 let left = error.retry_after().unwrap();
                 let (key, source) = (self.account.held_until, self.account.source_held_until);
@@ -729,7 +688,6 @@ impl World {
         let forced = match asked {
             Asked::Plainly => false,
             Asked::Anew => true,
-            Asked::AsWished => account.is_due(),
         };
         let usable = account.service.filter(|served| !is_past(served.end));
         if !forced && usable.is_some_and(|served| !is_past(served.refresh)) {
@@ -756,28 +714,31 @@ impl World {
     fn is_flying(&self) -> bool {
         self.account.latest.is_some_and(|number| {
             let flight = &self.flights[number];
-            flight.takeoff.is_some() && !(flight.started + OVERDUE).is_past(self.now)
+            flight.guard.is_some() && !(flight.started + OVERDUE).is_past(self.now)
         })
     }
 
-    fn took_off(&mut self, takeoff: Takeoff) {
+    fn took_off(&mut self, guard: FetchGuard) {
         assert!(!self.is_flying(), "two flights for one slot");
-        let request = Plain::of(&takeoff.request());
-        assert_eq!(request, self.account.wanted, "not asked for what is wanted");
+        let claims = claims_of(&guard.request());
+        assert_eq!(
+            claims, self.account.required,
+            "the required claims are not requested"
+        );
         self.account.latest = Some(self.flights.len());
         self.flights.push(Flight {
-            takeoff: Some(takeoff),
+            guard: Some(guard),
             started: self.now,
             version: self.account.version,
         });
     }
 
-    fn wait(&mut self, mut landing: Landing, asked: Asked) {
+    fn wait(&mut self, mut landing: FetchReceiver, asked: Asked) {
         let mut waiter = Waiter {
             outcome: Box::pin(async move { landing.outcome().await }),
             flight: self.account.latest.expect("there is nothing to wait for"),
             asked,
-            wanted: self.account.wanted.clone(),
+            required: self.account.required,
             taken_back: self.account.taken_back,
             wakes: Arc::default(),
             seen: 0,
@@ -791,16 +752,14 @@ impl World {
         match waiter.poll() {
             Poll::Pending => self.waiters.push(waiter),
             Poll::Ready(Some(Err(_))) => {}
-            Poll::Ready(Some(Ok(token))) if !self.slot.is_over(&token, self.now) => {
+            Poll::Ready(Some(Ok(token))) if !self.slot.is_unusable(&token, self.now) => {
                 self.served(&token);
-                let got = &self.tokens[token.generation() as usize - 1];
-                let has = |scope: &usize| got.scopes.contains(scope);
-                let as_wished = waiter.wanted.scopes.iter().all(has);
-                let still_wanted = self.account.taken_back == waiter.taken_back;
+                let got = self.tokens[token.generation() as usize - 1];
+                let is_still_required = self.account.taken_back == waiter.taken_back;
                 assert!(
-                    as_wished || !still_wanted,
+                    got >= waiter.required || !is_still_required,
                     "got {got:?} for {:?}",
-                    waiter.wanted
+                    waiter.required
                 );
             }
             Poll::Ready(_) => self.ask(waiter.asked),
@@ -818,7 +777,7 @@ impl World {
     fn served(&self, token: &Token) {
         let generation = token.generation();
         assert!(
-            !token.times().end().is_past(self.now),
+            !token.times().unusable_at().is_past(self.now),
             "served when expired"
         );
         assert!(
@@ -833,14 +792,14 @@ impl World {
 
     fn land(&mut self, number: usize, text: Option<u64>) {
         let version = self.flights[number].version;
-        let takeoff = self.flights[number].takeoff.take().unwrap();
-        self.tokens.push(Plain::of(&takeoff.request()));
+        let takeoff = self.flights[number].guard.take().unwrap();
+        self.tokens.push(claims_of(&takeoff.request()));
         self.generation += 1;
         let generation = self.generation;
         let text = text.unwrap_or(generation);
         let fetched = fetched(text, generation, self.now);
         let times = fetched.times;
-        let token = takeoff.land(fetched, |_, _| {});
+        let token = takeoff.complete(fetched, |_, _| {});
         assert_eq!(token.generation(), generation);
         let account = &mut self.account;
         if account.latest != Some(number) {
@@ -856,22 +815,22 @@ impl World {
         }
         account.text = Some((text, since));
         if account.is_due() {
-            account.granted = account.wanted.clone();
+            account.granted = account.required;
             account.granted_version = account.version;
         }
         account.held_until = START;
         account.failures = 0;
         account.service = Some(Served {
             generation,
-            refresh: times.refresh(),
-            end: times.end(),
+            refresh: times.refresh_at(),
+            end: times.unusable_at(),
         });
     }
 
     fn fail(&mut self, number: usize) {
-        let takeoff = self.flights[number].takeoff.take().unwrap();
+        let takeoff = self.flights[number].guard.take().unwrap();
         takeoff.fail(fault(), self.now, |before| {
-            Some(Hold::after(before, fault(), self.now, 0.0))
+            Some(Backoff::after(before, fault(), self.now, 0.0))
         });
         let account = &mut self.account;
         if account.latest != Some(number) {
@@ -879,7 +838,7 @@ impl World {
         }
         account.latest = None;
         if account.is_due() && self.flights[number].version == account.version {
-            account.wanted = account.granted.clone();
+            account.required = account.granted;
             account.version += 1;
             account.granted_version = account.version;
             account.taken_back += 1;
@@ -891,7 +850,7 @@ impl World {
 
     fn die(&mut self, number: usize) {
         let flight = &mut self.flights[number];
-        drop(flight.takeoff.take().unwrap());
+        drop(flight.guard.take().unwrap());
         if self.account.latest == Some(number) {
             self.account.paused_until = flight.started + PAUSE_AFTER_DEATH;
         }
@@ -899,13 +858,13 @@ impl World {
 
     /// Whoever waits for a flight keeps it in the air; a flight that nobody waits for leaves everything as it was.
     fn step_back(&mut self, number: usize) {
-        let takeoff = self.flights[number].takeoff.take().unwrap();
+        let takeoff = self.flights[number].guard.take().unwrap();
         let is_waited_for = self.waiters.iter().any(|waiter| waiter.flight == number);
         let quiet = self.now + HOLD;
-        match takeoff.step_back(quiet) {
+        match takeoff.abandon(quiet) {
             Err(takeoff) => {
                 assert!(is_waited_for, "nobody waits, and it can't step back");
-                self.flights[number].takeoff = Some(takeoff);
+                self.flights[number].guard = Some(takeoff);
             }
             Ok(()) => {
                 assert!(!is_waited_for, "it stepped back from somebody who waits");
@@ -925,7 +884,7 @@ impl World {
             let refused = account.outdated.last().map_or(0, |last| *last);
             let refused = refused.max(account.rejected);
             if claims.is_some() && in_service.is_none() && refused == generation {
-                account.wanted.claims = claims;
+                account.required = claims;
                 account.version += 1;
             }
             Rejection::Superseded
@@ -935,52 +894,43 @@ impl World {
             account.service = None;
             account.rejected = generation;
             if claims.is_some() {
-                account.wanted.claims = claims;
+                account.required = claims;
                 account.version += 1;
             }
-            Rejection::Dropped
+            Rejection::Applied
         };
         let claims = claims.map(|claims| format!("c{claims}"));
-        let rejection = match &claims {
-            Some(claims) => self.slot.wish(generation, Wish::Claims(claims), self.now),
-            None => self.slot.reject(generation, self.now),
-        };
+        let rejection = self.slot.reject(generation, claims.as_deref(), self.now);
         assert_eq!(rejection, expected);
     }
 
-    /// A server wants a scope of the newest token.
-    fn want_scope(&mut self) {
+    /// A server requires a scope that the newest token lacks.
+    fn require_scope(&mut self) {
         let account = &mut self.account;
         let (generation, scope) = (self.generation, account.last_scope);
-        let in_service = account.service.map(|served| served.generation);
-        let expected = if account.wanted.scopes.contains(&scope) {
-            match !account.is_due() && in_service == Some(generation) {
-                true => Rejection::Vain,
-                false => Rejection::Superseded,
-            }
-        } else if let Err(disbelieved) = account.believe(generation, self.now) {
-            disbelieved
+        let expected = if account.paid_challenge == Some((generation, scope)) {
+            Rejection::Superseded
+        } else if let Err(limit) = account.believe(generation, self.now) {
+            limit
         } else {
-            account.wanted.scopes.push(scope);
-            account.wanted.scopes.sort_unstable();
-            account.version += 1;
-            Rejection::Outdated
+            account.paid_challenge = Some((generation, scope));
+            Rejection::Applied
         };
-        let scopes = [format!("s{scope}")];
-        let rejection = self.slot.wish(generation, Wish::Scopes(&scopes), self.now);
+        let wider = TokenSpec::scopes([format!("s{scope}")]);
+        let rejection = self.slot.spend_on_scopes(generation, &wider, self.now);
         assert_eq!(rejection, expected);
     }
 
     fn remove(&mut self) {
-        assert_eq!(self.slot.empty(), self.account.service.is_some());
+        assert_eq!(self.slot.clear(), self.account.service.is_some());
         let account = &mut self.account;
         account.service = None;
         account.text = None;
         account.latest = None;
         account.held_until = START;
         account.failures = 0;
-        account.wanted = Plain::default();
-        account.granted = Plain::default();
+        account.required = None;
+        account.granted = None;
         account.version = 0;
         account.granted_version = 0;
         account.taken_back += 1;
@@ -990,13 +940,13 @@ impl World {
     fn check(&self) {
         let account = &self.account;
         let in_service = account.service.map_or(0, |served| served.generation);
-        assert_eq!(self.slot.generation(), in_service);
+        assert_eq!(self.slot.current_generation(), in_service);
         let token = self.slot.token().map_or(0, |token| token.generation());
         assert_eq!(token, in_service);
         // What is served without asking needs nobody's attention.
         let expected = self.account_answer(Asked::Plainly);
         if let Some(token) = self.slot.usable(self.now) {
-            self.served(&Token::new(token, self.spec.clone()));
+            self.served(&token);
             let is_paused = !account.paused_until.is_past(self.now);
             assert!(expected == Expected::Have || is_paused, "{expected:?}");
         } else {
@@ -1006,7 +956,7 @@ impl World {
         }
 
         for waiter in &self.waiters {
-            let ended = self.flights[waiter.flight].takeoff.is_none();
+            let ended = self.flights[waiter.flight].guard.is_none();
             assert_eq!(waiter.is_woken(), ended, "woken when it can go on");
         }
     }
@@ -1015,7 +965,7 @@ impl World {
     fn finish(&mut self) {
         for _ in 0..4 {
             for number in 0..self.flights.len() {
-                if self.flights[number].takeoff.is_some() {
+                if self.flights[number].guard.is_some() {
                     self.land(number, None);
                     self.check();
                 }
@@ -1059,7 +1009,7 @@ impl Account {
         }
         if self.budget == 0 {
             let first = !std::mem::replace(&mut self.storm, true);
-            return Err(Rejection::Disbelieved { first });
+            return Err(Rejection::LimitReached { first });
         }
         self.storm = false;
         if self.budget == 5 {

@@ -1,143 +1,170 @@
-//! What stands behind a slot's lock: the flight under way, what has gone wrong so far, and where else the token hangs.
+//! The part of a slot that its lock guards: the fetch in progress, failures and rejections.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
-use super::fetch_receiver::Landing;
+use super::FetchReceiver;
 use crate::{
-    cache::{
-        backoff::{Budget, Hold},
-        required_claims::Wishes,
-    },
+    cache::{backoff::Backoff, challenge::RequiredClaims, rejection_budget::RejectionBudget},
     clock::Moment,
     error::TokenError,
-    token::Token,
+    token::{Token, TokenSpec},
 };
 
-/// What nearly no slot has at any time is boxed: there may be very many slots.
+/// What few slots have at any time is boxed, because a cache may have very many slots.
 #[derive(Default)]
-pub(super) struct Desk {
-    pub(super) flight: Option<Box<Landing>>,
-    /// The number of the last flight. One with an older number no longer lands here.
-    pub(super) last_flight: u64,
-    troubles: Option<Box<Troubles>>,
+pub(in crate::cache) struct SlotState {
+    fetch: Option<Box<FetchReceiver>>,
+    /// The number of the last fetch. A fetch with an older number no longer changes the slot.
+    last_fetch: u64,
+    failures: Option<Box<FailureState>>,
 }
 
-/// What has gone wrong with a slot's tokens so far.
-pub(super) struct Troubles {
-    pub(super) hold: Option<Hold>,
-    pub(super) budget: Budget,
-    /// Whether the last rejection was not believed.
-    pub(super) storm: bool,
-    /// The generations whose rejections were spent, and that nothing has vindicated yet; no more than can be spent.
-    pub(super) unsettled: VecDeque<u64>,
-    /// The last token that was rejected, to know it again when the source returns the same one.
+/// The failed fetches and rejected tokens of a slot.
+pub(super) struct FailureState {
+    backoff: Option<Backoff>,
+    pub(super) budget: RejectionBudget,
+    /// Whether the last rejection exceeded the budget.
+    is_limit_reached: bool,
+    /// The generations that were paid for and not refunded yet, at most as many as the budget has.
+    paid: VecDeque<u64>,
+    /// The last token that was rejected, to recognize it if the source returns it again.
     pub(super) rejected: Option<Token>,
-    /// Its generation, which is not forgotten with it: somebody may hold that token who has not looked yet.
-    pub(super) refused: u64,
-    /// What servers want of the next token.
-    pub(super) wishes: Wishes,
+    /// The newest generation that was taken out of use. It is kept longer than the token, for callers that hold that token.
+    pub(super) last_rejected: u64,
+    pub(super) claims: RequiredClaims,
+    /// The last challenge for more scopes that was paid for.
+    pub(super) last_scope_challenge: Option<(u64, TokenSpec)>,
 }
 
-/// What became of a token that was rejected, or of which more was wanted.
+/// The effect of a rejection on the token that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// It is out of service.
-    Dropped,
-    /// It was out of service already, or another is due already.
+    /// The token is out of use, or the challenge for more scopes was paid for.
+    Applied,
+    /// The token was replaced or rejected before, or the challenge was paid for before.
     Superseded,
-    /// It stays in service until one with further scopes is there.
-    Outdated,
-    /// It was asked for with all that was wanted of it.
-    Vain,
-    /// Too many rejections lately: it stays.
-    Disbelieved {
-        /// The first since one was believed.
+    /// There were too many rejections. The token stays in use.
+    LimitReached {
+        /// Whether the limit was not reached before.
         first: bool,
     },
 }
 
-impl Desk {
-    /// The flight under way, unless it died or was not heard of for too long.
-    pub(super) fn flight(&self, now: Moment) -> Option<Landing> {
-        let landing = self.flight.as_deref()?;
-        landing.is_to_come(now).then(|| landing.clone())
+impl SlotState {
+    /// Returns the receiver of the fetch in progress, unless that fetch died or exceeded its deadline.
+    pub(super) fn fetch_in_progress(&self, now: Moment) -> Option<FetchReceiver> {
+        let receiver = self.fetch.as_deref()?;
+        receiver.is_pending(now).then(|| receiver.clone())
     }
 
-    /// What has gone wrong so far, if anything may have.
-    pub(super) fn known_troubles(&self) -> Option<&Troubles> {
-        self.troubles.as_deref()
+    /// Stores the receiver of a new fetch, and returns the fetch's number.
+    pub(super) fn begin_fetch(&mut self, receiver: FetchReceiver) -> u64 {
+        self.last_fetch += 1;
+        self.fetch = Some(Box::new(receiver));
+        self.last_fetch
     }
 
-    /// The same, to change.
-    pub(super) fn known_troubles_mut(&mut self) -> Option<&mut Troubles> {
-        self.troubles.as_deref_mut()
+    pub(super) fn is_last_fetch(&self, number: u64) -> bool {
+        self.last_fetch == number
     }
 
-    /// Where to note what goes wrong.
-    pub(super) fn troubles(&mut self) -> &mut Troubles {
-        self.troubles.get_or_insert_default()
+    pub(super) fn end_fetch(&mut self) {
+        self.fetch = None;
     }
 
-    /// The troubles, if this generation's rejection was among them and still unsettled; it no longer is.
-    pub(super) fn settle(&mut self, generation: u64) -> Option<&mut Troubles> {
-        let troubles = self.known_troubles_mut()?;
-        let mut unsettled = troubles.unsettled.iter();
-        let place = unsettled.position(|one| *one == generation)?;
-        troubles.unsettled.remove(place);
-        Some(troubles)
+    pub(super) fn extend_fetch(&mut self, deadline: Moment) {
+        if let Some(receiver) = &mut self.fetch {
+            receiver.extend(deadline);
+        }
     }
 
-    pub(super) fn hold(&self) -> Option<&Hold> {
-        self.known_troubles()?.hold.as_ref()
+    /// Lets the fetch in progress end without an effect on the slot.
+    pub(super) fn detach_fetch(&mut self) {
+        self.last_fetch += 1;
+        self.fetch = None;
     }
 
-    pub(super) fn held(&self, now: Moment) -> Option<TokenError> {
-        self.hold()?.error(now)
+    /// Returns the failures, if there have been any.
+    pub(super) fn failures_mut(&mut self) -> Option<&mut FailureState> {
+        self.failures.as_deref_mut()
     }
 
-    pub(super) fn wishes(&self) -> Option<&Wishes> {
-        Some(&self.known_troubles()?.wishes)
+    /// Returns the failures, to note one.
+    pub(super) fn failures(&mut self) -> &mut FailureState {
+        self.failures.get_or_insert_default()
+    }
+
+    pub(super) fn backoff(&self) -> Option<&Backoff> {
+        self.failures.as_ref()?.backoff.as_ref()
+    }
+
+    pub(super) fn set_backoff(&mut self, backoff: Backoff) {
+        self.failures().backoff = Some(backoff);
+    }
+
+    pub(super) fn backoff_error(&self, now: Moment) -> Option<TokenError> {
+        self.backoff()?.error(now)
+    }
+
+    pub(super) fn last_error(&self) -> Option<&TokenError> {
+        Some(self.backoff()?.last_error())
     }
 
     pub(super) fn rejected(&self) -> Option<&Token> {
-        self.known_troubles()?.rejected.as_ref()
+        self.failures.as_ref()?.rejected.as_ref()
     }
 
-    /// All but how often a token was rejected, and what servers want.
-    pub(super) fn forget_failures(&mut self) {
-        if let Some(troubles) = self.known_troubles_mut() {
-            troubles.hold = None;
-            troubles.rejected = None;
+    /// Returns the claims to request, and their version.
+    pub(super) fn required_claims(&self) -> (Option<std::sync::Arc<str>>, u64) {
+        let failures = self.failures.as_ref();
+        failures
+            .map(|failures| failures.claims.current())
+            .unwrap_or_default()
+    }
+
+    /// Forgets the back-off and the rejected token.
+    pub(super) fn clear_failures(&mut self) {
+        if let Some(failures) = self.failures_mut() {
+            failures.backoff = None;
+            failures.rejected = None;
         }
     }
 }
 
-impl Troubles {
-    /// Spends one of the budget on a server's word about this token, if any is left.
-    pub(super) fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
+impl FailureState {
+    /// Spends one of the rejection budget on this generation. If none is left, returns whether that is new.
+    pub(super) fn spend(&mut self, generation: u64, now: Moment) -> Result<(), bool> {
         if !self.budget.take(now) {
-            let first = !std::mem::replace(&mut self.storm, true);
-            return Err(Rejection::Disbelieved { first });
+            return Err(!mem::replace(&mut self.is_limit_reached, true));
         }
-        self.storm = false;
-        if self.unsettled.len() >= usize::from(Budget::FULL) {
-            self.unsettled.pop_front();
+        self.is_limit_reached = false;
+        if self.paid.len() >= usize::from(RejectionBudget::FULL) {
+            self.paid.pop_front();
         }
-        self.unsettled.push_back(generation);
+        self.paid.push_back(generation);
         Ok(())
     }
+
+    /// Refunds one rejection of this generation, if one was paid for.
+    pub(super) fn refund(&mut self, generation: u64) {
+        if let Some(index) = self.paid.iter().position(|paid| *paid == generation) {
+            self.paid.remove(index);
+            self.budget.refund();
+        }
+    }
 }
 
-impl Default for Troubles {
+impl Default for FailureState {
     fn default() -> Self {
         Self {
-            hold: None,
-            budget: Budget::new(),
-            storm: false,
-            refused: 0,
-            unsettled: VecDeque::new(),
+            backoff: None,
+            budget: RejectionBudget::new(),
+            is_limit_reached: false,
+            paid: VecDeque::new(),
             rejected: None,
-            wishes: Wishes::default(),
+            last_rejected: 0,
+            claims: RequiredClaims::default(),
+            last_scope_challenge: None,
         }
     }
 }

@@ -1,21 +1,21 @@
-//! How to do what: a page for each task, with complete examples, and what goes wrong if it is done otherwise.
+//! One page for each task, with complete examples and the usual mistakes.
 //!
-//! | page | for whom |
+//! | page | contents |
 //! |---|---|
-//! | [`service_to_service`] | a service that calls others in its own name, with Microsoft Entra ID and without a secret |
-//! | [`on_behalf_of`] | a service that calls others in the name of its users |
-//! | [`providers`] | whoever has Keycloak, Auth0, Okta or another provider |
+//! | [`service_to_service`] | a service that calls others on its own behalf, with Microsoft Entra ID and without a secret |
+//! | [`on_behalf_of`] | a service that calls others on behalf of its users |
+//! | [`providers`] | Keycloak, Auth0, Okta and other providers |
 //! | [`tonic`] | gRPC clients |
 //! | [`many_tenants`] | one program with tokens of many customers |
-//! | [`fleet`] | many processes that share their tokens, and tools that start often |
-//! | [`own_source`] | whoever gets tokens from somewhere that this crate has no source for |
-//! | [`own_store`] | whoever keeps them in a database of their own |
-//! | [`testing_your_service`] | whoever tests a program that uses this crate |
-//! | [`migrating`] | whoever has azure_core's policy, a middleware of their own, or tower's retry |
+//! | [`fleet`] | several processes that share their tokens, and tools that start often |
+//! | [`own_source`] | tokens from a system that this crate does not support |
+//! | [`own_store`] | tokens in a custom database |
+//! | [`testing_your_service`] | tests of a program that uses this crate |
+//! | [`migrating`] | replacing azure_core's policy, a custom middleware, or tower's retry |
 //!
-//! Every example is compiled, and nearly every one is run: against the servers of the feature `testing`, in its own process.
+//! Every example is compiled, and most are run, against the in-process servers of the feature `testing`.
 
-/// A page, whose examples are tests if there are these features.
+/// Adds a page, whose examples are tests if these features are enabled.
 macro_rules! page {
     ($name:ident, $file:literal, $($feature:literal),+) => {
         #[cfg(any(not(doctest), all($(feature = $feature),+)))]

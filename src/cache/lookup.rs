@@ -1,0 +1,137 @@
+//! The one question to the cache: the token of a slot, or a waiter for it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    fetch,
+    shared::{CacheHandle, CacheShared},
+    slot::{FetchReceiver, Need, Outcome, Slot, SlotAnswer},
+    stats::count,
+};
+use crate::{
+    error::{ErrorKind, TokenError},
+    telemetry::{Telemetry, TokenEvent},
+    token::Token,
+    util::timer,
+};
+
+/// How many fetches may die while a caller waits before it gets an error.
+const MAX_DEATHS: u32 = 3;
+
+/// The answer to a caller that needs a token.
+pub(crate) enum Lookup {
+    /// The token can be sent now. If it is stale, its refresh has been started.
+    Ready(Token),
+    /// A fetch is in progress, or its remembered error is returned at once.
+    Wait(Waiter),
+}
+
+/// Waits for the token of a slot. It holds a handle of the cache, which keeps the fetch alive.
+pub(crate) struct Waiter {
+    cache: Arc<CacheHandle>,
+    slot: Arc<Slot>,
+    need: Need,
+    pending: Pending,
+}
+
+enum Pending {
+    Fetch(FetchReceiver),
+    Failed(TokenError),
+}
+
+/// Returns the token of the slot, or a waiter for it. Starts a fetch if one is needed and none is in progress.
+pub(super) fn lookup(cache: &Arc<CacheHandle>, slot: &Arc<Slot>, need: Need) -> Lookup {
+    let shared = &cache.shared;
+    let now = shared.now();
+    if need == Need::Usable
+        && let Some(token) = slot.usable(now)
+    {
+        return Lookup::Ready(token);
+    }
+    let source_error = shared.source_error_for_callers(now);
+    let pending = match slot.request(need, now, shared.fetch_deadline(now), source_error) {
+        SlotAnswer::Ready(token) => return Lookup::Ready(token),
+        SlotAnswer::Refresh(token, guard) => {
+            fetch::spawn(cache, guard);
+            return Lookup::Ready(token);
+        }
+        SlotAnswer::Join(receiver) => Pending::Fetch(receiver),
+        SlotAnswer::Fetch(guard, receiver) => {
+            fetch::spawn(cache, guard);
+            Pending::Fetch(receiver)
+        }
+        SlotAnswer::BackingOff(error) => Pending::Failed(error),
+    };
+    Lookup::Wait(Waiter {
+        cache: Arc::clone(cache),
+        slot: Arc::clone(slot),
+        need,
+        pending,
+    })
+}
+
+impl Waiter {
+    /// Waits for the token, and counts and times the wait as a miss.
+    pub(crate) async fn wait_as_miss(self) -> Outcome {
+        let start = Instant::now();
+        let (cache, slot) = (Arc::clone(&self.cache), Arc::clone(&self.slot));
+        count(&cache.shared.counters.misses);
+        Telemetry::miss();
+        let outcome = self.wait().await;
+        cache.shared.settings.telemetry.tell(&TokenEvent::Waited {
+            spec: slot.spec(),
+            elapsed: start.elapsed(),
+        });
+        outcome
+    }
+
+    /// Waits for the token. If a fetch dies, or its token can't be sent any more, asks the slot again.
+    pub(crate) async fn wait(mut self) -> Outcome {
+        let mut deaths = 0;
+        loop {
+            let receiver = match self.pending {
+                Pending::Fetch(receiver) => receiver,
+                Pending::Failed(error) => return Err(error),
+            };
+            match receive(&self.cache.shared, &self.slot, receiver).await {
+                Received::Outcome(outcome) => return outcome,
+                Received::Unusable => {}
+                Received::Died => deaths += 1,
+            }
+            if deaths == MAX_DEATHS {
+                return Err(fetches_died());
+            }
+            self.pending = match lookup(&self.cache, &self.slot, self.need) {
+                Lookup::Ready(token) => return Ok(token),
+                Lookup::Wait(waiter) => waiter.pending,
+            };
+        }
+    }
+}
+
+enum Received {
+    Outcome(Outcome),
+    /// The token can't be sent, or the fetch is past its deadline.
+    Unusable,
+    Died,
+}
+
+async fn receive(shared: &CacheShared, slot: &Slot, mut receiver: FetchReceiver) -> Received {
+    let limit = receiver.remaining(shared.now());
+    match timer::within(limit, receiver.outcome()).await {
+        // It was rejected, or has expired, since it was fetched. If it was only removed from the cache, it can be sent.
+        Some(Some(Ok(token))) if slot.is_unusable(&token, shared.now()) => Received::Unusable,
+        Some(Some(outcome)) => Received::Outcome(outcome),
+        Some(None) => Received::Died,
+        None => Received::Unusable,
+    }
+}
+
+fn fetches_died() -> TokenError {
+    TokenError::new(
+        ErrorKind::Unavailable,
+        "the token source ended three times without a result: it panics, or its runtime was shut down",
+    )
+}

@@ -1,0 +1,316 @@
+//! The transitions of a slot, each under its lock.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use http::HeaderValue;
+
+use super::{
+    FetchGuard, FetchReceiver,
+    state::{Rejection, SlotState},
+};
+use crate::{
+    cache::freshness::{self, Freshness},
+    clock::Moment,
+    error::TokenError,
+    token::{FetchReason, Token, TokenInner, TokenSpec},
+};
+
+pub(crate) struct Slot {
+    pub(super) spec: TokenSpec,
+    token: ArcSwapOption<TokenInner>,
+    /// The generation of the current token, zero for none. A handle compares its own copy with it.
+    current_generation: AtomicU64,
+    /// Until then (monotonic), a stale token is returned without a look at the state: a fetch is in progress, or backing off.
+    refresh_suppressed_until: AtomicU64,
+    state: Mutex<SlotState>,
+}
+
+/// Which token a caller needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// One that can be sent.
+    Usable,
+    /// One that is fetched from now on, or by the fetch in progress.
+    New,
+}
+
+/// The slot's answer to a caller that needs a token.
+pub(in crate::cache) enum SlotAnswer {
+    Ready(Token),
+    /// The token can be used, and the caller must start a background fetch.
+    Refresh(Token, FetchGuard),
+    /// Wait for the fetch in progress.
+    Join(FetchReceiver),
+    /// Start a fetch, and wait for it like any other caller.
+    Fetch(FetchGuard, FetchReceiver),
+    /// There is no usable token, and none is requested until the back-off ends.
+    BackingOff(TokenError),
+}
+
+/// The state of a slot as operators see it.
+pub(in crate::cache) struct SlotSnapshot {
+    pub(in crate::cache) token: Option<Token>,
+    pub(in crate::cache) last_error: Option<TokenError>,
+    pub(in crate::cache) is_backing_off: bool,
+    pub(in crate::cache) is_rejection_limit_reached: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(spec: TokenSpec) -> Self {
+        Self {
+            spec,
+            token: ArcSwapOption::empty(),
+            current_generation: AtomicU64::new(0),
+            refresh_suppressed_until: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &TokenSpec {
+        &self.spec
+    }
+
+    /// Returns the generation of the current token, or zero if there is none.
+    #[inline]
+    pub(crate) fn current_generation(&self) -> u64 {
+        self.current_generation.load(Ordering::Acquire)
+    }
+
+    /// Returns `true` if a stale token can be used without starting a refresh.
+    #[inline]
+    pub(crate) fn is_refresh_suppressed(&self, now: Moment) -> bool {
+        now.monotonic < self.refresh_suppressed_until.load(Ordering::Relaxed)
+    }
+
+    /// Returns the current token, whatever its age.
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.with_spec(self.token.load_full())
+    }
+
+    fn with_spec(&self, inner: Option<Arc<TokenInner>>) -> Option<Token> {
+        Some(Token::new(inner?, self.spec.clone()))
+    }
+
+    /// Returns the current token if it can be sent and no refresh has to be started. Takes no lock and allocates nothing.
+    pub(crate) fn usable(&self, now: Moment) -> Option<Token> {
+        let token = self.token.load();
+        self.usable_staleness(token.as_ref()?, now)?;
+        self.with_spec(Guard::into_inner(token))
+    }
+
+    /// Returns the header value of such a token, its generation and whether it is stale. Returns `None` if the token has extra
+    /// headers. The token is not cloned, so its reference count doesn't change.
+    pub(crate) fn header(&self, now: Moment) -> Option<(HeaderValue, u64, bool)> {
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        let header = token.only_header()?;
+        let is_stale = self.usable_staleness(token, now)?;
+        Some((header.clone(), token.generation(), is_stale))
+    }
+
+    /// Returns whether the token is stale if it can be sent without starting a refresh, otherwise `None`.
+    fn usable_staleness(&self, token: &TokenInner, now: Moment) -> Option<bool> {
+        match freshness::classify(token.times(), now) {
+            Freshness::Fresh => Some(false),
+            Freshness::Stale => self.is_refresh_suppressed(now).then_some(true),
+            Freshness::Expired => None,
+        }
+    }
+
+    /// Returns a token, or what to do to get one.
+    ///
+    /// `source_error` is the error for which the whole source backs off, if it does. A fetch that starts here counts as dead if
+    /// it has not ended by `deadline`.
+    pub(in crate::cache) fn request(
+        self: &Arc<Self>,
+        need: Need,
+        now: Moment,
+        deadline: Moment,
+        source_error: Option<TokenError>,
+    ) -> SlotAnswer {
+        let mut state = self.state();
+        let (usable, reason) = match self.token() {
+            _ if need == Need::New => (None, FetchReason::Forced),
+            None if state.rejected().is_some() => (None, FetchReason::Rejected),
+            None => (None, FetchReason::Missing),
+            Some(token) => match freshness::classify(token.times(), now) {
+                Freshness::Fresh => return SlotAnswer::Ready(token),
+                Freshness::Stale => (Some(token), FetchReason::Stale),
+                Freshness::Expired => (None, FetchReason::Expired),
+            },
+        };
+        let in_progress = state.fetch_in_progress(now);
+        let backoff_error = state.backoff_error(now).or(source_error);
+        match (usable, in_progress, backoff_error) {
+            (Some(token), Some(_), _) => SlotAnswer::Ready(token),
+            (Some(token), None, Some(error)) => {
+                let until = now + error.retry_after().unwrap_or_default();
+                self.suppress_refresh_until(until);
+                SlotAnswer::Ready(token)
+            }
+            (Some(token), None, None) => {
+                let (guard, _) = self.start_fetch(&mut state, now, deadline, reason);
+                SlotAnswer::Refresh(token, guard)
+            }
+            (None, Some(receiver), _) => SlotAnswer::Join(receiver),
+            (None, None, Some(error)) => SlotAnswer::BackingOff(error),
+            (None, None, None) => {
+                let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
+                SlotAnswer::Fetch(guard, receiver)
+            }
+        }
+    }
+
+    /// Takes the token of this generation out of use, because a server rejected it. `claims` are the claims that the server
+    /// requires of the next token.
+    pub(crate) fn reject(&self, generation: u64, claims: Option<&str>, now: Moment) -> Rejection {
+        let mut state = self.state();
+        let current = self.current_generation();
+        if generation == 0 || current != generation {
+            // Another rejection was first. If its token is still being fetched, it can have these claims.
+            if let (0, Some(claims), Some(failures)) = (current, claims, state.failures_mut())
+                && generation != 0
+                && failures.last_rejected == generation
+            {
+                failures.claims.require(claims);
+            }
+            return Rejection::Superseded;
+        }
+        let failures = state.failures();
+        if let Err(first) = failures.spend(generation, now) {
+            return Rejection::LimitReached { first };
+        }
+        if let Some(claims) = claims {
+            failures.claims.require(claims);
+        }
+        failures.last_rejected = generation;
+        let rejected = self.take_current(&mut state);
+        state.failures().rejected = self.with_spec(rejected);
+        Rejection::Applied
+    }
+
+    /// Spends one of the rejection budget on a challenge that requires more scopes than the token of this generation has.
+    ///
+    /// The token stays in use, because it is good elsewhere. A repeated challenge, for the same token and the same `wider` spec, is
+    /// paid once.
+    pub(crate) fn spend_on_scopes(
+        &self,
+        generation: u64,
+        wider: &TokenSpec,
+        now: Moment,
+    ) -> Rejection {
+        let mut state = self.state();
+        let failures = state.failures();
+        let is_repeated = failures
+            .last_scope_challenge
+            .as_ref()
+            .is_some_and(|(last, spec)| *last == generation && spec == wider);
+        if is_repeated {
+            return Rejection::Superseded;
+        }
+        if let Err(first) = failures.spend(generation, now) {
+            return Rejection::LimitReached { first };
+        }
+        failures.last_scope_challenge = Some((generation, wider.clone()));
+        Rejection::Applied
+    }
+
+    /// Refunds what was spent on this generation, because a replay with another token was accepted.
+    pub(crate) fn refund(&self, generation: u64) {
+        if let Some(failures) = self.state().failures_mut() {
+            failures.refund(generation);
+        }
+    }
+
+    /// Returns `true` if a token that a fetch returned must not be sent any more.
+    pub(in crate::cache) fn is_unusable(&self, token: &Token, now: Moment) -> bool {
+        if token.times().unusable_at().is_past(now) {
+            return true;
+        }
+        if self.current_generation() == token.generation() {
+            return false;
+        }
+        let mut state = self.state();
+        let rejected = state
+            .failures_mut()
+            .map_or(0, |failures| failures.last_rejected);
+        token.generation() <= rejected.max(self.current_generation())
+    }
+
+    /// Returns the last token that was rejected, until another has been fetched.
+    #[cfg(feature = "store")]
+    pub(in crate::cache) fn rejected(&self) -> Option<Token> {
+        self.state().rejected().cloned()
+    }
+
+    /// Removes the token, the failures and the required claims, but not the rejection budget. A fetch in progress returns its token
+    /// to its waiters only. Returns `true` if there was a token.
+    pub(in crate::cache) fn clear(&self) -> bool {
+        let mut state = self.state();
+        state.detach_fetch();
+        state.clear_failures();
+        if let Some(failures) = state.failures_mut() {
+            failures.claims = Default::default();
+        }
+        self.suppress_refresh_until(Moment::default());
+        self.take_current(&mut state).is_some()
+    }
+
+    /// Returns `true` if the slot has a usable token, a fetch, a back-off, or a rejection budget that isn't full.
+    pub(in crate::cache) fn is_worth_keeping(&self, now: Moment) -> bool {
+        let mut state = self.state();
+        let token = self.token.load();
+        let is_usable = |token: &TokenInner| !token.times().unusable_at().is_past(now);
+        token.as_deref().is_some_and(is_usable)
+            || state.backoff_error(now).is_some()
+            || state.fetch_in_progress(now).is_some()
+            || state
+                .failures_mut()
+                .is_some_and(|failures| !failures.budget.is_full(now))
+    }
+
+    pub(in crate::cache) fn snapshot(&self, now: Moment) -> SlotSnapshot {
+        let mut state = self.state();
+        SlotSnapshot {
+            token: self.token(),
+            last_error: state.last_error().cloned(),
+            is_backing_off: state.backoff_error(now).is_some(),
+            is_rejection_limit_reached: state
+                .failures_mut()
+                .is_some_and(|failures| failures.budget.is_empty(now)),
+        }
+    }
+
+    /// Returns the bytes of memory that the slot holds.
+    pub(in crate::cache) fn weight(&self) -> usize {
+        let token = self.token.load();
+        size_of::<Self>() + self.spec.weight() + token.as_ref().map_or(0, |token| token.weight())
+    }
+
+    /// Makes the token the current one. The caller holds the lock.
+    pub(super) fn set_current(&self, _: &mut SlotState, token: &Arc<TokenInner>) {
+        self.token.store(Some(Arc::clone(token)));
+        self.current_generation
+            .store(token.generation(), Ordering::Release);
+    }
+
+    /// Removes the current token. The caller holds the lock.
+    fn take_current(&self, _: &mut SlotState) -> Option<Arc<TokenInner>> {
+        self.current_generation.store(0, Ordering::Release);
+        self.token.swap(None)
+    }
+
+    pub(super) fn suppress_refresh_until(&self, moment: Moment) {
+        self.refresh_suppressed_until
+            .store(moment.monotonic, Ordering::Relaxed);
+    }
+
+    pub(in crate::cache) fn state(&self) -> MutexGuard<'_, SlotState> {
+        // No code under this lock can panic half way. A poisoned slot would never return a token again.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,159 @@
+//! The token that a request was sent with: what a response says about it, and what to do then.
+
+use std::sync::Arc;
+
+use super::{Recovery, Verdict, handle::SharedPointer, response::HttpResponse};
+use crate::{
+    cache::{Rejection, Slot},
+    error::TokenError,
+    telemetry::TokenEvent,
+    token::TokenSpec,
+    verdict,
+};
+
+/// How many scopes challenges may add to the spec of a route or of a request.
+const MAX_EXTRA_SCOPES: usize = 64;
+
+/// The token that a request was sent with. It names the token by its generation and holds no slot: a request in flight keeps
+/// no entry of the cache from being evicted.
+#[derive(Clone)]
+pub(super) struct SentToken {
+    pub(super) shared: Arc<SharedPointer>,
+    pub(super) route: u32,
+    /// Zero if the request has not been sent yet.
+    pub(super) generation: u64,
+    /// The request's own spec, if it has one.
+    pub(super) own: Option<TokenSpec>,
+}
+
+/// Where to get the next token after a rejection.
+pub(super) struct NextToken {
+    pub(super) slot: Arc<Slot>,
+    /// The slot of the token that was sent: a replay that is accepted refunds the rejection there.
+    pub(super) rejected_slot: Arc<Slot>,
+}
+
+impl SentToken {
+    /// Returns the slot of the token. It is created if it was evicted meanwhile.
+    fn slot(&self) -> Result<Arc<Slot>, TokenError> {
+        let layer = &self.shared.layer;
+        match &self.own {
+            Some(spec) => layer.cache.slot(spec),
+            None => layer.slot(self.route),
+        }
+    }
+
+    /// Returns what the response says about the token. Nearly all say nothing, which only takes a look at the status.
+    #[inline]
+    pub(super) fn classify<Res: HttpResponse>(&self, response: &Res) -> Verdict {
+        let concerns_token = verdict::concerns_the_token(response.status(), response.headers());
+        if !concerns_token && !self.shared.has_classifier {
+            return Verdict::Pass;
+        }
+        self.classify_fully(response)
+    }
+
+    #[cold]
+    fn classify_fully<Res: HttpResponse>(&self, response: &Res) -> Verdict {
+        let (status, headers) = (response.status(), response.headers());
+        let layer = &self.shared.layer;
+        let verdict = layer
+            .classifier
+            .as_ref()
+            .and_then(|classifier| classifier(status, headers))
+            .unwrap_or_else(|| verdict::classify(status, headers));
+        // The client may have followed a redirect. Another origin's response says nothing about the token.
+        let is_foreign = || {
+            let from = response.from();
+            from.is_some_and(|from| !layer.routes.is_origin_of(self.route, &from))
+        };
+        if matches!(verdict, Verdict::Pass) || is_foreign() {
+            return Verdict::Pass;
+        }
+        verdict
+    }
+
+    /// Rejects the token as the verdict says. Returns where to get the next one, or why there is none.
+    pub(super) fn reject(&self, verdict: Verdict) -> Result<NextToken, Recovery> {
+        let slot = self.slot().map_err(Recovery::NoToken)?;
+        let cache = &self.shared.layer.cache;
+        let (next, rejection) = match &verdict {
+            Verdict::Rejected => (
+                Arc::clone(&slot),
+                cache.reject_generation(&slot, self.generation, None),
+            ),
+            Verdict::ClaimsRequired(claims) => (
+                Arc::clone(&slot),
+                cache.reject_generation(&slot, self.generation, Some(claims)),
+            ),
+            Verdict::ScopesRequired(scopes) => match self.require_scopes(&slot, scopes) {
+                Some(required) => required,
+                None => return Err(Recovery::Unsatisfiable(verdict)),
+            },
+            Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => {
+                return Err(Recovery::Unsatisfiable(verdict));
+            }
+        };
+        match rejection {
+            Rejection::LimitReached { .. } => Err(Recovery::RejectionLimitReached),
+            Rejection::Applied | Rejection::Superseded => Ok(NextToken {
+                slot: next,
+                rejected_slot: slot,
+            }),
+        }
+    }
+
+    /// Returns the slot of the spec with these scopes in addition, if the route allows them and the token lacks any.
+    fn require_scopes(
+        &self,
+        slot: &Arc<Slot>,
+        scopes: &[String],
+    ) -> Option<(Arc<Slot>, Rejection)> {
+        let layer = &self.shared.layer;
+        if !layer.allows(self.route, scopes) {
+            return None;
+        }
+        let wider = slot.spec().clone().with_scopes(scopes);
+        if wider == *slot.spec() {
+            // The current token was requested with these scopes. Another one may have been sent.
+            let is_current = slot.current_generation() == self.generation;
+            return (!is_current).then(|| (Arc::clone(slot), Rejection::Superseded));
+        }
+        let max_scopes = self.spec()?.iter_scopes().count() + MAX_EXTRA_SCOPES;
+        if wider.check().is_err() || wider.iter_scopes().count() > max_scopes {
+            return None;
+        }
+        let cache = &layer.cache;
+        let has_token = |slot: &Arc<Slot>| slot.usable(cache.now()).is_some();
+        if let Some(wider_slot) = cache.known_slot(&wider).filter(has_token) {
+            return Some((wider_slot, Rejection::Superseded));
+        }
+        let rejection = cache.spend_on_scopes(slot, self.generation, &wider);
+        Some((cache.slot(&wider).ok()?, rejection))
+    }
+
+    /// Makes the slot's token the one of the route, if a challenge required its scopes and the request had no spec of its own.
+    pub(super) fn use_for_route(&self, slot: &Arc<Slot>) {
+        if self.own.is_none() {
+            self.shared.layer.widen(self.route, slot);
+        }
+    }
+
+    /// Returns the request's own spec, or the one that its route was configured with.
+    pub(super) fn spec(&self) -> Option<&TokenSpec> {
+        let of_route = || self.shared.layer.spec(self.route);
+        self.own.as_ref().or_else(of_route)
+    }
+
+    /// Reports to the caller and to the log what was done about a rejection.
+    pub(super) fn report<Res: HttpResponse>(&self, response: &mut Res, recovery: Recovery) {
+        if let Some(spec) = self.spec() {
+            self.shared.layer.cache.tell(&TokenEvent::Refused {
+                spec,
+                generation: self.generation,
+                recovery: &recovery,
+            });
+        }
+        response.note(recovery);
+    }
+}
