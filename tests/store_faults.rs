@@ -1,4 +1,4 @@
-//! Ten thousand requests of two replicas while the Redis behind them is in trouble: none fails, and none waits for long.
+//! Sends ten thousand requests through two replicas during each fault of their Redis: none fails, and none waits for long.
 
 #[path = "support/redis.rs"]
 mod redis_server;
@@ -28,158 +28,116 @@ use tower_bearer::{
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 const REQUESTS: u64 = 10_000;
 const SENDERS: u64 = 20;
-/// Between two requests of a sender: the trouble lasts for about three seconds, over several trials of the store.
+/// The interval of a sender's requests. A fault lasts for about three seconds, and so for several probes of the store.
 const PACE: Duration = Duration::from_millis(5);
-/// So many requests of each replica want the same token.
+/// The number of requests of each replica for the same token.
 const SHARE: u64 = 5;
-/// What the provider takes.
+/// The time that the provider needs.
 const PROVIDER: Duration = Duration::from_millis(2);
-/// A read and a write of the store at their bounds, and what a busy machine adds.
-const BOUNDS: Duration = Duration::from_millis(2_500);
-/// Where Redis gives a lease and its answer is lost, and then the token is lost too, nobody has that lease until it ends.
-const A_LEASE: Duration = Duration::from_millis(4_000 + 2_500);
+/// The time limits of a read and a write, and a reserve for a busy machine.
+const LIMIT: Duration = Duration::from_millis(2_500);
+/// The lifetime of a lease is added if Redis grants one, but both the response and the token are lost.
+const LIMIT_WITH_LEASE: Duration = Duration::from_millis(4_000 + 2_500);
 
-/// What goes wrong, how it begins and how it ends.
-struct Trouble {
-    name: &'static str,
-    begin: fn(&mut Redis) -> Option<Pest>,
-    end: fn(&mut Redis),
-    /// What a request may take.
-    longest: Duration,
+/// A fault of Redis: its name, how it begins and ends, and the longest time that a request may take.
+type Fault = (&'static str, Action, Action, Duration);
+
+enum Action {
+    Nothing,
+    Signal(&'static str),
+    Kill,
+    StartAgain,
+    Command(&'static [&'static str]),
+    /// Runs a closure repeatedly, with this pause.
+    Repeat(u64, fn(&mut redis::Connection)),
 }
 
-const TROUBLES: &[Trouble] = &[
-    Trouble {
-        name: "none",
-        begin: |_| None,
-        end: |_| (),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "stopped",
-        begin: |redis| {
-            redis.signal("STOP");
-            None
-        },
-        end: |redis| redis.signal("CONT"),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "killed",
-        begin: |redis| {
-            redis.kill();
-            None
-        },
-        end: Redis::start_again,
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "paused",
-        begin: |redis| {
-            redis.ask::<()>(&["CLIENT", "PAUSE", "4000", "ALL"]);
-            None
-        },
-        end: |_| (),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "connections_killed",
-        begin: |redis| {
-            Some(Pest::start(redis, Duration::from_millis(20), |on| {
-                let _ = ask::<u64>(on, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-            }))
-        },
-        end: |_| (),
-        longest: A_LEASE,
-    },
-    Trouble {
-        name: "out_of_memory",
-        begin: |redis| {
-            redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-            None
-        },
-        end: |redis| redis.ask(&["CONFIG", "SET", "maxmemory", "0"]),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "read_only",
-        begin: |redis| {
-            // Nobody is there.
-            redis.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
-            None
-        },
-        end: |redis| redis.ask(&["REPLICAOF", "NO", "ONE"]),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "junk",
-        begin: |redis| {
-            Some(Pest::start(redis, Duration::from_millis(1), |on| {
-                let keys: Vec<String> = ask(on, &["KEYS", "*:value"]).unwrap_or_default();
-                for key in keys {
-                    let _ = ask::<()>(on, &["SET", &key, "junk", "XX", "KEEPTTL"]);
-                }
-            }))
-        },
-        end: |redis| redis.ask(&["FLUSHALL"]),
-        longest: BOUNDS,
-    },
-    Trouble {
-        name: "of_another_type",
-        begin: |redis| {
-            Some(Pest::start(redis, Duration::from_millis(1), |on| {
-                let keys: Vec<String> = ask(on, &["KEYS", "*"]).unwrap_or_default();
-                for key in keys {
-                    let _ = ask::<()>(on, &["DEL", &key]);
-                    let _ = ask::<()>(on, &["RPUSH", &key, "junk"]);
-                }
-            }))
-        },
-        end: |redis| redis.ask(&["FLUSHALL"]),
-        longest: A_LEASE,
-    },
+use Action::{Command, Kill, Nothing, Repeat, Signal, StartAgain};
+
+impl Action {
+    fn run(&self, redis: &mut Redis) -> Option<Disturbance> {
+        match self {
+            Nothing => {}
+            Signal(signal) => redis.signal(signal),
+            Kill => redis.kill(),
+            StartAgain => redis.start_again(),
+            Command(words) => redis.ask(words),
+            Repeat(pause, act) => {
+                let pause = Duration::from_millis(*pause);
+                return Some(Disturbance::start(redis, pause, *act));
+            }
+        }
+        None
+    }
+}
+
+#[rustfmt::skip]
+const FAULTS: &[Fault] = &[
+    ("none", Nothing, Nothing, LIMIT),
+    ("stopped", Signal("STOP"), Signal("CONT"), LIMIT),
+    ("killed", Kill, StartAgain, LIMIT),
+    ("paused", Command(&["CLIENT", "PAUSE", "4000", "ALL"]), Nothing, LIMIT),
+    ("connections_killed", Repeat(20, kill_connections), Nothing, LIMIT_WITH_LEASE),
+    ("out_of_memory", Command(&["CONFIG", "SET", "maxmemory", "1"]), Command(&["CONFIG", "SET", "maxmemory", "0"]), LIMIT),
+    // The primary does not exist.
+    ("read_only", Command(&["REPLICAOF", "127.0.0.1", "1"]), Command(&["REPLICAOF", "NO", "ONE"]), LIMIT),
+    ("junk", Repeat(1, overwrite_values), Command(&["FLUSHALL"]), LIMIT),
+    ("of_another_type", Repeat(1, change_types), Command(&["FLUSHALL"]), LIMIT_WITH_LEASE),
 ];
 
+fn kill_connections(on: &mut redis::Connection) {
+    let _ = ask::<u64>(on, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+}
+
+fn overwrite_values(on: &mut redis::Connection) {
+    let keys: Vec<String> = ask(on, &["KEYS", "*:value"]).unwrap_or_default();
+    for key in keys {
+        let _ = ask::<()>(on, &["SET", &key, "junk", "XX", "KEEPTTL"]);
+    }
+}
+
+fn change_types(on: &mut redis::Connection) {
+    let keys: Vec<String> = ask(on, &["KEYS", "*"]).unwrap_or_default();
+    for key in keys {
+        let _ = ask::<()>(on, &["DEL", &key]);
+        let _ = ask::<()>(on, &["RPUSH", &key, "junk"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_requests_during_each_trouble_and_none_fails_or_waits_for_long() {
+async fn no_request_fails_or_waits_for_long_during_a_fault() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
     let fleet = Fleet::new(&redis.store());
-    for trouble in TROUBLES {
-        let before = fleet.account();
-        let pest = (trouble.begin)(&mut redis);
+    for (name, begin, end, limit) in FAULTS {
+        let before = fleet.counts();
+        let disturbance = begin.run(&mut redis);
         let slowest = fleet.requests().await;
-        drop(pest);
-        (trouble.end)(&mut redis);
-        let after = fleet.account();
+        drop(disturbance);
+        end.run(&mut redis);
+        let after = fleet.counts();
+        let worst = slowest.as_secs_f64() * 1_000.0;
+        println!("figure store_{name}_worst_ms {worst:.1}");
+        let provider = after.provider - before.provider;
+        println!("figure store_{name}_provider_requests {provider}");
         let outages = after.outages - before.outages;
-        println!(
-            "figure store_{}_worst_ms {:.1}",
-            trouble.name,
-            slowest.as_secs_f64() * 1_000.0
-        );
-        println!(
-            "figure store_{}_provider_requests {}",
-            trouble.name,
-            after.provider - before.provider
-        );
-        println!("figure store_{}_outages_told {outages}", trouble.name);
-        assert!(slowest < trouble.longest, "{}: {slowest:?}", trouble.name);
-        fleet.is_well_again(trouble.name).await;
+        println!("figure store_{name}_outages_told {outages}");
+        assert!(slowest < *limit, "{name}: {slowest:?}");
+        fleet.wait_for_recovery(name).await;
     }
 }
 
-/// Two replicas over one Redis, each with a connection of its own.
+/// Two replicas over one Redis, each with a separate connection.
 struct Fleet {
     replicas: [TokenCache; 2],
     provider: Arc<AtomicU64>,
-    told: Told,
+    outages: OutageCounter,
     next: Arc<AtomicU64>,
 }
 
-/// What has been counted so far.
-struct Account {
+/// The counters at one time.
+struct Counts {
     provider: u64,
     outages: u64,
 }
@@ -187,7 +145,7 @@ struct Account {
 impl Fleet {
     fn new(store: &RedisStore) -> Self {
         let provider = Arc::new(AtomicU64::new(0));
-        let told = Told::default();
+        let outages = OutageCounter::default();
         let replicas = [(); 2].map(|()| {
             let provider = Arc::clone(&provider);
             let source = source::from_fn(move |_| {
@@ -198,11 +156,11 @@ impl Fleet {
                     Ok(token.with_lifetime(Duration::from_secs(3_600)))
                 }
             });
-            // Its own user: connections are shared by the clones of a store alone.
+            // Changing the user separates the connections from those of other clones.
             let store = store.clone().with_user("default");
             TokenCache::builder(source)
                 .with_max_entries(1_000_000)
-                .with_events(told.clone())
+                .with_events(outages.clone())
                 .with_store(store, KeyRing::new(Secret::new(KEY)).unwrap())
                 .with_store_namespace("faults")
                 .build()
@@ -210,12 +168,12 @@ impl Fleet {
         Self {
             replicas,
             provider,
-            told,
+            outages,
             next: Arc::default(),
         }
     }
 
-    /// All the requests, none of which fails; and how long the slowest took.
+    /// Sends all requests, none of which may fail, and returns the time of the slowest.
     async fn requests(&self) -> Duration {
         let first = self.next.fetch_add(REQUESTS, SeqCst);
         let mut senders = JoinSet::new();
@@ -233,7 +191,7 @@ impl Fleet {
                 let mut pace = time::interval(PACE);
                 for i in 0..REQUESTS / SENDERS {
                     pace.tick().await;
-                    // Both replicas want it, and each wants it several times.
+                    // Both replicas request the same token, each several times.
                     let key = first + (i / SHARE) * SENDERS + sender / 2;
                     let mut request = http::Request::get("https://api.example/").body(()).unwrap();
                     let spec = TokenSpec::default().with_tenant(key.to_string());
@@ -248,12 +206,12 @@ impl Fleet {
         senders.join_all().await.into_iter().max().unwrap()
     }
 
-    /// Waits until one replica finds what the other has fetched.
-    async fn is_well_again(&self, after: &str) {
+    /// Waits until one replica loads what the other has fetched.
+    async fn wait_for_recovery(&self, after: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let spec = TokenSpec::default()
-                .with_tenant(format!("well-{}", self.next.fetch_add(1, SeqCst)));
+                .with_tenant(format!("recovery-{}", self.next.fetch_add(1, SeqCst)));
             let [one, other] = &self.replicas;
             let fetched = one.get(&spec).await.unwrap();
             let found = other.get(&spec).await.unwrap();
@@ -268,19 +226,19 @@ impl Fleet {
         }
     }
 
-    fn account(&self) -> Account {
-        Account {
+    fn counts(&self) -> Counts {
+        Counts {
             provider: self.provider.load(SeqCst),
-            outages: self.told.0.load(SeqCst),
+            outages: self.outages.0.load(SeqCst),
         }
     }
 }
 
-/// Counts the outages that an operator is told.
+/// Counts the outages that are reported to the operator.
 #[derive(Clone, Default)]
-struct Told(Arc<AtomicU64>);
+struct OutageCounter(Arc<AtomicU64>);
 
-impl TokenEvents for Told {
+impl TokenEvents for OutageCounter {
     fn on_event(&self, event: &TokenEvent<'_>) {
         if matches!(event, TokenEvent::StoreFailed { first: true, .. }) {
             self.0.fetch_add(1, SeqCst);
@@ -288,32 +246,32 @@ impl TokenEvents for Told {
     }
 }
 
-/// Somebody who does the same again and again, until it is dropped.
-struct Pest {
-    enough: Arc<AtomicBool>,
+/// A thread that repeats an action until this is dropped.
+struct Disturbance {
+    stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Pest {
+impl Disturbance {
     fn start(redis: &Redis, pause: Duration, act: fn(&mut redis::Connection)) -> Self {
-        let enough = Arc::new(AtomicBool::new(false));
-        let (seen, mut on) = (Arc::clone(&enough), redis.connection());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, mut on) = (Arc::clone(&stop), redis.connection());
         let thread = thread::spawn(move || {
-            while !seen.load(SeqCst) {
+            while !stopped.load(SeqCst) {
                 act(&mut on);
                 thread::sleep(pause);
             }
         });
         Self {
-            enough,
+            stop,
             thread: Mutex::new(Some(thread)),
         }
     }
 }
 
-impl Drop for Pest {
+impl Drop for Disturbance {
     fn drop(&mut self) {
-        self.enough.store(true, SeqCst);
+        self.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.lock().unwrap().take() {
             thread.join().unwrap();
         }

@@ -1,29 +1,24 @@
-//! What an operator sees of the store behind a cache.
+//! Checks the logs and metrics of the store behind a cache.
 
+#[path = "support/faulty_store.rs"]
+mod faulty_store;
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use faulty_store::FaultyStore;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{Source, log, secs, spec, tenant};
 use tokio::time::sleep;
 use tower_bearer::{
     Secret, TokenCache,
     clock::Clock,
-    store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
+    store::{KeyRing, StoreErrorKind},
 };
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
-fn cache(source: &Source, store: &Faulty) -> TokenCache {
+fn cache(source: &Source, store: &FaultyStore) -> TokenCache {
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_store(store.clone(), KeyRing::new(Secret::new(KEY)).unwrap())
@@ -31,31 +26,31 @@ fn cache(source: &Source, store: &Faulty) -> TokenCache {
         .build()
 }
 
-/// Two replicas, an outage of some seconds, and a value that somebody else wrote.
-async fn a_life() -> TokenCache {
-    let (source, store) = (Source::new(), Faulty::default());
+/// Runs two replicas through an outage of some seconds and a value written by another program.
+async fn run() -> TokenCache {
+    let (source, store) = (Source::new(), FaultyStore::default());
     let cache = cache(&source, &store);
     self::cache(&source, &store).get(spec()).await.unwrap();
     cache.get(spec()).await.unwrap();
 
-    store.down.store(true, SeqCst);
+    store.fail_all(Some(StoreErrorKind::Unavailable));
     for number in 0..5 {
         cache.get(&tenant(number)).await.unwrap();
         sleep(secs(1)).await;
     }
-    store.down.store(false, SeqCst);
+    store.fail_all(None);
     sleep(secs(9)).await;
     cache.get(&tenant("after")).await.unwrap();
 
-    store.junk.store(true, SeqCst);
+    store.return_junk();
     cache.get(&tenant("junk")).await.unwrap();
     cache
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_between() {
+async fn outage_is_logged_when_it_begins_and_when_it_ends() {
     log::begin();
-    a_life().await;
+    run().await;
     let log = log::take();
     let of_level = |level: &str| -> Vec<&str> {
         let lines = log.lines().filter(|line| line.contains(level));
@@ -66,7 +61,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_betw
     };
     assert!(down.contains("store failed"), "{down}");
     assert!(
-        down.contains("work=\"reading\" kind=\"unavailable\" error=no route"),
+        down.contains("work=\"reading\" kind=\"unavailable\" error=scripted"),
         "{down}"
     );
     assert!(junk.contains("stored token can't be decrypted"), "{junk}");
@@ -86,12 +81,12 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends_and_quietly_in_betw
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metrics_count_what_the_store_did() {
+async fn metrics_count_loads_errors_and_outages() {
     log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let guard = metrics::set_default_local_recorder(&recorder);
-    let cache = a_life().await;
+    let cache = run().await;
     drop(guard);
     let sums: BTreeMap<String, u64> = snapshotter
         .snapshot()
@@ -116,7 +111,7 @@ async fn the_metrics_count_what_the_store_did() {
         .collect();
     let stats = cache.stats();
     let expected = [
-        // The first replica's, after the outage, and under the junk.
+        // The misses of the first replica, after the outage, and of the junk.
         ("tower_bearer_store_loads_total{outcome=miss}", 3),
         ("tower_bearer_store_loads_total{outcome=hit}", 1),
         ("tower_bearer_store_loads_total{outcome=unreadable}", 2),
@@ -134,57 +129,4 @@ async fn the_metrics_count_what_the_store_did() {
         (1, 2, 2)
     );
     assert!((3..=5).contains(&stats.store_errors), "{stats:?}");
-}
-
-/// A store in memory that is down, or holds another's values, to order.
-#[derive(Clone, Default)]
-struct Faulty {
-    store: MemoryStore,
-    down: Arc<AtomicBool>,
-    junk: Arc<AtomicBool>,
-}
-
-impl Faulty {
-    fn check(&self) -> Result<(), StoreError> {
-        match self.down.load(SeqCst) {
-            true => Err(StoreError::new(StoreErrorKind::Unavailable, "no route")),
-            false => Ok(()),
-        }
-    }
-}
-
-impl TokenStore for Faulty {
-    async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        self.check()?;
-        if self.junk.load(SeqCst) {
-            return Ok(Some("another program's".into()));
-        }
-        self.store.get(name).await
-    }
-
-    async fn put(
-        &self,
-        name: &Name,
-        value: Bytes,
-        lifetime: Duration,
-        fence: Option<Fence>,
-    ) -> Result<bool, StoreError> {
-        self.check()?;
-        self.store.put(name, value, lifetime, fence).await
-    }
-
-    async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        self.check()?;
-        self.store.delete_if(name, value).await
-    }
-
-    async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        self.check()?;
-        self.store.lease(name, lifetime).await
-    }
-
-    async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        self.check()?;
-        self.store.release(name, lease).await
-    }
 }

@@ -1,4 +1,4 @@
-//! The suite finds out each store that breaks a fact.
+//! Checks that the store suite detects each kind of faulty store.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ enum Fault {
     SharesNothing,
 }
 
-/// Each fault, and words of the fact that it breaks.
+/// Each fault, and a part of the message of the check that detects it.
 const FAULTS: &[(Fault, &str)] = &[
     (Fault::ForgetsValues, "a stored value is returned"),
     (Fault::KeepsValuesForEver, "expires after its lifetime"),
@@ -65,16 +65,16 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::SharesNothing, "returned to every handle"),
 ];
 
-const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 
-struct Faulty {
+struct FaultyStore {
     inner: MemoryStore,
-    /// The present lease of each name.
+    /// The current lease of each name.
     held: Arc<Mutex<HashMap<Name, Lease>>>,
     fault: Fault,
 }
 
-impl Faulty {
+impl FaultyStore {
     fn is(&self, fault: Fault) -> bool {
         self.fault == fault
     }
@@ -90,7 +90,7 @@ impl Faulty {
     }
 }
 
-impl TokenStore for Faulty {
+impl TokenStore for FaultyStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let value = self.inner.get(&self.name(name)).await?;
         Ok(value.map(|value| match self.fault {
@@ -112,7 +112,7 @@ impl TokenStore for Faulty {
             _ => value,
         };
         let lifetime = if self.is(Fault::KeepsValuesForEver) {
-            FOR_EVER
+            FOREVER
         } else {
             lifetime
         };
@@ -142,7 +142,7 @@ impl TokenStore for Faulty {
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
         let name = self.name(name);
         let lifetime = match self.fault {
-            Fault::NeverEndsALease => FOR_EVER,
+            Fault::NeverEndsALease => FOREVER,
             Fault::GivesEveryoneALease => Duration::ZERO,
             _ => lifetime,
         };
@@ -176,7 +176,7 @@ impl TokenStore for Faulty {
 }
 
 #[test]
-fn the_suite_names_the_fact_that_a_store_breaks() {
+fn store_suite_names_the_broken_fact() {
     assert_eq!(found(Fault::None), None);
     for (fault, fact) in FAULTS {
         let found = found(*fault).unwrap_or_default();
@@ -184,14 +184,14 @@ fn the_suite_names_the_fact_that_a_store_breaks() {
     }
 }
 
-/// What the suite finds wrong. It says so by a panic, so it has a thread of its own.
+/// Returns the message of the suite's panic. The suite runs on a separate thread to catch it.
 fn found(fault: Fault) -> Option<String> {
     let suite = move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
         let shared = MemoryStore::new();
         let held = Arc::default();
-        runtime.block_on(store_suite(async || Faulty {
+        runtime.block_on(store_suite(async || FaultyStore {
             inner: match fault {
                 Fault::SharesNothing => MemoryStore::new(),
                 _ => shared.clone(),
@@ -202,6 +202,6 @@ fn found(fault: Fault) -> Option<String> {
     };
     let thread = std::thread::Builder::new().name(format!("{fault:?}"));
     let panic = thread.spawn(suite).unwrap().join().err()?;
-    let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-    words.or_else(|| panic.downcast_ref::<String>().cloned())
+    let message = panic.downcast_ref::<&str>().map(ToString::to_string);
+    message.or_else(|| panic.downcast_ref::<String>().cloned())
 }

@@ -1,16 +1,16 @@
-//! The store in a file.
+//! Checks the store in a file.
 
 use std::{fs, path::PathBuf, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use tower_bearer::{
-    store::{FileStore, Name, StoreErrorKind, TokenStore},
+    store::{FileStore, StoreErrorKind, TokenStore},
     testing::store_suite,
 };
 
-const LONG: Duration = Duration::from_secs(300);
+use super::{LONG, name, put};
 
-/// A folder of a test's own. It goes with this.
+/// A temporary folder, deleted on drop.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -36,18 +36,14 @@ impl Drop for Folder {
     }
 }
 
-fn name(name: &str) -> Name {
-    Name::new(name).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_does_what_a_cache_relies_on() {
+async fn file_store_passes_the_store_suite() {
     let folder = Folder::new("suite");
     store_suite(async || folder.store()).await;
 }
 
 #[test]
-fn outside_a_runtime_it_works_where_it_stands() {
+fn file_store_blocks_outside_a_runtime() {
     let folder = Folder::new("outside");
     let (store, name) = (folder.store(), name("a"));
     let mut put = tokio_test::task::spawn(store.put(&name, "v".into(), LONG, None));
@@ -57,55 +53,46 @@ fn outside_a_runtime_it_works_where_it_stands() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_empty_and_is_replaced() {
+async fn damaged_file_is_empty_and_is_replaced() {
     let folder = Folder::new("damaged");
     let store = folder.store();
-    store.put(&name("a"), "v".into(), LONG, None).await.unwrap();
+    put(&store, &name("a"), "v").await;
     let whole = fs::read(folder.file()).unwrap();
     let half = &whole[..whole.len() / 2];
     for damaged in [&b""[..], b"{}", half, &[0; 5000]] {
         fs::write(folder.file(), damaged).unwrap();
         assert_eq!(store.get(&name("a")).await.unwrap(), None);
         assert!(!store.delete_if(&name("a"), &"v".into()).await.unwrap());
-        assert!(store.put(&name("a"), "v".into(), LONG, None).await.unwrap());
+        assert!(put(&store, &name("a"), "v").await);
         assert_eq!(store.get(&name("a")).await.unwrap(), Some("v".into()));
     }
 }
 
 #[tokio::test]
-async fn what_a_crash_left_half_written_is_not_looked_at() {
+async fn rest_of_a_crash_is_ignored_and_removed() {
     let folder = Folder::new("half");
     let store = folder.store();
-    store.put(&name("a"), "v".into(), LONG, None).await.unwrap();
+    put(&store, &name("a"), "v").await;
     let new = folder.file().with_file_name("tokens.new");
     let whole = fs::read(folder.file()).unwrap();
     for length in [0, 1, whole.len() / 2, whole.len()] {
         fs::write(&new, &whole[..length]).unwrap();
         assert_eq!(store.get(&name("a")).await.unwrap(), Some("v".into()));
-        assert!(store.put(&name("b"), "w".into(), LONG, None).await.unwrap());
+        assert!(put(&store, &name("b"), "w").await);
         assert_eq!(store.get(&name("a")).await.unwrap(), Some("v".into()));
         assert!(!new.exists());
     }
 }
 
 #[tokio::test]
-async fn what_is_over_is_not_kept_in_the_file() {
+async fn expired_values_are_removed_from_the_file() {
     let folder = Folder::new("over");
     let store = folder.store();
-    store
-        .put(
-            &name("a"),
-            "short-lived".into(),
-            Duration::from_millis(1),
-            None,
-        )
-        .await
-        .unwrap();
+    let (a, short) = (name("a"), Duration::from_millis(1));
+    let put_short = store.put(&a, "short-lived".into(), short, None);
+    assert!(put_short.await.unwrap());
     tokio::time::sleep(Duration::from_millis(5)).await;
-    store
-        .put(&name("b"), "long-lived".into(), LONG, None)
-        .await
-        .unwrap();
+    put(&store, &name("b"), "long-lived").await;
     let file = fs::read(folder.file()).unwrap();
     let holds = |text: &str| {
         file.windows(text.len())
@@ -115,18 +102,14 @@ async fn what_is_over_is_not_kept_in_the_file() {
 }
 
 #[tokio::test]
-async fn what_ends_first_makes_room_and_what_is_too_large_is_refused() {
+async fn limit_removes_values_and_refuses_one_that_is_too_large() {
     let folder = Folder::new("limit");
     let store = folder.store().with_limit(1000);
     for i in 1..=20 {
         let value = Bytes::from(vec![i; 300]);
         let lifetime = LONG * u32::from(i);
-        assert!(
-            store
-                .put(&name(&format!("n{i}")), value, lifetime, None)
-                .await
-                .unwrap()
-        );
+        let name = name(&format!("n{i}"));
+        assert!(store.put(&name, value, lifetime, None).await.unwrap());
     }
     assert!(fs::metadata(folder.file()).unwrap().len() < 2000);
     let mut left = Vec::new();
@@ -144,15 +127,15 @@ async fn what_ends_first_makes_room_and_what_is_too_large_is_refused() {
     assert!(error.to_string().contains("higher limit"), "{error}");
     assert!(
         store.get(&name("n20")).await.unwrap().is_some(),
-        "a refusal changes nothing"
+        "a refused value changes nothing"
     );
 }
 
 #[tokio::test]
-async fn a_lock_that_another_keeps_is_waited_for_no_longer_than_the_limit() {
+async fn wait_for_the_lock_of_another_process_is_limited() {
     let folder = Folder::new("locked");
     let store = folder.store();
-    store.put(&name("a"), "v".into(), LONG, None).await.unwrap();
+    put(&store, &name("a"), "v").await;
     let lock = fs::File::options()
         .write(true)
         .open(folder.file().with_file_name("tokens.lock"))
@@ -170,11 +153,11 @@ async fn a_lock_that_another_keeps_is_waited_for_no_longer_than_the_limit() {
         "a read takes no lock"
     );
     lock.unlock().unwrap();
-    assert!(store.put(&name("a"), "w".into(), LONG, None).await.unwrap());
+    assert!(put(&store, &name("a"), "w").await);
 }
 
 #[tokio::test]
-async fn a_caller_who_gives_up_leaves_a_store_that_others_can_use() {
+async fn cancelled_calls_leave_the_store_usable() {
     let folder = Folder::new("gives_up");
     let store = folder.store();
     for _ in 0..50 {
@@ -183,11 +166,11 @@ async fn a_caller_who_gives_up_leaves_a_store_that_others_can_use() {
         assert!(call.poll().is_pending());
         drop(call);
     }
-    assert!(store.put(&name("b"), "v".into(), LONG, None).await.unwrap());
+    assert!(put(&store, &name("b"), "v").await);
 }
 
 #[cfg(unix)]
-mod rights {
+mod permissions {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -197,28 +180,28 @@ mod rights {
     }
 
     #[tokio::test]
-    async fn the_file_and_its_folder_are_their_owners_alone() {
+    async fn file_and_folder_are_accessible_only_to_the_owner() {
         let folder = Folder::new("rights");
         let deep = folder.0.join("a").join("b");
         let store = FileStore::new(deep.join("tokens"));
-        store.put(&name("a"), "v".into(), LONG, None).await.unwrap();
+        put(&store, &name("a"), "v").await;
         assert_eq!(mode(&deep), 0o700);
         assert_eq!(mode(deep.join("tokens")), 0o600);
         assert_eq!(mode(deep.join("tokens.lock")), 0o600);
     }
 
     #[tokio::test]
-    async fn a_file_that_is_open_to_others_is_closed_to_them() {
+    async fn wider_permissions_of_the_file_are_restricted() {
         let folder = Folder::new("open");
         let store = folder.store();
-        store.put(&name("a"), "v".into(), LONG, None).await.unwrap();
+        put(&store, &name("a"), "v").await;
         fs::set_permissions(folder.file(), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(store.get(&name("a")).await.unwrap(), Some("v".into()));
         assert_eq!(mode(folder.file()), 0o600);
     }
 
     #[tokio::test]
-    async fn a_new_file_that_is_a_link_to_elsewhere_is_not_followed() {
+    async fn link_in_place_of_the_new_file_is_not_followed() {
         let folder = Folder::new("link");
         let elsewhere = folder.0.join("elsewhere");
         fs::write(&elsewhere, "theirs").unwrap();
@@ -233,7 +216,7 @@ mod rights {
     }
 
     #[tokio::test]
-    async fn a_path_that_is_a_folder_is_named_with_the_fault() {
+    async fn error_names_the_path_if_it_is_a_folder() {
         let folder = Folder::new("folder");
         let taken = folder.file();
         fs::create_dir(&taken).unwrap();

@@ -1,6 +1,6 @@
-//! The store in a file, while processes are killed and while many write at once.
+//! Checks the store in a file while processes are killed and while several processes write.
 //!
-//! The processes are this test's own program, which is told by a variable to do nothing else.
+//! The processes run the ignored tests of this program, with the path of the file in a variable.
 
 use std::{
     env,
@@ -12,9 +12,8 @@ use std::{
 use bytes::Bytes;
 use tower_bearer::store::{FileStore, Name, TokenStore};
 
-use super::file::Folder;
+use super::{LONG, file::Folder, put};
 
-const LONG: Duration = Duration::from_secs(300);
 const FILE: &str = "TOWER_BEARER_TEST_FILE";
 const KILLS: u64 = 200;
 const PROCESSES: usize = 8;
@@ -24,7 +23,7 @@ fn name() -> Name {
     Name::new("counted").unwrap()
 }
 
-/// This number, and as many bytes of it as make it long enough to be torn.
+/// Encodes the number as a value that is long enough to be torn.
 fn value(number: u64) -> Bytes {
     let size = 1000 + (number % 7) as usize * 9000;
     [&number.to_be_bytes()[..], &vec![number as u8; size]]
@@ -32,10 +31,13 @@ fn value(number: u64) -> Bytes {
         .into()
 }
 
-/// The number of a value that is whole.
-fn number(found: &Bytes) -> u64 {
+/// Returns the stored number, or zero without one. Fails if the value is torn.
+async fn load(store: &FileStore) -> u64 {
+    let Some(found) = store.get(&name()).await.unwrap() else {
+        return 0;
+    };
     let number = u64::from_be_bytes(found[..8].try_into().unwrap());
-    assert!(*found == value(number), "a value that was never put: torn");
+    assert!(found == value(number), "torn value");
     number
 }
 
@@ -55,25 +57,21 @@ fn process(role: &str, folder: &Folder) -> Child {
         .unwrap()
 }
 
-fn store_of_process() -> Option<FileStore> {
+fn store_from_env() -> Option<FileStore> {
     Some(FileStore::new(env::var_os(FILE)?).with_timeout(Duration::from_secs(120)))
 }
 
 #[tokio::test]
-#[ignore = "a process of the test below"]
+#[ignore = "run as a process by the test below"]
 async fn writer() {
-    let Some(store) = store_of_process() else {
+    let Some(store) = store_from_env() else {
         return;
     };
-    let mut last = store
-        .get(&name())
-        .await
-        .unwrap()
-        .map_or(0, |found| number(&found));
+    let mut last = load(&store).await;
     loop {
         last += 1;
-        assert!(store.put(&name(), value(last), LONG, None).await.unwrap());
-        // Said once it is done.
+        assert!(put(&store, &name(), value(last)).await);
+        // Reported once the value is stored.
         let mut out = std::io::stdout();
         writeln!(out, "put {last}")
             .and_then(|()| out.flush())
@@ -82,7 +80,7 @@ async fn writer() {
 }
 
 #[tokio::test]
-async fn a_writer_killed_at_any_moment_leaves_what_was_there_or_what_came_after() {
+async fn killed_writer_leaves_the_old_or_the_new_value() {
     let folder = Folder::new("killed");
     let store = folder.store();
     let mut seed = u64::from(std::process::id()) << 32 | 0x9e37_79b9;
@@ -90,14 +88,14 @@ async fn a_writer_killed_at_any_moment_leaves_what_was_there_or_what_came_after(
     for _ in 0..KILLS {
         let mut writer = process("writer", &folder);
         let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let put = |line: String| {
+        let parse = |line: String| {
             line.strip_prefix("put ")
                 .map(|number| number.parse::<u64>().unwrap())
         };
-        // It is at work: from here on, at any moment.
-        let mut said = loop {
+        // The writer is running and is killed at a random moment.
+        let mut reported = loop {
             let line = lines.next().unwrap().unwrap();
-            if let Some(number) = put(line) {
+            if let Some(number) = parse(line) {
                 break number;
             }
         };
@@ -108,26 +106,24 @@ async fn a_writer_killed_at_any_moment_leaves_what_was_there_or_what_came_after(
         writer.kill().unwrap();
         writer.wait().unwrap();
         for line in lines.map_while(Result::ok) {
-            said = put(line).unwrap_or(said);
+            reported = parse(line).unwrap_or(reported);
         }
-        let found = number(&store.get(&name()).await.unwrap().unwrap());
+        let found = load(&store).await;
         assert!(
-            found == said || found == said + 1,
-            "said {said}, found {found}"
+            found == reported || found == reported + 1,
+            "reported {reported}, found {found}"
         );
-        fresh += u64::from(found == said + 1);
-        // The lock went with its holder, and what it left half done is in nobody's way.
-        assert!(store.put(&name(), value(found), LONG, None).await.unwrap());
+        fresh += u64::from(found == reported + 1);
+        // The lock is free, and an unfinished change does not disturb the next.
+        assert!(put(&store, &name(), value(found)).await);
     }
-    println!(
-        "{KILLS} kills, of which {fresh} came between the change and the word that it was done"
-    );
+    println!("{KILLS} kills, {fresh} of them between a change and its report");
 }
 
 #[tokio::test]
-#[ignore = "a process of the test below"]
+#[ignore = "run as a process by the test below"]
 async fn counter() {
-    let Some(store) = store_of_process() else {
+    let Some(store) = store_from_env() else {
         return;
     };
     for _ in 0..TURNS {
@@ -137,22 +133,16 @@ async fn counter() {
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
-        let before = store
-            .get(&name())
-            .await
-            .unwrap()
-            .map_or(0, |found| number(&found));
-        let put = store
-            .put(&name(), value(before + 1), LONG, Some(lease.fence()))
-            .await
-            .unwrap();
-        assert!(put);
-        store.release(&name(), lease).await.unwrap();
+        let before = load(&store).await;
+        let (name, fence) = (name(), Some(lease.fence()));
+        let put = store.put(&name, value(before + 1), LONG, fence);
+        assert!(put.await.unwrap());
+        store.release(&name, lease).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn of_what_eight_processes_write_in_turn_nothing_is_lost() {
+async fn eight_processes_that_write_in_turn_lose_nothing() {
     let folder = Folder::new("eight");
     let mut counters: Vec<_> = (0..PROCESSES)
         .map(|_| process("counter", &folder))
@@ -163,15 +153,13 @@ async fn of_what_eight_processes_write_in_turn_nothing_is_lost() {
         .iter_mut()
         .any(|counter| counter.try_wait().unwrap().is_none())
     {
-        if let Some(found) = store.get(&name()).await.unwrap() {
-            let found = number(&found);
-            assert!(last <= found, "{found} after {last}");
-            last = found;
-        }
+        let found = load(&store).await;
+        assert!(last <= found, "{found} after {last}");
+        last = found;
     }
     for counter in &mut counters {
         assert!(counter.wait().unwrap().success());
     }
-    let found = number(&store.get(&name()).await.unwrap().unwrap());
+    let found = load(&store).await;
     assert_eq!(found, PROCESSES as u64 * TURNS);
 }

@@ -1,4 +1,4 @@
-//! When Redis is not there, or says nothing, or comes back; and when a runtime goes.
+//! Checks the store in Redis while the server is down, silent or restarted, and while runtimes are dropped.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -10,15 +10,16 @@ use tower_bearer::{
     store::{Name, RedisStore, StoreErrorKind, TokenStore},
 };
 
-use super::redis_server::Server;
-
-const LONG: Duration = Duration::from_secs(300);
+use super::{
+    LONG, put,
+    redis_server::{Redis, patient},
+};
 
 fn name() -> Name {
     Name::new("outage").unwrap()
 }
 
-/// A listener that takes connections and never says a word.
+/// Starts a server that accepts connections and never responds.
 fn silent() -> (TcpListener, RedisStore) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -26,13 +27,13 @@ fn silent() -> (TcpListener, RedisStore) {
 }
 
 #[test]
-fn it_is_made_outside_a_runtime_and_says_there_what_it_lacks() {
+fn call_outside_a_runtime_fails_with_the_remedy() {
     let store = RedisStore::new("redis://user:hunter2@127.0.0.1:1").unwrap();
     assert!(!format!("{store:?}").contains("hunter2"));
     let name = name();
     let mut asked = tokio_test::task::spawn(store.get(&name));
     let std::task::Poll::Ready(Err(error)) = asked.poll() else {
-        panic!("it waits for what can't come");
+        panic!("the call does not fail at once");
     };
     assert!(
         error.to_string().contains("within a Tokio runtime"),
@@ -41,7 +42,7 @@ fn it_is_made_outside_a_runtime_and_says_there_what_it_lacks() {
 }
 
 #[test]
-fn no_fault_in_a_url_shows_any_of_it() {
+fn errors_about_a_url_show_no_part_of_it() {
     for url in [
         "",
         "hunter2",
@@ -74,7 +75,7 @@ async fn a_call_to_a_silent_server_ends_at_its_time_limit() {
 }
 
 #[tokio::test]
-async fn of_many_that_wait_for_a_server_that_says_nothing_none_waits_longer() {
+async fn concurrent_calls_to_a_silent_server_end_at_the_limit() {
     let (_listener, store) = silent();
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -92,7 +93,7 @@ async fn of_many_that_wait_for_a_server_that_says_nothing_none_waits_longer() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_fails_at_once_and_by_name() {
+async fn closed_port_fails_at_once_and_is_named_in_the_error() {
     let (listener, store) = silent();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -103,7 +104,7 @@ async fn a_port_where_nobody_listens_fails_at_once_and_by_name() {
 }
 
 #[tokio::test]
-async fn what_a_server_echoes_of_a_password_is_not_shown() {
+async fn password_echoed_by_the_server_is_not_shown() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .unwrap();
@@ -137,8 +138,8 @@ async fn what_a_server_echoes_of_a_password_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_is_found_again_when_it_is_back() {
-    let Some(mut server) = Server::start(&[]) else {
+async fn restarted_server_is_used_again() {
+    let Some(mut server) = Redis::start() else {
         return;
     };
     let store = RedisStore::new(&server.url()).unwrap();
@@ -146,21 +147,19 @@ async fn a_server_that_was_killed_is_found_again_when_it_is_back() {
         .clone()
         .with_read_timeout(LONG)
         .with_write_timeout(LONG);
-    patient.put(&name(), "v".into(), LONG, None).await.unwrap();
+    put(&patient, &name(), "v").await;
     server.kill();
     let error = patient.get(&name()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     server.start_again();
-    until_it_answers(&patient).await;
+    wait_until_it_responds(&patient).await;
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_costs_its_limit_and_is_found_again_when_it_goes_on() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
-    store.put(&name(), "v".into(), LONG, None).await.unwrap();
+async fn suspended_server_times_out_and_is_used_after_it_resumes() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
+    put(&store, &name(), "v").await;
     server.signal("STOP");
     let limit = Duration::from_millis(100);
     let hasty = store.clone().with_read_timeout(limit);
@@ -171,23 +170,16 @@ async fn a_server_that_stands_still_costs_its_limit_and_is_found_again_when_it_g
     );
     assert!(start.elapsed() >= limit);
     server.signal("CONT");
-    until_it_answers(&store).await;
+    wait_until_it_responds(&store).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_closed_costs_no_call() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
+async fn connection_closed_by_the_server_fails_no_call() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for i in 0..10 {
         let value = format!("{i}");
-        assert!(
-            store
-                .put(&name(), value.clone().into(), LONG, None)
-                .await
-                .unwrap()
-        );
+        assert!(put(&store, &name(), value.clone()).await);
         let closed: usize = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert!(closed > 0);
         assert_eq!(store.get(&name()).await.unwrap(), Some(value.into()));
@@ -195,11 +187,9 @@ async fn a_connection_that_the_server_closed_costs_no_call() {
 }
 
 #[test]
-fn each_runtime_has_its_connection_and_takes_nothing_with_it_when_it_goes() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
+fn dropped_runtime_does_not_affect_other_runtimes() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for i in 0..40 {
         let runtime = match i % 2 {
             0 => tokio::runtime::Builder::new_current_thread()
@@ -213,10 +203,7 @@ fn each_runtime_has_its_connection_and_takes_nothing_with_it_when_it_goes() {
         let value = format!("{i}");
         let runtime = runtime.unwrap();
         runtime.block_on(async {
-            store
-                .put(&name(), value.clone().into(), LONG, None)
-                .await
-                .unwrap();
+            put(&store, &name(), value.clone()).await;
             assert_eq!(store.get(&name()).await.unwrap(), Some(value.into()));
         });
         if i % 3 == 0 {
@@ -226,11 +213,9 @@ fn each_runtime_has_its_connection_and_takes_nothing_with_it_when_it_goes() {
 }
 
 #[test]
-fn two_runtimes_that_stand_still_in_turn_wait_for_none() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
+fn runtimes_used_in_turn_do_not_wait_for_each_other() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     let build = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -246,18 +231,16 @@ fn two_runtimes_that_stand_still_in_turn_wait_for_none() {
 }
 
 #[test]
-fn a_runtime_without_timers_and_one_without_sockets_make_no_panic_of_the_caller() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
+fn runtime_without_io_or_timers_causes_no_panic() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     let bare = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     let error = bare.block_on(store.get(&name())).unwrap_err();
     assert!(error.to_string().contains("enable_all"), "{error}");
 
-    let store = server.store();
+    let store = patient(server.store());
     let no_timers = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
@@ -266,11 +249,9 @@ fn a_runtime_without_timers_and_one_without_sockets_make_no_panic_of_the_caller(
 }
 
 #[tokio::test]
-async fn callers_who_give_up_leave_a_connection_that_others_can_use() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let store = server.store();
+async fn cancelled_calls_leave_the_connection_usable() {
+    let Some(server) = Redis::start() else { return };
+    let store = patient(server.store());
     for _ in 0..50 {
         let name = name();
         let mut call = tokio_test::task::spawn(store.lease(&name, LONG));
@@ -281,7 +262,7 @@ async fn callers_who_give_up_leave_a_connection_that_others_can_use() {
     assert!(store.lease(&other, LONG).await.unwrap().is_some());
 }
 
-async fn until_it_answers(store: &RedisStore) {
+async fn wait_until_it_responds(store: &RedisStore) {
     let start = Instant::now();
     while let Err(error) = store.get(&name()).await {
         assert!(start.elapsed() < Duration::from_secs(30), "{error}");

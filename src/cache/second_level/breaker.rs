@@ -36,7 +36,8 @@ struct Open {
     is_timeout: bool,
     next_probe: Moment,
     failures: u32,
-    is_probing: bool,
+    /// When the current probe began.
+    probe: Option<Moment>,
 }
 
 impl CircuitBreaker {
@@ -49,7 +50,7 @@ impl CircuitBreaker {
             None => true,
             Some(open) if open.next_probe.is_past(now) => {
                 open.next_probe = now + PROBE_TIMEOUT;
-                open.is_probing = true;
+                open.probe = Some(now);
                 true
             }
             Some(_) => false,
@@ -70,8 +71,8 @@ impl CircuitBreaker {
     pub(super) fn failed(&self, start: Moment, is_timeout: bool, now: Moment, jitter: f64) -> bool {
         let mut state = self.state();
         let (since, is_timeout, failures) = match &state.open {
-            // This call began before the outage was known.
-            Some(open) if !open.is_probing => return false,
+            // Only the probe counts: other calls began before the outage was known.
+            Some(open) if open.probe != Some(start) => return false,
             Some(open) => (open.since, open.is_timeout, open.failures.saturating_add(1)),
             None => (start, is_timeout, 1),
         };
@@ -87,7 +88,7 @@ impl CircuitBreaker {
             is_timeout,
             next_probe: now + pause,
             failures,
-            is_probing: false,
+            probe: None,
         });
         failures == 1
     }
@@ -154,7 +155,10 @@ mod tests {
         assert!(!breaker.failed(later(10), false, later(10), 0.0));
         assert!(!breaker.allows_call(later(249)));
         assert!(breaker.allows_call(later(250)) && !breaker.allows_call(later(250)));
-        assert!(!breaker.failed(later(260), false, later(260), 0.0));
+        // A call from before the outage does not count as the probe.
+        assert!(!breaker.failed(later(10), false, later(255), 0.0));
+        assert!(!breaker.allows_call(later(1_000)));
+        assert!(!breaker.failed(later(250), false, later(260), 0.0));
         assert!(!breaker.allows_call(later(759)));
         assert!(breaker.allows_call(later(760)));
         assert_eq!(

@@ -100,7 +100,7 @@ async fn try_once(
         Ok(key) => key,
         Err(error) => return Some(FetchResult::Failed(error)),
     };
-    let mut lookup = Lookup {
+    let mut lookup = StoreLookup {
         cache,
         shared,
         slot: guard.slot(),
@@ -178,7 +178,7 @@ impl LeaseTimes {
 }
 
 /// One lookup in the store.
-struct Lookup<'a> {
+struct StoreLookup<'a> {
     cache: &'a CacheShared,
     shared: &'a SharedStore,
     slot: &'a Slot,
@@ -219,7 +219,7 @@ enum LeaseOutcome {
     StoreDown,
 }
 
-impl Lookup<'_> {
+impl StoreLookup<'_> {
     async fn run(&mut self) -> Decision {
         match self.first_read().await {
             Stored::Found(token) => return Decision::Use(token),

@@ -130,7 +130,7 @@ impl Key {
     pub(crate) fn for_record(&self, salt: &Salt) -> Result<aead::LessSafeKey, Unspecified> {
         self.derive(
             salt,
-            b"tower-bearer store v1: seal",
+            b"tower-bearer store v1: encrypt",
             &aead::AES_256_GCM,
             |okm| Ok(aead::LessSafeKey::new(okm.into())),
         )

@@ -22,13 +22,13 @@ pub(super) fn write(table: &Table) -> Vec<u8> {
     let mut body = Vec::with_capacity(2 * table.size());
     for (name, entry) in &table.entries {
         put(&mut body, name.as_str().as_bytes());
-        put_kept(&mut body, entry.value.as_ref(), |body, value| {
+        put_expiring(&mut body, entry.value.as_ref(), |body, value| {
             put(body, value);
         });
-        put_kept(&mut body, entry.lease.as_ref(), |body, holder| {
+        put_expiring(&mut body, entry.lease.as_ref(), |body, holder| {
             put(body, holder.as_bytes());
         });
-        put_kept(&mut body, entry.fence.as_ref(), |body, fence| {
+        put_expiring(&mut body, entry.fence.as_ref(), |body, fence| {
             put_u64(body, *fence);
         });
     }
@@ -44,48 +44,49 @@ pub(super) fn read(file: &[u8]) -> Option<Table> {
     let mut table = Table::default();
     while !body.is_empty() {
         let name = Name::new(str::from_utf8(take(&mut body)?).ok()?).ok()?;
-        let entry = TableEntry {
-            value: take_kept(&mut body, |body| take(body).map(Bytes::copy_from_slice))?,
-            lease: take_kept(&mut body, |body| {
-                Some(str::from_utf8(take(body)?).ok()?.into())
-            })?,
-            fence: take_kept(&mut body, take_u64)?,
-        };
+        let mut entry = TableEntry::default();
+        if take_flag(&mut body)? {
+            let value = |body: &mut &[u8]| take(body).map(Bytes::copy_from_slice);
+            entry.value = Some(take_expiring(&mut body, value)?);
+        }
+        if take_flag(&mut body)? {
+            let holder = |body: &mut &[u8]| Some(str::from_utf8(take(body)?).ok()?.into());
+            entry.lease = Some(take_expiring(&mut body, holder)?);
+        }
+        if take_flag(&mut body)? {
+            entry.fence = Some(take_expiring(&mut body, take_u64)?);
+        }
         table.entries.insert(name, entry);
     }
     Some(table)
 }
 
-fn put_kept<T>(
+fn put_expiring<T>(
     body: &mut Vec<u8>,
-    kept: Option<&Expiring<T>>,
+    part: Option<&Expiring<T>>,
     encode: impl FnOnce(&mut Vec<u8>, &T),
 ) {
-    let Some(kept) = kept else {
-        body.push(0);
-        return;
-    };
-    body.push(1);
-    put_u64(body, kept.start);
-    put_u64(body, kept.end);
-    encode(body, &kept.value);
+    body.push(part.is_some().into());
+    if let Some(part) = part {
+        put_u64(body, part.start);
+        put_u64(body, part.end);
+        encode(body, &part.value);
+    }
 }
 
-fn take_kept<T>(
+fn take_flag(body: &mut &[u8]) -> Option<bool> {
+    let (&flag, rest) = body.split_first()?;
+    *body = rest;
+    Some(flag != 0)
+}
+
+fn take_expiring<T>(
     body: &mut &[u8],
     decode: impl FnOnce(&mut &[u8]) -> Option<T>,
-) -> Option<Option<Expiring<T>>> {
-    let (&is_there, rest) = body.split_first()?;
-    *body = rest;
-    if is_there == 0 {
-        return Some(None);
-    }
+) -> Option<Expiring<T>> {
     let (start, end) = (take_u64(body)?, take_u64(body)?);
-    Some(Some(Expiring {
-        value: decode(body)?,
-        start,
-        end,
-    }))
+    let value = decode(body)?;
+    Some(Expiring { value, start, end })
 }
 
 #[cfg(test)]
