@@ -1,7 +1,7 @@
 //! Real clients over real sockets: what the servers count, what the callers see.
 
 mod caller;
-mod crowds;
+mod concurrency;
 mod grpc;
 mod matrix;
 #[cfg(feature = "reqwest-middleware")]

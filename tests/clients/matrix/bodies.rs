@@ -6,7 +6,7 @@ use tower_bearer::testing::Fault;
 
 use super::{
     client::{KINDS, Load, Sum},
-    stage::Stage,
+    fixture::Stage,
 };
 
 pub(super) const MEBIBYTE: usize = 1 << 20;

@@ -7,7 +7,7 @@ use tower_bearer::{Recovery, Verdict, testing::Fault};
 use super::{
     bodies::{some, sum},
     client::{KINDS, Load},
-    stage::Stage,
+    fixture::Stage,
 };
 
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;

@@ -30,7 +30,7 @@ use tower_bearer::{
     replay::{ReplayBody, ReplayPolicy},
 };
 
-use super::raw::Raw;
+use super::raw_codec::Raw;
 use crate::caller::{BoxError, connector};
 
 /// Which client, and over what.

@@ -6,7 +6,7 @@ use tower_bearer::testing::Fault;
 use super::{
     bodies::{some, sum},
     client::{KINDS, Load},
-    stage::Stage,
+    fixture::Stage,
 };
 
 #[tokio::test]

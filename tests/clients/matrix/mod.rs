@@ -3,8 +3,8 @@
 mod bodies;
 mod challenges;
 mod client;
-mod connections;
+mod connection_reuse;
 mod faults;
-mod raw;
-mod refusals;
-mod stage;
+mod fixture;
+mod raw_codec;
+mod rejections;

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     bodies::some,
     client::{Kind, Load},
-    stage::Stage,
+    fixture::Stage,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use tower_bearer::testing::Fault;
 use super::{
     bodies::{MEBIBYTE, some, sum},
     client::{KINDS, Load},
-    stage::Stage,
+    fixture::Stage,
 };
 
 #[tokio::test]
