@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 use crate::{
-    site::{Client, SECRET, Site},
+    server::{Client, SECRET, Site},
     support::{Answer, ConfigFile, LIMIT, Proxy, upstream},
 };
 

@@ -11,9 +11,9 @@ use tower_bearer::{
 
 use crate::{
     http_client::{KINDS, Kind},
-    round::{CLIENT_CREDENTIALS, Round},
-    signing::{about_itself, rs256},
-    site::{Client, SECRET, Site, address},
+    jwt_signing::{about_itself, rs256},
+    lifecycle::{CLIENT_CREDENTIALS, Round},
+    server::{Client, SECRET, Site, address},
 };
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{CLIENT_CREDENTIALS, Round},
-    site::{Client, SECRET, Site},
+    lifecycle::{CLIENT_CREDENTIALS, Round},
+    server::{Client, SECRET, Site},
 };
 
 fn source(site: &Site, client: &Client, kind: Kind) -> ClientCredentials {

@@ -5,7 +5,7 @@ use tower_bearer::{
     credentials::{ClientCredentials, TokenEndpoint},
 };
 
-use crate::{http_client::KINDS, round::Round, site::Site};
+use crate::{http_client::KINDS, lifecycle::Round, server::Site};
 
 #[tokio::test]
 async fn each_providers_token_endpoint_is_found_by_its_issuer() {
@@ -49,6 +49,6 @@ async fn a_provider_that_goes_by_another_name_is_refused() {
             assert_ne!(error.kind(), ErrorKind::Network, "{error}");
         }
     }
-    let granted = site.count(&client.id, "granted", crate::round::CLIENT_CREDENTIALS);
+    let granted = site.count(&client.id, "granted", crate::lifecycle::CLIENT_CREDENTIALS);
     assert_eq!(granted.await, 0);
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{Auth, AuthLayer, Recovery, TokenError, transport::Transport};
 
-use crate::site::Site;
+use crate::server::Site;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {

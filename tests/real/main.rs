@@ -6,14 +6,14 @@
 mod client_auth;
 mod client_credentials;
 mod discovery;
-mod fixed;
 mod http_client;
-mod on_behalf;
+mod jwt_signing;
+mod lifecycle;
+mod on_behalf_of;
 #[cfg(feature = "password")]
 mod password;
 mod refresh_token;
-mod rotation;
-mod round;
 mod saml2_bearer;
-mod signing;
-mod site;
+mod secret_rotation;
+mod server;
+mod static_token;

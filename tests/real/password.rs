@@ -9,8 +9,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    round::{PASSWORD, Round},
-    site::{Client, SECRET, Site},
+    lifecycle::{PASSWORD, Round},
+    server::{Client, SECRET, Site},
 };
 
 /// What a form has to encode, and letters beyond ASCII.

@@ -11,8 +11,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{REFRESH_TOKEN, Round},
-    site::{Client, Site},
+    lifecycle::{REFRESH_TOKEN, Round},
+    server::{Client, Site},
 };
 
 const SCOPES: &str = "read write";

@@ -14,8 +14,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    round::{Round, SAML2_BEARER},
-    site::{Client, Site},
+    lifecycle::{Round, SAML2_BEARER},
+    server::{Client, Site},
 };
 
 /// XML about this person, of no other test. Its base64url has every odd character, and would be padded.

@@ -5,8 +5,8 @@ import { X509Certificate, randomUUID } from 'node:crypto';
 import { own } from './api.mjs';
 import { countsOf } from './counts.mjs';
 import { changeKey, privatePem, publicKeys } from './keys.mjs';
-import { dropAssertion, putAssertion, putPerson } from './people.mjs';
-import { resourceServer } from './realm.mjs';
+import { dropAssertion, putAssertion, putPerson } from './accounts.mjs';
+import { resourceServer } from './issuer.mjs';
 import { accessTokens, client as find, putClient, revokeAccessTokens } from './store.mjs';
 import { issue } from './tokens.mjs';
 

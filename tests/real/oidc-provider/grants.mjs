@@ -4,8 +4,8 @@ import { errors } from 'oidc-provider';
 import { decodeJwt, jwtVerify } from 'jose';
 
 import { keyFor } from './keys.mjs';
-import { accountOf, holderOf } from './people.mjs';
-import { resourceServer } from './realm.mjs';
+import { accountOf, holderOf } from './accounts.mjs';
+import { resourceServer } from './issuer.mjs';
 import { bearer, issue } from './tokens.mjs';
 
 const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token';

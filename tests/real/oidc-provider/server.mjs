@@ -11,7 +11,7 @@ import { join } from 'node:path';
 
 import { api } from './api.mjs';
 import { control } from './control.mjs';
-import { realm } from './realm.mjs';
+import { realm } from './issuer.mjs';
 
 const [folder, addresses] = process.argv.slice(2);
 const file = (name) => readFileSync(join(folder, name));

@@ -5,7 +5,7 @@ use tower_bearer::{AuthLayer, TokenCache, TokenSource, TokenSpec, transport::Tra
 
 use crate::{
     http_client::{HttpClient, KINDS},
-    site::{Client, Site},
+    server::{Client, Site},
 };
 
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";

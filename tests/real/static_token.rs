@@ -6,8 +6,8 @@ use tower_bearer::{AuthLayer, Secret, TokenCache, TokenSpec, credentials::Static
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::CLIENT_CREDENTIALS,
-    site::{Client, Site},
+    lifecycle::CLIENT_CREDENTIALS,
+    server::{Client, Site},
 };
 
 /// A token of Ada's for the scope `read`, made at the provider's door.

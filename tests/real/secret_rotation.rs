@@ -17,8 +17,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::CLIENT_CREDENTIALS,
-    site::{Client, SECRET, Site},
+    lifecycle::CLIENT_CREDENTIALS,
+    server::{Client, SECRET, Site},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

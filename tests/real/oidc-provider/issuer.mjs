@@ -5,7 +5,7 @@ import { Provider, errors } from 'oidc-provider';
 import { count } from './counts.mjs';
 import { addGrants } from './grants.mjs';
 import { providersKey, providersKeyId } from './keys.mjs';
-import { nameNameless } from './nameless.mjs';
+import { nameNameless } from './anonymous_clients.mjs';
 import { Store, noteJwt } from './store.mjs';
 
 // The protected resources of RFC 8707, and the kind of token that each takes.

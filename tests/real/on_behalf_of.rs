@@ -12,9 +12,9 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{JWT_BEARER, Round, TOKEN_EXCHANGE},
-    signing::{about_itself, rs256},
-    site::{Client, SECRET, Site},
+    jwt_signing::{about_itself, rs256},
+    lifecycle::{JWT_BEARER, Round, TOKEN_EXCHANGE},
+    server::{Client, SECRET, Site},
 };
 
 /// Each user's sign-in is at another client than the service that calls on.
