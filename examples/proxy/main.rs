@@ -11,31 +11,31 @@
 //! |---|---|
 //! | `settings` | reads the configuration: the library's sections, and `[proxy]` |
 //! | `server` | accepts connections, and ends well |
-//! | `handle` | the way of a request, top to bottom |
-//! | `door` | who may come in |
+//! | `handler` | the way of a request, top to bottom |
+//! | `origin_check` | who may come in |
 //! | `upstreams` | which upstream a request is for |
-//! | `wish` | which token a request asks for |
+//! | `requested_spec` | which token a request asks for |
 //! | `headers` | what is between two neighbours alone, and is not passed on |
 //! | `body` | the bodies that pass |
 //! | `client` | the connections to the upstreams |
-//! | `answer` | what the proxy answers by itself |
+//! | `responses` | what the proxy answers by itself |
 //! | `pages` | its own pages |
 //! | `recorder` | the library's metrics, as Prometheus wants them |
 //! | `samples` | counters, gauges and histograms, and their lines |
 
-mod answer;
 mod body;
 mod client;
-mod door;
-mod handle;
+mod handler;
 mod headers;
+mod origin_check;
 mod pages;
 mod recorder;
+mod requested_spec;
+mod responses;
 mod samples;
 mod server;
 mod settings;
 mod upstreams;
-mod wish;
 
 use std::{env, io, path::PathBuf, process::ExitCode};
 

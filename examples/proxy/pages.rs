@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tower_bearer::{Entry, TokenCache};
 
 use crate::{
-    answer::{only_get, page, problem},
     body::Payload,
     recorder::Recorder,
+    responses::{only_get, page, problem},
 };
 
 pub(crate) struct Pages {

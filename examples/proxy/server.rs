@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{door::Door, handle::Proxy, settings::Settings};
+use crate::{handler::Proxy, origin_check::Door, settings::Settings};
 
 /// How much a request's head may take.
 const MOST_HEAD: usize = 64 << 10;

@@ -16,15 +16,15 @@ use tower_bearer::{
 };
 
 use crate::{
-    answer::{no_token, problem, unreachable},
     body::Payload,
     client::{Client, client},
-    door::Door,
     headers::{only_chunked, strip_request, strip_response},
+    origin_check::Door,
     pages::Pages,
+    requested_spec::{Allowed, Wish},
+    responses::{no_token, problem, unreachable},
     settings::Settings,
     upstreams::Upstreams,
-    wish::{Allowed, Wish},
 };
 
 /// What all connections share, and the handle of one: a handle that is kept has its header at hand.
