@@ -20,10 +20,10 @@ use tower::{BoxError, Service};
 
 use crate::body::Payload;
 
-pub(crate) type Client = legacy::Client<Timed<HttpsConnector<HttpConnector>>, Payload>;
+pub(crate) type Client = legacy::Client<ConnectTimeout<HttpsConnector<HttpConnector>>, Payload>;
 
 /// How long connecting may take, TLS and all.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that keeps its connections. The platform's trust is read if it is needed.
 pub(crate) fn client(tls: bool) -> Result<Client, rustls::Error> {
@@ -56,16 +56,16 @@ pub(crate) fn client(tls: bool) -> Result<Client, rustls::Error> {
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(10))
         .http2_adaptive_window(true)
-        .build(Timed(connector)))
+        .build(ConnectTimeout(connector)))
 }
 
 /// Bounds the time of connecting.
 #[derive(Clone)]
-pub(crate) struct Timed<C>(C);
+pub(crate) struct ConnectTimeout<C>(C);
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-impl<C> Service<Uri> for Timed<C>
+impl<C> Service<Uri> for ConnectTimeout<C>
 where
     C: Service<Uri>,
     C::Error: Into<BoxError>,
@@ -80,7 +80,7 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(PATIENCE, self.0.call(uri));
+        let connecting = tokio::time::timeout(TIMEOUT, self.0.call(uri));
         Box::pin(async move {
             match connecting.await {
                 Ok(connected) => connected.map_err(Into::into),

@@ -19,9 +19,9 @@ use crate::{
     body::Payload,
     client::{Client, client},
     headers::{only_chunked, strip_request, strip_response},
-    origin_check::Door,
+    origin_check::OriginCheck,
     pages::Pages,
-    requested_spec::{Allowed, Wish},
+    requested_spec::{Allowed, RequestedSpec},
     responses::{no_token, problem, unreachable},
     settings::Settings,
     upstreams::Upstreams,
@@ -65,7 +65,7 @@ impl Proxy {
     }
 
     /// The same with a handle of its own.
-    pub(crate) fn for_a_connection(&self) -> Self {
+    pub(crate) fn with_own_handle(&self) -> Self {
         let auth = self.0.auth.clone();
         Self(Arc::clone(&self.0), Arc::new(Mutex::new(auth)))
     }
@@ -73,10 +73,10 @@ impl Proxy {
     /// The answer to a request, whoever gives it.
     pub(crate) async fn handle(
         &self,
-        door: &Door,
+        origins: &OriginCheck,
         request: Request<Incoming>,
     ) -> Response<Payload> {
-        if let Some(why) = door.refuses(request.uri(), request.headers()) {
+        if let Some(why) = origins.refuses(request.uri(), request.headers()) {
             return problem(StatusCode::FORBIDDEN, "forbidden", why);
         }
         // A tunnel would carry what nobody looks at.
@@ -88,7 +88,7 @@ impl Proxy {
             return self.0.pages.show(request.method(), page);
         }
         match self.outgoing(request) {
-            Ok(request) => answered(self.send(request).await),
+            Ok(request) => incoming(self.send(request).await),
             Err(refusal) => *refusal,
         }
     }
@@ -122,12 +122,12 @@ impl Proxy {
                 return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string());
             }
         };
-        let wish = Wish::take(&mut parts.headers);
+        let requested = RequestedSpec::take(&mut parts.headers);
         strip_request(&mut parts.headers, parts.version);
         // A caller who has a token keeps it, and gets no other.
-        let spec = match has_own_token(&mut parts.headers) {
+        let spec = match has_authorization(&mut parts.headers) {
             true => None,
-            false => match wish.spec(route, &self.0.allowed) {
+            false => match requested.spec(route, &self.0.allowed) {
                 Ok(spec) => spec,
                 Err((StatusCode::BAD_REQUEST, why)) => {
                     return refuse(StatusCode::BAD_REQUEST, "bad_request", why);
@@ -167,7 +167,7 @@ impl Proxy {
 }
 
 /// What came back, as the caller gets it.
-fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
+fn incoming(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
     match outcome {
         Ok(response) if !only_chunked(response.headers()) => {
             let detail = "the upstream's answer has a transfer coding other than chunked";
@@ -180,7 +180,7 @@ fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Respon
             response.map(Payload::new)
         }
         Err(Error::Token(error)) => no_token(&error),
-        Err(Error::Inner(error)) if is_the_callers(&error) => {
+        Err(Error::Inner(error)) if is_callers_fault(&error) => {
             let detail = "the request's body broke off, or its chunks are none: send all of it";
             problem(StatusCode::BAD_REQUEST, "bad_request", detail)
         }
@@ -193,12 +193,12 @@ fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Respon
 }
 
 /// Whether it was the caller's body that failed.
-fn is_the_callers(error: &legacy::Error) -> bool {
+fn is_callers_fault(error: &legacy::Error) -> bool {
     let beneath = error.source().and_then(|error| error.downcast_ref());
     beneath.is_some_and(hyper::Error::is_user)
 }
 
-fn has_own_token(headers: &mut HeaderMap) -> bool {
+fn has_authorization(headers: &mut HeaderMap) -> bool {
     let mut own = false;
     if let http::header::Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
         own = true;

@@ -9,13 +9,13 @@ use http::{
 
 /// What a request may call the proxy.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct OriginCheck {
     names: Vec<String>,
 }
 
-impl Door {
-    /// The door of a connection that arrived at this address.
-    pub(crate) fn at(address: SocketAddr) -> Self {
+impl OriginCheck {
+    /// The origins of a connection that arrived at this address.
+    pub(crate) fn for_address(address: SocketAddr) -> Self {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         let mut names = vec![
             SocketAddr::new(ip, port).to_string(),
@@ -77,7 +77,7 @@ mod tests {
             map.append(name, value);
             map
         });
-        Door::at(address.parse().unwrap())
+        OriginCheck::for_address(address.parse().unwrap())
             .refuses(&uri.parse().unwrap(), &map)
             .is_some()
     }

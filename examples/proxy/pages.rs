@@ -48,7 +48,7 @@ impl Pages {
 
     fn tokens(&self) -> Value {
         let stats = self.cache.stats();
-        let tokens: Vec<Value> = self.cache.entries().iter().map(shown).collect();
+        let tokens: Vec<Value> = self.cache.entries().iter().map(describe).collect();
         json!({
             "entries": stats.entries,
             "bytes": stats.bytes,
@@ -64,7 +64,7 @@ impl Pages {
 }
 
 /// What is known of one token. The token is not in it.
-fn shown(entry: &Entry) -> Value {
+fn describe(entry: &Entry) -> Value {
     let seconds = |left: Option<Duration>| left.map(|left| left.as_secs());
     json!({
         "scopes": entry.spec.iter_scopes().collect::<Vec<_>>(),

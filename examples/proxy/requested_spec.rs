@@ -7,13 +7,13 @@ use tower_bearer::{Route, TokenSpec, config::RouteConfig};
 
 /// What a request wants instead of its route's scopes, or its resources.
 #[derive(Default)]
-pub(crate) struct Wish {
+pub(crate) struct RequestedSpec {
     scopes: Option<Vec<String>>,
     resource: Option<String>,
     fault: Option<&'static str>,
 }
 
-/// Why a wish is not granted.
+/// Why a requested is not granted.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
 const SCOPE: &str = "x-token-scope";
@@ -23,30 +23,32 @@ const NO_SCOPES: &str = "x-token-scope is given twice, or is no list of scopes w
 const NO_RESOURCE: &str =
     "x-token-resource is given twice, or is no absolute URI without a fragment: correct it";
 
-impl Wish {
+impl RequestedSpec {
     /// Takes the headers off the request. Whoever brings a token of their own wishes in vain, and does no wrong.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
         let ours = |name: &&HeaderName| name.as_str().starts_with("x-token-");
         let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
-        let mut wish = Self::default();
+        let mut requested = Self::default();
         for name in ours {
             let text = single(headers, &name);
             match name.as_str() {
                 SCOPE => {
-                    wish.scopes = text.and_then(read_scopes);
-                    wish.fault = wish.fault.or(wish.scopes.is_none().then_some(NO_SCOPES));
+                    requested.scopes = text.and_then(read_scopes);
+                    requested.fault = requested
+                        .fault
+                        .or(requested.scopes.is_none().then_some(NO_SCOPES));
                 }
                 RESOURCE => {
-                    wish.resource = text.and_then(read_resource);
-                    wish.fault = wish
+                    requested.resource = text.and_then(read_resource);
+                    requested.fault = requested
                         .fault
-                        .or(wish.resource.is_none().then_some(NO_RESOURCE));
+                        .or(requested.resource.is_none().then_some(NO_RESOURCE));
                 }
                 _ => {}
             }
             headers.remove(name);
         }
-        wish
+        requested
     }
 
     /// The request's own spec, if it wants one and may have it.
@@ -96,8 +98,8 @@ impl Allowed {
     pub(crate) fn new(routes: Vec<RouteConfig>) -> Self {
         let routes = routes.into_iter().map(|route| {
             // As the layer shows its own.
-            let shown = Route::new(&route.url, TokenSpec::default()).to_string();
-            (shown, route)
+            let key = Route::new(&route.url, TokenSpec::default()).to_string();
+            (key, route)
         });
         Self(routes.collect())
     }

@@ -23,7 +23,7 @@ pub(crate) fn page(content_type: &'static str, text: String) -> Response<Payload
 
 /// A problem of this kind: what is wrong, and what to do about it.
 pub(crate) fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Payload> {
-    told(status, kind, detail, None)
+    response(status, kind, detail, None)
 }
 
 /// There is no token to be had.
@@ -33,7 +33,7 @@ pub(crate) fn no_token(error: &TokenError) -> Response<Payload> {
         whole + u64::from(after.subsec_nanos() > 0)
     });
     let kind = error.kind().as_str();
-    told(StatusCode::BAD_GATEWAY, kind, &with_causes(error), seconds)
+    response(StatusCode::BAD_GATEWAY, kind, &with_causes(error), seconds)
 }
 
 /// The upstream can't be reached.
@@ -51,7 +51,7 @@ pub(crate) fn only_get() -> Response<Payload> {
     response
 }
 
-fn told(
+fn response(
     status: StatusCode,
     kind: &str,
     detail: &str,

@@ -19,14 +19,14 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{handler::Proxy, origin_check::Door, settings::Settings};
+use crate::{handler::Proxy, origin_check::OriginCheck, settings::Settings};
 
 /// How much a request's head may take.
-const MOST_HEAD: usize = 64 << 10;
+const MAX_HEAD: usize = 64 << 10;
 /// How long a caller may take for a request's head, and how long a connection is kept without one.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait for a free file descriptor.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until it is told to end, and then what it has.
 pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
@@ -34,7 +34,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let idle = settings.upstreams.is_empty();
     // Before anybody is told that it serves: from then on, a signal must find its ear.
     let mut end =
-        pin!(told_to_end().map_err(|error| format!("can't listen for signals: {error}"))?);
+        pin!(shutdown_signal().map_err(|error| format!("can't listen for signals: {error}"))?);
     raise_limit();
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         format!("proxy.listen: can't listen on {listen}: {error}: choose another address")
@@ -54,11 +54,11 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
             () = &mut end => break,
         };
         match accepted {
-            Ok((stream, _)) => attend(&server, &connections, &proxy, stream),
-            Err(error) if is_the_callers(&error) => {}
+            Ok((stream, _)) => serve_connection(&server, &connections, &proxy, stream),
+            Err(error) if is_callers_fault(&error) => {}
             Err(error) => {
                 warn!(%error, "can't accept a connection");
-                sleep(BREATH).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -74,7 +74,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     Ok(())
 }
 
-fn attend(
+fn serve_connection(
     server: &auto::Builder<TokioExecutor>,
     connections: &GracefulShutdown,
     proxy: &Proxy,
@@ -86,10 +86,10 @@ fn attend(
     };
     // Nothing is written in small pieces; if it can't be set, it is only slower.
     let _ = stream.set_nodelay(true);
-    let (proxy, door) = (proxy.for_a_connection(), Door::at(address));
+    let (proxy, origins) = (proxy.with_own_handle(), OriginCheck::for_address(address));
     let service = service_fn(move |request| {
-        let (proxy, door) = (proxy.clone(), door.clone());
-        async move { Ok::<_, Infallible>(proxy.handle(&door, request).await) }
+        let (proxy, origins) = (proxy.clone(), origins.clone());
+        async move { Ok::<_, Infallible>(proxy.handle(&origins, request).await) }
     });
     let connection = server
         .serve_connection(TokioIo::new(stream), service)
@@ -107,13 +107,13 @@ fn builder() -> auto::Builder<TokioExecutor> {
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(MOST_HEAD);
+        .header_read_timeout(TIMEOUT)
+        .max_buf_size(MAX_HEAD);
     server
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(MOST_HEAD as u32)
-        .keep_alive_interval(PATIENCE)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(TIMEOUT)
         .adaptive_window(true);
     server
 }
@@ -141,7 +141,7 @@ fn announce(address: SocketAddr) {
 }
 
 /// One connection's own trouble, and none of the listener's.
-fn is_the_callers(error: &io::Error) -> bool {
+fn is_callers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
         error.kind(),
@@ -150,7 +150,7 @@ fn is_the_callers(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -165,7 +165,7 @@ fn told_to_end() -> io::Result<impl Future<Output = ()>> {
 }
 
 #[cfg(not(unix))]
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })

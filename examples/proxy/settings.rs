@@ -29,7 +29,7 @@ pub(crate) struct Settings {
 /// The one section that is not the library's.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-struct Own {
+struct ProxyConfig {
     #[serde(default)]
     proxy: Section,
 }
@@ -63,7 +63,7 @@ impl Settings {
         Self::new(config).map_err(|error| error.to_string())
     }
 
-    fn new(config: Config<Own>) -> Result<Self, ConfigError> {
+    fn new(config: Config<ProxyConfig>) -> Result<Self, ConfigError> {
         let cache = config.cache()?;
         let layer = config.layer(&cache)?;
         let section = &config.own.proxy;

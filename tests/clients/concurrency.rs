@@ -88,23 +88,23 @@ async fn a_crowd_without_a_token_waits_for_one_fetch_and_arrives_whole() {
 #[tokio::test]
 async fn a_source_that_shares_the_clients_only_permit_gets_it() {
     let room = Arc::new(Semaphore::new(1));
-    let stage = Stage::new(&room, false, Duration::from_secs(10)).await;
+    let fixture = Fixture::new(&room, false, Duration::from_secs(10)).await;
     for _ in 0..3 {
-        stage.login.revoke_all();
-        let response = timeout(LIMIT, stage.send()).await.unwrap().unwrap();
+        fixture.login.revoke_all();
+        let response = timeout(LIMIT, fixture.send()).await.unwrap().unwrap();
         assert_eq!(response.0, 200);
     }
-    assert_eq!(stage.login.counts().requests, 3);
+    assert_eq!(fixture.login.counts().requests, 3);
 }
 
 #[tokio::test]
 async fn a_source_that_waits_for_what_the_refusal_holds_gives_up_in_time() {
     let room = Arc::new(Semaphore::new(1));
-    let stage = Stage::new(&room, true, Duration::from_millis(200)).await;
-    assert_eq!(stage.send().await.unwrap().0, 200);
-    stage.login.revoke_all();
+    let fixture = Fixture::new(&room, true, Duration::from_millis(200)).await;
+    assert_eq!(fixture.send().await.unwrap().0, 200);
+    fixture.login.revoke_all();
     // The first answer, which is kept while a token is fetched, holds the only connection there is.
-    let (status, recovery) = timeout(LIMIT, stage.send()).await.unwrap().unwrap();
+    let (status, recovery) = timeout(LIMIT, fixture.send()).await.unwrap().unwrap();
     assert_eq!(status, 401);
     let Some(Recovery::NoToken(error)) = recovery else {
         panic!("{recovery:?}");
@@ -114,7 +114,7 @@ async fn a_source_that_waits_for_what_the_refusal_holds_gives_up_in_time() {
 }
 
 /// A client with little room, which the requests share with the token endpoint's.
-struct Stage {
+struct Fixture {
     login: AuthorizationServer,
     api: Api,
     client: tower::util::BoxCloneService<Request<Full<Bytes>>, Answer, Error<BoxError>>,
@@ -122,7 +122,7 @@ struct Stage {
 
 type Answer = http::Response<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>;
 
-impl Stage {
+impl Fixture {
     /// With `pinned`, an answer's body takes room until it is read or dropped, as a connection of HTTP/1 does.
     async fn new(room: &Arc<Semaphore>, pinned: bool, limit: Duration) -> Self {
         let login = AuthorizationServer::start().await.unwrap();

@@ -31,14 +31,14 @@ type TransportError = tonic::transport::Error;
 /// With errors that name their causes, so that tonic finds them.
 type Client = MapErr<Auth<Channel>, fn(Error<TransportError>) -> WithCauses<TransportError>>;
 
-struct Stage {
+struct Fixture {
     login: AuthorizationServer,
     cache: TokenCache,
     client: HealthClient<Client>,
     calls: Arc<AtomicU64>,
 }
 
-impl Stage {
+impl Fixture {
     /// A server that answers those whose token is good, and nobody if it `refuses_all`.
     async fn new(refuses_all: bool) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
@@ -97,89 +97,89 @@ impl Stage {
 
 #[tokio::test]
 async fn a_good_token_goes_with_every_call() {
-    let stage = Stage::new(false).await;
+    let fixture = Fixture::new(false).await;
     for _ in 0..3 {
-        assert_eq!(stage.check().await.unwrap(), ServingStatus::Serving);
+        assert_eq!(fixture.check().await.unwrap(), ServingStatus::Serving);
     }
-    assert_eq!(stage.counts(), (3, 1));
+    assert_eq!(fixture.counts(), (3, 1));
 }
 
 #[tokio::test]
 async fn a_stream_bears_a_token_too() {
-    let mut stage = Stage::new(false).await;
-    let stream = stage.client.watch(HealthCheckRequest::default()).await;
+    let mut fixture = Fixture::new(false).await;
+    let stream = fixture.client.watch(HealthCheckRequest::default()).await;
     let first = timeout(LIMIT, stream.unwrap().into_inner().message())
         .await
         .unwrap();
     assert_eq!(first.unwrap().unwrap().status(), ServingStatus::Serving);
-    assert_eq!(stage.counts(), (1, 1));
+    assert_eq!(fixture.counts(), (1, 1));
 }
 
 #[tokio::test]
 async fn a_revoked_token_costs_one_call() {
-    let stage = Stage::new(false).await;
-    stage.check().await.unwrap();
-    stage.login.revoke_all();
-    let status = stage.check().await.unwrap_err();
+    let fixture = Fixture::new(false).await;
+    fixture.check().await.unwrap();
+    fixture.login.revoke_all();
+    let status = fixture.check().await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
         (Code::Unauthenticated, "no good token")
     );
     for _ in 0..3 {
-        stage.check().await.unwrap();
+        fixture.check().await.unwrap();
     }
     // A call's body can't be had twice: nothing was sent again.
-    assert_eq!(stage.counts(), (5, 2));
-    let stats = stage.cache.stats();
+    assert_eq!(fixture.counts(), (5, 2));
+    let stats = fixture.cache.stats();
     assert_eq!((stats.rejections, stats.replays), (1, 0));
 }
 
 #[tokio::test]
 async fn six_revocations_in_a_row_are_believed_though_nothing_can_be_sent_twice() {
-    let stage = Stage::new(false).await;
-    stage.check().await.unwrap();
+    let fixture = Fixture::new(false).await;
+    fixture.check().await.unwrap();
     for _ in 0..6 {
-        stage.login.revoke_all();
+        fixture.login.revoke_all();
         assert_eq!(
-            stage.check().await.unwrap_err().code(),
+            fixture.check().await.unwrap_err().code(),
             Code::Unauthenticated
         );
-        stage.check().await.unwrap();
+        fixture.check().await.unwrap();
     }
-    assert_eq!(stage.counts(), (13, 7));
+    assert_eq!(fixture.counts(), (13, 7));
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_every_token_does_not_cost_a_fetch_per_call() {
-    let stage = Stage::new(true).await;
+    let fixture = Fixture::new(true).await;
     for _ in 0..20 {
         assert_eq!(
-            stage.check().await.unwrap_err().code(),
+            fixture.check().await.unwrap_err().code(),
             Code::Unauthenticated
         );
     }
-    assert_eq!(stage.counts(), (20, 6));
-    assert_eq!(stage.cache.stats().rejections, 5);
+    assert_eq!(fixture.counts(), (20, 6));
+    assert_eq!(fixture.cache.stats().rejections, 5);
 }
 
 #[tokio::test]
 async fn a_crowd_waits_for_one_fetch() {
-    let stage = Stage::new(false).await;
-    let hold = stage.login.hold();
+    let fixture = Fixture::new(false).await;
+    let hold = fixture.login.hold();
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
-        let mut client = stage.client.clone();
+        let mut client = fixture.client.clone();
         tasks.spawn(async move { client.check(HealthCheckRequest::default()).await.is_ok() });
     }
-    timeout(LIMIT, stage.login.wait_for_requests(1))
+    timeout(LIMIT, fixture.login.wait_for_requests(1))
         .await
         .unwrap();
-    assert_eq!(stage.counts(), (0, 1));
+    assert_eq!(fixture.counts(), (0, 1));
     hold.release();
     while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
         assert!(done.unwrap());
     }
-    assert_eq!(stage.counts(), (100, 1));
+    assert_eq!(fixture.counts(), (100, 1));
 }
 
 #[tokio::test]
@@ -188,25 +188,25 @@ async fn a_server_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
     let closed = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", closed.local_addr().unwrap());
     drop(closed);
-    let stage = Stage::over(login, url, Arc::default());
-    let status = stage.check().await.unwrap_err();
+    let fixture = Fixture::over(login, url, Arc::default());
+    let status = fixture.check().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(stage.counts(), (0, 1));
-    assert_eq!(stage.cache.stats().rejections, 0);
+    assert_eq!(fixture.counts(), (0, 1));
+    assert_eq!(fixture.cache.stats().rejections, 0);
 }
 
 #[tokio::test]
 async fn a_call_without_a_token_is_not_sent_and_says_why() {
-    let stage = Stage::new(false).await;
+    let fixture = Fixture::new(false).await;
     let refusal = Fault::answer(
         400,
         Some("application/json"),
         r#"{"error":"invalid_scope"}"#,
     );
-    stage.login.fault_always(refusal);
-    let status = stage.check().await.unwrap_err();
+    fixture.login.fault_always(refusal);
+    let status = fixture.check().await.unwrap_err();
     assert!(status.message().contains("no token"), "{status}");
-    assert_eq!(stage.counts(), (0, 1));
+    assert_eq!(fixture.counts(), (0, 1));
     // The error itself is among the causes.
     let mut cause = status.source();
     let kind = std::iter::from_fn(|| {

@@ -19,14 +19,14 @@ use tower_bearer::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-struct Stage {
+struct Fixture {
     login: AuthorizationServer,
     api: Api,
     cache: TokenCache,
     layer: AuthLayer,
 }
 
-impl Stage {
+impl Fixture {
     /// An API whose `/admin` wants another scope than its route's.
     async fn new() -> Self {
         let login = AuthorizationServer::start().await.unwrap();
@@ -101,36 +101,36 @@ fn note<'a>(request: Request, extensions: &'a mut Extensions, next: Next<'a>) ->
 
 #[tokio::test]
 async fn a_request_names_its_token() {
-    let stage = Stage::new().await;
-    let client = stage.client();
+    let fixture = Fixture::new().await;
+    let client = fixture.client();
     for _ in 0..3 {
-        let response = client.get(stage.api.url_of("/")).send().await.unwrap();
+        let response = client.get(fixture.api.url_of("/")).send().await.unwrap();
         assert_eq!(outcome(&response), (200, None));
-        let request = client.post(stage.api.url_of("/admin"));
+        let request = client.post(fixture.api.url_of("/admin"));
         let request = request.with_extension(writing());
         let response = request.body("abc").send().await.unwrap();
         assert_eq!(outcome(&response), (200, None));
         assert_eq!(response.text().await.unwrap(), "abc");
     }
-    assert_eq!(stage.fetches(), 2);
+    assert_eq!(fixture.fetches(), 2);
 }
 
 #[tokio::test]
 async fn a_revoked_token_is_recovered_and_each_attempt_is_seen_behind_the_layer() {
-    let stage = Stage::new().await;
-    stage.with_a_revoked_token().await;
-    let client = stage.builder().with(note).build();
+    let fixture = Fixture::new().await;
+    fixture.with_a_revoked_token().await;
+    let client = fixture.builder().with(note).build();
     let mut extensions = Extensions::new();
     extensions.insert(writing());
     extensions.insert("the caller's own");
-    let request = stage.request("/admin");
+    let request = fixture.request("/admin");
     let response = client
         .execute_with_extensions(request, &mut extensions)
         .await;
     let response = response.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
     assert_eq!(response.text().await.unwrap(), "abc");
-    assert_eq!((stage.fetches(), stage.cache.stats().replays), (1, 1));
+    assert_eq!((fixture.fetches(), fixture.cache.stats().replays), (1, 1));
     // What was noted there is the caller's to read, beside what was there before.
     let Attempts(tokens) = extensions.remove().unwrap();
     assert_eq!(tokens.len(), 2);
@@ -141,17 +141,17 @@ async fn a_revoked_token_is_recovered_and_each_attempt_is_seen_behind_the_layer(
 
 #[tokio::test]
 async fn a_stream_goes_once_or_is_kept() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let stream = || Body::wrap(Full::new(Bytes::from("abc")));
-    let url = stage.api.url_of("/");
+    let url = fixture.api.url_of("/");
 
-    stage.with_a_revoked_token().await;
-    let request = stage.client().post(&url).body(stream());
+    fixture.with_a_revoked_token().await;
+    let request = fixture.client().post(&url).body(stream());
     let response = request.send().await.unwrap();
     assert_eq!(outcome(&response), (401, Some("not_replayable")));
 
-    stage.with_a_revoked_token().await;
-    let layer = stage.layer.clone().with_body_buffer(1 << 10, Body::wrap);
+    fixture.with_a_revoked_token().await;
+    let layer = fixture.layer.clone().with_body_buffer(1 << 10, Body::wrap);
     let client = ClientBuilder::new(Client::new()).with(layer).build();
     let response = client.post(&url).body(stream()).send().await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
@@ -160,54 +160,57 @@ async fn a_stream_goes_once_or_is_kept() {
 
 #[tokio::test]
 async fn without_replay_nothing_goes_twice() {
-    let stage = Stage::new().await;
-    stage.with_a_revoked_token().await;
-    let layer = stage.layer.clone().without_replay();
+    let fixture = Fixture::new().await;
+    fixture.with_a_revoked_token().await;
+    let layer = fixture.layer.clone().without_replay();
     let client = ClientBuilder::new(Client::new()).with(layer).build();
-    let response = client.execute(stage.request("/")).await.unwrap();
+    let response = client.execute(fixture.request("/")).await.unwrap();
     assert_eq!(outcome(&response), (401, Some("not_replayable")));
-    assert_eq!(stage.api.counts().requests, 1);
-    let response = client.execute(stage.request("/")).await.unwrap();
+    assert_eq!(fixture.api.counts().requests, 1);
+    let response = client.execute(fixture.request("/")).await.unwrap();
     assert_eq!(outcome(&response), (200, None));
 }
 
 #[tokio::test]
 async fn another_origins_401_is_not_judged() {
-    let stage = Stage::new().await;
-    let other = Api::start(&stage.login).await.unwrap();
-    stage
+    let fixture = Fixture::new().await;
+    let other = Api::start(&fixture.login).await.unwrap();
+    fixture
         .api
         .fault_always(Fault::redirect(&other.url_of("/end")));
-    let client = stage.client();
+    let client = fixture.client();
     for _ in 0..10 {
-        let response = client.execute(stage.request("/")).await.unwrap();
+        let response = client.execute(fixture.request("/")).await.unwrap();
         assert_eq!(outcome(&response), (401, None));
     }
     assert_eq!(
         (other.counts().requests, other.counts().with_token),
         (10, 0)
     );
-    assert_eq!((stage.cache.stats().rejections, stage.fetches()), (0, 1));
+    assert_eq!(
+        (fixture.cache.stats().rejections, fixture.fetches()),
+        (0, 1)
+    );
 }
 
 #[tokio::test]
 async fn a_crowd_waits_for_one_fetch() {
-    let stage = Stage::new().await;
-    let hold = stage.login.hold();
-    let client = stage.client();
+    let fixture = Fixture::new().await;
+    let hold = fixture.login.hold();
+    let client = fixture.client();
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
-        let (client, request) = (client.clone(), stage.request("/"));
+        let (client, request) = (client.clone(), fixture.request("/"));
         tasks.spawn(async move { client.execute(request).await.unwrap().status() });
     }
-    timeout(LIMIT, stage.login.wait_for_requests(1))
+    timeout(LIMIT, fixture.login.wait_for_requests(1))
         .await
         .unwrap();
     hold.release();
     while let Some(status) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
         assert_eq!(status.unwrap(), 200);
     }
-    assert_eq!((stage.api.counts().ok, stage.fetches()), (100, 1));
+    assert_eq!((fixture.api.counts().ok, fixture.fetches()), (100, 1));
 }
 
 #[tokio::test]
@@ -220,38 +223,38 @@ async fn a_middleware_before_the_layer_that_tries_again_keeps_the_requests_spec(
             next.run(again, extensions).await
         })
     }
-    let stage = Stage::new().await;
-    stage.api.fault(Fault::status(503));
+    let fixture = Fixture::new().await;
+    fixture.api.fault(Fault::status(503));
     let client = ClientBuilder::new(Client::new()).with(twice);
-    let client = client.with(stage.layer.clone()).with(note).build();
+    let client = client.with(fixture.layer.clone()).with(note).build();
     let mut extensions = Extensions::new();
     extensions.insert(writing());
-    let request = stage.request("/admin");
+    let request = fixture.request("/admin");
     let response = client
         .execute_with_extensions(request, &mut extensions)
         .await;
     assert_eq!(outcome(&response.unwrap()), (200, None));
     assert_eq!(extensions.get::<Attempts>().unwrap().0.len(), 2);
-    assert_eq!(stage.fetches(), 1);
+    assert_eq!(fixture.fetches(), 1);
 }
 
 #[tokio::test]
 async fn extensions_come_back_from_a_request_that_is_given_up() {
-    let stage = Stage::new().await;
-    let client = stage.builder().with(note).build();
+    let fixture = Fixture::new().await;
+    let client = fixture.builder().with(note).build();
     let mut extensions = Extensions::new();
     extensions.insert(reading());
     // While the token is fetched, and while the answer is awaited.
     for attempts in [0, 1] {
         let _hold = match attempts {
-            0 => stage.login.hold(),
-            _ => stage.api.hold(),
+            0 => fixture.login.hold(),
+            _ => fixture.api.hold(),
         };
-        let request = stage.request("/");
+        let request = fixture.request("/");
         let arrived = async {
             match attempts {
-                0 => stage.login.wait_for_requests(1).await,
-                _ => stage.api.wait_for_requests(1).await,
+                0 => fixture.login.wait_for_requests(1).await,
+                _ => fixture.api.wait_for_requests(1).await,
             }
         };
         {
@@ -270,7 +273,7 @@ async fn extensions_come_back_from_a_request_that_is_given_up() {
 
 #[tokio::test]
 async fn errors_can_be_told_apart_and_extensions_come_back_with_them() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let send = async |client: ClientWithMiddleware, request: Request| {
         let mut extensions = Extensions::new();
         extensions.insert(reading());
@@ -284,28 +287,28 @@ async fn errors_can_be_told_apart_and_extensions_come_back_with_them() {
     // The token's: nothing was sent.
     let refusal = r#"{"error":"invalid_client"}"#;
     let refusal = Fault::answer(401, Some("application/json"), refusal);
-    stage.login.fault(refusal);
-    let error = send(stage.client(), stage.request("/")).await;
+    fixture.login.fault(refusal);
+    let error = send(fixture.client(), fixture.request("/")).await;
     let Error::Middleware(error) = error else {
         panic!("{error:?}");
     };
     let error: &TokenError = error.downcast_ref().unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
-    assert_eq!(stage.api.counts().requests, 0);
+    assert_eq!(fixture.api.counts().requests, 0);
 
     // A middleware's behind the layer: it is handed on as it is.
-    let stage = Stage::new().await;
-    let client = ClientBuilder::new(Client::new()).with(stage.layer.clone());
+    let fixture = Fixture::new().await;
+    let client = ClientBuilder::new(Client::new()).with(fixture.layer.clone());
     let client = client.with(fail).build();
-    let error = send(client, stage.request("/")).await;
+    let error = send(client, fixture.request("/")).await;
     let Error::Middleware(error) = error else {
         panic!("{error:?}");
     };
     assert!(error.is::<std::io::Error>(), "{error:?}");
 
     // The client's.
-    let gone = Api::start(&stage.login).await.unwrap().url();
-    let layer = AuthLayer::new(stage.cache.clone());
+    let gone = Api::start(&fixture.login).await.unwrap().url();
+    let layer = AuthLayer::new(fixture.cache.clone());
     let layer = layer.route(&gone, reading()).unwrap();
     let client = ClientBuilder::new(Client::new()).with(layer).build();
     let error = send(client, Request::new(Method::GET, gone.parse().unwrap())).await;

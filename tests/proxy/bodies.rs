@@ -7,7 +7,7 @@ use tokio::{
 };
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
-use crate::support::{Answer, LIMIT, Proxy, Stage, config, read_request, read_until, upstream};
+use crate::support::{Fixture, LIMIT, Proxy, Response, config, read_request, read_until, upstream};
 
 /// The proxy, and the connection that it makes to its upstream for this request.
 async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
@@ -68,7 +68,7 @@ async fn trailers_pass_both_ways() {
     let answer = "HTTP/1.1 200 OK\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-end: 2\r\n\r\n";
     server.write_all(answer.as_bytes()).await.unwrap();
     let read = read_until(&mut caller, "0\r\nx-end: 2\r\n\r\n").await;
-    let answer = Answer::parse(read.as_bytes());
+    let answer = Response::parse(read.as_bytes());
     assert_eq!(
         (answer.text(), answer.trailers),
         ("b".into(), "x-end: 2".into())
@@ -87,7 +87,7 @@ async fn an_answer_of_unknown_length_ends_where_it_ends() {
     drop(server);
     let mut read = Vec::new();
     caller.read_to_end(&mut read).await.unwrap();
-    assert_eq!(Answer::parse(&read).text(), "all of it");
+    assert_eq!(Response::parse(&read).text(), "all of it");
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_body_whose_chunks_are_none_is_the_callers_fault() {
     caller.write_all(b"no chunk\r\n").await.unwrap();
     let mut read = Vec::new();
     let _ = caller.read_to_end(&mut read).await;
-    let answer = Answer::parse(&read);
+    let answer = Response::parse(&read);
     assert_eq!(
         (answer.status, &answer.problem()["kind"]),
         (400, &"bad_request".into())
@@ -134,8 +134,8 @@ async fn a_caller_who_goes_takes_the_request_along() {
 
 #[tokio::test]
 async fn a_caller_who_asks_before_the_body_is_told_to_go_on() {
-    let stage = Stage::set().await;
-    let address = stage.proxy.address;
+    let fixture = Fixture::new().await;
+    let address = fixture.proxy.address;
     let mut caller = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /api/x HTTP/1.1\r\nHost: {address}\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
@@ -146,36 +146,36 @@ async fn a_caller_who_asks_before_the_body_is_told_to_go_on() {
     caller.write_all(b"body").await.unwrap();
     let mut read = Vec::new();
     caller.read_to_end(&mut read).await.unwrap();
-    let answer = Answer::parse(&read);
+    let answer = Response::parse(&read);
     assert_eq!((answer.status, answer.text()), (200, "body".into()));
 }
 
 #[tokio::test]
 async fn an_upstream_may_answer_before_it_has_read_the_body() {
-    let stage = Stage::set().await;
-    stage
+    let fixture = Fixture::new().await;
+    fixture
         .api
         .fault(Fault::answer(413, Some("text/plain"), "too much").before_body());
-    let address = stage.proxy.address;
+    let address = fixture.proxy.address;
     let mut caller = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /api/x HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000000\r\n\r\nonly this"
     );
     caller.write_all(head.as_bytes()).await.unwrap();
     let read = read_until(&mut caller, "too much").await;
-    assert_eq!(Answer::parse(read.as_bytes()).status, 413);
+    assert_eq!(Response::parse(read.as_bytes()).status, 413);
 }
 
 #[tokio::test]
 async fn a_body_whose_upstream_answers_401_at_once_is_replayed_when_it_is_whole() {
-    let stage = Stage::set().await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    stage.login.revoke_all();
-    stage.api.fault(
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    fixture.login.revoke_all();
+    fixture.api.fault(
         Fault::status(401)
             .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
             .before_body(),
     );
-    let answer = stage.proxy.send("POST", "/api/x", &[], b"the body").await;
+    let answer = fixture.proxy.send("POST", "/api/x", &[], b"the body").await;
     assert_eq!((answer.status, answer.text()), (200, "the body".into()));
 }

@@ -118,9 +118,9 @@ async fn a_certificate_proves_the_client_in_the_handshake() {
         .unwrap();
     let certificate = login.client_certificate("client").unwrap();
     let folder = ConfigFile::new(&login.ca_pem().unwrap());
-    std::fs::write(folder.beside("client.pem"), certificate.certificate_pem()).unwrap();
-    std::fs::write(folder.beside("key.pem"), certificate.key_pem()).unwrap();
-    let at = |name: &str| format!("{{ file = '{}' }}", folder.beside(name).display());
+    std::fs::write(folder.sibling("client.pem"), certificate.certificate_pem()).unwrap();
+    std::fs::write(folder.sibling("key.pem"), certificate.key_pem()).unwrap();
+    let at = |name: &str| format!("{{ file = '{}' }}", folder.sibling(name).display());
     let lines = format!(
         "client_auth = 'mtls'\ncertificate = {}\nprivate_key = {}\nca = {}",
         at("client.pem"),

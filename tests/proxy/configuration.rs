@@ -295,7 +295,7 @@ async fn what_is_no_toml_is_told_by_its_place_and_not_shown() {
 #[tokio::test]
 async fn a_file_that_is_not_there_is_named() {
     let folder = ConfigFile::new("");
-    let message = refused_with(&folder, &folder.beside("other.toml")).await;
+    let message = refused_with(&folder, &folder.sibling("other.toml")).await;
     assert!(message.contains("can't be read"), "{message}");
 }
 
@@ -441,7 +441,7 @@ async fn a_store_in_a_file_outlives_the_proxy() {
     let folder = ConfigFile::new(STORE_KEY);
     let rest = format!(
         "[cache]\nstore = {{ type = 'file', path = '{}', key = {{ file = '{}' }} }}\n[[route]]\nurl = '{}'\n{}",
-        folder.beside("tokens.bin").display(),
+        folder.sibling("tokens.bin").display(),
         folder.path().display(),
         api.url(),
         upstream("/a", &api.url())

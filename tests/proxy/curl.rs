@@ -6,23 +6,23 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 use crate::{
-    server::{Client, SECRET, Site},
-    support::{Answer, ConfigFile, LIMIT, Proxy, upstream},
+    server::{Client, SECRET, Server},
+    support::{ConfigFile, LIMIT, Proxy, Response, upstream},
 };
 
 const GRANT: &str = "client_credentials";
 
 /// The provider, a client of it, and the proxy that asks as this client.
-struct Front {
-    site: Site,
+struct OidcProxy {
+    site: Server,
     client: Client,
     proxy: Proxy,
 }
 
-impl Front {
+impl OidcProxy {
     /// The client proves itself by its secret.
     async fn with_secret() -> Option<Self> {
-        let site = Site::oidc()?;
+        let site = Server::oidc()?;
         let client = site.client("client_secret_basic").await;
         let proof = format!("client_secret = '{SECRET}'");
         Some(Self::of(site, client, &proof).await)
@@ -30,7 +30,7 @@ impl Front {
 
     /// The client proves itself by a key.
     async fn with_key() -> Option<Self> {
-        let site = Site::oidc()?;
+        let site = Server::oidc()?;
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
         let key = client.key.trim();
@@ -38,7 +38,7 @@ impl Front {
         Some(Self::of(site, client, &proof).await)
     }
 
-    async fn of(site: Site, client: Client, proof: &str) -> Self {
+    async fn of(site: Server, client: Client, proof: &str) -> Self {
         let config = config(&site, &site.issuer, &client, proof);
         // With every word that may be in a log.
         let proxy = Proxy::start_with(&config, &[("RUST_LOG", "trace")]).await;
@@ -49,11 +49,11 @@ impl Front {
         }
     }
 
-    async fn curl(&self, arguments: &[&str]) -> Answer {
+    async fn curl(&self, arguments: &[&str]) -> Response {
         curl(&self.proxy, "/site/api/read/items", arguments).await
     }
 
-    async fn page(&self, name: &str) -> Answer {
+    async fn page(&self, name: &str) -> Response {
         curl(&self.proxy, &format!("/-/{name}"), &[]).await
     }
 
@@ -69,7 +69,7 @@ impl Front {
     }
 
     /// What the API says to the client's own token.
-    fn assert_served(&self, answer: &Answer) -> Value {
+    fn assert_served(&self, answer: &Response) -> Value {
         assert_eq!(answer.status, 200, "{answer:?} {}", self.proxy.log());
         let claims = answer.json();
         assert_eq!(claims["client_id"], self.client.id.as_str());
@@ -79,7 +79,7 @@ impl Front {
 }
 
 /// Tokens for the API come from this issuer; `/site` is where the API is.
-fn config(site: &Site, issuer: &str, client: &Client, proof: &str) -> String {
+fn config(site: &Server, issuer: &str, client: &Client, proof: &str) -> String {
     format!(
         "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{proof}\n\
          [[route]]\nurl = '{api}'\nscopes = ['read']\n{upstream}",
@@ -90,7 +90,7 @@ fn config(site: &Site, issuer: &str, client: &Client, proof: &str) -> String {
 }
 
 /// Lets curl call the proxy, and gives what it got.
-async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Answer {
+async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Response {
     let mut curl = Command::new("curl");
     // No file of its user's own, no other proxy in between; the head before the body, and both as they came.
     curl.args(["--disable", "--noproxy", "*", "--silent", "--show-error"])
@@ -103,7 +103,7 @@ async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Answer {
         output.expect("curl can't be started: install it (on Debian: apt-get install curl)");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said} {}", proxy.log());
-    Answer::parse(&output.stdout)
+    Response::parse(&output.stdout)
 }
 
 /// 32 KiB that whoever takes them for text might change: line ends of all kinds, a zero, letters of two bytes, blanks at the end.
@@ -116,14 +116,15 @@ fn body() -> String {
 
 fn body_file() -> (ConfigFile, PathBuf) {
     let folder = ConfigFile::new("");
-    let path = folder.beside("body");
+    let path = folder.sibling("body");
     fs::write(&path, body()).unwrap();
     (folder, path)
 }
 
 #[tokio::test]
 async fn curl_gets_the_apis_answer_and_sees_nothing_of_a_revocation() {
-    let (Some(basic), Some(key)) = (Front::with_secret().await, Front::with_key().await) else {
+    let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
+    else {
         return;
     };
     for front in [basic, key] {
@@ -140,7 +141,7 @@ async fn curl_gets_the_apis_answer_and_sees_nothing_of_a_revocation() {
 
 #[tokio::test]
 async fn what_curl_uploads_arrives_whole_after_a_revocation() {
-    let Some(front) = Front::with_secret().await else {
+    let Some(front) = OidcProxy::with_secret().await else {
         return;
     };
     let (_folder, path) = body_file();
@@ -170,7 +171,7 @@ async fn what_curl_uploads_arrives_whole_after_a_revocation() {
 
 #[tokio::test]
 async fn curls_own_authorization_is_what_the_api_gets() {
-    let Some(front) = Front::with_secret().await else {
+    let Some(front) = OidcProxy::with_secret().await else {
         return;
     };
     let portal = front.site.client("client_secret_basic").await;
@@ -192,9 +193,9 @@ async fn curls_own_authorization_is_what_the_api_gets() {
 
 #[tokio::test]
 async fn a_wrong_secret_is_a_problem_that_names_it() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
-    let front = Front::of(site, client, "client_secret = 'hunter2'").await;
+    let front = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
     for _ in 0..2 {
         let answer = front.curl(&[]).await;
         assert_eq!(answer.status, 502);
@@ -209,7 +210,7 @@ async fn a_wrong_secret_is_a_problem_that_names_it() {
 
 #[tokio::test]
 async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     // A port that nobody listens on any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -225,7 +226,8 @@ async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
 
 #[tokio::test]
 async fn the_pages_show_one_token_its_counts_and_no_secret() {
-    let (Some(basic), Some(key)) = (Front::with_secret().await, Front::with_key().await) else {
+    let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
+    else {
         return;
     };
     for front in [basic, key] {

@@ -3,7 +3,7 @@
 use tokio::net::TcpListener;
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
-use crate::support::{Canned, Proxy, Stage, config, upstream};
+use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 
 fn refusal(status: u16, error: &str) -> Fault {
     Fault::answer(
@@ -36,12 +36,12 @@ async fn each_fault_of_the_provider_has_its_kind() {
         ),
         (Fault::drop_connection(), "network"),
     ] {
-        let stage = Stage::set().await;
-        stage.login.fault_always(fault);
-        let answer = stage.proxy.get("/api/x").await;
+        let fixture = Fixture::new().await;
+        fixture.login.fault_always(fault);
+        let answer = fixture.proxy.get("/api/x").await;
         assert_eq!(answer.status, 502, "{kind}");
         assert_eq!(answer.problem()["kind"], kind);
-        assert_eq!(stage.api.counts().requests, 0, "{kind}");
+        assert_eq!(fixture.api.counts().requests, 0, "{kind}");
     }
 }
 
@@ -63,25 +63,25 @@ async fn a_provider_that_says_nothing_is_a_timeout() {
 
 #[tokio::test]
 async fn how_long_to_wait_is_in_the_problem_and_in_a_header() {
-    let stage = Stage::set().await;
-    stage
+    let fixture = Fixture::new().await;
+    fixture
         .login
         .fault_always(Fault::status(429).with_header("retry-after", "30"));
     for _ in 0..2 {
-        let answer = stage.proxy.get("/api/x").await;
+        let answer = fixture.proxy.get("/api/x").await;
         let seconds = answer.problem()["retry_after"].as_u64().unwrap();
         // With up to a tenth more, so that a fleet does not come back in step.
         assert!((29..=33).contains(&seconds), "{seconds}");
         assert_eq!(answer.header("retry-after"), Some(&*seconds.to_string()));
     }
-    assert_eq!(stage.login.counts().requests, 1);
+    assert_eq!(fixture.login.counts().requests, 1);
 }
 
 #[tokio::test]
 async fn where_no_wait_is_known_none_is_told() {
-    let stage = Stage::set().await;
-    stage.login.fault(refusal(400, "access_denied"));
-    let answer = stage.proxy.get("/api/x").await;
+    let fixture = Fixture::new().await;
+    fixture.login.fault(refusal(400, "access_denied"));
+    let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.header("retry-after"), None);
     assert_eq!(answer.problem().get("retry_after"), None);
 }
@@ -94,8 +94,8 @@ async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     // One that hangs up, and one that speaks no HTTP.
-    let silent = Canned::start("").await;
-    let mute = Canned::start("mumble\r\n\r\n").await;
+    let silent = CannedUpstream::start("").await;
+    let mute = CannedUpstream::start("mumble\r\n\r\n").await;
     let rest = upstream("/nobody", &nobody)
         + &upstream("/silent", &silent.url)
         + &upstream("/mute", &mute.url);
@@ -112,13 +112,13 @@ async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
 
 #[tokio::test]
 async fn a_502_of_the_upstream_is_the_upstreams() {
-    let stage = Stage::set().await;
-    stage.api.fault(Fault::answer(
+    let fixture = Fixture::new().await;
+    fixture.api.fault(Fault::answer(
         502,
         Some("text/html"),
         "<h1>Bad Gateway</h1>",
     ));
-    let answer = stage.proxy.get("/api/x").await;
+    let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(
         (answer.status, answer.header("content-type")),
         (502, Some("text/html"))

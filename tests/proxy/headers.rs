@@ -2,10 +2,10 @@
 
 use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 
-use crate::support::{Canned, Proxy, Stage, config, upstream};
+use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 
-async fn before(answer: &str) -> (Canned, Proxy) {
-    let canned = Canned::start(answer).await;
+async fn before(answer: &str) -> (CannedUpstream, Proxy) {
+    let canned = CannedUpstream::start(answer).await;
     let login = AuthorizationServer::start().await.unwrap();
     let proxy = Proxy::start(&config(&login, &upstream("/a", &canned.url))).await;
     (canned, proxy)
@@ -58,10 +58,10 @@ async fn hop_by_hop_headers_of_a_request_do_not_pass() {
 
 #[tokio::test]
 async fn hop_by_hop_headers_go_before_the_token_is_added() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let headers = [("Connection", "authorization, content-type")];
-    assert_eq!(stage.proxy.get_with("/api/x", &headers).await.status, 200);
-    assert_eq!(stage.api.counts().with_token, 1);
+    assert_eq!(fixture.proxy.get_with("/api/x", &headers).await.status, 200);
+    assert_eq!(fixture.api.counts().with_token, 1);
 }
 
 #[tokio::test]
@@ -93,36 +93,36 @@ async fn the_host_is_the_upstreams() {
 
 #[tokio::test]
 async fn redirects_pass_untouched() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     for location in ["http://elsewhere.example/x?y", "/relative"] {
-        stage.api.fault(Fault::redirect(location));
-        let answer = stage.proxy.get("/api/x").await;
+        fixture.api.fault(Fault::redirect(location));
+        let answer = fixture.proxy.get("/api/x").await;
         assert_eq!(
             (answer.status, answer.header("location")),
             (307, Some(location))
         );
     }
-    assert_eq!(stage.api.counts().requests, 2);
+    assert_eq!(fixture.api.counts().requests, 2);
 }
 
 #[tokio::test]
 async fn content_codings_and_a_known_length_pass_untouched() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     // No gzip at all, which nobody on the way may notice.
     let fault =
         Fault::answer(200, Some("text/plain"), "12345").with_header("content-encoding", "gzip");
-    stage.api.fault(fault);
-    let answer = stage.proxy.get("/api/x").await;
+    fixture.api.fault(fault);
+    let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     assert_eq!(answer.header("content-length"), Some("5"));
     assert_eq!(answer.header("transfer-encoding"), None);
     assert_eq!(answer.text(), "12345");
 
-    stage
+    fixture
         .proxy
         .send("POST", "/api/x", &[("Content-Encoding", "br")], b"1234567")
         .await;
-    let seen = stage.api.requests().pop().unwrap();
+    let seen = fixture.api.requests().pop().unwrap();
     assert_eq!(seen.headers["content-length"], "7");
     assert_eq!(seen.headers["content-encoding"], "br");
     assert!(!seen.headers.contains_key("transfer-encoding"));
@@ -153,10 +153,10 @@ async fn answers_without_bodies_pass_as_they_are() {
 
 #[tokio::test]
 async fn an_oversized_head_is_refused_and_the_proxy_lives() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let large = "x".repeat(20 << 10);
     assert_eq!(
-        stage
+        fixture
             .proxy
             .get_with("/api/x", &[("X-Large", &large)])
             .await
@@ -165,15 +165,15 @@ async fn an_oversized_head_is_refused_and_the_proxy_lives() {
     );
     let huge = "x".repeat(200 << 10);
     assert_eq!(
-        stage
+        fixture
             .proxy
             .get_with("/api/x", &[("X-Huge", &huge)])
             .await
             .status,
         431
     );
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    assert_eq!(stage.api.counts().requests, 2);
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    assert_eq!(fixture.api.counts().requests, 2);
 }
 
 #[tokio::test]

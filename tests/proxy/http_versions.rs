@@ -6,15 +6,15 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{ConfigFile, Proxy, Stage, config, upstream};
+use crate::support::{ConfigFile, Fixture, Proxy, config, upstream};
 
 #[tokio::test]
 async fn a_caller_may_speak_http2() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();
-    let url = format!("http://{}/api/x?y", stage.proxy.address);
+    let url = format!("http://{}/api/x?y", fixture.proxy.address);
     let request = Request::post(url)
         .header("cookie", "a=b")
         .header("cookie", "c=d")
@@ -28,7 +28,7 @@ async fn a_caller_may_speak_http2() {
     );
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "over two");
-    let seen = stage.api.requests().pop().unwrap();
+    let seen = fixture.api.requests().pop().unwrap();
     assert_eq!(
         (seen.version, seen.uri),
         (Version::HTTP_11, "/x?y".parse().unwrap())
@@ -38,7 +38,7 @@ async fn a_caller_may_speak_http2() {
 
 #[tokio::test]
 async fn http2_callers_are_asked_who_they_are_too() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();
@@ -47,7 +47,7 @@ async fn http2_callers_are_asked_who_they_are_too() {
         ("sec-fetch-site", "cross-site"),
         ("host", "evil.example"),
     ] {
-        let request = Request::get(format!("http://{}/api/x", stage.proxy.address))
+        let request = Request::get(format!("http://{}/api/x", fixture.proxy.address))
             .header(name, value)
             .body(Full::<Bytes>::default())
             .unwrap();
@@ -57,7 +57,7 @@ async fn http2_callers_are_asked_who_they_are_too() {
             "{name}"
         );
     }
-    assert_eq!(stage.api.counts().requests, 0);
+    assert_eq!(fixture.api.counts().requests, 0);
 }
 
 #[tokio::test]

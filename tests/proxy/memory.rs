@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower_bearer::testing::AuthorizationServer;
 
-use crate::support::{Answer, LIMIT, Proxy, Stage, config, read_until, upstream};
+use crate::support::{Fixture, LIMIT, Proxy, Response, config, read_until, upstream};
 
 const PIECE: usize = 64 << 10;
 const TWENTY_MEGABYTES: usize = 20 << 20;
@@ -29,12 +29,12 @@ const MORE_THAN_SOCKETS_KEEP: usize = 64 << 20;
 const FEW: u64 = 8 << 20;
 
 /// How a process stood before something happened.
-struct Before {
+struct MemoryUse {
     pid: u32,
     resident: u64,
 }
 
-impl Before {
+impl MemoryUse {
     fn of(proxy: &Proxy) -> Self {
         let pid = proxy.pid();
         let resident = status(pid, "VmRSS:");
@@ -60,14 +60,14 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 /// The proxy with a route, which has a token, and a caller and an upstream that do what they are told.
-struct Between {
+struct RawUpstream {
     _login: AuthorizationServer,
     proxy: Proxy,
     listener: TcpListener,
 }
 
-impl Between {
-    async fn set() -> Self {
+impl RawUpstream {
+    async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let login = AuthorizationServer::start().await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -121,11 +121,11 @@ async fn write_all(to: &mut (impl AsyncWriteExt + Unpin), body: &[u8], count: &A
 
 #[tokio::test]
 async fn twenty_megabytes_pass_both_ways() {
-    let stage = Stage::set().await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    let before = Before::of(&stage.proxy);
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    let before = MemoryUse::of(&fixture.proxy);
     let body = pattern(TWENTY_MEGABYTES);
-    let answer = stage.proxy.send("POST", "/api/x", &[], &body).await;
+    let answer = fixture.proxy.send("POST", "/api/x", &[], &body).await;
     assert_eq!(answer.status, 200);
     assert!(answer.body == body);
     assert!(before.growth() < FEW, "{}", before.growth());
@@ -134,9 +134,9 @@ async fn twenty_megabytes_pass_both_ways() {
 #[tokio::test]
 async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
     const HASTE: Duration = Duration::from_millis(1);
-    let between = Between::set().await;
+    let between = RawUpstream::new().await;
     let (caller, mut server) = between.upload(TWENTY_MEGABYTES).await;
-    let before = Before::of(&between.proxy);
+    let before = MemoryUse::of(&between.proxy);
     // It reads a little, sends that back, and takes its time.
     let echo = tokio::spawn(async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {TWENTY_MEGABYTES}\r\n\r\n");
@@ -169,7 +169,7 @@ async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
     }
     echo.await.unwrap();
     writing.await.unwrap();
-    let answer = Answer::parse(&read);
+    let answer = Response::parse(&read);
     assert_eq!(answer.status, 200);
     assert!(answer.body == pattern(TWENTY_MEGABYTES));
     assert!(before.growth() < FEW, "{}", before.growth());
@@ -177,9 +177,9 @@ async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
 
 #[tokio::test]
 async fn an_upstream_that_does_not_read_costs_no_memory() {
-    let between = Between::set().await;
+    let between = RawUpstream::new().await;
     let (mut caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
-    let before = Before::of(&between.proxy);
+    let before = MemoryUse::of(&between.proxy);
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let body = vec![b'x'; MORE_THAN_SOCKETS_KEEP];
@@ -203,9 +203,9 @@ async fn an_upstream_that_does_not_read_costs_no_memory() {
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_costs_no_memory() {
-    let between = Between::set().await;
+    let between = RawUpstream::new().await;
     let (mut caller, mut server) = between.upload(0).await;
-    let before = Before::of(&between.proxy);
+    let before = MemoryUse::of(&between.proxy);
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let body = vec![b'x'; MORE_THAN_SOCKETS_KEEP];
@@ -223,7 +223,7 @@ async fn a_caller_that_does_not_read_costs_no_memory() {
     let read = timeout(LIMIT, caller.read_to_end(&mut all)).await.unwrap();
     read.unwrap();
     writing.await.unwrap();
-    let answer = Answer::parse(&all);
+    let answer = Response::parse(&all);
     assert!(answer.body.len() == MORE_THAN_SOCKETS_KEEP);
     assert!(answer.body.iter().all(|byte| *byte == b'x'));
     assert!(before.growth() < FEW, "{}", before.growth());
@@ -254,22 +254,22 @@ fn many() -> usize {
 async fn a_thousand_idle_connections_are_in_nobodys_way() {
     // What a connection may keep between two requests, in the build of tests.
     const EACH: u64 = 64 << 10;
-    let stage = Stage::set().await;
-    let address = stage.proxy.address;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    let before = Before::of(&stage.proxy);
+    let fixture = Fixture::new().await;
+    let address = fixture.proxy.address;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    let before = MemoryUse::of(&fixture.proxy);
     let mut idle = Vec::new();
     for _ in 0..many() {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     // And each still serves.
     for stream in &mut idle {
         let request = format!("GET /-/health HTTP/1.1\r\nHost: {address}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         read_until(stream, "ok\n").await;
     }
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     let growth = before.growth();
     assert!(growth < EACH * idle.len() as u64, "{growth}");
 }

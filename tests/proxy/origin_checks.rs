@@ -2,17 +2,17 @@
 
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{Answer, Proxy, Stage, config, upstream};
+use crate::support::{Fixture, Proxy, Response, config, upstream};
 
-async fn with_host(stage: &Stage, host: &str, path: &str) -> Answer {
+async fn with_host(fixture: &Fixture, host: &str, path: &str) -> Response {
     let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
-    stage.proxy.send_raw(request.as_bytes()).await
+    fixture.proxy.send_raw(request.as_bytes()).await
 }
 
 #[tokio::test]
 async fn another_host_is_403_on_its_own_pages_too() {
-    let stage = Stage::set().await;
-    let port = stage.proxy.address.port();
+    let fixture = Fixture::new().await;
+    let port = fixture.proxy.address.port();
     for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics", "/none"] {
         for host in [
             "Host: evil.example\r\n".into(),
@@ -24,36 +24,36 @@ async fn another_host_is_403_on_its_own_pages_too() {
             format!("Host: 127.0.0.1:{port}\r\nHost: evil.example\r\n"),
             String::new(),
         ] {
-            let answer = with_host(&stage, &host, path).await;
+            let answer = with_host(&fixture, &host, path).await;
             assert_eq!(answer.status, 403, "{host} {path}");
             assert_eq!(answer.problem()["kind"], "forbidden");
         }
     }
     let absolute = format!("http://evil.example:{port}/api/x");
     let own = format!("Host: 127.0.0.1:{port}\r\n");
-    assert_eq!(with_host(&stage, &own, &absolute).await.status, 403);
-    assert_eq!(stage.api.counts().requests, 0);
-    assert_eq!(stage.login.counts().requests, 0);
+    assert_eq!(with_host(&fixture, &own, &absolute).await.status, 403);
+    assert_eq!(fixture.api.counts().requests, 0);
+    assert_eq!(fixture.login.counts().requests, 0);
 }
 
 #[tokio::test]
 async fn its_address_and_localhost_are_let_in() {
-    let stage = Stage::set().await;
-    let port = stage.proxy.address.port();
+    let fixture = Fixture::new().await;
+    let port = fixture.proxy.address.port();
     for host in [
         format!("127.0.0.1:{port}"),
         format!("localhost:{port}"),
         format!("LOCALHOST:{port}"),
     ] {
-        let answer = with_host(&stage, &format!("Host: {host}\r\n"), "/api/x").await;
+        let answer = with_host(&fixture, &format!("Host: {host}\r\n"), "/api/x").await;
         assert_eq!(answer.status, 200, "{host}");
     }
 }
 
 #[tokio::test]
 async fn a_browsers_page_is_403() {
-    let stage = Stage::set().await;
-    let own = format!("http://{}", stage.proxy.address);
+    let fixture = Fixture::new().await;
+    let own = format!("http://{}", fixture.proxy.address);
     for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics"] {
         for (header, expected) in [
             (("Origin", "https://evil.example"), 403),
@@ -64,11 +64,11 @@ async fn a_browsers_page_is_403() {
             (("Sec-Fetch-Site", "none"), 200),
             (("Sec-Fetch-Site", "same-origin"), 200),
         ] {
-            let answer = stage.proxy.get_with(path, &[header]).await;
+            let answer = fixture.proxy.get_with(path, &[header]).await;
             assert_eq!(answer.status, expected, "{header:?} {path}");
         }
     }
-    assert_eq!(stage.api.counts().requests, 2);
+    assert_eq!(fixture.api.counts().requests, 2);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Where a request goes, byte for byte.
 
-use crate::support::{Canned, Proxy, Stage, config, upstream};
+use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 use tower_bearer::testing::{Api, AuthorizationServer};
 
 async fn two() -> (Api, Api, Proxy) {
@@ -44,7 +44,7 @@ async fn without_an_upstream_it_is_404() {
 
 #[tokio::test]
 async fn path_and_query_arrive_byte_for_byte() {
-    let mut canned = Canned::start("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let mut canned = CannedUpstream::start("HTTP/1.1 204 No Content\r\n\r\n").await;
     let login = AuthorizationServer::start().await.unwrap();
     let proxy = Proxy::start(&config(&login, &upstream("/a", &canned.url))).await;
     for rest in [
@@ -63,13 +63,13 @@ async fn path_and_query_arrive_byte_for_byte() {
 
 #[tokio::test]
 async fn an_absolute_target_counts_by_its_path() {
-    let stage = Stage::set().await;
-    let address = stage.proxy.address;
+    let fixture = Fixture::new().await;
+    let address = fixture.proxy.address;
     let request = format!(
         "GET http://{address}/api/x?y HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     );
-    assert_eq!(stage.proxy.send_raw(request.as_bytes()).await.status, 200);
-    assert_eq!(stage.api.requests()[0].uri, "/x?y");
+    assert_eq!(fixture.proxy.send_raw(request.as_bytes()).await.status, 200);
+    assert_eq!(fixture.api.requests()[0].uri, "/x?y");
 }
 
 #[tokio::test]
@@ -88,16 +88,16 @@ async fn what_is_under_slash_dash_slash_is_always_its_own() {
 
 #[tokio::test]
 async fn every_method_passes_and_a_tunnel_is_refused() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
-        let answer = stage.proxy.send(method, "/api/x", &[], b"").await;
+        let answer = fixture.proxy.send(method, "/api/x", &[], b"").await;
         assert_eq!(answer.status, 200, "{method}");
-        assert_eq!(stage.api.requests().last().unwrap().method, method);
+        assert_eq!(fixture.api.requests().last().unwrap().method, method);
     }
-    let address = stage.proxy.address;
+    let address = fixture.proxy.address;
     let connect =
         format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    let answer = stage.proxy.send_raw(connect.as_bytes()).await;
+    let answer = fixture.proxy.send_raw(connect.as_bytes()).await;
     assert_eq!(
         (answer.status, &answer.problem()["kind"]),
         (405, &"method_not_allowed".into())

@@ -2,15 +2,15 @@
 
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{Proxy, Stage, config, upstream};
+use crate::support::{Fixture, Proxy, config, upstream};
 
 const ROUTE: &str = "resource = 'https://stock.example'\naudience = 'stock'\nallow_scopes = ['write', 'admin']\nallow_resources = ['urn:other']";
 
 /// The answer's status, and the scopes, resources and audience that the provider was asked for.
-async fn asked(stage: &Stage, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
-    stage.login.reset_counts();
-    let answer = stage.proxy.get_with("/api/x", headers).await;
-    let form = stage
+async fn asked(fixture: &Fixture, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
+    fixture.login.reset_counts();
+    let answer = fixture.proxy.get_with("/api/x", headers).await;
+    let form = fixture
         .login
         .requests()
         .pop()
@@ -30,7 +30,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
-    let stage = Stage::with(ROUTE, "").await;
+    let fixture = Fixture::with(ROUTE, "").await;
     let (stock, audience) = (("resource", "https://stock.example"), ("audience", "stock"));
     for (headers, expected) in [
         (&[][..], [("scope", "read"), stock, audience]),
@@ -55,11 +55,11 @@ async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
         ),
     ] {
         assert_eq!(
-            asked(&stage, headers).await,
+            asked(&fixture, headers).await,
             (200, pairs(&expected)),
             "{headers:?}"
         );
-        let seen = stage.api.requests().pop().unwrap();
+        let seen = fixture.api.requests().pop().unwrap();
         assert!(
             !seen
                 .headers
@@ -69,18 +69,18 @@ async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
     }
     // What is the route's own needs no leave; and is there already.
     assert_eq!(
-        asked(&stage, &[("x-token-scope", "read")]).await,
+        asked(&fixture, &[("x-token-scope", "read")]).await,
         (200, vec![])
     );
     assert_eq!(
-        asked(&stage, &[("x-token-resource", "https://stock.example")]).await,
+        asked(&fixture, &[("x-token-resource", "https://stock.example")]).await,
         (200, vec![])
     );
 }
 
 #[tokio::test]
 async fn beyond_what_the_route_has_and_allows_is_403() {
-    let stage = Stage::with(ROUTE, "").await;
+    let fixture = Fixture::with(ROUTE, "").await;
     for headers in [
         [("x-token-scope", "root")],
         [("x-token-scope", "write root")],
@@ -89,7 +89,7 @@ async fn beyond_what_the_route_has_and_allows_is_403() {
         [("x-token-resource", "https://stock.example/")],
         [("x-token-scope", "*")],
     ] {
-        let answer = stage.proxy.get_with("/api/x", &headers).await;
+        let answer = fixture.proxy.get_with("/api/x", &headers).await;
         assert_eq!(
             (answer.status, &answer.problem()["kind"]),
             (403, &"forbidden".into()),
@@ -97,22 +97,28 @@ async fn beyond_what_the_route_has_and_allows_is_403() {
         );
     }
     assert_eq!(
-        (stage.login.counts().requests, stage.api.counts().requests),
+        (
+            fixture.login.counts().requests,
+            fixture.api.counts().requests
+        ),
         (0, 0)
     );
 }
 
 #[tokio::test]
 async fn without_leave_only_the_routes_own_are_to_be_had() {
-    let stage = Stage::set().await;
-    assert_eq!(asked(&stage, &[("x-token-scope", "write")]).await.0, 403);
-    assert_eq!(asked(&stage, &[("x-token-resource", "urn:x")]).await.0, 403);
-    assert_eq!(asked(&stage, &[("x-token-scope", "read")]).await.0, 200);
+    let fixture = Fixture::new().await;
+    assert_eq!(asked(&fixture, &[("x-token-scope", "write")]).await.0, 403);
+    assert_eq!(
+        asked(&fixture, &[("x-token-resource", "urn:x")]).await.0,
+        403
+    );
+    assert_eq!(asked(&fixture, &[("x-token-scope", "read")]).await.0, 200);
 }
 
 #[tokio::test]
 async fn a_star_allows_any() {
-    let stage = Stage::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
+    let fixture = Fixture::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
     let headers = [
         ("x-token-scope", "what ever"),
         ("x-token-resource", "https://any.example/x?y"),
@@ -121,7 +127,7 @@ async fn a_star_allows_any() {
         ("scope", "ever what"),
         ("resource", "https://any.example/x?y"),
     ]);
-    assert_eq!(asked(&stage, &headers).await, (200, expected));
+    assert_eq!(asked(&fixture, &headers).await, (200, expected));
 }
 
 #[tokio::test]
@@ -141,7 +147,7 @@ async fn on_a_url_that_no_route_names_they_get_403() {
 
 #[tokio::test]
 async fn twice_or_not_valid_is_400() {
-    let stage = Stage::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
+    let fixture = Fixture::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
     for headers in [
         &[("x-token-scope", "a"), ("x-token-scope", "a")][..],
         &[("x-token-resource", "urn:a"), ("X-Token-Resource", "urn:a")],
@@ -156,7 +162,7 @@ async fn twice_or_not_valid_is_400() {
         &[("x-token-resource", "https://a.example#")],
         &[("x-token-resource", "https://a.example https://b.example")],
     ] {
-        let answer = stage.proxy.get_with("/api/x", headers).await;
+        let answer = fixture.proxy.get_with("/api/x", headers).await;
         assert_eq!(
             (answer.status, &answer.problem()["kind"]),
             (400, &"bad_request".into()),
@@ -164,7 +170,10 @@ async fn twice_or_not_valid_is_400() {
         );
     }
     assert_eq!(
-        (stage.login.counts().requests, stage.api.counts().requests),
+        (
+            fixture.login.counts().requests,
+            fixture.api.counts().requests
+        ),
         (0, 0)
     );
 }

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Answer, Stage};
+use crate::support::{Fixture, Response};
 
 /// It takes milliseconds, and is to take a second at most. A machine that is busy with other things gets a few; the grace, which
 /// it must not take, is thirty.
@@ -20,8 +20,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn idle_connections_do_not_keep_it_beyond_a_second() {
     for signal in ["TERM", "INT"] {
-        let mut stage = Stage::set().await;
-        let address = stage.proxy.address;
+        let mut fixture = Fixture::new().await;
+        let address = fixture.proxy.address;
         // One that has said nothing, and one that was answered.
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut kept = TcpStream::connect(address).await.unwrap();
@@ -39,8 +39,8 @@ async fn idle_connections_do_not_keep_it_beyond_a_second() {
         response.into_body().collect().await.unwrap();
 
         let start = Instant::now();
-        stage.proxy.signal(signal).await;
-        assert_eq!(stage.proxy.end().await.code(), Some(0));
+        fixture.proxy.signal(signal).await;
+        assert_eq!(fixture.proxy.end().await.code(), Some(0));
         assert!(start.elapsed() < AT_ONCE, "{signal}: {:?}", start.elapsed());
         assert_eq!(kept.read(&mut read).await.unwrap(), 0);
     }
@@ -48,14 +48,14 @@ async fn idle_connections_do_not_keep_it_beyond_a_second() {
 
 #[tokio::test]
 async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
-    let mut stage = Stage::set().await;
-    let address = stage.proxy.address;
-    let held = stage.api.hold();
+    let mut fixture = Fixture::new().await;
+    let address = fixture.proxy.address;
+    let held = fixture.api.hold();
     let mut busy = TcpStream::connect(address).await.unwrap();
     let request = format!("GET /api/x HTTP/1.1\r\nHost: {address}\r\n\r\n");
     busy.write_all(request.as_bytes()).await.unwrap();
-    stage.api.wait_for_requests(1).await;
-    stage.proxy.signal("TERM").await;
+    fixture.api.wait_for_requests(1).await;
+    fixture.proxy.signal("TERM").await;
     // It has heard when it accepts no more.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
@@ -63,19 +63,19 @@ async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
     drop(held);
     let mut read = Vec::new();
     busy.read_to_end(&mut read).await.unwrap();
-    assert_eq!(Answer::parse(&read).status, 200);
-    assert_eq!(stage.proxy.end().await.code(), Some(0));
+    assert_eq!(Response::parse(&read).status, 200);
+    assert_eq!(fixture.proxy.end().await.code(), Some(0));
 }
 
 #[tokio::test]
 async fn what_takes_longer_than_the_grace_is_cut_off() {
-    let mut stage = Stage::with("", "grace = '100ms'").await;
-    let address = stage.proxy.address;
-    let _held = stage.api.hold();
+    let mut fixture = Fixture::with("", "grace = '100ms'").await;
+    let address = fixture.proxy.address;
+    let _held = fixture.api.hold();
     let mut busy = TcpStream::connect(address).await.unwrap();
     let request = format!("GET /api/x HTTP/1.1\r\nHost: {address}\r\n\r\n");
     busy.write_all(request.as_bytes()).await.unwrap();
-    stage.api.wait_for_requests(1).await;
-    stage.proxy.signal("TERM").await;
-    assert_eq!(stage.proxy.end().await.code(), Some(0));
+    fixture.api.wait_for_requests(1).await;
+    fixture.proxy.signal("TERM").await;
+    assert_eq!(fixture.proxy.end().await.code(), Some(0));
 }

@@ -2,17 +2,21 @@
 
 use tower_bearer::testing::Fault;
 
-use crate::support::Stage;
+use crate::support::Fixture;
 
 #[tokio::test]
 async fn health_is_200_once_it_serves() {
-    let stage = Stage::set().await;
-    assert_eq!(stage.proxy.get("/-/health").await.status, 200);
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.proxy.get("/-/health").await.status, 200);
     assert_eq!(
-        stage.proxy.send("HEAD", "/-/health", &[], b"").await.status,
+        fixture
+            .proxy
+            .send("HEAD", "/-/health", &[], b"")
+            .await
+            .status,
         200
     );
-    let answer = stage.proxy.send("POST", "/-/health", &[], b"x").await;
+    let answer = fixture.proxy.send("POST", "/-/health", &[], b"x").await;
     assert_eq!(
         (answer.status, answer.header("allow")),
         (405, Some("GET, HEAD"))
@@ -21,16 +25,16 @@ async fn health_is_200_once_it_serves() {
 
 #[tokio::test]
 async fn tokens_are_described_and_never_shown() {
-    let stage = Stage::with("resource = ['urn:b', 'urn:a']", "").await;
-    let empty = stage.proxy.json("/-/tokens").await;
+    let fixture = Fixture::with("resource = ['urn:b', 'urn:a']", "").await;
+    let empty = fixture.proxy.json("/-/tokens").await;
     assert_eq!(
         (&empty["entries"], &empty["tokens"]),
         (&0.into(), &serde_json::json!([]))
     );
     for _ in 0..3 {
-        stage.proxy.get("/api/x").await;
+        fixture.proxy.get("/api/x").await;
     }
-    let page = stage.proxy.get("/-/tokens").await;
+    let page = fixture.proxy.get("/-/tokens").await;
     assert_eq!(page.header("content-type"), Some("application/json"));
     let shown = page.json();
     for (name, value) in [
@@ -63,19 +67,19 @@ async fn tokens_are_described_and_never_shown() {
         "{token}"
     );
     assert!(token["generation"].as_u64().unwrap() > 0);
-    let sent = stage.api.requests()[0].token.clone().unwrap();
+    let sent = fixture.api.requests()[0].token.clone().unwrap();
     assert!(!page.text().contains(&sent));
 }
 
 #[tokio::test]
 async fn a_token_that_can_not_be_had_is_backing_off() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let refusal = r#"{"error":"invalid_scope"}"#;
-    stage
+    fixture
         .login
         .fault_always(Fault::answer(400, Some("application/json"), refusal));
-    stage.proxy.get("/api/x").await;
-    let shown = stage.proxy.json("/-/tokens").await;
+    fixture.proxy.get("/api/x").await;
+    let shown = fixture.proxy.json("/-/tokens").await;
     let token = &shown["tokens"][0];
     assert_eq!(token["state"], "backing_off");
     assert!(
@@ -96,12 +100,12 @@ async fn a_token_that_can_not_be_had_is_backing_off() {
 
 #[tokio::test]
 async fn an_api_that_refuses_everything_is_a_storm() {
-    let stage = Stage::set().await;
-    stage.api.always_unauthorized(true);
+    let fixture = Fixture::new().await;
+    fixture.api.always_unauthorized(true);
     for _ in 0..8 {
-        assert_eq!(stage.proxy.get("/api/x").await.status, 401);
+        assert_eq!(fixture.proxy.get("/api/x").await.status, 401);
     }
-    let shown = stage.proxy.json("/-/tokens").await;
+    let shown = fixture.proxy.json("/-/tokens").await;
     assert_eq!(shown["tokens"][0]["state"], "storm");
     assert_eq!(
         (&shown["rejections"], &shown["fetches"]),
@@ -111,8 +115,8 @@ async fn an_api_that_refuses_everything_is_a_storm() {
 
 #[tokio::test]
 async fn metrics_are_there_from_the_start_and_count() {
-    let stage = Stage::set().await;
-    let page = stage.proxy.get("/-/metrics").await;
+    let fixture = Fixture::new().await;
+    let page = fixture.proxy.get("/-/metrics").await;
     assert!(
         page.header("content-type")
             .unwrap()
@@ -154,11 +158,11 @@ async fn metrics_are_there_from_the_start_and_count() {
     }
 
     for _ in 0..3 {
-        stage.proxy.get("/api/x").await;
+        fixture.proxy.get("/api/x").await;
     }
-    stage.login.revoke_all();
-    stage.proxy.get("/api/x").await;
-    let text = stage.proxy.get("/-/metrics").await.text();
+    fixture.login.revoke_all();
+    fixture.proxy.get("/api/x").await;
+    let text = fixture.proxy.get("/-/metrics").await.text();
     for line in [
         // The request that met the 401 was served a token without waiting, too.
         "tower_bearer_hits_total{state=\"fresh\"} 3",
@@ -177,12 +181,12 @@ async fn metrics_are_there_from_the_start_and_count() {
 
 #[tokio::test]
 async fn the_two_pages_say_the_same() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     for _ in 0..5 {
-        stage.proxy.get("/api/x").await;
+        fixture.proxy.get("/api/x").await;
     }
-    let shown = stage.proxy.json("/-/tokens").await;
-    let text = stage.proxy.get("/-/metrics").await.text();
+    let shown = fixture.proxy.json("/-/tokens").await;
+    let text = fixture.proxy.get("/-/metrics").await.text();
     for (member, sample) in [
         ("hits", "tower_bearer_hits_total{state=\"fresh\"}"),
         ("misses", "tower_bearer_misses_total"),

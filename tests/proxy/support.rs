@@ -27,15 +27,15 @@ use tower_bearer::testing::{Api, AuthorizationServer};
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A provider, an API that takes its tokens, and the proxy in front.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) login: AuthorizationServer,
     pub(crate) api: Api,
     pub(crate) proxy: Proxy,
 }
 
-impl Stage {
+impl Fixture {
     /// `/api` leads to the API, which a route gives tokens of the scope `read`.
-    pub(crate) async fn set() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with("", "").await
     }
 
@@ -86,7 +86,7 @@ impl ConfigFile {
         self.0.join("config.toml")
     }
 
-    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn sibling(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -165,11 +165,11 @@ impl Proxy {
         timeout(LIMIT, self.child.wait()).await.unwrap().unwrap()
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], b"").await
     }
 
-    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.send("GET", path, headers, b"").await
     }
 
@@ -179,7 +179,7 @@ impl Proxy {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Answer {
+    ) -> Response {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
             self.address
@@ -197,7 +197,7 @@ impl Proxy {
     }
 
     /// Sends these bytes, and reads what comes until the connection ends.
-    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Answer {
+    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Response {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut read = Vec::new();
         timeout(LIMIT, async {
@@ -207,7 +207,7 @@ impl Proxy {
         })
         .await
         .unwrap();
-        Answer::parse(&read)
+        Response::parse(&read)
     }
 
     pub(crate) async fn json(&self, path: &str) -> Value {
@@ -278,7 +278,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
 
 /// An answer as it came, its body without chunks.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -286,7 +286,7 @@ pub(crate) struct Answer {
     pub(crate) trailers: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
@@ -382,13 +382,13 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {
 }
 
 /// An upstream that answers each connection's first request with the same bytes, and ends the connection.
-pub(crate) struct Canned {
+pub(crate) struct CannedUpstream {
     pub(crate) url: String,
     seen: mpsc::UnboundedReceiver<Vec<u8>>,
     task: JoinHandle<()>,
 }
 
-impl Canned {
+impl CannedUpstream {
     pub(crate) async fn start(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -412,7 +412,7 @@ impl Canned {
     }
 }
 
-impl Drop for Canned {
+impl Drop for CannedUpstream {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -2,22 +2,22 @@
 
 use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 
-use crate::support::{Proxy, Stage, config, upstream};
+use crate::support::{Fixture, Proxy, config, upstream};
 
 #[tokio::test]
 async fn a_request_on_a_route_gets_its_token() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     for _ in 0..3 {
-        assert_eq!(stage.proxy.get("/api/orders").await.status, 200);
+        assert_eq!(fixture.proxy.get("/api/orders").await.status, 200);
     }
-    assert_eq!(stage.login.counts().requests, 1);
-    let token = stage.api.requests()[0].token.clone().unwrap();
-    assert!(stage.login.is_valid(&token, Some("read")));
+    assert_eq!(fixture.login.counts().requests, 1);
+    let token = fixture.api.requests()[0].token.clone().unwrap();
+    assert!(fixture.login.is_valid(&token, Some("read")));
 }
 
 #[tokio::test]
 async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     for (headers, value) in [
         (&[("Authorization", "Basic abc")][..], "Basic abc"),
         (
@@ -38,10 +38,10 @@ async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
         ),
         (&[("Authorization", "")], ""),
     ] {
-        let answer = stage.proxy.get_with("/api/x", headers).await;
+        let answer = fixture.proxy.get_with("/api/x", headers).await;
         // The API does not take it, and its word stands.
         assert_eq!(answer.status, 401);
-        let seen = stage.api.requests().pop().unwrap();
+        let seen = fixture.api.requests().pop().unwrap();
         assert_eq!(seen.headers["authorization"], value);
         assert!(
             !seen
@@ -50,9 +50,9 @@ async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
                 .any(|name| name.as_str().starts_with("x-token-"))
         );
     }
-    assert_eq!(stage.login.counts().requests, 0);
-    assert_eq!(stage.api.counts().requests, 4);
-    let shown = stage.proxy.json("/-/tokens").await;
+    assert_eq!(fixture.login.counts().requests, 0);
+    assert_eq!(fixture.api.counts().requests, 4);
+    let shown = fixture.proxy.json("/-/tokens").await;
     assert_eq!(
         (&shown["fetches"], &shown["hits"], &shown["misses"]),
         (&0.into(), &0.into(), &0.into())
@@ -101,47 +101,47 @@ async fn a_route_with_a_path_covers_what_is_below_it_alone() {
 
 #[tokio::test]
 async fn a_revoked_token_is_replaced_without_the_caller_noticing() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::new().await;
     let body = vec![b'x'; 64 << 10];
     for (method, body) in [("GET", &b""[..]), ("POST", b"small"), ("PUT", &body)] {
         assert_eq!(
-            stage.proxy.send(method, "/api/x", &[], body).await.status,
+            fixture.proxy.send(method, "/api/x", &[], body).await.status,
             200
         );
-        stage.login.revoke_all();
-        let answer = stage.proxy.send(method, "/api/x", &[], body).await;
+        fixture.login.revoke_all();
+        let answer = fixture.proxy.send(method, "/api/x", &[], body).await;
         assert_eq!((answer.status, &*answer.body), (200, body), "{method}");
     }
-    assert_eq!(stage.proxy.json("/-/tokens").await["replays"], 3);
+    assert_eq!(fixture.proxy.json("/-/tokens").await["replays"], 3);
 }
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_not_replayed() {
-    let stage = Stage::with("", "replay_limit = '1KiB'").await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    let fixture = Fixture::with("", "replay_limit = '1KiB'").await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     for (length, status) in [(1024, 200), (1025, 401)] {
-        stage.login.revoke_all();
-        let answer = stage
+        fixture.login.revoke_all();
+        let answer = fixture
             .proxy
             .send("POST", "/api/x", &[], &vec![b'x'; length])
             .await;
         assert_eq!(answer.status, status, "{length}");
     }
     // The token is out of service all the same.
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
 }
 
 #[tokio::test]
 async fn the_apis_401_stays_if_the_refresh_fails() {
-    let stage = Stage::set().await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    stage.login.revoke_all();
-    stage.login.fault_always(Fault::answer(
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    fixture.login.revoke_all();
+    fixture.login.fault_always(Fault::answer(
         400,
         Some("application/json"),
         r#"{"error":"unauthorized_client"}"#,
     ));
-    let answer = stage.proxy.get("/api/x").await;
+    let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.status, 401);
     assert_eq!(
         answer.header("www-authenticate"),

@@ -12,13 +12,13 @@ use tower_bearer::{
 use crate::{
     http_client::{KINDS, Kind},
     jwt_signing::{about_itself, rs256},
-    lifecycle::{CLIENT_CREDENTIALS, Round},
-    server::{Client, SECRET, Site, address},
+    lifecycle::{CLIENT_CREDENTIALS, Lifecycle},
+    server::{Client, SECRET, Server, address},
 };
 
 #[tokio::test]
 async fn an_assertion_signed_with_the_secret_is_taken() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
+    let (Some(plain), Some(tls)) = (Server::oidc(), Server::oidc_tls()) else {
         return;
     };
     for site in [plain, tls] {
@@ -31,16 +31,16 @@ async fn an_assertion_signed_with_the_secret_is_taken() {
             ClientCredentials::over(transport, &site.token_url, &client.id, secret.as_str())
                 .with_client_auth(ClientAuth::secret_jwt())
         };
-        Round::of(&site, &client)
-            .asked_about_by(&asking)
-            .go(source)
+        Lifecycle::of(&site, &client)
+            .introspected_by(&asking)
+            .check(source)
             .await;
     }
 }
 
 #[tokio::test]
 async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let asking = site.client("client_secret_basic").await;
     for algorithm in [
         SigningAlgorithm::RS256,
@@ -66,14 +66,14 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
             ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
                 .with_client_auth(auth.clone())
         };
-        let round = Round::of(&site, &client).asked_about_by(&asking);
-        round.go(source).await;
+        let round = Lifecycle::of(&site, &client).introspected_by(&asking);
+        round.check(source).await;
     }
 }
 
 #[tokio::test]
 async fn an_assertion_that_somebody_else_signed_is_taken() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let asking = site.client("client_secret_basic").await;
     let client = key_client(&site, "RS256").await;
     let source = async |transport| {
@@ -85,15 +85,15 @@ async fn an_assertion_that_somebody_else_signed_is_taken() {
         ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
             .with_client_auth(ClientAuth::assertion_from(sign))
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
+    Lifecycle::of(&site, &client)
+        .introspected_by(&asking)
+        .check(source)
         .await;
 }
 
 #[tokio::test]
 async fn an_assertion_that_was_used_before_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "RS256").await;
     let assertion = rs256(&client.key, &about_itself(&client.id, &site.issuer));
     let source = |kind: Kind| {
@@ -124,7 +124,7 @@ async fn an_assertion_that_was_used_before_is_refused() {
 
 #[tokio::test]
 async fn an_assertion_for_somebody_else_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "ES256").await;
     let key = SigningKey::from_pem(&client.key).unwrap();
     let auth =
@@ -148,7 +148,7 @@ async fn an_assertion_for_somebody_else_is_refused() {
 #[tokio::test]
 async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
     let (Some(site), Some(certificate), Some(key)) = (
-        Site::oidc_tls(),
+        Server::oidc_tls(),
         address("TOWER_BEARER_CLIENT_CERT"),
         address("TOWER_BEARER_CLIENT_KEY"),
     ) else {
@@ -162,23 +162,25 @@ async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
         let transport = transport.with_client_identity_pem(&in_memory.0, &in_memory.1);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
+    Lifecycle::of(&site, &client)
+        .introspected_by(&asking)
+        .check(source)
         .await;
     let source = async |transport: Transport| {
         let transport = transport.with_client_identity_files(&certificate, &key);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
+    Lifecycle::of(&site, &client)
+        .introspected_by(&asking)
+        .check(source)
         .await;
 }
 
 #[tokio::test]
 async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registered() {
-    let Some(site) = Site::oidc_tls() else { return };
+    let Some(site) = Server::oidc_tls() else {
+        return;
+    };
     let asking = site.client("client_secret_basic").await;
     let own = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
@@ -190,9 +192,9 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
         with_certificate(transport.unwrap(), &site, &client)
     };
     let source = async |transport| identified(transport, &own);
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
+    Lifecycle::of(&site, &client)
+        .introspected_by(&asking)
+        .check(source)
         .await;
     for kind in KINDS {
         let source = identified(kind.transport(&site), &other);
@@ -206,13 +208,13 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
 
 type Identity = rcgen::CertifiedKey<rcgen::KeyPair>;
 
-fn with_certificate(transport: Transport, site: &Site, client: &Client) -> ClientCredentials {
+fn with_certificate(transport: Transport, site: &Server, client: &Client) -> ClientCredentials {
     let endpoint =
         TokenEndpoint::discover_over(transport, &site.issuer, &client.id, Secret::none());
     ClientCredentials::at(endpoint.with_client_auth(ClientAuth::mtls()))
 }
 
-async fn key_client(site: &Site, algorithm: &str) -> Client {
+async fn key_client(site: &Server, algorithm: &str) -> Client {
     let words = json!({ "auth": "private_key_jwt", "algorithm": algorithm });
     site.client_with(words).await
 }

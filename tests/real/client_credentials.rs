@@ -11,27 +11,27 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    lifecycle::{CLIENT_CREDENTIALS, Round},
-    server::{Client, SECRET, Site},
+    lifecycle::{CLIENT_CREDENTIALS, Lifecycle},
+    server::{Client, SECRET, Server},
 };
 
-fn source(site: &Site, client: &Client, kind: Kind) -> ClientCredentials {
+fn source(site: &Server, client: &Client, kind: Kind) -> ClientCredentials {
     let Client { id, secret, .. } = client.clone();
     ClientCredentials::over(kind.transport(site), &site.token_url, id, secret)
 }
 
-async fn secrets_work(site: &Site, client: &Client, auth: ClientAuth) {
+async fn secrets_work(site: &Server, client: &Client, auth: ClientAuth) {
     let source = async |transport| {
         let Client { id, secret, .. } = client.clone();
         ClientCredentials::over(transport, &site.token_url, id, secret)
             .with_client_auth(auth.clone())
     };
-    Round::of(site, client).go(source).await;
+    Lifecycle::of(site, client).check(source).await;
 }
 
 #[tokio::test]
 async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
+    let (Some(plain), Some(tls)) = (Server::oidc(), Server::oidc_tls()) else {
         return;
     };
     for site in [plain, tls] {
@@ -44,7 +44,7 @@ async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the
 
 #[tokio::test]
 async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
-    let Some(site) = Site::django() else { return };
+    let Some(site) = Server::django() else { return };
     // oidc-provider refuses letters beyond ASCII in a secret; this one takes them.
     let secret = format!("{SECRET}é");
     for hashed in [false, true] {
@@ -57,7 +57,7 @@ async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form()
 
 #[tokio::test]
 async fn a_token_that_its_client_revoked_is_replaced_unseen() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -78,7 +78,7 @@ async fn a_token_that_its_client_revoked_is_replaced_unseen() {
 
 #[tokio::test]
 async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -100,7 +100,7 @@ async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_scope_that_the_token_lacks_is_the_callers_403() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -120,7 +120,7 @@ async fn a_scope_that_the_token_lacks_is_the_callers_403() {
 
 #[tokio::test]
 async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
-    let Some(site) = Site::django() else { return };
+    let Some(site) = Server::django() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         let cache = TokenCache::new(source(&site, &client, kind));
@@ -134,7 +134,7 @@ async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
 
 #[tokio::test]
 async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         let cache = TokenCache::new(source(&site, &client, kind));
@@ -162,7 +162,7 @@ async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
 
 #[tokio::test]
 async fn tokens_of_two_seconds_follow_each_other_unseen() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "lifetime": 2 });
     for kind in KINDS {
         let client = site.client_with(words.clone()).await;

@@ -5,15 +5,15 @@ use tower_bearer::{
     credentials::{ClientCredentials, TokenEndpoint},
 };
 
-use crate::{http_client::KINDS, lifecycle::Round, server::Site};
+use crate::{http_client::KINDS, lifecycle::Lifecycle, server::Server};
 
 #[tokio::test]
 async fn each_providers_token_endpoint_is_found_by_its_issuer() {
     let (Some(oidc), Some(path), Some(tls), Some(django)) = (
-        Site::oidc(),
-        Site::oidc_with_path(),
-        Site::oidc_tls(),
-        Site::django(),
+        Server::oidc(),
+        Server::oidc_with_path(),
+        Server::oidc_tls(),
+        Server::django(),
     ) else {
         return;
     };
@@ -29,13 +29,13 @@ async fn each_providers_token_endpoint_is_found_by_its_issuer() {
                 secret,
             ))
         };
-        Round::of(&site, &client).go(source).await;
+        Lifecycle::of(&site, &client).check(source).await;
     }
 }
 
 #[tokio::test]
 async fn a_provider_that_goes_by_another_name_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         for issuer in [

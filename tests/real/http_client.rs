@@ -19,7 +19,7 @@ use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{Auth, AuthLayer, Recovery, TokenError, transport::Transport};
 
-use crate::server::Site;
+use crate::server::Server;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -47,7 +47,7 @@ pub(crate) struct Answer {
 
 impl Kind {
     /// The token endpoint's transport of the same make.
-    pub(crate) fn transport(self, site: &Site) -> Transport {
+    pub(crate) fn transport(self, site: &Server) -> Transport {
         site.trusted(match self {
             Self::Reqwest => Transport::reqwest(),
             Self::Hyper => Transport::hyper(),
@@ -56,7 +56,7 @@ impl Kind {
 }
 
 impl HttpClient {
-    pub(crate) fn new(kind: Kind, site: &Site, layer: &AuthLayer) -> Self {
+    pub(crate) fn new(kind: Kind, site: &Server, layer: &AuthLayer) -> Self {
         match kind {
             Kind::Reqwest => {
                 let ca = site.ca();

@@ -1,11 +1,11 @@
-//! [`Round`]: the whole way of a token: fetched, used, known to the server, revoked, replaced unseen.
+//! [`Lifecycle`]: the whole way of a token: fetched, used, known to the server, revoked, replaced unseen.
 
 use serde_json::Value;
 use tower_bearer::{AuthLayer, TokenCache, TokenSource, TokenSpec, transport::Transport};
 
 use crate::{
     http_client::{HttpClient, KINDS},
-    server::{Client, Site},
+    server::{Client, Server},
 };
 
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
@@ -17,8 +17,8 @@ pub(crate) const PASSWORD: &str = "password";
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// Whose tokens, and what is to be seen of them at the server. They have the scope `read`.
-pub(crate) struct Round<'a> {
-    site: &'a Site,
+pub(crate) struct Lifecycle<'a> {
+    site: &'a Server,
     /// Whose tokens they are.
     client: &'a str,
     /// Who asks the server about them: a client with a secret.
@@ -27,9 +27,9 @@ pub(crate) struct Round<'a> {
     spec: TokenSpec,
 }
 
-impl<'a> Round<'a> {
+impl<'a> Lifecycle<'a> {
     /// The tokens that a client gets for itself.
-    pub(crate) fn of(site: &'a Site, client: &'a Client) -> Self {
+    pub(crate) fn of(site: &'a Server, client: &'a Client) -> Self {
         Self {
             site,
             client: &client.id,
@@ -40,7 +40,7 @@ impl<'a> Round<'a> {
     }
 
     /// This client asks the server about them, since the other one has no secret.
-    pub(crate) fn asked_about_by(mut self, client: &'a Client) -> Self {
+    pub(crate) fn introspected_by(mut self, client: &'a Client) -> Self {
         self.asking = client;
         self
     }
@@ -58,7 +58,7 @@ impl<'a> Round<'a> {
 
     /// Goes round over each HTTP client, with a source over the transport of the same make. What the API said of each first
     /// token comes back.
-    pub(crate) async fn go<S: TokenSource>(
+    pub(crate) async fn check<S: TokenSource>(
         &self,
         source: impl AsyncFn(Transport) -> S,
     ) -> Vec<Value> {

@@ -13,20 +13,20 @@ use tower_bearer::{
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
     jwt_signing::{about_itself, rs256},
-    lifecycle::{JWT_BEARER, Round, TOKEN_EXCHANGE},
-    server::{Client, SECRET, Site},
+    lifecycle::{JWT_BEARER, Lifecycle, TOKEN_EXCHANGE},
+    server::{Client, SECRET, Server},
 };
 
 /// Each user's sign-in is at another client than the service that calls on.
-struct Scene {
-    site: Site,
+struct Fixture {
+    site: Server,
     portal: Client,
     service: Client,
 }
 
-impl Scene {
-    async fn set() -> Option<Self> {
-        let site = Site::oidc()?;
+impl Fixture {
+    async fn new() -> Option<Self> {
+        let site = Server::oidc()?;
         let portal = site.client("client_secret_basic").await;
         let service = site.client("client_secret_basic").await;
         Some(Self {
@@ -47,14 +47,14 @@ impl Scene {
         login.await.access_token
     }
 
-    fn round(&self, grant: &'static str) -> Round<'_> {
-        Round::of(&self.site, &self.service).with_grant(grant)
+    fn round(&self, grant: &'static str) -> Lifecycle<'_> {
+        Lifecycle::of(&self.site, &self.service).with_grant(grant)
     }
 }
 
 #[tokio::test]
 async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
     let signed = || {
@@ -73,8 +73,8 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
             let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
             JwtBearer::new(endpoint, assertion.clone())
         };
-        let round = Round::of(&site, &account).with_grant(JWT_BEARER);
-        for claims in round.go(source).await {
+        let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
+        for claims in round.check(source).await {
             assert_eq!(claims["sub"], whose);
         }
     }
@@ -82,7 +82,7 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
 
 #[tokio::test]
 async fn a_service_accounts_file_is_all_that_it_needs() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "none", "algorithm": "RS256" });
     let account = site.client_with(words).await;
     let asking = site.client("client_secret_basic").await;
@@ -95,15 +95,15 @@ async fn a_service_accounts_file_is_all_that_it_needs() {
     // No client is named, and none proved.
     let source =
         async |transport| JwtBearer::service_account(transport, &file.to_string()).unwrap();
-    let round = Round::of(&site, &account).with_grant(JWT_BEARER);
-    for claims in round.asked_about_by(&asking).go(source).await {
+    let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
+    for claims in round.introspected_by(&asking).check(source).await {
         assert_eq!(claims["sub"], account.id.as_str());
     }
 }
 
 #[tokio::test]
 async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
     let text = rs256(&account.key, &about_itself(&account.id, &site.token_url));
@@ -122,13 +122,13 @@ async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
 
 #[tokio::test]
 async fn a_users_token_is_exchanged_on_their_behalf() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
     let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
     let source = async |transport| OnBehalfOf::new(scene.endpoint(transport));
-    let seen = scene.round(JWT_BEARER).with_spec(spec).go(source).await;
+    let seen = scene.round(JWT_BEARER).with_spec(spec).check(source).await;
     for claims in seen {
         assert_eq!(claims["sub"], "ada");
         assert_eq!(claims["act"]["sub"], scene.service.id.as_str());
@@ -137,7 +137,7 @@ async fn a_users_token_is_exchanged_on_their_behalf() {
 
 #[tokio::test]
 async fn work_for_a_user_goes_on_after_their_token_has_ended() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {
@@ -166,14 +166,14 @@ async fn work_for_a_user_goes_on_after_their_token_has_ended() {
     }
 }
 
-async fn specs_of(scene: &Scene, name: &'static str) -> (&'static str, TokenSpec) {
+async fn specs_of(scene: &Fixture, name: &'static str) -> (&'static str, TokenSpec) {
     let subject = Subject::new(scene.user(name).await);
     let spec = TokenSpec::scopes(["read", "offline_access"]).with_subject(subject);
     (name, spec)
 }
 
 /// The status, and whose token arrived at the API.
-async fn sub(scene: &Scene, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
+async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
     let layer = AuthLayer::new(cache.clone());
     let layer = layer.route(scene.site.api_root(), spec.clone()).unwrap();
     let http = HttpClient::new(kind, &scene.site, &layer);
@@ -184,7 +184,7 @@ async fn sub(scene: &Scene, kind: Kind, cache: &TokenCache, spec: &TokenSpec) ->
 
 #[tokio::test]
 async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
@@ -201,7 +201,11 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
         TokenExchange::new(TokenEndpoint::over(transport, url, id, secret))
             .with_actor(own, TokenType::ACCESS_TOKEN)
     };
-    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    let seen = scene
+        .round(TOKEN_EXCHANGE)
+        .with_spec(spec)
+        .check(source)
+        .await;
     for claims in seen {
         assert_eq!(claims["sub"], "ada");
         assert_eq!(claims["for"], "stock");
@@ -215,7 +219,7 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
 
 #[tokio::test]
 async fn a_token_is_exchanged_for_one_of_another_resource() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
@@ -223,7 +227,11 @@ async fn a_token_is_exchanged_for_one_of_another_resource() {
         .with_resource("urn:stock")
         .with_subject(Subject::new(ada.as_str()));
     let source = async |transport| TokenExchange::new(scene.endpoint(transport));
-    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    let seen = scene
+        .round(TOKEN_EXCHANGE)
+        .with_spec(spec)
+        .check(source)
+        .await;
     assert!(
         seen.iter().all(|claims| claims["aud"] == "urn:stock"),
         "{seen:?}"
@@ -232,7 +240,7 @@ async fn a_token_is_exchanged_for_one_of_another_resource() {
 
 #[tokio::test]
 async fn what_is_no_bearer_token_is_not_sent_as_one() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {
@@ -249,7 +257,7 @@ async fn what_is_no_bearer_token_is_not_sent_as_one() {
 
 #[tokio::test]
 async fn a_users_token_that_has_ended_is_refused_and_shown_to_nobody() {
-    let Some(scene) = Scene::set().await else {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {

@@ -9,16 +9,16 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    lifecycle::{PASSWORD, Round},
-    server::{Client, SECRET, Site},
+    lifecycle::{Lifecycle, PASSWORD},
+    server::{Client, SECRET, Server},
 };
 
 /// What a form has to encode, and letters beyond ASCII.
 const WORD: &str = "a b&c=d%+é/ÿ";
 
 /// A provider, and a client that may ask with a person's password.
-async fn scenes() -> Option<[(Site, Client); 2]> {
-    let (oidc, django) = (Site::oidc()?, Site::django()?);
+async fn providers() -> Option<[(Server, Client); 2]> {
+    let (oidc, django) = (Server::oidc()?, Server::django()?);
     let client = oidc.client("client_secret_basic").await;
     let words = json!({ "auth": "any", "secret": SECRET, "grant": PASSWORD });
     let djangos = django.client_with(words).await;
@@ -26,7 +26,7 @@ async fn scenes() -> Option<[(Site, Client); 2]> {
 }
 
 fn source(
-    site: &Site,
+    site: &Server,
     client: &Client,
     transport: Transport,
     name: &str,
@@ -39,13 +39,15 @@ fn source(
 
 #[tokio::test]
 async fn a_name_and_a_password_of_odd_characters_get_a_token() {
-    let Some(scenes) = scenes().await else { return };
-    for (site, client) in scenes {
+    let Some(providers) = providers().await else {
+        return;
+    };
+    for (site, client) in providers {
         let name = site.person(&client, WORD).await;
         let source = async |transport| source(&site, &client, transport, &name, WORD);
-        let seen = Round::of(&site, &client)
+        let seen = Lifecycle::of(&site, &client)
             .with_grant(PASSWORD)
-            .go(source)
+            .check(source)
             .await;
         assert!(seen.iter().all(|claims| claims["sub"] == name), "{seen:?}");
     }
@@ -53,8 +55,10 @@ async fn a_name_and_a_password_of_odd_characters_get_a_token() {
 
 #[tokio::test]
 async fn a_wrong_password_is_tried_once_and_shown_to_nobody() {
-    let Some(scenes) = scenes().await else { return };
-    for (site, client) in scenes {
+    let Some(providers) = providers().await else {
+        return;
+    };
+    for (site, client) in providers {
         let name = site.person(&client, WORD).await;
         for kind in KINDS {
             let transport = kind.transport(&site);

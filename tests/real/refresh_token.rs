@@ -11,20 +11,20 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    lifecycle::{REFRESH_TOKEN, Round},
-    server::{Client, Site},
+    lifecycle::{Lifecycle, REFRESH_TOKEN},
+    server::{Client, Server},
 };
 
 const SCOPES: &str = "read write";
 
-fn endpoint(site: &Site, client: &Client, kind: Kind) -> TokenEndpoint {
+fn endpoint(site: &Server, client: &Client, kind: Kind) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
     TokenEndpoint::over(kind.transport(site), &site.token_url, id, secret)
 }
 
 #[tokio::test]
 async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -35,9 +35,9 @@ async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
             let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
             RefreshToken::new(endpoint, login.refresh_token.as_str())
         };
-        let seen = Round::of(&site, &client)
+        let seen = Lifecycle::of(&site, &client)
             .with_grant(REFRESH_TOKEN)
-            .go(source)
+            .check(source)
             .await;
         assert!(seen.iter().all(|claims| claims["sub"] == "ada"), "{seen:?}");
     }
@@ -45,7 +45,7 @@ async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
 
 #[tokio::test]
 async fn a_public_client_needs_no_secret_to_refresh() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client_with(json!({ "auth": "none" })).await;
     let asking = site.client("client_secret_basic").await;
     let source = async |transport| {
@@ -54,13 +54,13 @@ async fn a_public_client_needs_no_secret_to_refresh() {
             .with_client_auth(ClientAuth::none());
         RefreshToken::new(endpoint, login.refresh_token.as_str())
     };
-    let round = Round::of(&site, &client).with_grant(REFRESH_TOKEN);
-    round.asked_about_by(&asking).go(source).await;
+    let round = Lifecycle::of(&site, &client).with_grant(REFRESH_TOKEN);
+    round.introspected_by(&asking).check(source).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_use_each_refresh_token_once() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     for kind in KINDS {
         let client = site.client("client_secret_basic").await;
         let login = site.sign_in(&client, "ada", SCOPES).await;
@@ -106,7 +106,7 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
 
 #[tokio::test]
 async fn a_second_use_ends_the_sign_in_and_is_said_aloud() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {

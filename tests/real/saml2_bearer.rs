@@ -14,8 +14,8 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    lifecycle::{Round, SAML2_BEARER},
-    server::{Client, Site},
+    lifecycle::{Lifecycle, SAML2_BEARER},
+    server::{Client, Server},
 };
 
 /// XML about this person, of no other test. Its base64url has every odd character, and would be padded.
@@ -28,20 +28,20 @@ fn xml(client: &Client, account: &str) -> String {
     text + &" ".repeat(gap)
 }
 
-fn endpoint(site: &Site, client: &Client, transport: Transport) -> TokenEndpoint {
+fn endpoint(site: &Server, client: &Client, transport: Transport) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
     TokenEndpoint::over(transport, &site.token_url, id, secret)
 }
 
 /// Somebody issues it about this person; or takes it back.
-async fn issue(site: &Site, text: &str, account: Value) {
+async fn issue(site: &Server, text: &str, account: Value) {
     let words = json!({ "text": text, "account": account });
     site.call("assertion", words).await;
 }
 
 #[tokio::test]
 async fn the_person_of_a_saml_assertion_gets_a_token() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
+    let (Some(plain), Some(tls)) = (Server::oidc(), Server::oidc_tls()) else {
         return;
     };
     for site in [plain, tls] {
@@ -54,15 +54,15 @@ async fn the_person_of_a_saml_assertion_gets_a_token() {
                 Secret::new(text.as_str()),
             )
         };
-        let round = Round::of(&site, &client).with_grant(SAML2_BEARER);
-        let seen = round.go(source).await;
+        let round = Lifecycle::of(&site, &client).with_grant(SAML2_BEARER);
+        let seen = round.check(source).await;
         assert!(seen.iter().all(|claims| claims["sub"] == "ada"), "{seen:?}");
     }
 }
 
 #[tokio::test]
 async fn a_saml_assertion_is_made_anew_for_each_token() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let made = Arc::new(AtomicU32::new(0));
     let source = async |transport| {
@@ -80,15 +80,15 @@ async fn a_saml_assertion_is_made_anew_for_each_token() {
         });
         Saml2Bearer::new(endpoint, assertion)
     };
-    let round = Round::of(&site, &client).with_grant(SAML2_BEARER);
-    round.go(source).await;
+    let round = Lifecycle::of(&site, &client).with_grant(SAML2_BEARER);
+    round.check(source).await;
     // Two tokens over each transport.
     assert_eq!(made.load(Relaxed), 4);
 }
 
 #[tokio::test]
 async fn a_saml_assertion_that_does_not_hold_is_refused_and_shown_to_nobody() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let text = xml(&client, "ada");
     for kind in KINDS {

@@ -18,12 +18,12 @@ use tower_bearer::{
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
     lifecycle::CLIENT_CREDENTIALS,
-    server::{Client, SECRET, Site},
+    server::{Client, SECRET, Server},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -58,7 +58,7 @@ async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -69,14 +69,14 @@ async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
             let source =
                 ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret)
                     .with_client_auth(ClientAuth::post());
-            requests_go_on(
+            check_rotation(
                 &site,
                 kind,
                 &client,
                 TokenCache::new(source),
                 async |round| {
                     let secret = format!("{SECRET} {round}");
-                    file.hold(&secret);
+                    file.replace(&secret);
                     site.change_secret(&client.id, &secret).await;
                 },
             )
@@ -87,7 +87,7 @@ async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
-    let Some(site) = Site::oidc() else { return };
+    let Some(site) = Server::oidc() else { return };
     for kind in KINDS {
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
@@ -100,8 +100,8 @@ async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
             Secret::none(),
         )
         .with_client_auth(ClientAuth::private_key_jwt(key));
-        requests_go_on(&site, kind, &client, TokenCache::new(source), async |_| {
-            file.hold(&site.change_key(&client.id, "ES256").await);
+        check_rotation(&site, kind, &client, TokenCache::new(source), async |_| {
+            file.replace(&site.change_key(&client.id, "ES256").await);
         })
         .await;
     }
@@ -109,8 +109,8 @@ async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
 
 /// Sends a hundred requests a second, and in the middle of each half second changes what the client proves itself with: the
 /// next token is asked for with the new one alone, and no request fails.
-async fn requests_go_on(
-    site: &Site,
+async fn check_rotation(
+    site: &Server,
     kind: Kind,
     client: &Client,
     cache: TokenCache,
@@ -145,7 +145,7 @@ async fn requests_go_on(
 
 #[tokio::test]
 async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -170,7 +170,7 @@ async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
             let answer = http.post(&site.api("read"), "body").await.unwrap();
             assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
 
-            file.hold(&next);
+            file.replace(&next);
             site.revoke(&client.id).await;
             let answer = http.post(&site.api("read"), "body").await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
@@ -190,12 +190,12 @@ impl SecretFile {
             COUNT.fetch_add(1, Relaxed)
         );
         let file = Self(env::temp_dir().join(name));
-        file.hold(secret);
+        file.replace(secret);
         file
     }
 
     /// In one step, as whoever mounts secrets does it: nobody reads the half of one.
-    fn hold(&self, secret: &str) {
+    fn replace(&self, secret: &str) {
         let next = self.0.with_extension("next");
         fs::write(&next, secret).unwrap();
         fs::rename(next, &self.0).unwrap();

@@ -1,4 +1,4 @@
-//! [`Site`]: a server that `tests/run` started, its API, and its door for tests.
+//! [`Server`]: a server that `tests/run` started, its API, and its door for tests.
 
 use std::{env, fs};
 
@@ -10,7 +10,7 @@ use tower_bearer::{Token, transport::Transport};
 pub(crate) const SECRET: &str = "a b:c%d+e/f";
 
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+pub(crate) struct Server {
     /// The issuer's address, letter by letter.
     pub(crate) issuer: String,
     pub(crate) token_url: String,
@@ -39,7 +39,7 @@ pub(crate) struct Login {
     pub(crate) refresh_token: String,
 }
 
-impl Site {
+impl Server {
     /// oidc-provider, if it is there.
     pub(crate) fn oidc() -> Option<Self> {
         let issuer = address("TOWER_BEARER_OIDC")?;

@@ -7,15 +7,15 @@ use tower_bearer::{AuthLayer, Secret, TokenCache, TokenSpec, credentials::Static
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
     lifecycle::CLIENT_CREDENTIALS,
-    server::{Client, Site},
+    server::{Client, Server},
 };
 
 /// A token of Ada's for the scope `read`, made at the provider's door.
-async fn made(site: &Site, client: &Client) -> String {
+async fn made(site: &Server, client: &Client) -> String {
     site.sign_in(client, "ada", "read").await.access_token
 }
 
-fn behind(site: &Site, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
+fn behind(site: &Server, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
     let cache = TokenCache::new(Static::new(secret));
     let layer = AuthLayer::new(cache.clone());
     let layer = layer.route(site.api_root(), TokenSpec::default()).unwrap();
@@ -24,7 +24,7 @@ fn behind(site: &Site, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
 
 #[tokio::test]
 async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the_callers() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {
@@ -58,7 +58,7 @@ async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the
 
 #[tokio::test]
 async fn a_token_that_is_replaced_in_its_file_is_taken_up_at_the_next_401() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
+    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
         return;
     };
     for site in [oidc, django] {

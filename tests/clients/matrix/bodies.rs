@@ -5,8 +5,8 @@ use tokio::sync::{mpsc, oneshot};
 use tower_bearer::testing::Fault;
 
 use super::{
-    client::{KINDS, Load, Sum},
-    fixture::Stage,
+    client::{Digest, KINDS, Payload},
+    fixture::Fixture,
 };
 
 pub(super) const MEBIBYTE: usize = 1 << 20;
@@ -17,65 +17,74 @@ pub(super) fn some(size: usize) -> Bytes {
     (0..size).map(|i| (i % 251) as u8).collect()
 }
 
-pub(super) fn sum(size: usize) -> Sum {
-    Sum::of(&some(size))
+pub(super) fn digest(size: usize) -> Digest {
+    Digest::of(&some(size))
 }
 
 #[tokio::test]
 async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
     for &kind in KINDS {
-        let stage = Stage::plain(kind).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
+        let fixture = Fixture::plain(kind).await;
+        fixture.warm_up().await;
+        fixture.login.revoke_all();
+        let answer = fixture.post(Payload::Once(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (401, "not_replayable"), "{kind:?}");
-        assert_eq!(stage.bodies(), [sum(5_000)], "{kind:?}");
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
+        assert_eq!(fixture.bodies(), [digest(5_000)], "{kind:?}");
+        let answer = fixture.post(Payload::Once(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 8 << 10).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
+        let fixture = Fixture::keeping(kind, 8 << 10).await;
+        fixture.warm_up().await;
+        fixture.login.revoke_all();
+        let answer = fixture.post(Payload::Once(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, sum(5_000), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(5_000); 2], "{kind:?}");
+        assert_eq!(answer.body, digest(5_000), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn a_stream_within_the_limit_goes_twice_to_the_last_byte() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
+        let fixture = Fixture::keeping(kind, 2 * MEBIBYTE).await;
+        fixture.warm_up().await;
+        fixture.login.revoke_all();
+        let answer = fixture
+            .post(Payload::in_parts(some(MEBIBYTE)))
+            .await
+            .unwrap();
         assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(MEBIBYTE); 2], "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies(), vec![digest(MEBIBYTE); 2], "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn a_stream_beyond_the_limit_goes_once_to_the_last_byte() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
+        let fixture = Fixture::keeping(kind, MEBIBYTE / 2).await;
+        fixture.warm_up().await;
+        fixture.login.revoke_all();
+        let answer = fixture
+            .post(Payload::in_parts(some(MEBIBYTE)))
+            .await
+            .unwrap();
         assert_eq!(answer.outcome(), (401, "not_replayable"), "{kind:?}");
-        assert_eq!(stage.bodies(), [sum(MEBIBYTE)], "{kind:?}");
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
+        assert_eq!(fixture.bodies(), [digest(MEBIBYTE)], "{kind:?}");
+        let answer = fixture
+            .post(Payload::in_parts(some(MEBIBYTE)))
+            .await
+            .unwrap();
         assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(MEBIBYTE); 2], "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies(), vec![digest(MEBIBYTE); 2], "{kind:?}");
     }
 }
 
@@ -90,7 +99,7 @@ fn early() -> Fault {
 const REASON: usize = 8 * MEBIBYTE;
 
 /// A stream that yields its first part, and the rest when it is told to.
-fn held(size: usize) -> (Load, oneshot::Sender<()>) {
+fn held(size: usize) -> (Payload, oneshot::Sender<()>) {
     let (sender, parts) = mpsc::channel(1);
     let (go_on, told) = oneshot::channel();
     let mut rest = some(size);
@@ -105,25 +114,25 @@ fn held(size: usize) -> (Load, oneshot::Sender<()>) {
             }
         }
     });
-    (Load::Stream(parts), go_on)
+    (Payload::Stream(parts), go_on)
 }
 
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of_the_stream() {
     for &kind in KINDS {
         // Not even a buffer for all of it is needed: what was not yet sent goes once.
-        let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
-        stage.warm_up().await;
-        stage.api.fault(early());
-        let (load, go_on) = held(MEBIBYTE);
+        let fixture = Fixture::keeping(kind, MEBIBYTE / 2).await;
+        fixture.warm_up().await;
+        fixture.api.fault(early());
+        let (payload, go_on) = held(MEBIBYTE);
         let again = async {
-            stage.api.wait_for_requests(2).await;
+            fixture.api.wait_for_requests(2).await;
             go_on.send(()).unwrap();
         };
-        let (answer, ()) = tokio::join!(stage.post(load), again);
+        let (answer, ()) = tokio::join!(fixture.post(payload), again);
         assert_eq!(answer.unwrap().outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies()[1], sum(MEBIBYTE), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies()[1], digest(MEBIBYTE), "{kind:?}");
     }
 }
 
@@ -131,47 +140,47 @@ async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of
 async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_is_no_other_token()
 {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.api.fault(early());
+        let fixture = Fixture::keeping(kind, 2 * MEBIBYTE).await;
+        fixture.warm_up().await;
+        fixture.api.fault(early());
         let refused = Fault::answer(
             400,
             Some("application/json"),
             r#"{"error":"invalid_grant"}"#,
         );
-        stage.login.fault(refused);
-        let (load, _held) = held(MEBIBYTE);
-        let answer = stage.post(load).await.unwrap();
+        fixture.login.fault(refused);
+        let (payload, _held) = held(MEBIBYTE);
+        let answer = fixture.post(payload).await.unwrap();
         assert_eq!(answer.outcome(), (401, "no_token"), "{kind:?}");
         if !kind.is_tonic() {
-            assert_eq!(answer.body, sum(REASON), "{kind:?}");
+            assert_eq!(answer.body, digest(REASON), "{kind:?}");
         }
-        assert_eq!(stage.counts(), (1, 1), "{kind:?}");
+        assert_eq!(fixture.counts(), (1, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn a_refusal_too_many_before_the_end_of_the_body_does_not_cut_the_stream() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.api.always_unauthorized(true);
+        let fixture = Fixture::keeping(kind, 2 * MEBIBYTE).await;
+        fixture.warm_up().await;
+        fixture.api.always_unauthorized(true);
         for _ in 0..5 {
-            let answer = stage.post(Load::Whole(some(9))).await.unwrap();
+            let answer = fixture.post(Payload::Whole(some(9))).await.unwrap();
             assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
         }
-        stage.api.reset_counts();
-        stage.api.fault(early());
-        let (load, _held) = held(MEBIBYTE);
-        let answer = stage.post(load).await.unwrap();
+        fixture.api.reset_counts();
+        fixture.api.fault(early());
+        let (payload, _held) = held(MEBIBYTE);
+        let answer = fixture.post(payload).await.unwrap();
         assert_eq!(
             answer.outcome(),
             (401, "rejection_limit_reached"),
             "{kind:?}"
         );
         if !kind.is_tonic() {
-            assert_eq!(answer.body, sum(REASON), "{kind:?}");
+            assert_eq!(answer.body, digest(REASON), "{kind:?}");
         }
-        assert_eq!(stage.api.counts().requests, 1, "{kind:?}");
+        assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
     }
 }

@@ -5,9 +5,9 @@ use tonic::Code;
 use tower_bearer::{Recovery, Verdict, testing::Fault};
 
 use super::{
-    bodies::{some, sum},
-    client::{KINDS, Load},
-    fixture::Stage,
+    bodies::{digest, some},
+    client::{KINDS, Payload},
+    fixture::Fixture,
 };
 
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
@@ -21,68 +21,75 @@ fn wanting_claims() -> Fault {
 #[tokio::test]
 async fn claims_go_into_the_next_token_request_and_into_later_ones() {
     for &kind in KINDS {
-        let stage = Stage::new(kind).await;
-        stage.warm_up().await;
-        stage.api.fault(wanting_claims());
-        let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
+        let fixture = Fixture::new(kind).await;
+        fixture.warm_up().await;
+        fixture.api.fault(wanting_claims());
+        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, sum(5_000), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        stage.login.revoke_all();
-        stage.post(Load::Whole(some(5_000))).await.unwrap();
+        assert_eq!(answer.body, digest(5_000), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        fixture.login.revoke_all();
+        fixture.post(Payload::Whole(some(5_000))).await.unwrap();
         let with_claims = ("read".to_owned(), Some(CLAIMS.to_owned()));
-        assert_eq!(stage.asked(), vec![with_claims; 2], "{kind:?}");
-        assert_eq!(stage.counts(), (4, 2), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(5_000); 4], "{kind:?}");
+        assert_eq!(fixture.asked(), vec![with_claims; 2], "{kind:?}");
+        assert_eq!(fixture.counts(), (4, 2), "{kind:?}");
+        assert_eq!(fixture.bodies(), vec![digest(5_000); 4], "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn claims_that_are_wanted_again_are_the_callers_to_see() {
     for &kind in KINDS {
-        let stage = Stage::new(kind).await;
-        stage.warm_up().await;
-        stage.api.fault_times(2, wanting_claims());
-        let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
+        let fixture = Fixture::new(kind).await;
+        fixture.warm_up().await;
+        fixture.api.fault_times(2, wanting_claims());
+        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (401, "unsatisfiable"), "{kind:?}");
         let Some(Recovery::Unsatisfiable(Verdict::ClaimsRequired(claims))) = answer.recovery else {
             panic!("{kind:?}: {:?}", answer.recovery);
         };
         assert_eq!(&*claims, CLAIMS, "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
     for &kind in KINDS {
-        let stage = Stage::new(kind).await;
-        stage.warm_up().await;
-        let answer = stage.post_to("/write", Load::Whole(some(5_000))).await;
+        let fixture = Fixture::new(kind).await;
+        fixture.warm_up().await;
+        let answer = fixture.post_to("/write", Payload::Whole(some(5_000))).await;
         let answer = answer.unwrap();
         assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, sum(5_000), "{kind:?}");
-        assert_eq!(stage.api.counts().forbidden, 1, "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
+        assert_eq!(answer.body, digest(5_000), "{kind:?}");
+        assert_eq!(fixture.api.counts().forbidden, 1, "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
         // The next one goes with the wider token at once, and so does one to a place that had enough of the old one.
         for path in ["/write", "/echo"] {
-            let answer = stage.post_to(path, Load::Whole(some(5_000))).await.unwrap();
+            let answer = fixture
+                .post_to(path, Payload::Whole(some(5_000)))
+                .await
+                .unwrap();
             assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
         }
-        assert_eq!(stage.counts(), (4, 1), "{kind:?}");
-        assert_eq!(stage.asked(), [("read write".to_owned(), None)], "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(5_000); 4], "{kind:?}");
-        assert_eq!(stage.cache.stats().rejections, 0, "{kind:?}");
+        assert_eq!(fixture.counts(), (4, 1), "{kind:?}");
+        assert_eq!(
+            fixture.asked(),
+            [("read write".to_owned(), None)],
+            "{kind:?}"
+        );
+        assert_eq!(fixture.bodies(), vec![digest(5_000); 4], "{kind:?}");
+        assert_eq!(fixture.cache.stats().rejections, 0, "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
     for &kind in KINDS {
-        let stage = Stage::new(kind).await;
-        stage.warm_up().await;
+        let fixture = Fixture::new(kind).await;
+        fixture.warm_up().await;
         for _ in 0..3 {
-            let answer = stage.post_to("/admin", Load::Whole(some(5_000))).await;
+            let answer = fixture.post_to("/admin", Payload::Whole(some(5_000))).await;
             let answer = answer.unwrap();
             assert_eq!(answer.outcome(), (403, "unsatisfiable"), "{kind:?}");
             let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = &answer.recovery
@@ -93,9 +100,9 @@ async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
             let code = kind.is_tonic().then_some(Code::PermissionDenied);
             assert_eq!(answer.code, code, "{kind:?}");
         }
-        assert_eq!(stage.counts(), (3, 0), "{kind:?}");
+        assert_eq!(fixture.counts(), (3, 0), "{kind:?}");
         // The token is as good as before.
-        let answer = stage.post(Load::Whole(some(5_000))).await.unwrap();
+        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
         assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
     }
 }

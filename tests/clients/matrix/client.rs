@@ -30,7 +30,7 @@ use tower_bearer::{
     replay::{ReplayBody, ReplayPolicy},
 };
 
-use super::raw_codec::Raw;
+use super::raw_codec::RawCodec;
 use crate::caller::{BoxError, connector};
 
 /// Which client, and over what.
@@ -76,7 +76,7 @@ impl Kind {
 }
 
 /// What is sent.
-pub(crate) enum Load {
+pub(crate) enum Payload {
     /// A body that is in memory.
     Whole(Bytes),
     /// One that is in memory, and can be read once.
@@ -85,7 +85,7 @@ pub(crate) enum Load {
     Stream(mpsc::Receiver<Bytes>),
 }
 
-impl Load {
+impl Payload {
     /// A stream of these bytes in parts of 16 KiB.
     pub(crate) fn in_parts(mut bytes: Bytes) -> Self {
         let (sender, parts) = mpsc::channel(1);
@@ -107,19 +107,19 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) recovery: Option<Recovery>,
     /// Of tonic, the message without what gRPC puts around it.
-    pub(crate) body: Sum,
+    pub(crate) body: Digest,
     /// Of tonic, what its caller gets.
     pub(crate) code: Option<Code>,
 }
 
 /// How many bytes, and which: to compare, and to be told in a few words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sum {
+pub(crate) struct Digest {
     length: usize,
     hash: u64,
 }
 
-impl Sum {
+impl Digest {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
@@ -140,7 +140,7 @@ impl Answer {
 
 pub(crate) type Sent = Result<Answer, Error<BoxError>>;
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
-pub(crate) type Sender = Arc<dyn Fn(&str, Load) -> Sending + Send + Sync>;
+pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 
 /// The body types that the clients' requests have.
 pub(crate) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
@@ -177,9 +177,9 @@ where
             let whole = layer.layer(hyper::<Full<Bytes>>(kind, ca_pem));
             let boxed = over_hyper(kind, ca_pem, origin, layer);
             let origin = origin.to_owned();
-            Arc::new(move |path, load| {
-                let Load::Whole(body) = load else {
-                    return boxed(path, load);
+            Arc::new(move |path, payload| {
+                let Payload::Whole(body) = payload else {
+                    return boxed(path, payload);
                 };
                 let request = Request::post(format!("{origin}{path}"));
                 let request = request.body(Full::new(body)).unwrap();
@@ -230,8 +230,8 @@ where
 {
     let client = layer.layer(reqwest_client(ca_pem));
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let request = reqwest_request(&origin, path, load);
+    Arc::new(move |path, payload| {
+        let request = reqwest_request(&origin, path, payload);
         Box::pin(by_reqwest(client.clone(), request))
     })
 }
@@ -246,8 +246,8 @@ where
     let client = reqwest_middleware::ClientBuilder::new(reqwest_client(ca_pem));
     let client = client.with(layer.clone()).build();
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let request = reqwest_request(&origin, path, load);
+    Arc::new(move |path, payload| {
+        let request = reqwest_request(&origin, path, payload);
         Box::pin(by_middleware(client.clone(), request))
     })
 }
@@ -259,13 +259,13 @@ fn reqwest_client(ca_pem: Option<&str>) -> reqwest::Client {
     builder.tls_certs_only(ca).build().unwrap()
 }
 
-fn reqwest_request(origin: &str, path: &str, load: Load) -> reqwest::Request {
+fn reqwest_request(origin: &str, path: &str, payload: Payload) -> reqwest::Request {
     let url = format!("{origin}{path}").parse().unwrap();
     let mut request = reqwest::Request::new(http::Method::POST, url);
-    *request.body_mut() = Some(match load {
-        Load::Whole(body) => body.into(),
-        Load::Once(body) => reqwest::Body::wrap(Full::new(body)),
-        Load::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
+    *request.body_mut() = Some(match payload {
+        Payload::Whole(body) => body.into(),
+        Payload::Once(body) => reqwest::Body::wrap(Full::new(body)),
+        Payload::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
     });
     request
 }
@@ -278,10 +278,10 @@ where
 {
     let client = layer.layer(hyper::<Boxed>(kind, ca_pem));
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let body = match load {
-            Load::Whole(body) | Load::Once(body) => boxed(Full::new(body)),
-            Load::Stream(parts) => boxed(Parts(parts)),
+    Arc::new(move |path, payload| {
+        let body = match payload {
+            Payload::Whole(body) | Payload::Once(body) => boxed(Full::new(body)),
+            Payload::Stream(parts) => boxed(Parts(parts)),
         };
         let request = Request::post(format!("{origin}{path}"));
         Box::pin(by_hyper(client.clone(), request.body(body).unwrap()))
@@ -296,9 +296,9 @@ where
 {
     let layer = layer.clone().with_default_origin(origin).unwrap();
     let client = layer.layer(channel(ca_pem, origin));
-    Arc::new(move |path, load| {
+    Arc::new(move |path, payload| {
         let path = path.parse().unwrap();
-        Box::pin(by_tonic(client.clone(), path, load))
+        Box::pin(by_tonic(client.clone(), path, payload))
     })
 }
 
@@ -350,7 +350,7 @@ async fn read(response: reqwest::Response) -> Sent {
     Ok(Answer {
         status: response.status().as_u16(),
         recovery: response.extensions().get().cloned(),
-        body: Sum::of(&response.bytes().await.map_err(lost)?),
+        body: Digest::of(&response.bytes().await.map_err(lost)?),
         code: None,
     })
 }
@@ -365,7 +365,7 @@ where
     Ok(Answer {
         status: response.status().as_u16(),
         recovery: response.extensions().get().cloned(),
-        body: Sum::of(
+        body: Digest::of(
             &response
                 .into_body()
                 .collect()
@@ -378,7 +378,11 @@ where
 }
 
 /// By tonic's own client, which sees no more of a response than its status and its message: the rest is seen on the way.
-async fn by_tonic<R>(client: Auth<Channel, R>, path: http::uri::PathAndQuery, load: Load) -> Sent
+async fn by_tonic<R>(
+    client: Auth<Channel, R>,
+    path: http::uri::PathAndQuery,
+    payload: Payload,
+) -> Sent
 where
     R: ReplayPolicy<Request<tonic::body::Body>> + Send + 'static,
     R::Spare<Channel>: Send,
@@ -406,14 +410,14 @@ where
         });
     let mut grpc = tonic::client::Grpc::new(watched);
     grpc.ready().await.unwrap();
-    let outcome: Result<_, Status> = match load {
-        Load::Whole(body) | Load::Once(body) => {
+    let outcome: Result<_, Status> = match payload {
+        Payload::Whole(body) | Payload::Once(body) => {
             let request = tonic::Request::new(body);
-            grpc.unary(request, path, Raw).await
+            grpc.unary(request, path, RawCodec).await
         }
-        Load::Stream(parts) => {
+        Payload::Stream(parts) => {
             let request = tonic::Request::new(Messages(parts));
-            grpc.client_streaming(request, path, Raw).await
+            grpc.client_streaming(request, path, RawCodec).await
         }
     };
     if let Some(error) = failure.lock().unwrap().take() {
@@ -427,7 +431,7 @@ where
     Ok(Answer {
         status,
         recovery,
-        body: Sum::of(&body),
+        body: Digest::of(&body),
         code: Some(code),
     })
 }

@@ -9,8 +9,8 @@ use tokio::{
 
 use super::{
     bodies::some,
-    client::{Kind, Load},
-    fixture::Stage,
+    client::{Kind, Payload},
+    fixture::Fixture,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,15 +22,15 @@ const HTTP1: &[Kind] = &[Kind::Reqwest, Kind::ReqwestTls, Kind::Http1, Kind::Htt
 /// Sends, again and again, with a token that was revoked just before, in a task of its own if `spawned`. It counts the
 /// replays that went over another connection than their refusals.
 async fn recover_often(kind: Kind, spawned: bool) -> usize {
-    let stage = Stage::new(kind).await;
-    stage.warm_up().await;
-    let (api, login, send) = (stage.api.clone(), stage.login.clone(), stage.sender());
+    let fixture = Fixture::new(kind).await;
+    fixture.warm_up().await;
+    let (api, login, send) = (fixture.api.clone(), fixture.login.clone(), fixture.sender());
     let recovering = async move {
         for _ in 0..TIMES {
             // The client's own affair: it has the last answer's connection back in time of its own.
             sleep(PAUSE).await;
             login.revoke_all();
-            let answer = send("/echo", Load::Whole(some(2_000))).await.unwrap();
+            let answer = send("/echo", Payload::Whole(some(2_000))).await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
         }
         let calls = api.requests();

@@ -10,12 +10,12 @@ use tower_bearer::{
     testing::{Api, AuthorizationServer},
 };
 
-use super::client::{self, Kind, Load, Sender, Sent, Sum, messages};
+use super::client::{self, Digest, Kind, Payload, Sender, Sent, messages};
 
 /// More than anything that is sent here.
 const AMPLE: usize = 4 << 20;
 
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) kind: Kind,
     pub(crate) login: AuthorizationServer,
     pub(crate) api: Api,
@@ -32,7 +32,7 @@ enum Bodies {
     Kept(usize),
 }
 
-impl Stage {
+impl Fixture {
     /// With a client that sends bodies in memory again: tonic's are never known to be, so what it sends is kept.
     pub(crate) async fn new(kind: Kind) -> Self {
         match kind.is_tonic() {
@@ -65,7 +65,7 @@ impl Stage {
         }
         let api = api.start().await.unwrap();
         let asked = Arc::default();
-        let cache = TokenCache::new(Watched {
+        let cache = TokenCache::new(RecordingSource {
             source: ClientCredentials::new(login.token_url(), "client", "secret"),
             asked: Arc::clone(&asked),
         });
@@ -88,12 +88,12 @@ impl Stage {
         }
     }
 
-    pub(crate) async fn post(&self, load: Load) -> Sent {
-        self.post_to("/echo", load).await
+    pub(crate) async fn post(&self, payload: Payload) -> Sent {
+        self.post_to("/echo", payload).await
     }
 
-    pub(crate) async fn post_to(&self, path: &str, load: Load) -> Sent {
-        (self.send)(path, load).await
+    pub(crate) async fn post_to(&self, path: &str, payload: Payload) -> Sent {
+        (self.send)(path, payload).await
     }
 
     /// The way to send, for another task.
@@ -103,7 +103,7 @@ impl Stage {
 
     /// A first request, which fetches the token and opens the connection. The counters start after it.
     pub(crate) async fn warm_up(&self) {
-        let answer = self.post(Load::Whole(Bytes::new())).await.unwrap();
+        let answer = self.post(Payload::Whole(Bytes::new())).await.unwrap();
         assert_eq!(answer.outcome(), (200, "none"), "{:?}", self.kind);
         self.api.reset_counts();
         self.login.reset_counts();
@@ -116,12 +116,12 @@ impl Stage {
     }
 
     /// The bodies that arrived, in their order.
-    pub(crate) fn bodies(&self) -> Vec<Sum> {
+    pub(crate) fn bodies(&self) -> Vec<Digest> {
         let calls = self.api.requests().into_iter();
         calls
             .map(|call| match self.kind.is_tonic() {
-                true => Sum::of(&messages(call.body)),
-                false => Sum::of(&call.body),
+                true => Digest::of(&messages(call.body)),
+                false => Digest::of(&call.body),
             })
             .collect()
     }
@@ -138,12 +138,12 @@ impl Stage {
 }
 
 /// A source that remembers what it was asked for.
-struct Watched {
+struct RecordingSource {
     source: ClientCredentials,
     asked: Arc<Mutex<Vec<TokenRequest>>>,
 }
 
-impl TokenSource for Watched {
+impl TokenSource for RecordingSource {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         self.asked.lock().unwrap().push(request.clone());
         self.source.fetch(request).await
