@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-use tower::{Layer, ServiceExt};
+use tower::{BoxError, Layer, ServiceExt, util::BoxCloneService};
 use tower_bearer::{
     AuthLayer, Error, ErrorKind, Recovery, TokenCache, TokenError, TokenSpec,
     credentials::ClientCredentials,
@@ -15,7 +15,10 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use crate::caller::{BoxError, Caller, KINDS, Kind};
+use crate::matrix::{
+    client::{ClientResponse, Digest, KINDS, Payload},
+    fixture::Fixture,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,85 +29,79 @@ fn body(number: usize) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_with_a_revoked_token_costs_one_fetch_and_loses_no_byte() {
-    for kind in KINDS {
+    for &kind in KINDS {
         // Without HTTP/2, each needs a socket at either end.
-        let size = match kind {
-            Kind::Reqwest | Kind::Http1 => 200,
-            Kind::Http2 | Kind::HyperTls | Kind::ReqwestTls => 500,
-        };
-        let caller = Caller::new(kind).await;
-        caller.post(Bytes::new()).await.unwrap();
-        let hold = caller.api.hold();
-        let mut tasks = JoinSet::new();
-        for number in 0..size {
-            let sending = caller.post(body(number));
-            tasks.spawn(async move { (number, sending.await.unwrap()) });
-        }
-        let all = 1 + size as u64;
-        timeout(LIMIT, caller.api.wait_for_requests(all))
+        let size = if kind.is_http2() { 500 } else { 200 };
+        let fixture = Fixture::warm(kind).await;
+        let hold = fixture.api.hold();
+        let mut tasks = crowd(&fixture, size);
+        timeout(LIMIT, fixture.api.wait_for_requests(size as u64))
             .await
             .unwrap();
-        caller.login.revoke_all();
+        fixture.login.revoke_all();
         hold.release();
         while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
-            let (number, answer) = done.unwrap();
-            assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-            assert_eq!(answer.body, body(number), "{kind:?}");
+            let (number, response) = done.unwrap();
+            assert_eq!(response.outcome(), (200, "recovered"), "{kind:?}");
+            assert_eq!(response.body, Digest::of(&body(number)), "{kind:?}");
         }
-        let counts = caller.api.counts();
-        assert_eq!(counts.requests, all + size as u64, "{kind:?}");
-        assert_eq!(counts.unauthorized, size as u64, "{kind:?}");
-        assert_eq!(caller.fetches(), 2, "{kind:?}");
-        assert_eq!(caller.cache.stats().rejections, 1, "{kind:?}");
+        assert_eq!(fixture.counts(), (2 * size as u64, 1), "{kind:?}");
+        let unauthorized = fixture.api.counts().unauthorized;
+        assert_eq!(unauthorized, size as u64, "{kind:?}");
+        assert_eq!(fixture.cache.stats().rejections, 1, "{kind:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_without_a_token_waits_for_one_fetch_and_arrives_whole() {
-    for kind in KINDS {
-        let caller = Caller::new(kind).await;
-        let hold = caller.login.hold();
-        let mut tasks = JoinSet::new();
-        for number in 0..100 {
-            let sending = caller.post(body(number));
-            tasks.spawn(async move { sending.await.unwrap().body == body(number) });
-        }
-        timeout(LIMIT, caller.login.wait_for_requests(1))
+    for &kind in KINDS {
+        let fixture = Fixture::new(kind).await;
+        let hold = fixture.login.hold();
+        let mut tasks = crowd(&fixture, 100);
+        timeout(LIMIT, fixture.login.wait_for_requests(1))
             .await
             .unwrap();
-        assert_eq!(caller.api.counts().requests, 0, "{kind:?}");
+        assert_eq!(fixture.api.counts().requests, 0, "{kind:?}");
         hold.release();
         while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
-            assert!(done.unwrap(), "{kind:?}");
+            let (number, response) = done.unwrap();
+            assert_eq!(response.body, Digest::of(&body(number)), "{kind:?}");
         }
-        assert_eq!(
-            (caller.api.counts().ok, caller.fetches()),
-            (100, 1),
-            "{kind:?}"
-        );
+        assert_eq!(fixture.api.counts().ok, 100, "{kind:?}");
+        assert_eq!(fixture.counts(), (100, 1), "{kind:?}");
     }
+}
+
+/// Sends that many requests at once, each with its own body.
+fn crowd(fixture: &Fixture, size: usize) -> JoinSet<(usize, ClientResponse)> {
+    let mut tasks = JoinSet::new();
+    for number in 0..size {
+        let sending = fixture.sender()("/echo", Payload::Whole(body(number)));
+        tasks.spawn(async move { (number, sending.await.unwrap()) });
+    }
+    tasks
 }
 
 #[tokio::test]
 async fn a_source_that_shares_the_clients_only_permit_gets_it() {
     let room = Arc::new(Semaphore::new(1));
-    let fixture = Fixture::new(&room, false, Duration::from_secs(10)).await;
+    let client = SharedClient::new(&room, false, Duration::from_secs(10)).await;
     for _ in 0..3 {
-        fixture.login.revoke_all();
-        let response = timeout(LIMIT, fixture.send()).await.unwrap().unwrap();
+        client.login.revoke_all();
+        let response = timeout(LIMIT, client.send()).await.unwrap().unwrap();
         assert_eq!(response.0, 200);
     }
-    assert_eq!(fixture.login.counts().requests, 3);
+    assert_eq!(client.login.counts().requests, 3);
 }
 
 #[tokio::test]
 async fn a_source_that_waits_for_what_the_refusal_holds_gives_up_in_time() {
     let room = Arc::new(Semaphore::new(1));
-    let fixture = Fixture::new(&room, true, Duration::from_millis(200)).await;
-    assert_eq!(fixture.send().await.unwrap().0, 200);
-    fixture.login.revoke_all();
+    let client = SharedClient::new(&room, true, Duration::from_millis(200)).await;
+    assert_eq!(client.send().await.unwrap().0, 200);
+    client.login.revoke_all();
     // The first answer, which is kept while a token is fetched, holds the only connection there is.
-    let (status, recovery) = timeout(LIMIT, fixture.send()).await.unwrap().unwrap();
+    let (status, recovery) = timeout(LIMIT, client.send()).await.unwrap().unwrap();
     assert_eq!(status, 401);
     let Some(Recovery::NoToken(error)) = recovery else {
         panic!("{recovery:?}");
@@ -114,15 +111,15 @@ async fn a_source_that_waits_for_what_the_refusal_holds_gives_up_in_time() {
 }
 
 /// A client with little room, which the requests share with the token endpoint's.
-struct Fixture {
+struct SharedClient {
     login: AuthorizationServer,
     api: Api,
-    client: tower::util::BoxCloneService<Request<Full<Bytes>>, Answer, Error<BoxError>>,
+    service: BoxCloneService<Request<Full<Bytes>>, Response, Error<BoxError>>,
 }
 
-type Answer = http::Response<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>;
+type Response = http::Response<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>;
 
-impl Fixture {
+impl SharedClient {
     /// With `pinned`, an answer's body takes room until it is read or dropped, as a connection of HTTP/1 does.
     async fn new(room: &Arc<Semaphore>, pinned: bool, limit: Duration) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
@@ -145,14 +142,14 @@ impl Fixture {
                 }))
             }
         });
-        let asked = shared.clone();
+        let client = shared.clone();
         let transport = Transport::from_fn(move |request| {
-            let asked = asked.clone();
+            let client = client.clone();
             async move {
                 let lost = |error: BoxError| {
                     TokenError::new(ErrorKind::Network, "lost").with_source(error)
                 };
-                let response = asked.oneshot(request.map(Full::new)).await.map_err(lost)?;
+                let response = client.oneshot(request.map(Full::new)).await.map_err(lost)?;
                 let (parts, body) = response.into_parts();
                 let body = body.collect().await.map_err(lost)?.to_bytes();
                 Ok(http::Response::from_parts(parts, body))
@@ -163,15 +160,19 @@ impl Fixture {
             .with_fetch_timeout(limit)
             .build();
         let layer = AuthLayer::new(cache).route(api.url(), TokenSpec::default());
-        let client = tower::util::BoxCloneService::new(layer.unwrap().layer(shared));
-        Self { login, api, client }
+        let service = BoxCloneService::new(layer.unwrap().layer(shared));
+        Self {
+            login,
+            api,
+            service,
+        }
     }
 
     async fn send(&self) -> Result<(u16, Option<Recovery>), Error<BoxError>> {
         let request = Request::post(self.api.url())
             .body(Full::from("abc"))
             .unwrap();
-        let response = self.client.clone().oneshot(request).await?;
+        let response = self.service.clone().oneshot(request).await?;
         let recovery = response.extensions().get().cloned();
         Ok((response.status().as_u16(), recovery))
     }

@@ -47,10 +47,9 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
                 let call = login.requests().pop().unwrap();
                 assert_eq!(call.auth, method, "{transport:?}");
                 assert_eq!(call.parameter("audience"), Some("stock"));
-                let version = if tls {
-                    Version::HTTP_2
-                } else {
-                    Version::HTTP_11
+                let version = match tls {
+                    true => Version::HTTP_2,
+                    false => Version::HTTP_11,
                 };
                 assert_eq!(call.version, version, "{transport:?}");
                 assert_eq!(login.counts().issued, 1);

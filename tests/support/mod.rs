@@ -99,6 +99,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A gate that lets everything through until it is closed, and then as much as it is opened for.
+struct Gate {
+    permits: Semaphore,
+    closed: AtomicBool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            permits: Semaphore::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Gate {
+    async fn pass(&self) {
+        if self.closed.load(SeqCst) {
+            let permit = self.permits.acquire().await;
+            permit.expect("the gate is never closed").forget();
+        }
+    }
+}
+
 /// What a fetch comes to.
 #[derive(Clone)]
 pub(crate) enum Answer {
@@ -116,6 +140,12 @@ pub(crate) enum Answer {
     Never,
 }
 
+impl Default for Answer {
+    fn default() -> Self {
+        Self::Token(Some(HOUR))
+    }
+}
+
 impl Answer {
     pub(crate) fn fail(kind: ErrorKind) -> Self {
         Self::Fail(fault(kind))
@@ -126,12 +156,12 @@ impl Answer {
 #[derive(Clone)]
 pub(crate) struct Source(Arc<Script>);
 
+#[derive(Default)]
 struct Script {
     usual: Mutex<Answer>,
     next: Mutex<VecDeque<Answer>>,
     delay: Mutex<Duration>,
-    gate: Semaphore,
-    gated: AtomicBool,
+    gate: Gate,
     asked: Mutex<Vec<TokenRequest>>,
     answered: AtomicUsize,
     abandoned: AtomicUsize,
@@ -142,18 +172,7 @@ struct Script {
 impl Source {
     /// Tokens for an hour, at once.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Script {
-            usual: Mutex::new(Answer::Token(Some(HOUR))),
-            next: Mutex::default(),
-            delay: Mutex::default(),
-            gate: Semaphore::new(0),
-            gated: AtomicBool::new(false),
-            asked: Mutex::default(),
-            answered: AtomicUsize::new(0),
-            abandoned: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            most_running: AtomicUsize::new(0),
-        }))
+        Self(Arc::default())
     }
 
     pub(crate) fn usually(self, answer: Answer) -> Self {
@@ -173,7 +192,7 @@ impl Source {
 
     /// Each fetch waits to be let through.
     pub(crate) fn gated(self) -> Self {
-        self.0.gated.store(true, SeqCst);
+        self.0.gate.closed.store(true, SeqCst);
         self
     }
 
@@ -193,7 +212,7 @@ impl Source {
 
     /// Lets one gated fetch through.
     pub(crate) fn open(&self) {
-        self.0.gate.add_permits(1);
+        self.0.gate.permits.add_permits(1);
     }
 
     /// How often it was asked.
@@ -226,10 +245,9 @@ struct Underway(Arc<Script>, bool);
 impl Drop for Underway {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, SeqCst);
-        let ended = if self.1 {
-            &self.0.answered
-        } else {
-            &self.0.abandoned
+        let ended = match self.1 {
+            true => &self.0.answered,
+            false => &self.0.abandoned,
         };
         ended.fetch_add(1, SeqCst);
     }
@@ -249,10 +267,8 @@ impl TokenSource for Source {
         let own = lock(&script.next).pop_front();
         let answer = own.unwrap_or_else(|| lock(&script.usual).clone());
         let delay = *lock(&script.delay);
-        assert!(
-            !matches!(answer, Answer::PanicAtOnce),
-            "scripted: no future"
-        );
+        let panics = matches!(answer, Answer::PanicAtOnce);
+        assert!(!panics, "scripted: no future");
         async move {
             let running = script.running.fetch_add(1, SeqCst) + 1;
             script.most_running.fetch_max(running, SeqCst);
@@ -260,14 +276,7 @@ impl TokenSource for Source {
             if !delay.is_zero() {
                 time::sleep(delay).await;
             }
-            if script.gated.load(SeqCst) {
-                script
-                    .gate
-                    .acquire()
-                    .await
-                    .expect("the gate is never closed")
-                    .forget();
-            }
+            script.gate.pass().await;
             let own = NewToken::bearer(&format!("token-{number}"))?;
             let result = match answer {
                 Answer::Token(Some(lifetime)) => Ok(own.with_lifetime(lifetime)),
@@ -294,13 +303,13 @@ pub(crate) struct Api {
 
 type Choose = dyn FnMut(&Seen) -> u16 + Send;
 
+#[derive(Default)]
 struct ApiScript {
     seen: Mutex<Vec<Seen>>,
     next: Mutex<VecDeque<u16>>,
-    choose: Mutex<Box<Choose>>,
+    choose: Mutex<Option<Box<Choose>>>,
     revoked: Mutex<HashSet<String>>,
-    gate: Semaphore,
-    gated: AtomicBool,
+    gate: Gate,
     unready: Mutex<VecDeque<bool>>,
     events: Mutex<Vec<Event>>,
     called_unready: AtomicUsize,
@@ -349,37 +358,20 @@ impl Seen {
 impl Api {
     /// 200 for all, but 401 for a revoked token, and for every path that starts with `/refused`.
     pub(crate) fn new() -> Self {
-        let shared = ApiScript {
-            seen: Mutex::default(),
-            next: Mutex::default(),
-            choose: Mutex::new(Box::new(|seen| {
-                if seen.uri.path().starts_with("/refused") {
-                    401
-                } else {
-                    200
-                }
-            })),
-            revoked: Mutex::default(),
-            gate: Semaphore::new(0),
-            gated: AtomicBool::new(false),
-            unready: Mutex::default(),
-            events: Mutex::default(),
-            called_unready: AtomicUsize::new(0),
-        };
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::default(),
             ready: false,
         }
     }
 
     /// Each answer waits to be let through.
     pub(crate) fn gated(self) -> Self {
-        self.shared.gated.store(true, SeqCst);
+        self.shared.gate.closed.store(true, SeqCst);
         self
     }
 
     pub(crate) fn open(&self, answers: usize) {
-        self.shared.gate.add_permits(answers);
+        self.shared.gate.permits.add_permits(answers);
     }
 
     /// The next answers' statuses, whatever they would be.
@@ -388,7 +380,7 @@ impl Api {
     }
 
     pub(crate) fn choose(&self, choose: impl FnMut(&Seen) -> u16 + Send + 'static) {
-        *lock(&self.shared.choose) = Box::new(choose);
+        *lock(&self.shared.choose) = Some(Box::new(choose));
     }
 
     pub(crate) fn revoke(&self, token: impl Into<String>) {
@@ -410,10 +402,8 @@ impl Api {
 
     /// The tokens of all requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        self.seen()
-            .iter()
-            .map(|seen| seen.token().to_owned())
-            .collect()
+        let seen = self.seen();
+        seen.iter().map(|seen| seen.token().to_owned()).collect()
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -517,13 +507,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         let status = shared.status(&seen);
         let work = Arc::clone(&shared);
         let work = Box::pin(async move {
-            if work.gated.load(SeqCst) {
-                work.gate
-                    .acquire()
-                    .await
-                    .expect("the gate is never closed")
-                    .forget();
-            }
+            work.gate.pass().await;
             if status == 0 {
                 return Err(ApiError("scripted: broken connection"));
             }
@@ -540,16 +524,18 @@ impl ApiScript {
         if let Some(status) = lock(&self.next).pop_front() {
             return status;
         }
-        let revoked = lock(&self.revoked);
         let tokens = seen.authorization();
-        if tokens
+        let mut tokens = tokens
             .iter()
-            .any(|value| revoked.contains(value.trim_start_matches("Bearer ")))
-        {
+            .map(|value| value.trim_start_matches("Bearer "));
+        if tokens.any(|token| lock(&self.revoked).contains(token)) {
             return 401;
         }
-        drop(revoked);
-        (lock(&self.choose))(seen)
+        match &mut *lock(&self.choose) {
+            Some(choose) => choose(seen),
+            None if seen.uri.path().starts_with("/refused") => 401,
+            None => 200,
+        }
     }
 }
 

@@ -4,15 +4,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tonic::Code;
 use tower_bearer::{Recovery, Verdict, testing::Fault};
 
-use super::{
-    bodies::{digest, some},
-    client::{KINDS, Payload},
-    fixture::Fixture,
-};
+use super::{bodies::digest, client::KINDS, fixture::Fixture};
 
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
-fn wanting_claims() -> Fault {
+fn claims_challenge() -> Fault {
     let claims = STANDARD.encode(CLAIMS);
     let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\"");
     Fault::status(401).with_header("www-authenticate", challenge)
@@ -21,17 +17,15 @@ fn wanting_claims() -> Fault {
 #[tokio::test]
 async fn claims_go_into_the_next_token_request_and_into_later_ones() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
-        fixture.api.fault(wanting_claims());
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, digest(5_000), "{kind:?}");
+        let fixture = Fixture::warm(kind).await;
+        fixture.api.fault(claims_challenge());
+        let response = fixture.send(5_000, (200, "recovered")).await;
+        assert_eq!(response.body, digest(5_000), "{kind:?}");
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
         fixture.login.revoke_all();
-        fixture.post(Payload::Whole(some(5_000))).await.unwrap();
+        fixture.send(5_000, (200, "recovered")).await;
         let with_claims = ("read".to_owned(), Some(CLAIMS.to_owned()));
-        assert_eq!(fixture.asked(), vec![with_claims; 2], "{kind:?}");
+        assert_eq!(fixture.token_requests(), vec![with_claims; 2], "{kind:?}");
         assert_eq!(fixture.counts(), (4, 2), "{kind:?}");
         assert_eq!(fixture.bodies(), vec![digest(5_000); 4], "{kind:?}");
     }
@@ -40,13 +34,12 @@ async fn claims_go_into_the_next_token_request_and_into_later_ones() {
 #[tokio::test]
 async fn claims_that_are_wanted_again_are_the_callers_to_see() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
-        fixture.api.fault_times(2, wanting_claims());
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "unsatisfiable"), "{kind:?}");
-        let Some(Recovery::Unsatisfiable(Verdict::ClaimsRequired(claims))) = answer.recovery else {
-            panic!("{kind:?}: {:?}", answer.recovery);
+        let fixture = Fixture::warm(kind).await;
+        fixture.api.fault_times(2, claims_challenge());
+        let response = fixture.send(5_000, (401, "unsatisfiable")).await;
+        let Some(Recovery::Unsatisfiable(Verdict::ClaimsRequired(claims))) = response.recovery
+        else {
+            panic!("{kind:?}: {:?}", response.recovery);
         };
         assert_eq!(&*claims, CLAIMS, "{kind:?}");
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
@@ -56,28 +49,18 @@ async fn claims_that_are_wanted_again_are_the_callers_to_see() {
 #[tokio::test]
 async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
-        let answer = fixture.post_to("/write", Payload::Whole(some(5_000))).await;
-        let answer = answer.unwrap();
-        assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, digest(5_000), "{kind:?}");
+        let fixture = Fixture::warm(kind).await;
+        let response = fixture.send_to("/write", 5_000, (200, "recovered")).await;
+        assert_eq!(response.body, digest(5_000), "{kind:?}");
         assert_eq!(fixture.api.counts().forbidden, 1, "{kind:?}");
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
         // The next one goes with the wider token at once, and so does one to a place that had enough of the old one.
         for path in ["/write", "/echo"] {
-            let answer = fixture
-                .post_to(path, Payload::Whole(some(5_000)))
-                .await
-                .unwrap();
-            assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
+            fixture.send_to(path, 5_000, (200, "none")).await;
         }
         assert_eq!(fixture.counts(), (4, 1), "{kind:?}");
-        assert_eq!(
-            fixture.asked(),
-            [("read write".to_owned(), None)],
-            "{kind:?}"
-        );
+        let wider = [("read write".to_owned(), None)];
+        assert_eq!(fixture.token_requests(), wider, "{kind:?}");
         assert_eq!(fixture.bodies(), vec![digest(5_000); 4], "{kind:?}");
         assert_eq!(fixture.cache.stats().rejections, 0, "{kind:?}");
     }
@@ -86,23 +69,21 @@ async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
 #[tokio::test]
 async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
+        let fixture = Fixture::warm(kind).await;
         for _ in 0..3 {
-            let answer = fixture.post_to("/admin", Payload::Whole(some(5_000))).await;
-            let answer = answer.unwrap();
-            assert_eq!(answer.outcome(), (403, "unsatisfiable"), "{kind:?}");
-            let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = &answer.recovery
+            let response = fixture
+                .send_to("/admin", 5_000, (403, "unsatisfiable"))
+                .await;
+            let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = &response.recovery
             else {
-                panic!("{kind:?}: {:?}", answer.recovery);
+                panic!("{kind:?}: {:?}", response.recovery);
             };
             assert_eq!(scopes[..], ["admin"], "{kind:?}");
             let code = kind.is_tonic().then_some(Code::PermissionDenied);
-            assert_eq!(answer.code, code, "{kind:?}");
+            assert_eq!(response.code, code, "{kind:?}");
         }
         assert_eq!(fixture.counts(), (3, 0), "{kind:?}");
         // The token is as good as before.
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
+        fixture.send(5_000, (200, "none")).await;
     }
 }

@@ -18,26 +18,27 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{
     Code, Status,
     codegen::tokio_stream::Stream,
     transport::{Channel, Endpoint},
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_bearer::{
     Auth, AuthLayer, Error, Recovery,
     replay::{ReplayBody, ReplayPolicy},
 };
 
 use super::raw_codec::RawCodec;
-use crate::caller::{BoxError, connector};
+use crate::connector::connector;
 
 /// Which client, and over what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Reqwest,
     ReqwestTls,
+    ReqwestHttp2Tls,
     #[cfg(feature = "reqwest-middleware")]
     Middleware,
     #[cfg(feature = "reqwest-middleware")]
@@ -53,6 +54,7 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: &[Kind] = &[
     Kind::Reqwest,
     Kind::ReqwestTls,
+    Kind::ReqwestHttp2Tls,
     #[cfg(feature = "reqwest-middleware")]
     Kind::Middleware,
     #[cfg(feature = "reqwest-middleware")]
@@ -68,6 +70,10 @@ pub(crate) const KINDS: &[Kind] = &[
 impl Kind {
     pub(crate) fn is_tls(self) -> bool {
         format!("{self:?}").ends_with("Tls")
+    }
+
+    pub(crate) fn is_http2(self) -> bool {
+        self.is_tonic() || matches!(self, Self::Http2 | Self::Http2Tls | Self::ReqwestHttp2Tls)
     }
 
     pub(crate) fn is_tonic(self) -> bool {
@@ -87,23 +93,33 @@ pub(crate) enum Payload {
 
 impl Payload {
     /// A stream of these bytes in parts of 16 KiB.
-    pub(crate) fn in_parts(mut bytes: Bytes) -> Self {
+    pub(crate) fn in_parts(bytes: Bytes) -> Self {
+        Self::paused(bytes).0
+    }
+
+    /// The same, but after its first part it waits until the sender is used or dropped.
+    pub(crate) fn paused(mut bytes: Bytes) -> (Self, oneshot::Sender<()>) {
         let (sender, parts) = mpsc::channel(1);
+        let (go_on, told) = oneshot::channel();
         tokio::spawn(async move {
+            let mut told = Some(told);
             while !bytes.is_empty() {
                 let part = bytes.split_to(bytes.len().min(16 << 10));
                 if sender.send(part).await.is_err() {
                     return;
                 }
+                if let Some(told) = told.take() {
+                    let _ = told.await;
+                }
             }
         });
-        Self::Stream(parts)
+        (Self::Stream(parts), go_on)
     }
 }
 
 /// What the caller of the client sees.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ClientResponse {
     pub(crate) status: u16,
     pub(crate) recovery: Option<Recovery>,
     /// Of tonic, the message without what gRPC puts around it.
@@ -130,7 +146,7 @@ impl Digest {
     }
 }
 
-impl Answer {
+impl ClientResponse {
     /// The status, and the recovery's name.
     pub(crate) fn outcome(&self) -> (u16, &'static str) {
         let recovery = self.recovery.as_ref().map_or("none", Recovery::as_str);
@@ -138,8 +154,8 @@ impl Answer {
     }
 }
 
-pub(crate) type Sent = Result<Answer, Error<BoxError>>;
-pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
+pub(crate) type Outcome = Result<ClientResponse, Error<BoxError>>;
+pub(crate) type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 
 /// The body types that the clients' requests have.
@@ -169,7 +185,9 @@ where
     <R as ReplayPolicy<Request<tonic::body::Body>>>::Rest: Send,
 {
     match kind {
-        Kind::Reqwest | Kind::ReqwestTls => over_reqwest(ca_pem, origin, layer),
+        Kind::Reqwest | Kind::ReqwestTls | Kind::ReqwestHttp2Tls => {
+            over_reqwest(kind, ca_pem, origin, layer)
+        }
         #[cfg(feature = "reqwest-middleware")]
         Kind::Middleware | Kind::MiddlewareTls => over_middleware(ca_pem, origin, layer),
         Kind::Tonic | Kind::TonicTls => over_tonic(ca_pem, origin, layer),
@@ -197,38 +215,36 @@ pub(crate) fn buffered(
     layer: AuthLayer,
     limit: usize,
 ) -> Sender {
+    let wrap = reqwest::Body::wrap::<ReplayBody<reqwest::Body>>;
     match kind {
-        Kind::Reqwest | Kind::ReqwestTls => over_reqwest(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
-        ),
+        Kind::Reqwest | Kind::ReqwestTls | Kind::ReqwestHttp2Tls => {
+            let layer = layer.with_body_buffer(limit, wrap);
+            over_reqwest(kind, ca_pem, origin, &layer)
+        }
         #[cfg(feature = "reqwest-middleware")]
-        Kind::Middleware | Kind::MiddlewareTls => over_middleware(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
-        ),
-        Kind::Tonic | Kind::TonicTls => over_tonic(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, tonic::body::Body::new),
-        ),
+        Kind::Middleware | Kind::MiddlewareTls => {
+            let layer = layer.with_body_buffer(limit, wrap);
+            over_middleware(ca_pem, origin, &layer)
+        }
+        Kind::Tonic | Kind::TonicTls => {
+            let layer = layer.with_body_buffer(limit, tonic::body::Body::new);
+            over_tonic(ca_pem, origin, &layer)
+        }
         _ => {
-            let layer =
-                layer.with_body_buffer(limit, |body: ReplayBody<Boxed>| body.boxed_unsync());
+            let wrap = |body: ReplayBody<Boxed>| body.boxed_unsync();
+            let layer = layer.with_body_buffer(limit, wrap);
             over_hyper(kind, ca_pem, origin, &layer)
         }
     }
 }
 
-fn over_reqwest<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
+fn over_reqwest<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
     R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
     R::Spare<reqwest::Client>: Send,
     R::Rest: Send,
 {
-    let client = layer.layer(reqwest_client(ca_pem));
+    let client = layer.layer(reqwest_client(kind, ca_pem));
     let origin = origin.to_owned();
     Arc::new(move |path, payload| {
         let request = reqwest_request(&origin, path, payload);
@@ -243,7 +259,7 @@ where
     R::Spare<()>: Send,
     R::Rest: Send,
 {
-    let client = reqwest_middleware::ClientBuilder::new(reqwest_client(ca_pem));
+    let client = reqwest_middleware::ClientBuilder::new(reqwest_client(Kind::ReqwestTls, ca_pem));
     let client = client.with(layer.clone()).build();
     let origin = origin.to_owned();
     Arc::new(move |path, payload| {
@@ -252,11 +268,15 @@ where
     })
 }
 
-/// Over HTTP/1.1, with TLS too.
-fn reqwest_client(ca_pem: Option<&str>) -> reqwest::Client {
+/// Over HTTP/1.1 for all kinds but one.
+fn reqwest_client(kind: Kind, ca_pem: Option<&str>) -> reqwest::Client {
     let ca = ca_pem.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
-    let builder = reqwest::Client::builder().http1_only();
-    builder.tls_certs_only(ca).build().unwrap()
+    let builder = reqwest::Client::builder().tls_certs_only(ca);
+    let builder = match kind {
+        Kind::ReqwestHttp2Tls => builder,
+        _ => builder.http1_only(),
+    };
+    builder.build().unwrap()
 }
 
 fn reqwest_request(origin: &str, path: &str, payload: Payload) -> reqwest::Request {
@@ -323,7 +343,7 @@ fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
         .connect_with_connector_lazy(connect)
 }
 
-async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Request) -> Sent
+async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Request) -> Outcome
 where
     R: ReplayPolicy<reqwest::Request>,
 {
@@ -334,7 +354,7 @@ where
 async fn by_middleware(
     client: reqwest_middleware::ClientWithMiddleware,
     request: reqwest::Request,
-) -> Sent {
+) -> Outcome {
     let answer = client.execute(request).await;
     let error = |error: reqwest_middleware::Error| match error {
         reqwest_middleware::Error::Middleware(error) => match error.downcast() {
@@ -346,8 +366,8 @@ async fn by_middleware(
     read(answer.map_err(error)?).await
 }
 
-async fn read(response: reqwest::Response) -> Sent {
-    Ok(Answer {
+async fn read(response: reqwest::Response) -> Outcome {
+    Ok(ClientResponse {
         status: response.status().as_u16(),
         recovery: response.extensions().get().cloned(),
         body: Digest::of(&response.bytes().await.map_err(lost)?),
@@ -355,24 +375,18 @@ async fn read(response: reqwest::Response) -> Sent {
     })
 }
 
-async fn by_hyper<B, R>(client: Auth<Hyper<B>, R>, request: Request<B>) -> Sent
+async fn by_hyper<B, R>(client: Auth<Hyper<B>, R>, request: Request<B>) -> Outcome
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
     R: ReplayPolicy<Request<B>>,
 {
     let response = client.oneshot(request).await.map_err(inner)?;
-    Ok(Answer {
-        status: response.status().as_u16(),
-        recovery: response.extensions().get().cloned(),
-        body: Digest::of(
-            &response
-                .into_body()
-                .collect()
-                .await
-                .map_err(lost)?
-                .to_bytes(),
-        ),
+    let (parts, body) = response.into_parts();
+    Ok(ClientResponse {
+        status: parts.status.as_u16(),
+        recovery: parts.extensions.get().cloned(),
+        body: Digest::of(&body.collect().await.map_err(lost)?.to_bytes()),
         code: None,
     })
 }
@@ -382,7 +396,7 @@ async fn by_tonic<R>(
     client: Auth<Channel, R>,
     path: http::uri::PathAndQuery,
     payload: Payload,
-) -> Sent
+) -> Outcome
 where
     R: ReplayPolicy<Request<tonic::body::Body>> + Send + 'static,
     R::Spare<Channel>: Send,
@@ -416,7 +430,7 @@ where
             grpc.unary(request, path, RawCodec).await
         }
         Payload::Stream(parts) => {
-            let request = tonic::Request::new(Messages(parts));
+            let request = tonic::Request::new(Parts(parts));
             grpc.client_streaming(request, path, RawCodec).await
         }
     };
@@ -428,7 +442,7 @@ where
         Ok(message) => (message.into_inner(), Code::Ok),
         Err(status) => (Bytes::new(), status.code()),
     };
-    Ok(Answer {
+    Ok(ClientResponse {
         status,
         recovery,
         body: Digest::of(&body),
@@ -470,10 +484,8 @@ impl Body for Parts {
     }
 }
 
-/// The same as gRPC's messages.
-struct Messages(mpsc::Receiver<Bytes>);
-
-impl Stream for Messages {
+/// The messages of gRPC.
+impl Stream for Parts {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {

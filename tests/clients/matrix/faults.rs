@@ -1,47 +1,53 @@
 //! Connections that are lost.
 
-use bytes::Bytes;
-use tower_bearer::testing::Fault;
+use tower_bearer::testing::{Api, Fault};
 
 use super::{
     bodies::{digest, some},
     client::{KINDS, Payload},
-    fixture::Fixture,
+    fixture::{Fixture, spec},
 };
 
 #[tokio::test]
 async fn a_connection_that_is_lost_during_the_replay_is_the_callers_error() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
-        fixture.login.revoke_all();
-        fixture.api.fault(Fault::none());
-        fixture.api.fault(Fault::drop_connection());
-        let error = fixture.post(Payload::Whole(some(5_000))).await.unwrap_err();
-        assert!(error.token().is_none(), "{kind:?}: {error}");
-        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
-        assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
-        // Nobody refused the second token.
-        let answer = fixture.post(Payload::Whole(Bytes::new())).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
+        for streamed in [false, true] {
+            let fixture = match streamed {
+                true => Fixture::buffering(kind, 64 << 10).await,
+                false => Fixture::new(kind).await,
+            };
+            fixture.warm_up().await;
+            fixture.login.revoke_all();
+            fixture.api.fault(Fault::none());
+            fixture.api.fault(Fault::drop_connection());
+            let payload = match streamed {
+                true => Payload::in_parts(some(50_000)),
+                false => Payload::Whole(some(5_000)),
+            };
+            let error = fixture.post(payload).await.unwrap_err();
+            assert!(error.token().is_none(), "{kind:?}: {error}");
+            assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+            assert_eq!(fixture.cache.stats().rejections, 1, "{kind:?}");
+            if !streamed {
+                assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
+            }
+            // Nobody refused the second token.
+            fixture.send(0, (200, "none")).await;
+            assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_during_a_streams_replay_is_the_callers_error() {
+async fn an_api_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
     for &kind in KINDS {
-        let fixture = Fixture::keeping(kind, 64 << 10).await;
-        fixture.warm_up().await;
-        fixture.login.revoke_all();
-        fixture.api.fault(Fault::none());
-        fixture.api.fault(Fault::drop_connection());
-        let error = fixture
-            .post(Payload::in_parts(some(50_000)))
-            .await
-            .unwrap_err();
+        let mut fixture = Fixture::new(kind).await;
+        // The handle was the last one: the port closes.
+        fixture.api = Api::start(&fixture.login).await.unwrap();
+        let error = fixture.post(Payload::Whole(some(9))).await.unwrap_err();
         assert!(error.token().is_none(), "{kind:?}: {error}");
-        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
-        assert_eq!(fixture.cache.stats().rejections, 1, "{kind:?}");
+        assert_eq!(fixture.counts(), (0, 1), "{kind:?}");
+        assert_eq!(fixture.cache.stats().rejections, 0, "{kind:?}");
+        assert!(fixture.cache.peek(&spec()).is_some(), "{kind:?}");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tower_bearer::{
     AuthLayer, NewToken, Route, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::ClientCredentials,
@@ -10,7 +9,10 @@ use tower_bearer::{
     testing::{Api, AuthorizationServer},
 };
 
-use super::client::{self, Digest, Kind, Payload, Sender, Sent, messages};
+use super::{
+    bodies::some,
+    client::{self, ClientResponse, Digest, Kind, Outcome, Payload, Sender, messages},
+};
 
 /// More than anything that is sent here.
 const AMPLE: usize = 4 << 20;
@@ -20,30 +22,37 @@ pub(crate) struct Fixture {
     pub(crate) login: AuthorizationServer,
     pub(crate) api: Api,
     pub(crate) cache: TokenCache,
-    asked: Arc<Mutex<Vec<TokenRequest>>>,
-    send: Sender,
+    token_requests: Arc<Mutex<Vec<TokenRequest>>>,
+    sender: Sender,
 }
 
 /// How bodies are sent again.
 #[derive(Clone, Copy)]
 enum Bodies {
-    AsTheyAre,
+    Cloned,
     Never,
-    Kept(usize),
+    Buffered(usize),
 }
 
 impl Fixture {
     /// With a client that sends bodies in memory again: tonic's are never known to be, so what it sends is kept.
     pub(crate) async fn new(kind: Kind) -> Self {
         match kind.is_tonic() {
-            true => Self::keeping(kind, AMPLE).await,
+            true => Self::buffering(kind, AMPLE).await,
             false => Self::plain(kind).await,
         }
     }
 
+    /// After a first request, as [`Self::warm_up`] makes it.
+    pub(crate) async fn warm(kind: Kind) -> Self {
+        let fixture = Self::new(kind).await;
+        fixture.warm_up().await;
+        fixture
+    }
+
     /// Without any buffer.
     pub(crate) async fn plain(kind: Kind) -> Self {
-        Self::start(kind, Bodies::AsTheyAre).await
+        Self::start(kind, Bodies::Cloned).await
     }
 
     pub(crate) async fn without_replay(kind: Kind) -> Self {
@@ -51,8 +60,8 @@ impl Fixture {
     }
 
     /// With a buffer of this size.
-    pub(crate) async fn keeping(kind: Kind, limit: usize) -> Self {
-        Self::start(kind, Bodies::Kept(limit)).await
+    pub(crate) async fn buffering(kind: Kind, limit: usize) -> Self {
+        Self::start(kind, Bodies::Buffered(limit)).await
     }
 
     async fn start(kind: Kind, bodies: Bodies) -> Self {
@@ -64,50 +73,73 @@ impl Fixture {
             api = api.with_tls();
         }
         let api = api.start().await.unwrap();
-        let asked = Arc::default();
+        let token_requests = Arc::default();
         let cache = TokenCache::new(RecordingSource {
             source: ClientCredentials::new(login.token_url(), "client", "secret"),
-            asked: Arc::clone(&asked),
+            token_requests: Arc::clone(&token_requests),
         });
-        let route =
-            Route::new(api.url(), TokenSpec::scopes(["read"])).with_allowed_scopes(["write"]);
+        let route = Route::new(api.url(), spec()).with_allowed_scopes(["write"]);
         let layer = AuthLayer::new(cache.clone()).with_route(route).unwrap();
         let (ca, url) = (api.ca_pem(), api.url());
-        let send = match bodies {
-            Bodies::AsTheyAre => client::plain(kind, ca.as_deref(), &url, &layer),
+        let sender = match bodies {
+            Bodies::Cloned => client::plain(kind, ca.as_deref(), &url, &layer),
             Bodies::Never => client::plain(kind, ca.as_deref(), &url, &layer.without_replay()),
-            Bodies::Kept(limit) => client::buffered(kind, ca.as_deref(), &url, layer, limit),
+            Bodies::Buffered(limit) => client::buffered(kind, ca.as_deref(), &url, layer, limit),
         };
         Self {
             kind,
             login,
             api,
             cache,
-            asked,
-            send,
+            token_requests,
+            sender,
         }
     }
 
-    pub(crate) async fn post(&self, payload: Payload) -> Sent {
-        self.post_to("/echo", payload).await
+    pub(crate) async fn post(&self, payload: Payload) -> Outcome {
+        (self.sender)("/echo", payload).await
     }
 
-    pub(crate) async fn post_to(&self, path: &str, payload: Payload) -> Sent {
-        (self.send)(path, payload).await
+    /// Sends a body of this size that is in memory, and checks the status and the recovery of the response.
+    pub(crate) async fn send(&self, size: usize, outcome: (u16, &str)) -> ClientResponse {
+        self.send_to("/echo", size, outcome).await
+    }
+
+    pub(crate) async fn send_to(
+        &self,
+        path: &str,
+        size: usize,
+        outcome: (u16, &str),
+    ) -> ClientResponse {
+        let payload = Payload::Whole(some(size));
+        self.checked((self.sender)(path, payload).await, outcome)
+    }
+
+    pub(crate) async fn send_payload(
+        &self,
+        payload: Payload,
+        outcome: (u16, &str),
+    ) -> ClientResponse {
+        self.checked(self.post(payload).await, outcome)
+    }
+
+    fn checked(&self, sent: Outcome, outcome: (u16, &str)) -> ClientResponse {
+        let response = sent.unwrap();
+        assert_eq!(response.outcome(), outcome, "{:?}", self.kind);
+        response
     }
 
     /// The way to send, for another task.
     pub(crate) fn sender(&self) -> Sender {
-        Arc::clone(&self.send)
+        Arc::clone(&self.sender)
     }
 
     /// A first request, which fetches the token and opens the connection. The counters start after it.
     pub(crate) async fn warm_up(&self) {
-        let answer = self.post(Payload::Whole(Bytes::new())).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{:?}", self.kind);
+        self.send(0, (200, "none")).await;
         self.api.reset_counts();
         self.login.reset_counts();
-        self.asked.lock().unwrap().clear();
+        self.token_requests.lock().unwrap().clear();
     }
 
     /// Requests that arrived, and token requests.
@@ -127,9 +159,9 @@ impl Fixture {
     }
 
     /// The scopes and the claims of the token requests.
-    pub(crate) fn asked(&self) -> Vec<(String, Option<String>)> {
-        let asked = self.asked.lock().unwrap();
-        let each = asked.iter().map(|request| {
+    pub(crate) fn token_requests(&self) -> Vec<(String, Option<String>)> {
+        let token_requests = self.token_requests.lock().unwrap();
+        let each = token_requests.iter().map(|request| {
             let scopes: Vec<_> = request.spec().iter_scopes().collect();
             (scopes.join(" "), request.claims().map(str::to_owned))
         });
@@ -137,15 +169,20 @@ impl Fixture {
     }
 }
 
-/// A source that remembers what it was asked for.
+/// The spec of the route.
+pub(crate) fn spec() -> TokenSpec {
+    TokenSpec::scopes(["read"])
+}
+
+/// A source that remembers its requests.
 struct RecordingSource {
     source: ClientCredentials,
-    asked: Arc<Mutex<Vec<TokenRequest>>>,
+    token_requests: Arc<Mutex<Vec<TokenRequest>>>,
 }
 
 impl TokenSource for RecordingSource {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        self.asked.lock().unwrap().push(request.clone());
+        self.token_requests.lock().unwrap().push(request.clone());
         self.source.fetch(request).await
     }
 }

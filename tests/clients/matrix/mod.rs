@@ -1,10 +1,10 @@
 //! Every client against every answer that concerns a token: what the servers count, what the callers see.
 
-mod bodies;
+pub(crate) mod bodies;
 mod challenges;
-mod client;
+pub(crate) mod client;
 mod connection_reuse;
 mod faults;
-mod fixture;
+pub(crate) mod fixture;
 mod raw_codec;
 mod rejections;

@@ -1,8 +1,9 @@
 //! Tokens that are good, and tokens that are refused, with bodies that are in memory.
 
 use bytes::Bytes;
+use http::Version;
 use tonic::Code;
-use tower_bearer::testing::Fault;
+use tower_bearer::{ErrorKind, Recovery, testing::Fault};
 
 use super::{
     bodies::{MEBIBYTE, digest, some},
@@ -15,14 +16,19 @@ async fn a_good_token_costs_one_fetch_and_one_send_each() {
     for &kind in KINDS {
         let fixture = Fixture::new(kind).await;
         for _ in 0..3 {
-            let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-            assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-            assert_eq!(answer.body, digest(5_000), "{kind:?}");
-            assert_eq!(answer.code, kind.is_tonic().then_some(Code::Ok), "{kind:?}");
+            let response = fixture.send(5_000, (200, "none")).await;
+            assert_eq!(response.body, digest(5_000), "{kind:?}");
+            let code = kind.is_tonic().then_some(Code::Ok);
+            assert_eq!(response.code, code, "{kind:?}");
         }
         assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
         assert_eq!(fixture.bodies(), vec![digest(5_000); 3], "{kind:?}");
         assert_eq!(fixture.api.counts().connections, 1, "{kind:?}");
+        let version = match kind.is_http2() {
+            true => Version::HTTP_2,
+            false => Version::HTTP_11,
+        };
+        assert_eq!(fixture.api.requests()[0].version, version, "{kind:?}");
     }
 }
 
@@ -30,18 +36,18 @@ async fn a_good_token_costs_one_fetch_and_one_send_each() {
 async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
     for &kind in KINDS {
         for size in [0, 5_000, MEBIBYTE] {
-            let fixture = Fixture::new(kind).await;
-            fixture.warm_up().await;
+            let fixture = Fixture::warm(kind).await;
             fixture.login.revoke_all();
-            let answer = fixture.post(Payload::Whole(some(size))).await.unwrap();
-            assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-            assert_eq!(answer.body, digest(size), "{kind:?}");
+            let response = fixture.send(size, (200, "recovered")).await;
+            assert_eq!(response.body, digest(size), "{kind:?}");
             assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
             assert_eq!(fixture.bodies(), vec![digest(size); 2], "{kind:?}");
             let calls = fixture.api.requests();
             assert_ne!(calls[0].token, calls[1].token, "{kind:?}");
             let stats = fixture.cache.stats();
             assert_eq!((stats.rejections, stats.replays), (1, 1), "{kind:?}");
+            fixture.send(size, (200, "none")).await;
+            assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
         }
     }
 }
@@ -49,20 +55,31 @@ async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
 #[tokio::test]
 async fn a_second_refusal_is_the_callers_as_it_came() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
+        let fixture = Fixture::warm(kind).await;
         fixture.api.always_unauthorized(true);
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
+        let response = fixture.send(5_000, (401, "rejected_again")).await;
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
         assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
         let code = kind.is_tonic().then_some(Code::Unauthenticated);
-        assert_eq!(answer.code, code, "{kind:?}");
+        assert_eq!(response.code, code, "{kind:?}");
         // The second token was not taken out of service by the same request.
         fixture.api.always_unauthorized(false);
-        let answer = fixture.post(Payload::Whole(Bytes::new())).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
+        fixture.send(0, (200, "none")).await;
         assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_every_token_does_not_cost_a_fetch_per_request() {
+    for &kind in KINDS {
+        let fixture = Fixture::new(kind).await;
+        fixture.api.always_unauthorized(true);
+        for _ in 0..20 {
+            let response = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
+            assert_eq!(response.status, 401, "{kind:?}");
+        }
+        fixture.send(5_000, (401, "rejection_limit_reached")).await;
+        assert_eq!(fixture.login.counts().requests, 6, "{kind:?}");
     }
 }
 
@@ -72,37 +89,66 @@ async fn without_replay_a_refusal_is_the_callers_and_the_token_goes() {
         let fixture = Fixture::without_replay(kind).await;
         fixture.warm_up().await;
         fixture.login.revoke_all();
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "not_replayable"), "{kind:?}");
+        fixture.send(5_000, (401, "not_replayable")).await;
         assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
+        fixture.send(5_000, (200, "none")).await;
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_out_of_order_leaves_the_caller_the_first_401() {
+    for &kind in KINDS {
+        let fixture = Fixture::warm(kind).await;
+        fixture.login.revoke_all();
+        let refusal = r#"{"error":"invalid_scope"}"#;
+        let refusal = Fault::answer(400, Some("application/json"), refusal);
+        fixture.login.fault(refusal);
+        let response = fixture.send(5_000, (401, "no_token")).await;
+        let Some(Recovery::NoToken(error)) = response.recovery else {
+            panic!("{kind:?}: {:?}", response.recovery);
+        };
+        assert_eq!(error.kind(), ErrorKind::InvalidScope, "{kind:?}");
+        // And from then on, the error itself, without a request.
+        let error = fixture
+            .post(Payload::Whole(Bytes::new()))
+            .await
+            .unwrap_err();
+        let kind_of_error = error.token().map(|error| error.kind());
+        assert_eq!(kind_of_error, Some(ErrorKind::InvalidScope), "{kind:?}");
+        assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_repeats_its_token_is_asked_once_and_nothing_is_sent_again() {
+    for &kind in KINDS {
+        let fixture = Fixture::new(kind).await;
+        fixture.login.repeat_token(true);
+        fixture.warm_up().await;
+        fixture.login.revoke_all();
+        fixture.send(5_000, (401, "same_token")).await;
+        assert_eq!(fixture.counts(), (1, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn grpc_status_16_without_a_body_is_a_refusal_and_7_is_none() {
     for &kind in KINDS {
-        let fixture = Fixture::new(kind).await;
-        fixture.warm_up().await;
+        let fixture = Fixture::warm(kind).await;
+        let code = |code| kind.is_tonic().then_some(code);
         fixture.api.fault(Fault::grpc_status(16));
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.code, kind.is_tonic().then_some(Code::Ok), "{kind:?}");
+        let response = fixture.send(5_000, (200, "recovered")).await;
+        assert_eq!(response.code, code(Code::Ok), "{kind:?}");
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
         assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
         fixture.api.fault_times(2, Fault::grpc_status(16));
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "rejected_again"), "{kind:?}");
-        let code = kind.is_tonic().then_some(Code::Unauthenticated);
-        assert_eq!(answer.code, code, "{kind:?}");
+        let response = fixture.send(5_000, (200, "rejected_again")).await;
+        assert_eq!(response.code, code(Code::Unauthenticated), "{kind:?}");
         assert_eq!(fixture.counts(), (4, 2), "{kind:?}");
         fixture.api.fault(Fault::grpc_status(7));
-        let answer = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        let code = kind.is_tonic().then_some(Code::PermissionDenied);
-        assert_eq!(answer.code, code, "{kind:?}");
+        let response = fixture.send(5_000, (200, "none")).await;
+        assert_eq!(response.code, code(Code::PermissionDenied), "{kind:?}");
         assert_eq!(fixture.counts(), (5, 2), "{kind:?}");
     }
 }

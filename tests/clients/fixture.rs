@@ -1,0 +1,58 @@
+//! An authorization server, an API and a layer, for the clients of reqwest.
+
+use http::Extensions;
+use tower_bearer::{
+    AuthLayer, Recovery, TokenCache, TokenSpec,
+    credentials::ClientCredentials,
+    testing::{Api, AuthorizationServer},
+};
+
+pub(crate) struct Fixture {
+    pub(crate) login: AuthorizationServer,
+    pub(crate) api: Api,
+    pub(crate) cache: TokenCache,
+    pub(crate) layer: AuthLayer,
+}
+
+impl Fixture {
+    /// An API whose `/admin` requires another scope than its route's.
+    pub(crate) async fn new() -> Self {
+        let login = AuthorizationServer::start().await.unwrap();
+        let api = Api::builder(&login).requiring_scope("/admin", "write");
+        let api = api.start().await.unwrap();
+        let source = ClientCredentials::new(login.token_url(), "client", "secret");
+        let cache = TokenCache::new(source);
+        let layer = AuthLayer::new(cache.clone());
+        let layer = layer.route(api.url(), reading()).unwrap();
+        Self {
+            login,
+            api,
+            cache,
+            layer,
+        }
+    }
+
+    /// Fills the cache with tokens that the API refuses.
+    pub(crate) async fn cache_revoked_tokens(&self) {
+        self.cache.warm([&reading(), &writing()]).await.unwrap();
+        self.login.revoke_all();
+        self.login.reset_counts();
+    }
+
+    pub(crate) fn fetches(&self) -> u64 {
+        self.login.counts().requests
+    }
+}
+
+pub(crate) fn reading() -> TokenSpec {
+    TokenSpec::scopes(["read"])
+}
+
+pub(crate) fn writing() -> TokenSpec {
+    TokenSpec::scopes(["write"])
+}
+
+/// The name of the recovery in a response's extensions.
+pub(crate) fn recovery(extensions: &Extensions) -> Option<&'static str> {
+    extensions.get().map(Recovery::as_str)
+}
