@@ -69,14 +69,10 @@ mod tests {
     use super::*;
 
     fn refused(address: &str, uri: &str, headers: &[(&'static str, &str)]) -> bool {
-        let headers = headers.iter().map(|(name, value)| {
-            let name = http::HeaderName::from_static(name);
-            (name, value.parse().unwrap())
-        });
-        let map = headers.fold(HeaderMap::new(), |mut map, (name, value)| {
-            map.append(name, value);
-            map
-        });
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
         OriginCheck::for_address(address.parse().unwrap())
             .refuses(&uri.parse().unwrap(), &map)
             .is_some()
@@ -84,61 +80,21 @@ mod tests {
 
     #[test]
     fn only_the_own_address_and_localhost_are_names() {
-        for host in ["127.0.0.1:8080", "localhost:8080", "LocalHost:8080"] {
-            assert!(!refused("127.0.0.1:8080", "/", &[("host", host)]), "{host}");
-        }
-        for host in [
-            "127.0.0.1",
-            "localhost",
-            "127.0.0.1:80",
-            "evil.example:8080",
-            "127.0.0.1.nip.io:8080",
-            "",
-            "localhost.:8080",
+        let same = "127.0.0.1:1";
+        for (address, uri, hosts, expected) in [
+            (same, "/", &[same][..], false),
+            (same, "/", &["127.0.0.1:80"], true),
+            ("127.0.0.1:80", "/", &["localhost"], false),
+            ("127.0.0.1:80", "/", &["127.0.0.1"], false),
+            ("[::1]:8080", "/", &["[::1]:8080"], false),
+            ("[::ffff:127.0.0.1]:1", "/", &[same], false),
+            (same, "http://127.0.0.1:1/x", &[same], false),
+            (same, "http://localhost:1/x", &[], false),
+            (same, "http://evil.example:1/x", &[same], true),
+            (same, "http://user@127.0.0.1:1/x", &[same], true),
         ] {
-            assert!(refused("127.0.0.1:8080", "/", &[("host", host)]), "{host}");
-        }
-        assert!(refused("127.0.0.1:8080", "/", &[]));
-        assert!(!refused("127.0.0.1:80", "/", &[("host", "localhost")]));
-        assert!(!refused("[::1]:8080", "/", &[("host", "[::1]:8080")]));
-        assert!(!refused(
-            "[::ffff:127.0.0.1]:8080",
-            "/",
-            &[("host", "127.0.0.1:8080")]
-        ));
-    }
-
-    #[test]
-    fn every_name_in_a_request_counts() {
-        let own = ("host", "127.0.0.1:1");
-        assert!(!refused("127.0.0.1:1", "http://127.0.0.1:1/x", &[own]));
-        assert!(!refused("127.0.0.1:1", "http://localhost:1/x", &[]));
-        assert!(refused("127.0.0.1:1", "http://evil.example:1/x", &[own]));
-        assert!(refused("127.0.0.1:1", "http://user@127.0.0.1:1/x", &[own]));
-        assert!(refused(
-            "127.0.0.1:1",
-            "/",
-            &[own, ("host", "evil.example:1")]
-        ));
-    }
-
-    #[test]
-    fn a_page_in_a_browser_is_refused() {
-        let own = ("host", "127.0.0.1:1");
-        for (name, value, expected) in [
-            ("origin", "http://127.0.0.1:1", true),
-            ("origin", "null", true),
-            ("sec-fetch-site", "cross-site", true),
-            ("sec-fetch-site", "same-site", true),
-            ("sec-fetch-site", "None", true),
-            ("sec-fetch-site", "none", false),
-            ("sec-fetch-site", "same-origin", false),
-        ] {
-            assert_eq!(
-                refused("127.0.0.1:1", "/", &[own, (name, value)]),
-                expected,
-                "{name}: {value}"
-            );
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            assert_eq!(refused(address, uri, &headers), expected, "{uri} {hosts:?}");
         }
     }
 }

@@ -19,83 +19,42 @@ pub(crate) struct Recorder(Arc<Mutex<Families>>);
 /// By name, and then by labels as they are printed.
 type Families = BTreeMap<String, BTreeMap<String, Sample>>;
 
-/// What there is from the start, so that a rate has a zero to start from.
-const KNOWN: &[(&str, Kind, &str)] = &[
-    (
-        "tower_bearer_hits_total",
-        Kind::Counter("state=\"fresh\""),
-        "Answers without waiting.",
-    ),
-    (
-        "tower_bearer_misses_total",
-        Kind::Counter(""),
-        "Answers that waited.",
-    ),
-    (
-        "tower_bearer_fetches_total",
-        Kind::Counter("outcome=\"ok\""),
-        "Fetches of a token, by their outcome.",
-    ),
-    (
-        "tower_bearer_fetch_seconds",
-        Kind::Histogram,
-        "How long a fetch took, all its attempts together.",
-    ),
-    (
-        "tower_bearer_token_requests_total",
-        Kind::Counter(""),
-        "Requests to the token endpoint.",
-    ),
-    (
-        "tower_bearer_rejections_total",
-        Kind::Counter(""),
-        "Tokens taken out of service because a server refused them.",
-    ),
-    (
-        "tower_bearer_replays_total",
-        Kind::Counter("outcome=\"recovered\""),
-        "Refused requests, by what was done about them.",
-    ),
-    (
-        "tower_bearer_wait_seconds",
-        Kind::Histogram,
-        "How long a request waited for its token.",
-    ),
-    ("tower_bearer_entries", Kind::Gauge, "Tokens in the cache."),
-    (
-        "tower_bearer_bytes",
-        Kind::Gauge,
-        "Bytes that they hold, about.",
-    ),
-    (
-        "tower_bearer_storms_total",
-        Kind::Counter(""),
-        "Refusals that were not believed: too many lately.",
-    ),
-    (
-        "tower_bearer_evictions_total",
-        Kind::Counter(""),
-        "Tokens that gave way to others.",
-    ),
-];
+/// What there is from the start, so that a rate has a zero to start from: the kind, the name, the labels that one of them
+/// has at least (`-`: none), and the help text.
+const KNOWN: &str = r#"
+counter tower_bearer_hits_total state="fresh" Answers without waiting.
+counter tower_bearer_misses_total - Answers that waited.
+counter tower_bearer_fetches_total outcome="ok" Fetches of a token, by their outcome.
+histogram tower_bearer_fetch_seconds - How long a fetch took, all its attempts together.
+counter tower_bearer_token_requests_total - Requests to the token endpoint.
+counter tower_bearer_rejections_total - Tokens taken out of service because a server refused them.
+counter tower_bearer_replays_total outcome="recovered" Refused requests, by what was done about them.
+histogram tower_bearer_wait_seconds - How long a request waited for its token.
+gauge tower_bearer_entries - Tokens in the cache.
+gauge tower_bearer_bytes - Bytes that they hold, about.
+counter tower_bearer_storms_total - Refusals that were not believed: too many lately.
+counter tower_bearer_evictions_total - Tokens that gave way to others.
+"#;
 
-#[derive(Clone, Copy)]
-enum Kind {
-    /// With the labels that one of them has at least.
-    Counter(&'static str),
-    Gauge,
-    Histogram,
+/// The parts of each line of [`KNOWN`].
+fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
+    KNOWN.lines().filter_map(|line| {
+        let (kind, line) = line.split_once(' ')?;
+        let (name, line) = line.split_once(' ')?;
+        let (labels, help) = line.split_once(' ')?;
+        Some((kind, name, labels.trim_matches('-'), help))
+    })
 }
 
 impl Recorder {
     /// The one recorder of this process.
     pub(crate) fn install() -> Result<Self, String> {
         let recorder = Self::default();
-        for (name, kind, _) in KNOWN {
-            match *kind {
-                Kind::Counter(labels) => drop(recorder.counter(name, labels)),
-                Kind::Gauge => drop(recorder.gauge(name, "")),
-                Kind::Histogram => drop(recorder.histogram(name, "")),
+        for (kind, name, labels, _) in known() {
+            match kind {
+                "counter" => drop(recorder.counter(name, labels)),
+                "gauge" => drop(recorder.gauge(name, labels)),
+                _ => drop(recorder.histogram(name, labels)),
             }
         }
         metrics::set_global_recorder(recorder.clone()).map_err(|error| error.to_string())?;
@@ -107,7 +66,7 @@ impl Recorder {
         let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for (name, samples) in &*families {
-            if let Some((_, _, help)) = KNOWN.iter().find(|(known, _, _)| known == name) {
+            if let Some((_, _, _, help)) = known().find(|(_, known, _, _)| known == name) {
                 let _ = writeln!(text, "# HELP {name} {help}");
             }
             for (index, (labels, sample)) in samples.iter().enumerate() {
@@ -121,40 +80,31 @@ impl Recorder {
     }
 
     fn counter(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        let fresh = || Sample::Counter(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Counter(counter) => Some(Arc::clone(counter)),
-            _ => None,
-        })
+        match self.sample(name, labels, Sample::Counter(Arc::default())) {
+            Sample::Counter(counter) => counter,
+            _ => Arc::default(),
+        }
     }
 
     fn gauge(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        let fresh = || Sample::Gauge(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Gauge(gauge) => Some(Arc::clone(gauge)),
-            _ => None,
-        })
+        match self.sample(name, labels, Sample::Gauge(Arc::default())) {
+            Sample::Gauge(gauge) => gauge,
+            _ => Arc::default(),
+        }
     }
 
     fn histogram(&self, name: &str, labels: &str) -> Arc<Buckets> {
-        let fresh = || Sample::Histogram(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Histogram(buckets) => Some(Arc::clone(buckets)),
-            _ => None,
-        })
+        match self.sample(name, labels, Sample::Histogram(Arc::default())) {
+            Sample::Histogram(buckets) => buckets,
+            _ => Arc::default(),
+        }
     }
 
-    /// The sample of that name; one that nobody sees if the name is of another kind.
-    fn sample<T: Default>(
-        &self,
-        name: &str,
-        labels: &str,
-        fresh: impl FnOnce() -> Sample,
-        read: impl FnOnce(&Sample) -> Option<T>,
-    ) -> T {
+    /// The sample of that name. If it is of another kind than the new one, the caller's is seen by nobody.
+    fn sample(&self, name: &str, labels: &str, new: Sample) -> Sample {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name.to_owned()).or_default();
-        read(family.entry(labels.to_owned()).or_insert_with(fresh)).unwrap_or_default()
+        family.entry(labels.to_owned()).or_insert(new).clone()
     }
 }
 

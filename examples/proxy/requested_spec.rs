@@ -130,39 +130,3 @@ fn read_resource(text: &str) -> Option<String> {
     TokenSpec::default().with_resource(text).check().ok()?;
     text.bytes().all(uri).then(|| text.to_owned())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_are_those_of_the_rfc() {
-        assert_eq!(read_scopes("a b:c").unwrap(), ["a", "b:c"]);
-        for text in ["", "a  b", "a\"b", "a\\b", "a\tb"] {
-            assert!(read_scopes(text).is_none(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_resource_is_an_absolute_uri_without_a_fragment() {
-        for text in [
-            "https://a.example",
-            "https://a.example/x?y=%20",
-            "urn:stock",
-        ] {
-            assert!(read_resource(text).is_some(), "{text:?}");
-        }
-        for text in [
-            "",
-            "/x",
-            "stock",
-            "https://a.example#",
-            "https://a.example/#x",
-            "https://a.example/x y",
-            "https://a.example/\"",
-            "https://",
-        ] {
-            assert!(read_resource(text).is_none(), "{text:?}");
-        }
-    }
-}

@@ -11,6 +11,7 @@ use std::{
 use metrics::{CounterFn, HistogramFn};
 
 /// What is counted under one name, with one set of labels.
+#[derive(Clone)]
 pub(crate) enum Sample {
     Counter(Arc<AtomicU64>),
     /// Its bits are a float's.

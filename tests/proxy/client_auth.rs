@@ -4,17 +4,15 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 use tower_bearer::testing::{Api, AuthorizationServer, Fault, TokenCall};
 
-use crate::support::{ConfigFile, Proxy, config, upstream};
+use crate::support::{Proxy, config, routed};
+use crate::temp_folder::TempFolder;
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
 
 /// The head of the assertion that was sent.
 fn head(call: &TokenCall) -> Value {
-    let kind = call.parameter("client_assertion_type");
-    assert_eq!(
-        kind,
-        Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-    );
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    assert_eq!(call.parameter("client_assertion_type"), Some(kind));
     let assertion = call.parameter("client_assertion").unwrap();
     let head = assertion.split('.').next().unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap()
@@ -27,12 +25,7 @@ async fn accepted(
     variables: &[(&str, &str)],
 ) -> TokenCall {
     let api = Api::start(login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let text = config(login, &rest).replace("client_secret = 'secret'", lines);
+    let text = config(login, &routed(&api, "")).replace("client_secret = 'secret'", lines);
     let proxy = Proxy::start_with(&text, variables).await;
     let answer = proxy.get("/a").await;
     assert_eq!(answer.status, 200, "{lines}: {answer:?}");
@@ -54,33 +47,18 @@ async fn a_secret_may_sign_instead_of_being_sent() {
 #[tokio::test]
 async fn a_private_key_signs_from_wherever_it_is() {
     let read = |name: &str| std::fs::read_to_string(format!("{KEYS}/{name}")).unwrap();
+    let file = |name: &str| format!("{{ file = '{KEYS}/{name}' }}");
     let pem = read("p256.pkcs8.pem");
     for (public, key, algorithm) in [
-        (
-            "p256",
-            format!("{{ file = '{KEYS}/p256.sec1.pem' }}"),
-            "ES256",
-        ),
-        (
-            "p384",
-            format!("{{ file = '{KEYS}/p384.pkcs8.pem' }}"),
-            "ES384",
-        ),
+        ("p256", file("p256.sec1.pem"), "ES256"),
+        ("p384", file("p384.pkcs8.pem"), "ES384"),
+        ("rsa", file("rsa.pkcs1.pem"), "RS256"),
         (
             "rsa",
-            format!("{{ file = '{KEYS}/rsa.pkcs1.pem' }}"),
-            "RS256",
-        ),
-        (
-            "rsa",
-            format!("{{ file = '{KEYS}/rsa.pkcs8.pem' }}\nalgorithm = 'PS256'"),
+            file("rsa.pkcs8.pem") + "\nalgorithm = 'PS256'",
             "PS256",
         ),
-        (
-            "ed25519",
-            format!("{{ file = '{KEYS}/ed25519.jwk.json' }}"),
-            "EdDSA",
-        ),
+        ("ed25519", file("ed25519.jwk.json"), "EdDSA"),
         ("p256", "{ env = 'PROXY_KEY' }".to_owned(), "ES256"),
         ("p256", format!("'''\n{pem}'''"), "ES256"),
     ] {
@@ -91,18 +69,15 @@ async fn a_private_key_signs_from_wherever_it_is() {
         let lines = format!("client_auth = 'private_key_jwt'\nkey_id = 'k1'\nprivate_key = {key}");
         let call = accepted(&login.await.unwrap(), &lines, &[("PROXY_KEY", &pem)]).await;
         let head = head(&call);
-        assert_eq!(
-            (&head["alg"], &head["kid"]),
-            (&algorithm.into(), &"k1".into()),
-            "{key}"
-        );
+        assert_eq!(head["alg"], algorithm, "{key}");
+        assert_eq!(head["kid"], "k1", "{key}");
     }
 }
 
 #[tokio::test]
 async fn an_assertion_from_elsewhere_is_read_from_its_file() {
     let login = AuthorizationServer::builder().with_client_assertion("client", "first.of.it");
-    let file = ConfigFile::new("first.of.it\n");
+    let file = TempFolder::new("first.of.it\n");
     let path = file.path().display().to_string();
     let lines = format!("client_auth = 'assertion'\nassertion = {{ file = '{path}' }}");
     let call = accepted(&login.start().await.unwrap(), &lines, &[]).await;
@@ -117,7 +92,7 @@ async fn a_certificate_proves_the_client_in_the_handshake() {
         .await
         .unwrap();
     let certificate = login.client_certificate("client").unwrap();
-    let folder = ConfigFile::new(&login.ca_pem().unwrap());
+    let folder = TempFolder::new(&login.ca_pem().unwrap());
     std::fs::write(folder.sibling("client.pem"), certificate.certificate_pem()).unwrap();
     std::fs::write(folder.sibling("key.pem"), certificate.key_pem()).unwrap();
     let at = |name: &str| format!("{{ file = '{}' }}", folder.sibling(name).display());
@@ -125,7 +100,7 @@ async fn a_certificate_proves_the_client_in_the_handshake() {
         "client_auth = 'mtls'\ncertificate = {}\nprivate_key = {}\nca = {}",
         at("client.pem"),
         at("key.pem"),
-        at("config.toml"),
+        at("file"),
     );
     let call = accepted(&login, &lines, &[]).await;
     assert_eq!(call.parameter("client_id"), Some("client"));
@@ -137,12 +112,8 @@ async fn a_public_client_sends_its_id_alone() {
     let token = r#"{"access_token":"abc","token_type":"Bearer","expires_in":60}"#;
     login.fault_always(Fault::answer(200, Some("application/json"), token));
     let api = Api::unprotected(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let text = config(&login, &rest).replace("client_secret = 'secret'", "client_auth = 'none'");
+    let text = config(&login, &routed(&api, ""));
+    let text = text.replace("client_secret = 'secret'", "client_auth = 'none'");
     let proxy = Proxy::start(&text).await;
     assert_eq!(proxy.get("/a").await.status, 200);
     assert_eq!(api.requests()[0].token.as_deref(), Some("abc"));
@@ -156,34 +127,21 @@ async fn a_public_client_sends_its_id_alone() {
 #[tokio::test]
 async fn other_grants_present_the_assertion_themselves() {
     for (name, parameter, grant) in [
-        (
-            "jwt_bearer",
-            "assertion",
-            "urn:ietf:params:oauth:grant-type:jwt-bearer",
-        ),
-        (
-            "token_exchange",
-            "subject_token",
-            "urn:ietf:params:oauth:grant-type:token-exchange",
-        ),
+        ("jwt_bearer", "assertion", "jwt-bearer"),
+        ("token_exchange", "subject_token", "token-exchange"),
     ] {
         let login = AuthorizationServer::start().await.unwrap();
         let token = r#"{"access_token":"abc","token_type":"Bearer","issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#;
         login.fault_always(Fault::answer(200, Some("application/json"), token));
         let api = Api::unprotected(&login).await.unwrap();
-        let rest = format!(
-            "assertion = 'a.b.c'\n[[route]]\nurl = '{}'\n{}",
-            api.url(),
-            upstream("/a", &api.url())
-        );
+        let rest = format!("assertion = 'a.b.c'\n{}", routed(&api, ""));
         let text = config(&login, &rest).replace("client_credentials", name);
         let proxy = Proxy::start(&text).await;
         assert_eq!(proxy.get("/a").await.status, 200, "{name}");
         let call = login.requests().pop().unwrap();
-        assert_eq!(
-            (call.parameter("grant_type"), call.parameter(parameter)),
-            (Some(grant), Some("a.b.c"))
-        );
+        let grant = format!("urn:ietf:params:oauth:grant-type:{grant}");
+        assert_eq!(call.parameter("grant_type"), Some(&*grant));
+        assert_eq!(call.parameter(parameter), Some("a.b.c"));
     }
 }
 
@@ -191,15 +149,9 @@ async fn other_grants_present_the_assertion_themselves() {
 async fn an_issuers_token_endpoint_is_discovered() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::start(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let text = config(&login, &rest).replace(
-        &format!("token_url = '{}'", login.token_url()),
-        &format!("issuer = '{}'", login.issuer()),
-    );
+    let token_url = format!("token_url = '{}'", login.token_url());
+    let issuer = format!("issuer = '{}'", login.issuer());
+    let text = config(&login, &routed(&api, "")).replace(&token_url, &issuer);
     let proxy = Proxy::start(&text).await;
     assert_eq!(proxy.get("/a").await.status, 200);
     assert!(login.metadata_requests() > 0);

@@ -7,7 +7,8 @@ use tokio::{net::TcpListener, process::Command, time::timeout};
 
 use crate::{
     server::{Client, SECRET, Server},
-    support::{ConfigFile, LIMIT, Proxy, Response, upstream},
+    support::{LIMIT, Proxy, Response, assert_line, upstream},
+    temp_folder::TempFolder,
 };
 
 const GRANT: &str = "client_credentials";
@@ -114,8 +115,8 @@ fn body() -> String {
     body
 }
 
-fn body_file() -> (ConfigFile, PathBuf) {
-    let folder = ConfigFile::new("");
+fn body_file() -> (TempFolder, PathBuf) {
+    let folder = TempFolder::new("");
     let path = folder.sibling("body");
     fs::write(&path, body()).unwrap();
     (folder, path)
@@ -183,11 +184,8 @@ async fn curls_own_authorization_is_what_the_api_gets() {
     front.site.revoke(&portal.id).await;
     let answer = front.curl(&["--header", &own]).await;
     assert_eq!(answer.status, 401);
-    assert!(
-        answer
-            .header("www-authenticate")
-            .is_some_and(|challenge| challenge.contains("invalid_token"))
-    );
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(challenge.contains("invalid_token"), "{challenge}");
     assert_eq!(front.granted().await, 0);
 }
 
@@ -198,8 +196,7 @@ async fn a_wrong_secret_is_a_problem_that_names_it() {
     let front = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
     for _ in 0..2 {
         let answer = front.curl(&[]).await;
-        assert_eq!(answer.status, 502);
-        assert_eq!(answer.problem()["kind"], "invalid_client");
+        answer.assert_problem(502, "invalid_client");
         assert!(!answer.text().contains("hunter2"), "{answer:?}");
     }
     // The provider heard of it once.
@@ -219,8 +216,7 @@ async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
     let proof = format!("client_secret = '{SECRET}'");
     let proxy = Proxy::start(&config(&site, &nobody, &client, &proof)).await;
     let answer = curl(&proxy, "/site/api/read/items", &[]).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(answer.problem()["kind"], "network");
+    answer.assert_problem(502, "network");
     assert_eq!(curl(&proxy, "/-/health", &[]).await.status, 200);
 }
 
@@ -258,8 +254,7 @@ async fn the_pages_show_one_token_its_counts_and_no_secret() {
             "tower_bearer_replays_total{outcome=\"recovered\"} 1",
             "tower_bearer_entries 1",
         ] {
-            let text = metrics.text();
-            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+            assert_line(&metrics.text(), line);
         }
 
         secrets.push(SECRET.to_owned());

@@ -1,6 +1,6 @@
 //! What passes, and what does not.
 
-use tower_bearer::testing::{Api, AuthorizationServer, Fault};
+use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 
@@ -16,7 +16,7 @@ async fn hop_by_hop_headers_of_a_request_do_not_pass() {
     let (mut canned, proxy) = before("HTTP/1.1 204 No Content\r\n\r\n").await;
     let headers = [
         ("Connection", "keep-alive, X-Named"),
-        ("Connection", "x-named-too"),
+        ("Connection", " x-named-too ,, @"),
         ("Keep-Alive", "timeout=5"),
         ("Proxy-Connection", "keep-alive"),
         ("TE", "trailers"),
@@ -25,6 +25,9 @@ async fn hop_by_hop_headers_of_a_request_do_not_pass() {
         ("X-Named-Too", "1"),
         ("X-Kept", "1"),
         ("X-Kept", "2"),
+        ("Cookie", "a"),
+        ("Cookie", "b"),
+        ("Trailer", "x-sum"),
         ("User-Agent", "test"),
         ("Accept-Encoding", "gzip"),
         ("Expect", ""),
@@ -41,14 +44,15 @@ async fn hop_by_hop_headers_of_a_request_do_not_pass() {
         "x-named-too",
         "transfer-encoding",
     ] {
-        assert!(
-            !request.contains(&format!("\r\n{name}:")),
-            "{name}: {request}"
-        );
+        let line = format!("\r\n{name}:");
+        assert!(!request.contains(&line), "{name}: {request}");
     }
     for line in [
         "x-kept: 1\r\n",
         "x-kept: 2\r\n",
+        "cookie: a\r\n",
+        "cookie: b\r\n",
+        "trailer: x-sum\r\n",
         "user-agent: test\r\n",
         "accept-encoding: gzip\r\n",
     ] {
@@ -84,10 +88,8 @@ async fn the_host_is_the_upstreams() {
     proxy.get("/a/x").await;
     let request = canned.request().await.to_ascii_lowercase();
     let host = canned.url.strip_prefix("http://").unwrap();
-    assert!(
-        request.contains(&format!("\r\nhost: {host}\r\n")),
-        "{request}"
-    );
+    let line = format!("\r\nhost: {host}\r\n");
+    assert!(request.contains(&line), "{request}");
     assert_eq!(request.matches("host:").count(), 1, "{request}");
 }
 
@@ -97,10 +99,8 @@ async fn redirects_pass_untouched() {
     for location in ["http://elsewhere.example/x?y", "/relative"] {
         fixture.api.fault(Fault::redirect(location));
         let answer = fixture.proxy.get("/api/x").await;
-        assert_eq!(
-            (answer.status, answer.header("location")),
-            (307, Some(location))
-        );
+        assert_eq!(answer.status, 307);
+        assert_eq!(answer.header("location"), Some(location));
     }
     assert_eq!(fixture.api.counts().requests, 2);
 }
@@ -118,10 +118,9 @@ async fn content_codings_and_a_known_length_pass_untouched() {
     assert_eq!(answer.header("transfer-encoding"), None);
     assert_eq!(answer.text(), "12345");
 
-    fixture
-        .proxy
-        .send("POST", "/api/x", &[("Content-Encoding", "br")], b"1234567")
-        .await;
+    let headers = [("Content-Encoding", "br")];
+    let body = b"1234567";
+    fixture.proxy.send("POST", "/api/x", &headers, body).await;
     let seen = fixture.api.requests().pop().unwrap();
     assert_eq!(seen.headers["content-length"], "7");
     assert_eq!(seen.headers["content-encoding"], "br");
@@ -154,25 +153,11 @@ async fn answers_without_bodies_pass_as_they_are() {
 #[tokio::test]
 async fn an_oversized_head_is_refused_and_the_proxy_lives() {
     let fixture = Fixture::new().await;
-    let large = "x".repeat(20 << 10);
-    assert_eq!(
-        fixture
-            .proxy
-            .get_with("/api/x", &[("X-Large", &large)])
-            .await
-            .status,
-        200
-    );
-    let huge = "x".repeat(200 << 10);
-    assert_eq!(
-        fixture
-            .proxy
-            .get_with("/api/x", &[("X-Huge", &huge)])
-            .await
-            .status,
-        431
-    );
-    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    for (size, status) in [(20 << 10, 200), (200 << 10, 431), (1, 200)] {
+        let headers = [("X-Large", &*"x".repeat(size))];
+        let answer = fixture.proxy.get_with("/api/x", &headers).await;
+        assert_eq!(answer.status, status, "{size}");
+    }
     assert_eq!(fixture.api.counts().requests, 2);
 }
 
@@ -182,22 +167,14 @@ async fn a_transfer_coding_that_it_can_not_take_off_is_refused() {
         before("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
     let coded = [("Transfer-Encoding", "gzip, chunked")];
     let answer = proxy.send("POST", "/a/x", &coded, b"").await;
-    assert_eq!(
-        (answer.status, &answer.problem()["kind"]),
-        (501, &"bad_request".into())
-    );
+    answer.assert_problem(501, "bad_request");
     let answer = proxy.get("/a/x").await;
-    assert_eq!(
-        (answer.status, &answer.problem()["kind"]),
-        (502, &"upstream".into())
-    );
+    answer.assert_problem(502, "upstream");
 }
 
 #[tokio::test]
 async fn no_header_of_the_proxys_own_is_added_to_a_request() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::unprotected(&login).await.unwrap();
-    let proxy = Proxy::start(&config(&login, &upstream("/a", &api.url()))).await;
+    let Fixture { api, proxy, .. } = Fixture::unprotected(|api| upstream("/a", &api.url())).await;
     proxy.get_with("/a/x", &[("Accept", "*/*")]).await;
     let headers = api.requests().pop().unwrap().headers;
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();

@@ -1,19 +1,26 @@
 //! HTTP/2 before the proxy, HTTP/2 and TLS behind it.
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Version};
+use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{ConfigFile, Fixture, Proxy, config, upstream};
+use crate::support::{Fixture, Proxy, config, routed};
+use crate::temp_folder::TempFolder;
+
+pub(crate) fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.http2_only(true).build_http()
+}
 
 #[tokio::test]
 async fn a_caller_may_speak_http2() {
     let fixture = Fixture::new().await;
-    let client = Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build_http();
+    let client = http2_client();
     let url = format!("http://{}/api/x?y", fixture.proxy.address);
     let request = Request::post(url)
         .header("cookie", "a=b")
@@ -22,26 +29,21 @@ async fn a_caller_may_speak_http2() {
         .body(Full::<Bytes>::from("over two"))
         .unwrap();
     let response = client.request(request).await.unwrap();
-    assert_eq!(
-        (response.status(), response.version()),
-        (StatusCode::OK, Version::HTTP_2)
-    );
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.version(), Version::HTTP_2);
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "over two");
     let seen = fixture.api.requests().pop().unwrap();
-    assert_eq!(
-        (seen.version, seen.uri),
-        (Version::HTTP_11, "/x?y".parse().unwrap())
-    );
+    assert_eq!(seen.version, Version::HTTP_11);
+    assert_eq!(seen.uri, "/x?y");
     assert_eq!(seen.headers["cookie"], "a=b; c=d");
+    assert_eq!(seen.headers["te"], "trailers");
 }
 
 #[tokio::test]
 async fn http2_callers_are_asked_who_they_are_too() {
     let fixture = Fixture::new().await;
-    let client = Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build_http();
+    let client = http2_client();
     for (name, value) in [
         ("origin", "null"),
         ("sec-fetch-site", "cross-site"),
@@ -51,11 +53,8 @@ async fn http2_callers_are_asked_who_they_are_too() {
             .header(name, value)
             .body(Full::<Bytes>::default())
             .unwrap();
-        assert_eq!(
-            client.request(request).await.unwrap().status(),
-            403,
-            "{name}"
-        );
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.status(), 403, "{name}");
     }
     assert_eq!(fixture.api.counts().requests, 0);
 }
@@ -68,17 +67,13 @@ async fn an_upstream_over_tls_is_called_by_http2_and_trusted_by_the_platform() {
         .await
         .unwrap();
     let api = Api::builder(&login).with_tls().start().await.unwrap();
-    let trust = ConfigFile::new(&api.ca_pem().unwrap());
+    let trust = TempFolder::new(&api.ca_pem().unwrap());
     let trust = trust.path().display().to_string();
-    let rest = format!(
-        "ca = {{ file = '{trust}' }}\n[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/api", &api.url())
-    );
+    let rest = format!("ca = {{ file = '{trust}' }}\n{}", routed(&api, ""));
     let text = config(&login, &rest);
 
     let trusting = Proxy::start_with(&text, &[("SSL_CERT_FILE", &trust)]).await;
-    let answer = trusting.send("PUT", "/api/x", &[], b"by TLS").await;
+    let answer = trusting.send("PUT", "/a/x", &[], b"by TLS").await;
     assert_eq!((answer.status, answer.text()), (200, "by TLS".into()));
     let seen = api.requests().pop().unwrap();
     assert_eq!(seen.version, Version::HTTP_2);
@@ -88,10 +83,7 @@ async fn an_upstream_over_tls_is_called_by_http2_and_trusted_by_the_platform() {
 
     // Trust for the token endpoint is none for the upstream.
     let strict = Proxy::start(&text).await;
-    let answer = strict.get("/api/x").await;
-    assert_eq!(
-        (answer.status, &answer.problem()["kind"]),
-        (502, &"upstream".into())
-    );
+    let answer = strict.get("/a/x").await;
+    answer.assert_problem(502, "upstream");
     assert_eq!(api.counts().requests, 1);
 }

@@ -17,6 +17,8 @@ mod server;
 mod shutdown;
 mod status_pages;
 mod support;
+#[path = "../support/temp_folder.rs"]
+mod temp_folder;
 mod tokens;
 #[allow(dead_code)]
 mod unit_tests;

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tower_bearer::testing::AuthorizationServer;
@@ -82,19 +83,15 @@ impl RawUpstream {
 
     /// A caller who begins an upload of this length, and the upstream that it arrives at.
     async fn upload(&self, length: usize) -> (TcpStream, TcpStream) {
-        let address = self.proxy.address;
-        let mut caller = TcpStream::connect(address).await.unwrap();
         let head = format!(
-            "POST /a/x HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "POST /a/x HTTP/1.1\r\nHost: HOST\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
         );
-        caller.write_all(head.as_bytes()).await.unwrap();
+        let caller = self.proxy.connect(&head).await;
         let accepted = timeout(LIMIT, self.listener.accept()).await.unwrap();
         let mut server = accepted.unwrap().0;
         let head = read_until(&mut server, "\r\n\r\n").await;
-        assert!(
-            head.to_ascii_lowercase()
-                .contains("\r\nauthorization: bearer ")
-        );
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("\r\nauthorization: bearer "), "{head}");
         (caller, server)
     }
 }
@@ -111,12 +108,21 @@ async fn stuck(count: &AtomicUsize) -> usize {
     last
 }
 
-/// Writes a body, and counts what of it is gone.
-async fn write_all(to: &mut (impl AsyncWriteExt + Unpin), body: &[u8], count: &AtomicUsize) {
-    for piece in body.chunks(PIECE) {
-        to.write_all(piece).await.unwrap();
-        count.fetch_add(piece.len(), Relaxed);
-    }
+/// Writes a body, until the reader's side has no room for more, and checks that it is not in the proxy's memory.
+async fn write_until_stuck(mut to: TcpStream, before: &MemoryUse) -> JoinHandle<TcpStream> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let writing = tokio::spawn(async move {
+        for piece in vec![b'x'; MORE_THAN_SOCKETS_KEEP].chunks(PIECE) {
+            to.write_all(piece).await.unwrap();
+            counted.fetch_add(piece.len(), Relaxed);
+        }
+        to
+    });
+    let gone = stuck(&count).await;
+    assert!(gone < MORE_THAN_SOCKETS_KEEP, "{gone}");
+    assert!(before.growth() < FEW, "{}", before.growth());
+    writing
 }
 
 #[tokio::test]
@@ -178,18 +184,9 @@ async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
 #[tokio::test]
 async fn an_upstream_that_does_not_read_costs_no_memory() {
     let between = RawUpstream::new().await;
-    let (mut caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
+    let (caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
     let before = MemoryUse::of(&between.proxy);
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    let body = vec![b'x'; MORE_THAN_SOCKETS_KEEP];
-    let writing = tokio::spawn(async move {
-        write_all(&mut caller, &body, &counted).await;
-        caller
-    });
-    let gone = stuck(&count).await;
-    assert!(gone < MORE_THAN_SOCKETS_KEEP, "{gone}");
-    assert!(before.growth() < FEW, "{}", before.growth());
+    let writing = write_until_stuck(caller, &before).await;
     // And goes on once it reads.
     let mut all = vec![0; MORE_THAN_SOCKETS_KEEP];
     let read = timeout(LIMIT, server.read_exact(&mut all)).await.unwrap();
@@ -206,23 +203,14 @@ async fn a_caller_that_does_not_read_costs_no_memory() {
     let between = RawUpstream::new().await;
     let (mut caller, mut server) = between.upload(0).await;
     let before = MemoryUse::of(&between.proxy);
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    let body = vec![b'x'; MORE_THAN_SOCKETS_KEEP];
-    let writing = tokio::spawn(async move {
-        let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-        server.write_all(head.as_bytes()).await.unwrap();
-        write_all(&mut server, &body, &counted).await;
-    });
-    let gone = stuck(&count).await;
-    assert!(gone < MORE_THAN_SOCKETS_KEEP, "{gone}");
-    assert!(before.growth() < FEW, "{}", before.growth());
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {MORE_THAN_SOCKETS_KEEP}\r\n\r\n");
+    server.write_all(head.as_bytes()).await.unwrap();
+    let writing = write_until_stuck(server, &before).await;
     // And goes on once it reads.
     let mut all = Vec::new();
-    let read = timeout(LIMIT, caller.read_to_end(&mut all)).await.unwrap();
-    read.unwrap();
-    writing.await.unwrap();
+    let read = timeout(LIMIT, caller.read_to_end(&mut all)).await;
+    read.unwrap().unwrap();
+    drop(writing.await.unwrap());
     let answer = Response::parse(&all);
     assert!(answer.body.len() == MORE_THAN_SOCKETS_KEEP);
     assert!(answer.body.iter().all(|byte| *byte == b'x'));

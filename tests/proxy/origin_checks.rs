@@ -18,15 +18,18 @@ async fn another_host_is_403_on_its_own_pages_too() {
             "Host: evil.example\r\n".into(),
             format!("Host: evil.example:{port}\r\n"),
             format!("Host: 127.0.0.1.evil.example:{port}\r\n"),
+            format!("Host: 127.0.0.1.nip.io:{port}\r\n"),
+            format!("Host: localhost.:{port}\r\n"),
             "Host: 127.0.0.1\r\n".into(),
+            "Host: localhost\r\n".into(),
+            "Host: \r\n".into(),
             "Host: localhost:1\r\n".into(),
             format!("Host: user@127.0.0.1:{port}\r\n"),
             format!("Host: 127.0.0.1:{port}\r\nHost: evil.example\r\n"),
             String::new(),
         ] {
             let answer = with_host(&fixture, &host, path).await;
-            assert_eq!(answer.status, 403, "{host} {path}");
-            assert_eq!(answer.problem()["kind"], "forbidden");
+            answer.assert_problem(403, "forbidden");
         }
     }
     let absolute = format!("http://evil.example:{port}/api/x");
@@ -61,6 +64,7 @@ async fn a_browsers_page_is_403() {
             (("Origin", &*own), 403),
             (("Sec-Fetch-Site", "cross-site"), 403),
             (("Sec-Fetch-Site", "same-site"), 403),
+            (("Sec-Fetch-Site", "None"), 403),
             (("Sec-Fetch-Site", "none"), 200),
             (("Sec-Fetch-Site", "same-origin"), 200),
         ] {
@@ -73,14 +77,11 @@ async fn a_browsers_page_is_403() {
 
 #[tokio::test]
 async fn dot_segments_on_a_route_with_a_path_prefix_are_400() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::unprotected(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url_of("/v2"),
-        upstream("/a", &api.url())
-    );
-    let proxy = Proxy::start(&config(&login, &rest)).await;
+    let rest = |api: &Api| {
+        let route = format!("[[route]]\nurl = '{}'\n", api.url_of("/v2"));
+        route + &upstream("/a", &api.url())
+    };
+    let Fixture { login, api, proxy } = Fixture::unprotected(rest).await;
     for path in [
         "/v2/../admin",
         "/v2/./x",
@@ -92,11 +93,7 @@ async fn dot_segments_on_a_route_with_a_path_prefix_are_400() {
         "/../v2",
     ] {
         let answer = proxy.get(&format!("/a{path}")).await;
-        assert_eq!(
-            (answer.status, &answer.problem()["kind"]),
-            (400, &"bad_request".into()),
-            "{path}"
-        );
+        answer.assert_problem(400, "bad_request");
     }
     assert_eq!((api.counts().requests, login.counts().requests), (0, 0));
     for path in ["/v2/...", "/v2/x.y", "/v2/a?b=/../c"] {

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+use http_body_util::{BodyExt, Full};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use crate::{
+    http_versions::http2_client,
+    support::{Fixture, Response},
 };
 
-use crate::support::{Fixture, Response};
+const GET: &str = "GET /api/x HTTP/1.1\r\nHost: HOST\r\n\r\n";
 
 /// It takes milliseconds, and is to take a second at most. A machine that is busy with other things gets a few; the grace, which
 /// it must not take, is thirty.
@@ -24,17 +24,13 @@ async fn idle_connections_do_not_keep_it_beyond_a_second() {
         let address = fixture.proxy.address;
         // One that has said nothing, and one that was answered.
         let _silent = TcpStream::connect(address).await.unwrap();
-        let mut kept = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET /api/x HTTP/1.1\r\nHost: {address}\r\n\r\n");
-        kept.write_all(request.as_bytes()).await.unwrap();
+        let mut kept = fixture.proxy.connect(GET).await;
         let mut read = [0; 1024];
         assert!(kept.read(&mut read).await.unwrap() > 0);
 
         // And one of many streams, of which none is open.
-        let client = Client::builder(TokioExecutor::new())
-            .http2_only(true)
-            .build_http();
-        let request = Request::get(format!("http://{address}/api/x")).body(Empty::<Bytes>::new());
+        let client = http2_client();
+        let request = Request::get(format!("http://{address}/api/x")).body(Full::default());
         let response = client.request(request.unwrap()).await.unwrap();
         response.into_body().collect().await.unwrap();
 
@@ -51,9 +47,7 @@ async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
     let mut fixture = Fixture::new().await;
     let address = fixture.proxy.address;
     let held = fixture.api.hold();
-    let mut busy = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /api/x HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    busy.write_all(request.as_bytes()).await.unwrap();
+    let mut busy = fixture.proxy.connect(GET).await;
     fixture.api.wait_for_requests(1).await;
     fixture.proxy.signal("TERM").await;
     // It has heard when it accepts no more.
@@ -70,11 +64,8 @@ async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
 #[tokio::test]
 async fn what_takes_longer_than_the_grace_is_cut_off() {
     let mut fixture = Fixture::with("", "grace = '100ms'").await;
-    let address = fixture.proxy.address;
     let _held = fixture.api.hold();
-    let mut busy = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /api/x HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    busy.write_all(request.as_bytes()).await.unwrap();
+    let _busy = fixture.proxy.connect(GET).await;
     fixture.api.wait_for_requests(1).await;
     fixture.proxy.signal("TERM").await;
     assert_eq!(fixture.proxy.end().await.code(), Some(0));

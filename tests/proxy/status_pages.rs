@@ -1,8 +1,9 @@
 //! Its own pages.
 
+use serde_json::{Value, json};
 use tower_bearer::testing::Fault;
 
-use crate::support::Fixture;
+use crate::support::{Fixture, assert_line};
 
 #[tokio::test]
 async fn health_is_200_once_it_serves() {
@@ -27,10 +28,8 @@ async fn health_is_200_once_it_serves() {
 async fn tokens_are_described_and_never_shown() {
     let fixture = Fixture::with("resource = ['urn:b', 'urn:a']", "").await;
     let empty = fixture.proxy.json("/-/tokens").await;
-    assert_eq!(
-        (&empty["entries"], &empty["tokens"]),
-        (&0.into(), &serde_json::json!([]))
-    );
+    assert_eq!(empty["entries"], 0);
+    assert_eq!(empty["tokens"], json!([]));
     for _ in 0..3 {
         fixture.proxy.get("/api/x").await;
     }
@@ -50,22 +49,20 @@ async fn tokens_are_described_and_never_shown() {
     }
     assert!(shown["bytes"].as_u64().unwrap() > 0);
     let token = &shown["tokens"][0];
-    assert_eq!(token["scopes"], serde_json::json!(["read"]));
-    assert_eq!(token["resource"], serde_json::json!(["urn:a", "urn:b"]));
-    assert_eq!(
-        (&token["state"], &token["from"]),
-        (&"fresh".into(), &"provider".into())
-    );
-    assert!(token["tenant"].is_null() && token["last_error"].is_null());
+    for (name, value) in [
+        ("scopes", json!(["read"])),
+        ("resource", json!(["urn:a", "urn:b"])),
+        ("state", "fresh".into()),
+        ("from", "provider".into()),
+        ("tenant", Value::Null),
+        ("last_error", Value::Null),
+    ] {
+        assert_eq!(token[name], value, "{name}: {token}");
+    }
     // The provider's word is an hour; the refresh is due five minutes before that, and up to one more.
-    assert!(
-        (3590..=3600).contains(&token["expires_in"].as_u64().unwrap()),
-        "{token}"
-    );
-    assert!(
-        (3230..=3300).contains(&token["refresh_in"].as_u64().unwrap()),
-        "{token}"
-    );
+    for (name, range) in [("expires_in", 3590..=3600), ("refresh_in", 3230..=3300)] {
+        assert!(range.contains(&token[name].as_u64().unwrap()), "{token}");
+    }
     assert!(token["generation"].as_u64().unwrap() > 0);
     let sent = fixture.api.requests()[0].token.clone().unwrap();
     assert!(!page.text().contains(&sent));
@@ -75,27 +72,19 @@ async fn tokens_are_described_and_never_shown() {
 async fn a_token_that_can_not_be_had_is_backing_off() {
     let fixture = Fixture::new().await;
     let refusal = r#"{"error":"invalid_scope"}"#;
-    fixture
-        .login
-        .fault_always(Fault::answer(400, Some("application/json"), refusal));
+    let refusal = Fault::answer(400, Some("application/json"), refusal);
+    fixture.login.fault_always(refusal);
     fixture.proxy.get("/api/x").await;
     let shown = fixture.proxy.json("/-/tokens").await;
     let token = &shown["tokens"][0];
     assert_eq!(token["state"], "backing_off");
-    assert!(
-        token["last_error"]
-            .as_str()
-            .unwrap()
-            .starts_with("invalid_scope: "),
-        "{token}"
-    );
+    let error = token["last_error"].as_str().unwrap();
+    assert!(error.starts_with("invalid_scope: "), "{error}");
     for member in ["expires_in", "refresh_in", "generation", "from"] {
         assert!(token[member].is_null(), "{member}: {token}");
     }
-    assert_eq!(
-        (&shown["fetches"], &shown["fetch_failures"]),
-        (&1.into(), &1.into())
-    );
+    assert_eq!(shown["fetches"], 1);
+    assert_eq!(shown["fetch_failures"], 1);
 }
 
 #[tokio::test]
@@ -107,22 +96,18 @@ async fn an_api_that_refuses_everything_is_a_storm() {
     }
     let shown = fixture.proxy.json("/-/tokens").await;
     assert_eq!(shown["tokens"][0]["state"], "storm");
-    assert_eq!(
-        (&shown["rejections"], &shown["fetches"]),
-        (&5.into(), &6.into())
-    );
+    assert_eq!(shown["rejections"], 5);
+    assert_eq!(shown["fetches"], 6);
 }
 
 #[tokio::test]
 async fn metrics_are_there_from_the_start_and_count() {
     let fixture = Fixture::new().await;
     let page = fixture.proxy.get("/-/metrics").await;
-    assert!(
-        page.header("content-type")
-            .unwrap()
-            .starts_with("text/plain; version=0.0.4")
-    );
+    let content_type = page.header("content-type").unwrap();
+    assert!(content_type.starts_with("text/plain; version=0.0.4"));
     let text = page.text();
+    let assert_has = |line: &str| assert!(text.contains(line), "{line}: {text}");
     for name in [
         "hits_total",
         "misses_total",
@@ -133,28 +118,15 @@ async fn metrics_are_there_from_the_start_and_count() {
         "storms_total",
         "evictions_total",
     ] {
-        assert!(
-            text.contains(&format!("# TYPE tower_bearer_{name} counter\n")),
-            "{name}: {text}"
-        );
+        assert_has(&format!("# TYPE tower_bearer_{name} counter\n"));
     }
     for name in ["entries", "bytes"] {
-        assert!(
-            text.contains(&format!(
-                "# TYPE tower_bearer_{name} gauge\ntower_bearer_{name} 0\n"
-            )),
-            "{name}: {text}"
-        );
+        let sample = format!("tower_bearer_{name} 0\n");
+        assert_has(&format!("# TYPE tower_bearer_{name} gauge\n{sample}"));
     }
     for name in ["fetch_seconds", "wait_seconds"] {
-        assert!(
-            text.contains(&format!("# TYPE tower_bearer_{name} histogram\n")),
-            "{name}: {text}"
-        );
-        assert!(
-            text.contains(&format!("tower_bearer_{name}_count 0\n")),
-            "{name}: {text}"
-        );
+        assert_has(&format!("# TYPE tower_bearer_{name} histogram\n"));
+        assert_has(&format!("tower_bearer_{name}_count 0\n"));
     }
 
     for _ in 0..3 {
@@ -175,7 +147,7 @@ async fn metrics_are_there_from_the_start_and_count() {
         "tower_bearer_fetch_seconds_bucket{le=\"+Inf\"} 2",
         "tower_bearer_fetch_seconds_count 2",
     ] {
-        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        assert_line(&text, line);
     }
 }
 
@@ -193,7 +165,6 @@ async fn the_two_pages_say_the_same() {
         ("fetches", "tower_bearer_fetches_total{outcome=\"ok\"}"),
         ("bytes", "tower_bearer_bytes"),
     ] {
-        let line = format!("{sample} {}", shown[member]);
-        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        assert_line(&text, &format!("{sample} {}", shown[member]));
     }
 }

@@ -5,10 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 use tower_bearer::testing::{Api, AuthorizationServer};
+
+use crate::temp_folder::TempFolder;
 
 /// Longer than anything here may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -48,7 +47,35 @@ impl Fixture {
             url = api.url(),
             upstream = upstream("/api", &api.url()),
         );
-        let proxy = Proxy::start(&config(&login, &rest)).await;
+        Self::configured(login, api, &rest, &[]).await
+    }
+
+    /// An API that takes any request, and what follows the source in the configuration.
+    pub(crate) async fn unprotected(rest: impl FnOnce(&Api) -> String) -> Self {
+        let login = AuthorizationServer::start().await.unwrap();
+        let api = Api::unprotected(&login).await.unwrap();
+        let rest = rest(&api);
+        Self::configured(login, api, &rest, &[]).await
+    }
+
+    /// The same with an API that takes the provider's tokens, and with environment variables.
+    pub(crate) async fn protected(
+        rest: impl FnOnce(&Api) -> String,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let login = AuthorizationServer::start().await.unwrap();
+        let api = Api::start(&login).await.unwrap();
+        let rest = rest(&api);
+        Self::configured(login, api, &rest, variables).await
+    }
+
+    async fn configured(
+        login: AuthorizationServer,
+        api: Api,
+        rest: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let proxy = Proxy::start_with(&config(&login, rest), variables).await;
         Self { login, api, proxy }
     }
 }
@@ -61,40 +88,14 @@ pub(crate) fn config(login: &AuthorizationServer, rest: &str) -> String {
     )
 }
 
+/// A route with these keys, and `/a` in front of its API.
+pub(crate) fn routed(api: &Api, keys: &str) -> String {
+    let url = api.url();
+    format!("[[route]]\nurl = '{url}'\n{keys}\n{}", upstream("/a", &url))
+}
+
 pub(crate) fn upstream(prefix: &str, url: &str) -> String {
     format!("[[proxy.upstream]]\nprefix = '{prefix}'\nurl = '{url}'\n")
-}
-
-/// A file in a folder of its own, which goes with it.
-pub(crate) struct ConfigFile(PathBuf);
-
-impl ConfigFile {
-    pub(crate) fn new(text: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "tower-bearer-proxy-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
-        let folder = env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("config.toml"), text).unwrap();
-        Self(folder)
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.0.join("config.toml")
-    }
-
-    pub(crate) fn sibling(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for ConfigFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The proxy, running; killed when this goes.
@@ -103,7 +104,7 @@ pub(crate) struct Proxy {
     child: Child,
     /// What it has logged so far.
     log: Arc<Mutex<String>>,
-    _config: ConfigFile,
+    _config: TempFolder,
 }
 
 impl Proxy {
@@ -113,7 +114,7 @@ impl Proxy {
 
     /// With these environment variables.
     pub(crate) async fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
-        let config = ConfigFile::new(config);
+        let config = TempFolder::new(config);
         let mut child = command(&config.path())
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -180,10 +181,8 @@ impl Proxy {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Response {
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
-            self.address
-        );
+        let host = self.address;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -194,6 +193,14 @@ impl Proxy {
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(body);
         self.send_raw(&bytes).await
+    }
+
+    /// A connection on which this was sent, with the proxy's address in the place of `HOST`.
+    pub(crate) async fn connect(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = request.replace("HOST", &self.address.to_string());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
     /// Sends these bytes, and reads what comes until the connection ends.
@@ -219,15 +226,13 @@ impl Proxy {
 
 /// The proxy with a configuration that can't work: what it says, and no secret in it.
 pub(crate) async fn refused(config: &str) -> String {
-    let file = ConfigFile::new(config);
+    let file = TempFolder::new(config);
     refused_with(&file, &file.path()).await
 }
 
-pub(crate) async fn refused_with(_: &ConfigFile, path: &Path) -> String {
-    let output = timeout(LIMIT, command(path).output())
-        .await
-        .unwrap()
-        .unwrap();
+pub(crate) async fn refused_with(_: &TempFolder, path: &Path) -> String {
+    let output = timeout(LIMIT, command(path).output()).await;
+    let output = output.unwrap().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(output.stdout.is_empty());
@@ -266,10 +271,9 @@ fn newer_source(example: &Path) -> Option<PathBuf> {
     let (_, sources) = told.trim_end().split_once(": ")?;
     // A blank in a path is escaped.
     let sources = sources.replace("\\ ", "\0");
-    let mut sources = sources
-        .split(' ')
-        .map(|path| path.replace('\0', " ").into());
-    sources.find(|source: &PathBuf| changed(source).is_some_and(|changed| changed > built))
+    let paths = sources.split(' ').map(|path| path.replace('\0', " "));
+    let mut paths = paths.map(PathBuf::from);
+    paths.find(|source| changed(source).is_some_and(|changed| changed > built))
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
@@ -292,14 +296,8 @@ impl Response {
         let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
         let head = String::from_utf8_lossy(&bytes[..end]);
         let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let status = status.parse().unwrap();
         let rest = &bytes[end + 4..];
         if status < 200 {
             return Self::parse(rest);
@@ -311,10 +309,9 @@ impl Response {
         let chunked = headers
             .iter()
             .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-        let (body, trailers) = if chunked {
-            unchunk(rest)
-        } else {
-            (rest.to_vec(), String::new())
+        let (body, trailers) = match chunked {
+            true => unchunk(rest),
+            false => (rest.to_vec(), String::new()),
         };
         Self {
             status,
@@ -343,23 +340,28 @@ impl Response {
 
     /// The problem that the proxy tells of.
     pub(crate) fn problem(&self) -> Value {
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
+        let content_type = self.header("content-type");
+        assert_eq!(content_type, Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
         for member in ["type", "title", "detail", "kind"] {
-            assert!(
-                problem[member]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty()),
-                "{problem}"
-            );
+            let text = problem[member].as_str().unwrap();
+            assert!(!text.is_empty(), "{problem}");
         }
         problem
     }
+
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, kind: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.problem()["kind"], kind, "{self:?}");
+    }
+}
+
+/// Asserts that one of the lines is this one.
+#[track_caller]
+pub(crate) fn assert_line(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "{line}: {text}");
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {
@@ -426,18 +428,10 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
         let head = read.windows(4).position(|four| four == b"\r\n\r\n");
         if let Some(head) = head {
             let text = String::from_utf8_lossy(&read[..head]).to_ascii_lowercase();
-            let length = text
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"));
+            let mut lines = text.lines();
+            let length = lines.find_map(|line| line.strip_prefix("content-length:"));
             let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
-            let chunked = text.contains("transfer-encoding: chunked");
-            let all = if chunked {
-                read.ends_with(b"\r\n\r\n")
-                    && read[head..].windows(3).any(|three| three == b"0\r\n")
-            } else {
-                read.len() >= head + 4 + length
-            };
-            if all {
+            if read.len() >= head + 4 + length {
                 return read;
             }
         }
@@ -453,10 +447,8 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = String::new();
     let mut buffer = [0; 4096];
     while !read.ends_with(end) {
-        let count = timeout(LIMIT, stream.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
+        let count = timeout(LIMIT, stream.read(&mut buffer)).await;
+        let count = count.unwrap().unwrap();
         assert!(count > 0, "it ended: {read}");
         read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
