@@ -18,30 +18,22 @@ use crate::{
 
 #[tokio::test]
 async fn an_assertion_signed_with_the_secret_is_taken() {
-    let (Some(plain), Some(tls)) = (Server::oidc(), Server::oidc_tls()) else {
-        return;
-    };
-    for site in [plain, tls] {
+    for site in Server::oidc_plain_and_tls() {
         // As many bytes as HS256 wants.
         let secret = SECRET.repeat(3);
         let words = json!({ "auth": "client_secret_jwt", "secret": secret, "algorithm": "HS256" });
         let client = site.client_with(words).await;
-        let asking = site.client("client_secret_basic").await;
         let source = async |transport| {
             ClientCredentials::over(transport, &site.token_url, &client.id, secret.as_str())
                 .with_client_auth(ClientAuth::secret_jwt())
         };
-        Lifecycle::of(&site, &client)
-            .introspected_by(&asking)
-            .check(source)
-            .await;
+        Lifecycle::of(&site, &client).check(source).await;
     }
 }
 
 #[tokio::test]
 async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
     let Some(site) = Server::oidc() else { return };
-    let asking = site.client("client_secret_basic").await;
     for algorithm in [
         SigningAlgorithm::RS256,
         SigningAlgorithm::RS384,
@@ -66,7 +58,7 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
             ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
                 .with_client_auth(auth.clone())
         };
-        let round = Lifecycle::of(&site, &client).introspected_by(&asking);
+        let round = Lifecycle::of(&site, &client);
         round.check(source).await;
     }
 }
@@ -74,7 +66,6 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
 #[tokio::test]
 async fn an_assertion_that_somebody_else_signed_is_taken() {
     let Some(site) = Server::oidc() else { return };
-    let asking = site.client("client_secret_basic").await;
     let client = key_client(&site, "RS256").await;
     let source = async |transport| {
         let (own, audience) = (client.clone(), site.issuer.clone());
@@ -85,10 +76,7 @@ async fn an_assertion_that_somebody_else_signed_is_taken() {
         ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
             .with_client_auth(ClientAuth::assertion_from(sign))
     };
-    Lifecycle::of(&site, &client)
-        .introspected_by(&asking)
-        .check(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
 }
 
 #[tokio::test]
@@ -154,7 +142,6 @@ async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
     ) else {
         return;
     };
-    let asking = site.client("client_secret_basic").await;
     let words = json!({ "auth": "tls_client_auth", "subject": "CN=client" });
     let client = site.client_with(words).await;
     let in_memory = (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
@@ -162,18 +149,12 @@ async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
         let transport = transport.with_client_identity_pem(&in_memory.0, &in_memory.1);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Lifecycle::of(&site, &client)
-        .introspected_by(&asking)
-        .check(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
     let source = async |transport: Transport| {
         let transport = transport.with_client_identity_files(&certificate, &key);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Lifecycle::of(&site, &client)
-        .introspected_by(&asking)
-        .check(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
 }
 
 #[tokio::test]
@@ -181,7 +162,6 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
     let Some(site) = Server::oidc_tls() else {
         return;
     };
-    let asking = site.client("client_secret_basic").await;
     let own = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
     let words = json!({ "auth": "self_signed_tls_client_auth", "certificate": own.cert.pem() });
@@ -192,10 +172,7 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
         with_certificate(transport.unwrap(), &site, &client)
     };
     let source = async |transport| identified(transport, &own);
-    Lifecycle::of(&site, &client)
-        .introspected_by(&asking)
-        .check(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
     for kind in KINDS {
         let source = identified(kind.transport(&site), &other);
         let error = TokenCache::new(source)

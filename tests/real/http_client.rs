@@ -1,25 +1,20 @@
 //! [`HttpClient`]: reqwest's client and hyper's, behind the layer, with the same way to send.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use serde_json::Value;
 use tower::{Layer, ServiceExt};
-use tower_bearer::{Auth, AuthLayer, Recovery, TokenError, transport::Transport};
+use tower_bearer::{
+    Auth, AuthLayer, Recovery, TokenCache, TokenError, TokenSpec, transport::Transport,
+};
 
-use crate::server::Server;
+use crate::{connector::connector, server::Server};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -37,7 +32,7 @@ pub(crate) enum HttpClient {
 
 /// What the caller of the API sees.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// What was done about a refusal.
     pub(crate) recovery: &'static str,
@@ -56,7 +51,10 @@ impl Kind {
 }
 
 impl HttpClient {
-    pub(crate) fn new(kind: Kind, site: &Server, layer: &AuthLayer) -> Self {
+    /// A client whose requests to the API get tokens of this spec.
+    pub(crate) fn new(kind: Kind, site: &Server, cache: &TokenCache, spec: TokenSpec) -> Self {
+        let layer = AuthLayer::new(cache.clone());
+        let layer = layer.route(site.api_root(), spec).unwrap();
         match kind {
             Kind::Reqwest => {
                 let ca = site.ca();
@@ -65,14 +63,15 @@ impl HttpClient {
                 Self::Reqwest(layer.layer(client.unwrap()))
             }
             Kind::Hyper => {
-                let client = Client::builder(TokioExecutor::new()).build(connector(site.ca()));
+                let client =
+                    Client::builder(TokioExecutor::new()).build(connector(site.ca(), false));
                 Self::Hyper(Box::new(layer.layer(client)))
             }
         }
     }
 
     /// Sends a body to the API, and says what came of it.
-    pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Answer, TokenError> {
+    pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Response, TokenError> {
         match self.clone() {
             Self::Reqwest(client) => {
                 let mut request = reqwest::Request::new(http::Method::POST, url.parse().unwrap());
@@ -80,11 +79,8 @@ impl HttpClient {
                 let response = client.oneshot(request).await.map_err(token_error)?;
                 let status = response.status().as_u16();
                 let recovery = response.extensions().get().map(Recovery::as_str);
-                Ok(Answer::new(
-                    status,
-                    recovery,
-                    &response.bytes().await.unwrap(),
-                ))
+                let body = response.bytes().await.unwrap();
+                Ok(Response::new(status, recovery, &body))
             }
             Self::Hyper(client) => {
                 let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
@@ -93,13 +89,13 @@ impl HttpClient {
                 let status = response.status().as_u16();
                 let recovery = response.extensions().get().map(Recovery::as_str);
                 let body = response.into_body().collect().await.unwrap();
-                Ok(Answer::new(status, recovery, &body.to_bytes()))
+                Ok(Response::new(status, recovery, &body.to_bytes()))
             }
         }
     }
 }
 
-impl Answer {
+impl Response {
     fn new(status: u16, recovery: Option<&'static str>, body: &[u8]) -> Self {
         Self {
             status,
@@ -111,24 +107,6 @@ impl Answer {
     pub(crate) fn outcome(&self) -> (u16, &'static str) {
         (self.status, self.recovery)
     }
-}
-
-fn connector(ca_pem: Option<&str>) -> HttpsConnector<HttpConnector> {
-    let mut roots = RootCertStore::empty();
-    if let Some(pem) = ca_pem {
-        let ca = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        roots.add(ca).unwrap();
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .build()
 }
 
 /// A refused token; any other failure has nothing to do with what is tested here.

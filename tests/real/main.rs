@@ -5,6 +5,8 @@
 
 mod client_auth;
 mod client_credentials;
+#[path = "../support/connector.rs"]
+mod connector;
 mod discovery;
 mod http_client;
 mod jwt_signing;
@@ -17,3 +19,5 @@ mod saml2_bearer;
 mod secret_rotation;
 mod server;
 mod static_token;
+#[path = "../support/temp_folder.rs"]
+mod temp_folder;

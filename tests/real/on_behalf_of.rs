@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
+    ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint, TokenExchange,
         assertion::{self, Signed},
@@ -85,7 +85,6 @@ async fn a_service_accounts_file_is_all_that_it_needs() {
     let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "none", "algorithm": "RS256" });
     let account = site.client_with(words).await;
-    let asking = site.client("client_secret_basic").await;
     let file = json!({
         "type": "service_account",
         "client_email": account.id,
@@ -96,7 +95,7 @@ async fn a_service_accounts_file_is_all_that_it_needs() {
     let source =
         async |transport| JwtBearer::service_account(transport, &file.to_string()).unwrap();
     let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
-    for claims in round.introspected_by(&asking).check(source).await {
+    for claims in round.check(source).await {
         assert_eq!(claims["sub"], account.id.as_str());
     }
 }
@@ -174,9 +173,7 @@ async fn specs_of(scene: &Fixture, name: &'static str) -> (&'static str, TokenSp
 
 /// The status, and whose token arrived at the API.
 async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
-    let layer = AuthLayer::new(cache.clone());
-    let layer = layer.route(scene.site.api_root(), spec.clone()).unwrap();
-    let http = HttpClient::new(kind, &scene.site, &layer);
+    let http = HttpClient::new(kind, &scene.site, &cache, spec.clone());
     let answer = http.post(&scene.site.api("read"), "body").await.unwrap();
     let sub = answer.claims["sub"].as_str().unwrap_or_default().to_owned();
     (answer.status, sub)

@@ -1,17 +1,11 @@
 //! What changes at the server while requests go on: a client's secret, and tokens by the hundred.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::{task::JoinSet, time};
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
+    ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, SigningKey},
 };
 
@@ -19,23 +13,19 @@ use crate::{
     http_client::{HttpClient, KINDS, Kind},
     lifecycle::CLIENT_CREDENTIALS,
     server::{Client, SECRET, Server},
+    temp_folder::TempFolder,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
-    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+    for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
             let Client { id, secret, .. } = client.clone();
             let source =
                 ClientCredentials::over(kind.transport(&site), &site.token_url, id, secret);
             let cache = TokenCache::new(source);
-            let layer = AuthLayer::new(cache.clone());
-            let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
-            let http = HttpClient::new(kind, &site, &layer.unwrap());
+            let http = HttpClient::new(kind, &site, &cache, TokenSpec::scopes(["read"]));
             for round in 1..=2 {
                 let mut crowd = JoinSet::new();
                 for number in 0..100 {
@@ -58,14 +48,11 @@ async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
-    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+    for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_post").await;
-            let file = SecretFile::new(&client.secret);
-            let secret = Secret::from_file(&file.0).unwrap();
+            let file = TempFolder::new(&client.secret);
+            let secret = Secret::from_file(&file.path()).unwrap();
             let source =
                 ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret)
                     .with_client_auth(ClientAuth::post());
@@ -91,8 +78,8 @@ async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
     for kind in KINDS {
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
-        let file = SecretFile::new(&client.key);
-        let key = SigningKey::from_file(&file.0).unwrap();
+        let file = TempFolder::new(&client.key);
+        let key = SigningKey::from_file(&file.path()).unwrap();
         let source = ClientCredentials::over(
             kind.transport(&site),
             &site.token_url,
@@ -117,9 +104,7 @@ async fn check_rotation(
     change: impl AsyncFn(u32),
 ) {
     let spec = TokenSpec::scopes(["read"]);
-    let layer = AuthLayer::new(cache.clone());
-    let layer = layer.route(site.api_root(), spec.clone());
-    let http = HttpClient::new(kind, site, &layer.unwrap());
+    let http = HttpClient::new(kind, site, &cache, spec.clone());
     // Before anything changes: else the first token might be asked for while it does.
     cache.get(&spec).await.unwrap();
     for round in 0..4 {
@@ -145,21 +130,16 @@ async fn check_rotation(
 
 #[tokio::test]
 async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
-    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+    for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
-            let file = SecretFile::new(&client.secret);
-            let secret = Secret::from_file(&file.0).unwrap();
+            let file = TempFolder::new(&client.secret);
+            let secret = Secret::from_file(&file.path()).unwrap();
             let source =
                 ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret);
             let cache = TokenCache::new(source);
             let spec = TokenSpec::scopes(["read"]);
-            let layer = AuthLayer::new(cache.clone());
-            let layer = layer.route(site.api_root(), spec.clone());
-            let http = HttpClient::new(kind, &site, &layer.unwrap());
+            let http = HttpClient::new(kind, &site, &cache, spec.clone());
             cache.get(&spec).await.unwrap();
 
             // The server has the new one, and the client still the old one.
@@ -175,35 +155,5 @@ async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
             let answer = http.post(&site.api("read"), "body").await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
         }
-    }
-}
-
-/// A file that a secret or key is read from, and that goes with this.
-struct SecretFile(PathBuf);
-
-impl SecretFile {
-    fn new(secret: &str) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!(
-            "tower-bearer-real-{}-{}",
-            process::id(),
-            COUNT.fetch_add(1, Relaxed)
-        );
-        let file = Self(env::temp_dir().join(name));
-        file.replace(secret);
-        file
-    }
-
-    /// In one step, as whoever mounts secrets does it: nobody reads the half of one.
-    fn replace(&self, secret: &str) {
-        let next = self.0.with_extension("next");
-        fs::write(&next, secret).unwrap();
-        fs::rename(next, &self.0).unwrap();
-    }
-}
-
-impl Drop for SecretFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Server {
     revocation_url: String,
     /// Where `/api/…` is.
     origin: String,
-    door: String,
+    control: String,
     ca: Option<String>,
     /// For what the test itself has to ask.
     http: reqwest::Client,
@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) secret: String,
     /// The private key (PKCS#8 in PEM) that the server made for it, if it was to have one.
     pub(crate) key: String,
+    /// Whether it can authenticate with its secret at the introspection endpoint.
+    pub(crate) can_introspect: bool,
 }
 
 /// What came of a person's sign-in.
@@ -48,25 +50,33 @@ impl Server {
 
     /// The same, by an issuer that has a path.
     pub(crate) fn oidc_with_path() -> Option<Self> {
-        let (issuer, door) = (
-            address("TOWER_BEARER_OIDC_PATH")?,
-            address("TOWER_BEARER_OIDC")?,
-        );
-        let site = Self::of_oidc(&issuer, &door, None);
-        Some(Self {
-            origin: door,
-            ..site
-        })
+        let issuer = address("TOWER_BEARER_OIDC_PATH")?;
+        let origin = address("TOWER_BEARER_OIDC")?;
+        let site = Self::of_oidc(&issuer, &origin, None);
+        Some(Self { origin, ..site })
     }
 
     /// The same behind TLS.
     pub(crate) fn oidc_tls() -> Option<Self> {
-        let (issuer, door) = (
-            address("TOWER_BEARER_OIDC_TLS")?,
-            address("TOWER_BEARER_OIDC")?,
-        );
+        let issuer = address("TOWER_BEARER_OIDC_TLS")?;
+        let control = address("TOWER_BEARER_OIDC")?;
         let ca = fs::read_to_string(address("TOWER_BEARER_CA")?).unwrap();
-        Some(Self::of_oidc(&issuer, &door, Some(ca)))
+        Some(Self::of_oidc(&issuer, &control, Some(ca)))
+    }
+
+    /// The servers of both makes, if both are there.
+    pub(crate) fn oidc_and_django() -> Vec<Self> {
+        Self::all([Self::oidc(), Self::django()])
+    }
+
+    pub(crate) fn oidc_plain_and_tls() -> Vec<Self> {
+        Self::all([Self::oidc(), Self::oidc_tls()])
+    }
+
+    /// All of these servers, or none if one is missing.
+    pub(crate) fn all<const N: usize>(servers: [Option<Self>; N]) -> Vec<Self> {
+        let all: Option<_> = servers.into_iter().collect();
+        all.unwrap_or_default()
     }
 
     /// django-oauth-toolkit, if it is there.
@@ -77,7 +87,7 @@ impl Server {
             token_url: format!("{issuer}/token/"),
             introspection_url: format!("{issuer}/introspect/"),
             revocation_url: format!("{issuer}/revoke_token/"),
-            door: origin.clone(),
+            control: origin.clone(),
             origin,
             issuer,
             ca: None,
@@ -85,14 +95,14 @@ impl Server {
         })
     }
 
-    fn of_oidc(issuer: &str, door: &str, ca: Option<String>) -> Self {
+    fn of_oidc(issuer: &str, control: &str, ca: Option<String>) -> Self {
         Self {
             token_url: format!("{issuer}/token"),
             introspection_url: format!("{issuer}/token/introspection"),
             revocation_url: format!("{issuer}/token/revocation"),
             issuer: issuer.to_owned(),
             origin: issuer.to_owned(),
-            door: door.to_owned(),
+            control: control.to_owned(),
             http: http(ca.as_deref()),
             ca,
         }
@@ -129,11 +139,14 @@ impl Server {
     /// A client with what the server's own words for it say.
     pub(crate) async fn client_with(&self, words: Value) -> Client {
         let secret = words["secret"].as_str().unwrap_or_default().to_owned();
+        let auth = words["auth"].as_str().unwrap_or_default();
+        let can_introspect = matches!(auth, "client_secret_basic" | "client_secret_post" | "any");
         let made = self.call("client", words).await;
         Client {
             id: text(&made["id"]),
             secret,
             key: made["key"].as_str().unwrap_or_default().to_owned(),
+            can_introspect,
         }
     }
 
@@ -213,7 +226,7 @@ impl Server {
     pub(crate) async fn call(&self, name: &str, words: Value) -> Value {
         let answer = self
             .http
-            .post(format!("{}/control/{name}", self.door))
+            .post(format!("{}/control/{name}", self.control))
             .body(words.to_string())
             .send()
             .await
@@ -236,9 +249,7 @@ pub(crate) fn address(variable: &str) -> Option<String> {
     if value.is_none() {
         let under_run = env::var_os("TOWER_BEARER_REAL").is_some();
         assert!(!under_run, "tests/run did not set {variable}");
-        eprintln!(
-            "nothing tested: {variable} is not set; tests/run starts the servers and sets it"
-        );
+        eprintln!("skipped: {variable} is not set; tests/run starts the servers and sets it");
     }
     value
 }

@@ -1,13 +1,12 @@
 //! A token that somebody made by hand: nobody can replace it but whoever made it.
 
-use std::{env, fs};
-
-use tower_bearer::{AuthLayer, Secret, TokenCache, TokenSpec, credentials::Static};
+use tower_bearer::{Secret, TokenCache, TokenSpec, credentials::Static};
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
     lifecycle::CLIENT_CREDENTIALS,
     server::{Client, Server},
+    temp_folder::TempFolder,
 };
 
 /// A token of Ada's for the scope `read`, made at the provider's door.
@@ -17,17 +16,13 @@ async fn made(site: &Server, client: &Client) -> String {
 
 fn behind(site: &Server, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
     let cache = TokenCache::new(Static::new(secret));
-    let layer = AuthLayer::new(cache.clone());
-    let layer = layer.route(site.api_root(), TokenSpec::default()).unwrap();
-    (cache, HttpClient::new(kind, site, &layer))
+    let http = HttpClient::new(kind, site, &cache, TokenSpec::default());
+    (cache, http)
 }
 
 #[tokio::test]
 async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the_callers() {
-    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+    for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
             let token = made(&site, &client).await;
@@ -58,26 +53,20 @@ async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the
 
 #[tokio::test]
 async fn a_token_that_is_replaced_in_its_file_is_taken_up_at_the_next_401() {
-    let (Some(oidc), Some(django)) = (Server::oidc(), Server::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+    for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
-            let name = format!("tower-bearer-{}-{kind:?}", client.id);
-            let path = env::temp_dir().join(name);
-            fs::write(&path, made(&site, &client).await).unwrap();
-            let (_, http) = behind(&site, kind, Secret::from_file(&path).unwrap());
+            let file = TempFolder::new(&made(&site, &client).await);
+            let (_, http) = behind(&site, kind, Secret::from_file(file.path()).unwrap());
             let url = site.api("read");
             let answer = http.post(&url, "first").await.unwrap();
             assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
 
             site.revoke(&client.id).await;
-            fs::write(&path, made(&site, &client).await).unwrap();
+            file.replace(&made(&site, &client).await);
             let answer = http.post(&url, "second").await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
             assert_eq!(answer.claims["body"], "second");
-            fs::remove_file(&path).unwrap();
         }
     }
 }
