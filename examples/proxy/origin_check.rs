@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_address_and_localhost_are_names() {
+    fn only_own_address_and_localhost_are_accepted() {
         let same = "127.0.0.1:1";
         for (address, uri, hosts, expected) in [
             (same, "/", &[same][..], false),

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_of_whole_segments_is_cut_off() {
+    fn longest_prefix_of_whole_segments_is_removed() {
         let two = [("/a", "http://one"), ("/a/b", "https://two:444/base/")];
         for (uri, expected) in [
             ("/a/x?y=%20&z", Some("http://one/x?y=%20&z")),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_alone_takes_all_that_no_other_does() {
+    fn slash_prefix_covers_all_other_paths() {
         let all = [("/", "http://one"), ("/a", "http://two")];
         assert_eq!(address(&all, "/x/y?z").unwrap(), "http://one/x/y?z");
         assert_eq!(address(&all, "//x").unwrap(), "http://one//x");

@@ -28,7 +28,7 @@ fn body(number: usize) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_with_a_revoked_token_costs_one_fetch_and_loses_no_byte() {
+async fn concurrent_401s_share_one_fetch() {
     for &kind in KINDS {
         // Without HTTP/2, each needs a socket at either end.
         let size = if kind.is_http2() { 500 } else { 200 };
@@ -53,7 +53,7 @@ async fn a_crowd_with_a_revoked_token_costs_one_fetch_and_loses_no_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_without_a_token_waits_for_one_fetch_and_arrives_whole() {
+async fn concurrent_misses_share_one_fetch() {
     for &kind in KINDS {
         let fixture = Fixture::new(kind).await;
         let hold = fixture.login.hold();
@@ -83,7 +83,7 @@ fn crowd(fixture: &Fixture, size: usize) -> JoinSet<(usize, ClientResponse)> {
 }
 
 #[tokio::test]
-async fn a_source_that_shares_the_clients_only_permit_gets_it() {
+async fn source_shares_the_clients_only_permit() {
     let room = Arc::new(Semaphore::new(1));
     let client = SharedClient::new(&room, false, Duration::from_secs(10)).await;
     for _ in 0..3 {
@@ -95,7 +95,7 @@ async fn a_source_that_shares_the_clients_only_permit_gets_it() {
 }
 
 #[tokio::test]
-async fn a_source_that_waits_for_what_the_refusal_holds_gives_up_in_time() {
+async fn source_blocked_by_the_first_response_times_out() {
     let room = Arc::new(Semaphore::new(1));
     let client = SharedClient::new(&room, true, Duration::from_millis(200)).await;
     assert_eq!(client.send().await.unwrap().0, 200);

@@ -96,7 +96,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_good_token_goes_with_every_call() {
+async fn valid_token_is_fetched_once() {
     let fixture = Fixture::new(false).await;
     for _ in 0..3 {
         assert_eq!(fixture.check().await.unwrap(), ServingStatus::Serving);
@@ -105,7 +105,7 @@ async fn a_good_token_goes_with_every_call() {
 }
 
 #[tokio::test]
-async fn a_stream_bears_a_token_too() {
+async fn streaming_call_has_a_token() {
     let mut fixture = Fixture::new(false).await;
     let stream = fixture.client.watch(HealthCheckRequest::default()).await;
     let first = timeout(LIMIT, stream.unwrap().into_inner().message())
@@ -116,7 +116,7 @@ async fn a_stream_bears_a_token_too() {
 }
 
 #[tokio::test]
-async fn each_of_six_revocations_costs_one_call_and_one_fetch() {
+async fn each_revocation_costs_one_call_and_one_fetch() {
     let fixture = Fixture::new(false).await;
     fixture.check().await.unwrap();
     for _ in 0..6 {
@@ -133,7 +133,7 @@ async fn each_of_six_revocations_costs_one_call_and_one_fetch() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_token_does_not_cost_a_fetch_per_call() {
+async fn rejected_calls_do_not_cost_a_fetch_each() {
     let fixture = Fixture::new(true).await;
     for _ in 0..20 {
         let status = fixture.check().await.unwrap_err();
@@ -144,7 +144,7 @@ async fn a_server_that_refuses_every_token_does_not_cost_a_fetch_per_call() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
+async fn unreachable_server_is_not_a_rejection() {
     let login = AuthorizationServer::start().await.unwrap();
     let closed = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", closed.local_addr().unwrap());
@@ -157,7 +157,7 @@ async fn a_server_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_token_is_not_sent_and_says_why() {
+async fn token_error_fails_the_call_with_its_cause() {
     let fixture = Fixture::new(false).await;
     let refusal = r#"{"error":"invalid_scope"}"#;
     let refusal = Fault::answer(400, Some("application/json"), refusal);

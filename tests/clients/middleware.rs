@@ -51,7 +51,7 @@ fn note<'a>(request: Request, extensions: &'a mut Extensions, next: Next<'a>) ->
 }
 
 #[tokio::test]
-async fn a_request_names_its_token() {
+async fn spec_of_a_request_replaces_the_routes() {
     let fixture = Fixture::new().await;
     let client = fixture.client();
     for _ in 0..3 {
@@ -67,7 +67,7 @@ async fn a_request_names_its_token() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_recovered_and_each_attempt_is_seen_behind_the_layer() {
+async fn inner_middleware_sees_each_attempt() {
     let fixture = Fixture::new().await;
     fixture.cache_revoked_tokens().await;
     let client = fixture.builder().with(note).build();
@@ -89,7 +89,7 @@ async fn a_revoked_token_is_recovered_and_each_attempt_is_seen_behind_the_layer(
 }
 
 #[tokio::test]
-async fn another_origins_401_is_not_judged() {
+async fn response_of_another_origin_is_not_a_rejection() {
     let fixture = Fixture::new().await;
     let other = Api::start(&fixture.login).await.unwrap();
     let redirect = Fault::redirect(&other.url_of("/end"));
@@ -108,7 +108,7 @@ async fn another_origins_401_is_not_judged() {
 }
 
 #[tokio::test]
-async fn a_middleware_before_the_layer_that_tries_again_keeps_the_requests_spec() {
+async fn outer_retry_keeps_the_requests_spec() {
     fn twice<'a>(request: Request, extensions: &'a mut Extensions, next: Next<'a>) -> Running<'a> {
         Box::pin(async move {
             let again = request.try_clone().unwrap();
@@ -131,7 +131,7 @@ async fn a_middleware_before_the_layer_that_tries_again_keeps_the_requests_spec(
 }
 
 #[tokio::test]
-async fn extensions_come_back_from_a_request_that_is_given_up() {
+async fn cancelled_request_returns_the_extensions() {
     let fixture = Fixture::new().await;
     let client = fixture.builder().with(note).build();
     let mut extensions = Extensions::new();
@@ -159,7 +159,7 @@ async fn extensions_come_back_from_a_request_that_is_given_up() {
 }
 
 #[tokio::test]
-async fn errors_can_be_told_apart_and_extensions_come_back_with_them() {
+async fn errors_are_distinct_and_return_the_extensions() {
     let fixture = Fixture::new().await;
     let send = async |client: ClientWithMiddleware, request: Request| {
         let mut extensions = Extensions::new();

@@ -47,7 +47,7 @@ async fn read(response: Response<Body>) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_request_names_its_token() {
+async fn spec_of_a_request_replaces_the_routes() {
     let fixture = Fixture::new().await;
     let mut client = fixture.reqwest_client();
     for _ in 0..3 {
@@ -63,7 +63,7 @@ async fn a_request_names_its_token() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_of_a_requests_own_is_recovered_with_the_same_spec() {
+async fn revoked_token_is_replaced_with_the_requests_spec() {
     let fixture = Fixture::new().await;
     let mut client = fixture.reqwest_client();
     fixture.cache_revoked_tokens().await;
@@ -79,7 +79,7 @@ async fn a_revoked_token_of_a_requests_own_is_recovered_with_the_same_spec() {
 }
 
 #[tokio::test]
-async fn a_body_of_reqwest_in_memory_goes_twice_and_a_stream_only_if_it_is_kept() {
+async fn stream_is_replayed_only_from_a_buffer() {
     let fixture = Fixture::new().await;
     let stream = || Body::wrap(Full::new(Bytes::from("abc")));
     let mut client = fixture.reqwest_client::<Body>();
@@ -100,7 +100,7 @@ async fn a_body_of_reqwest_in_memory_goes_twice_and_a_stream_only_if_it_is_kept(
 }
 
 #[tokio::test]
-async fn a_request_body_that_is_still_being_written_is_sent_again_from_its_start() {
+async fn unfinished_body_is_replayed_from_its_start() {
     let fixture = Fixture::new().await;
     fixture.cache_revoked_tokens().await;
     // The answer doesn't wait for the body.
@@ -123,7 +123,7 @@ async fn a_request_body_that_is_still_being_written_is_sent_again_from_its_start
 }
 
 #[tokio::test]
-async fn another_origins_401_is_not_judged_and_its_url_is_told() {
+async fn response_of_another_origin_is_not_a_rejection() {
     let fixture = Fixture::new().await;
     let other = Api::start(&fixture.login).await.unwrap();
     let location = other.url_of("/end");
@@ -143,7 +143,7 @@ async fn another_origins_401_is_not_judged_and_its_url_is_told() {
 }
 
 #[tokio::test]
-async fn the_same_origins_401_behind_a_redirect_is_judged() {
+async fn redirected_401_of_the_same_origin_is_a_rejection() {
     let fixture = Fixture::new().await;
     fixture.cache_revoked_tokens().await;
     fixture.api.fault(Fault::redirect("/end"));
@@ -154,7 +154,7 @@ async fn the_same_origins_401_behind_a_redirect_is_judged() {
 }
 
 #[tokio::test]
-async fn a_response_is_what_reqwest_received_and_streams() {
+async fn response_keeps_version_and_headers_and_streams() {
     let fixture = Fixture::new().await;
     let mut client = fixture.reqwest_client();
     let fault = Fault::drip(Duration::from_millis(1));
@@ -175,7 +175,7 @@ async fn a_response_is_what_reqwest_received_and_streams() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_origin_is_not_sent_and_says_why() {
+async fn request_without_an_origin_is_an_error() {
     let fixture = Fixture::new().await;
     let layer = fixture.layer.clone();
     let layer = layer.with_default_origin(fixture.api.url()).unwrap();
@@ -192,7 +192,7 @@ async fn a_request_without_an_origin_is_not_sent_and_says_why() {
 }
 
 #[tokio::test]
-async fn errors_can_be_told_apart() {
+async fn client_and_token_errors_are_distinct() {
     let fixture = Fixture::new().await;
     // The client's own.
     let gone = Api::start(&fixture.login).await.unwrap().url();

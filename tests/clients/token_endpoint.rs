@@ -19,7 +19,7 @@ pub(crate) fn transports() -> [Transport; 2] {
 }
 
 #[tokio::test]
-async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
+async fn secret_with_special_characters_authenticates() {
     for tls in [false, true] {
         let mut login = AuthorizationServer::builder().with_client(CLIENT, SECRET);
         if tls {
@@ -59,7 +59,7 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sent() {
+async fn unknown_certificate_authority_is_rejected() {
     let login = AuthorizationServer::builder()
         .with_tls()
         .start()
@@ -78,7 +78,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
+async fn wrong_secret_is_not_retried() {
     let login = AuthorizationServer::start().await.unwrap();
     for transport in transports() {
         for auth in [ClientAuth::basic(), ClientAuth::post()] {
@@ -97,7 +97,7 @@ async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_scope_that_is_refused_holds_back_no_other() {
+async fn refused_scope_does_not_block_another() {
     let login = AuthorizationServer::start().await.unwrap();
     login.allow_scopes(Some(vec!["read".into()]));
     for transport in transports() {
@@ -110,7 +110,7 @@ async fn a_scope_that_is_refused_holds_back_no_other() {
 }
 
 #[tokio::test]
-async fn nobody_listens_there() {
+async fn unreachable_endpoint_is_a_network_error() {
     let login = AuthorizationServer::start().await.unwrap();
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", closed.local_addr().unwrap());
@@ -126,7 +126,7 @@ async fn nobody_listens_there() {
 }
 
 #[tokio::test]
-async fn a_transport_outlives_the_runtime_of_its_first_request() {
+async fn transport_outlives_its_first_runtime() {
     for transport in transports() {
         let ask = move || {
             let transport = transport.clone();

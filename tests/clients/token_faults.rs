@@ -58,14 +58,14 @@ fn once(kind: ErrorKind) -> Expected {
 const TIMED_OUT: Expected = (ErrorKind::Timeout, 1, SHORT);
 
 #[tokio::test]
-async fn silence_ends_with_the_deadline() {
+async fn silent_endpoint_times_out() {
     each("never", Fault::never(), TIMED_OUT).await;
     each("delay", Fault::delay(LONG), TIMED_OUT).await;
     each("drip", Fault::drip(SHORT / 2), TIMED_OUT).await;
 }
 
 #[tokio::test]
-async fn what_may_pass_by_itself_is_tried_thrice() {
+async fn transient_faults_are_tried_three_times() {
     each("500", Fault::status(500), thrice(ErrorKind::Unavailable)).await;
     each("503", Fault::status(503), thrice(ErrorKind::Unavailable)).await;
     let gateway = Fault::answer(502, Some("text/html"), "<h1>Bad Gateway</h1>");
@@ -74,7 +74,7 @@ async fn what_may_pass_by_itself_is_tried_thrice() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_is_waited_out_if_it_is_short_and_heeded_if_it_is_long() {
+async fn retry_after_delays_retry_or_ends_the_fetch() {
     let busy = Fault::status(429).with_header("retry-after", "120");
     each("429", busy, once(ErrorKind::Throttled)).await;
     let down = Fault::status(503).with_header("retry-after", "120");
@@ -91,7 +91,7 @@ async fn what_was_asked_for_is_waited_out_if_it_is_short_and_heeded_if_it_is_lon
 }
 
 #[tokio::test]
-async fn nonsense_is_not_asked_for_again() {
+async fn malformed_response_is_not_retried() {
     let html = Fault::answer(200, Some("text/html"), "<h1>Welcome</h1>");
     each("html", html, once(ErrorKind::Malformed)).await;
     let json = Fault::answer(200, Some("application/json"), r#"{"access_token":7}"#);
@@ -104,7 +104,7 @@ async fn nonsense_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let other = AuthorizationServer::start().await.unwrap();
     for status in [301, 302, 303, 307, 308] {
         let fault = Fault::status(status).with_header("location", other.token_url());
@@ -114,7 +114,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_fault_that_passes_costs_one_more_attempt() {
+async fn transient_fault_costs_one_more_attempt() {
     for transport in transports() {
         for fault in [Fault::status(500), Fault::drop_connection()] {
             let login = AuthorizationServer::start().await.unwrap();
@@ -130,7 +130,7 @@ async fn a_fault_that_passes_costs_one_more_attempt() {
 }
 
 #[tokio::test]
-async fn a_token_that_still_serves_is_not_displaced_by_a_failed_refresh() {
+async fn failed_refresh_keeps_the_valid_token() {
     for transport in transports() {
         let login = AuthorizationServer::start().await.unwrap();
         let cache = cache(&login, transport, LONG);
@@ -144,7 +144,7 @@ async fn a_token_that_still_serves_is_not_displaced_by_a_failed_refresh() {
 }
 
 #[tokio::test]
-async fn a_very_long_token_is_a_token() {
+async fn very_long_token_is_accepted() {
     for transport in transports() {
         let login = AuthorizationServer::start().await.unwrap();
         login.token_length(100_000);

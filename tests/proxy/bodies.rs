@@ -29,14 +29,14 @@ async fn stream_pieces(from: &mut TcpStream, to: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_request_streams_piece_by_piece() {
+async fn request_body_streams() {
     let head = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n";
     let (_proxy, mut caller, mut server) = between(head).await;
     stream_pieces(&mut caller, &mut server).await;
 }
 
 #[tokio::test]
-async fn an_answer_streams_piece_by_piece() {
+async fn response_body_streams() {
     let (_proxy, mut caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     read_request(&mut server).await;
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -45,7 +45,7 @@ async fn an_answer_streams_piece_by_piece() {
 }
 
 #[tokio::test]
-async fn trailers_pass_both_ways() {
+async fn trailers_pass_in_both_directions() {
     let request = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTE: trailers\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n\
         1\r\na\r\n0\r\nx-sum: 1\r\n\r\n";
     let (_proxy, mut caller, mut server) = between(request).await;
@@ -60,7 +60,7 @@ async fn trailers_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn an_answer_of_unknown_length_ends_where_it_ends() {
+async fn response_of_unknown_length_ends_with_the_connection() {
     let (_proxy, mut caller, mut server) =
         between("GET /a/x HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n").await;
     read_request(&mut server).await;
@@ -73,7 +73,7 @@ async fn an_answer_of_unknown_length_ends_where_it_ends() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_seen_to_break_off() {
+async fn truncated_response_is_visible_to_the_caller() {
     let (_proxy, mut caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     read_request(&mut server).await;
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
@@ -86,7 +86,7 @@ async fn an_answer_that_breaks_off_is_seen_to_break_off() {
 }
 
 #[tokio::test]
-async fn a_body_whose_chunks_are_none_is_the_callers_fault() {
+async fn invalid_chunk_is_a_bad_request() {
     let request = "POST /a/x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n";
     let (_proxy, mut caller, _server) = between(request).await;
     caller.write_all(b"no chunk\r\n").await.unwrap();
@@ -97,7 +97,7 @@ async fn a_body_whose_chunks_are_none_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_takes_the_request_along() {
+async fn disconnecting_caller_cancels_the_request() {
     let (_proxy, caller, mut server) = between("GET /a/x HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     read_request(&mut server).await;
     drop(caller);
@@ -108,7 +108,7 @@ async fn a_caller_who_goes_takes_the_request_along() {
 }
 
 #[tokio::test]
-async fn a_caller_who_asks_before_the_body_is_told_to_go_on() {
+async fn expect_header_gets_100_continue() {
     let fixture = Fixture::new().await;
     let head = "POST /api/x HTTP/1.1\r\nHost: HOST\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n";
     let mut caller = fixture.proxy.connect(head).await;
@@ -122,7 +122,7 @@ async fn a_caller_who_asks_before_the_body_is_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn an_upstream_may_answer_before_it_has_read_the_body() {
+async fn upstream_may_respond_before_the_body_ends() {
     let fixture = Fixture::new().await;
     fixture
         .api
@@ -134,7 +134,7 @@ async fn an_upstream_may_answer_before_it_has_read_the_body() {
 }
 
 #[tokio::test]
-async fn a_body_whose_upstream_answers_401_at_once_is_replayed_when_it_is_whole() {
+async fn early_401_replays_the_whole_body() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     fixture.login.revoke_all();

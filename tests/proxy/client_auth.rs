@@ -33,7 +33,7 @@ async fn accepted(
 }
 
 #[tokio::test]
-async fn a_secret_may_sign_instead_of_being_sent() {
+async fn secret_jwt_does_not_send_the_secret() {
     let secret = "a secret of more than 32 bytes, as it must be";
     let login = AuthorizationServer::builder()
         .with_client("client", secret)
@@ -45,7 +45,7 @@ async fn a_secret_may_sign_instead_of_being_sent() {
 }
 
 #[tokio::test]
-async fn a_private_key_signs_from_wherever_it_is() {
+async fn private_key_is_read_from_each_location() {
     let read = |name: &str| std::fs::read_to_string(format!("{KEYS}/{name}")).unwrap();
     let file = |name: &str| format!("{{ file = '{KEYS}/{name}' }}");
     let pem = read("p256.pkcs8.pem");
@@ -75,7 +75,7 @@ async fn a_private_key_signs_from_wherever_it_is() {
 }
 
 #[tokio::test]
-async fn an_assertion_from_elsewhere_is_read_from_its_file() {
+async fn assertion_is_read_from_its_file() {
     let login = AuthorizationServer::builder().with_client_assertion("client", "first.of.it");
     let file = TempFolder::new("first.of.it\n");
     let path = file.path().display().to_string();
@@ -85,7 +85,7 @@ async fn an_assertion_from_elsewhere_is_read_from_its_file() {
 }
 
 #[tokio::test]
-async fn a_certificate_proves_the_client_in_the_handshake() {
+async fn certificate_authenticates_the_client() {
     let login = AuthorizationServer::builder()
         .with_mutual_tls()
         .start()
@@ -107,7 +107,7 @@ async fn a_certificate_proves_the_client_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_public_client_sends_its_id_alone() {
+async fn public_client_sends_only_its_id() {
     let login = AuthorizationServer::start().await.unwrap();
     let token = r#"{"access_token":"abc","token_type":"Bearer","expires_in":60}"#;
     login.fault_always(Fault::answer(200, Some("application/json"), token));
@@ -125,7 +125,7 @@ async fn a_public_client_sends_its_id_alone() {
 }
 
 #[tokio::test]
-async fn other_grants_present_the_assertion_themselves() {
+async fn assertion_is_the_grant_of_other_sources() {
     for (name, parameter, grant) in [
         ("jwt_bearer", "assertion", "jwt-bearer"),
         ("token_exchange", "subject_token", "token-exchange"),
@@ -146,7 +146,7 @@ async fn other_grants_present_the_assertion_themselves() {
 }
 
 #[tokio::test]
-async fn an_issuers_token_endpoint_is_discovered() {
+async fn token_endpoint_is_discovered() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::start(&login).await.unwrap();
     let token_url = format!("token_url = '{}'", login.token_url());

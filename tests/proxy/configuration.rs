@@ -28,7 +28,7 @@ fn with_secret() -> String {
 }
 
 #[tokio::test]
-async fn each_fault_of_the_source_is_told_by_its_key() {
+async fn source_errors_name_the_key() {
     let rows = "
         source                | missing | # an empty file
         source                | table   | source = 'hunter2'
@@ -71,7 +71,7 @@ async fn each_fault_of_the_source_is_told_by_its_key() {
 }
 
 #[tokio::test]
-async fn each_fault_of_cache_routes_and_upstreams_is_told_by_its_key() {
+async fn cache_route_and_upstream_errors_name_the_key() {
     let rows = "
         cache.max_bytes        | 64MiB | [cache] ; max_bytes = 'much'
         cache.max_entries      | write | [cache] ; max_entries = -1
@@ -113,7 +113,7 @@ async fn each_fault_of_cache_routes_and_upstreams_is_told_by_its_key() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_knows_is_an_error() {
+async fn unknown_section_is_an_error() {
     let message = refused(&(with_secret() + "[caches]\n")).await;
     for text in ["`caches`", "`source`, `cache`, `route` or `proxy`"] {
         assert!(message.contains(text), "{message}");
@@ -121,7 +121,7 @@ async fn a_key_that_nobody_knows_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_tenant_in_the_address_wants_one_on_each_route() {
+async fn tenant_in_the_token_url_requires_one_on_each_route() {
     let source = with_secret().replace("/token", "/{tenant}/token");
     let route = "[[route]]\nurl = 'https://a.example'\ntenant = 'acme'\n";
     let row = "route[1].tenant | add it | [[route]] ; url = 'https://b.example'";
@@ -129,7 +129,7 @@ async fn a_tenant_in_the_address_wants_one_on_each_route() {
 }
 
 #[tokio::test]
-async fn what_is_no_toml_is_told_by_its_place_and_not_shown() {
+async fn syntax_error_names_its_position_without_the_text() {
     for line in [
         "client_secret = 'hunter2",
         "client_secret = hunter2",
@@ -143,14 +143,14 @@ async fn what_is_no_toml_is_told_by_its_place_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_named() {
+async fn missing_file_is_named() {
     let folder = TempFolder::new("");
     let message = refused_with(&folder, &folder.sibling("other.toml")).await;
     assert!(message.contains("can't be read"), "{message}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_told_by_its_key() {
+async fn address_in_use_names_its_key() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let row = format!("proxy.listen | choose another | [proxy] ; listen = '{address}'");
@@ -158,7 +158,7 @@ async fn an_address_that_is_taken_is_told_by_its_key() {
 }
 
 #[tokio::test]
-async fn every_place_of_a_secret_works() {
+async fn secret_is_read_from_each_location() {
     let login = AuthorizationServer::builder()
         .with_client("client", "s3cret")
         .start()
@@ -180,7 +180,7 @@ async fn every_place_of_a_secret_works() {
 }
 
 #[tokio::test]
-async fn a_secret_in_a_file_may_rotate() {
+async fn secret_in_a_file_rotates() {
     let login = AuthorizationServer::builder()
         .with_client("client", "first")
         .start()
@@ -199,7 +199,7 @@ async fn a_secret_in_a_file_may_rotate() {
 }
 
 #[tokio::test]
-async fn further_parameters_and_all_of_a_route_reach_the_provider() {
+async fn extra_parameters_and_route_reach_the_provider() {
     let keys = "scopes = ['b', 'a']\nresource = 'urn:r'\naudience = 'stock'";
     let extra = "extra = { hint = 'x', other = { env = 'PROXY_OTHER' } }\n";
     let rest = |api: &Api| extra.to_owned() + &routed(api, keys);
@@ -218,7 +218,7 @@ async fn further_parameters_and_all_of_a_route_reach_the_provider() {
 }
 
 #[tokio::test]
-async fn an_audience_for_all_gives_way_to_a_routes_own() {
+async fn route_audience_overrides_the_extra_parameter() {
     let rest = |api: &Api| {
         let (url, upstream) = (api.url(), upstream("/", &api.url()));
         format!(
@@ -236,7 +236,7 @@ async fn an_audience_for_all_gives_way_to_a_routes_own() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_use_is_told_in_the_log() {
+async fn unused_key_is_logged_and_not_read() {
     let text = with_secret() + "client_auth = 'none'\n";
     let proxy = Proxy::start(&text).await;
     let told = async {
@@ -253,7 +253,7 @@ async fn a_key_without_a_use_is_told_in_the_log() {
 }
 
 #[tokio::test]
-async fn the_example_of_a_configuration_works() {
+async fn example_configuration_is_valid() {
     let text = include_str!("../../examples/proxy/config.toml");
     let proxy = Proxy::start_with(text, &[("ORDERS_SECRET", "s3cret")]).await;
     assert_eq!(proxy.get("/-/health").await.status, 200);
@@ -266,7 +266,7 @@ async fn the_example_of_a_configuration_works() {
 const STORE_KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
 #[tokio::test]
-async fn a_store_in_a_file_outlives_the_proxy() {
+async fn file_store_outlives_the_proxy() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::start(&login).await.unwrap();
     let folder = TempFolder::new(STORE_KEY);
@@ -287,7 +287,7 @@ async fn a_store_in_a_file_outlives_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_there_is_in_nobodys_way() {
+async fn unreachable_store_does_not_fail_requests() {
     let store = format!(
         "[cache]\nstore = {{ type = 'redis', url = 'redis://127.0.0.1:1', prefix = 'a:', key = '{STORE_KEY}' }}\n"
     );
@@ -296,7 +296,7 @@ async fn a_store_that_is_not_there_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_store_is_told_by_its_key() {
+async fn store_errors_name_the_key() {
     let rows = "
         cache.store.key    | missing | store = { type = 'file', path = 'x' }
         cache.store.key    | 32      | store = { type = 'file', path = 'x', key = 'hunter2' }

@@ -123,7 +123,7 @@ fn body_file() -> (TempFolder, PathBuf) {
 }
 
 #[tokio::test]
-async fn curl_gets_the_apis_answer_and_sees_nothing_of_a_revocation() {
+async fn revocation_is_invisible_to_curl() {
     let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
     else {
         return;
@@ -141,7 +141,7 @@ async fn curl_gets_the_apis_answer_and_sees_nothing_of_a_revocation() {
 }
 
 #[tokio::test]
-async fn what_curl_uploads_arrives_whole_after_a_revocation() {
+async fn upload_is_replayed_whole_after_a_revocation() {
     let Some(front) = OidcProxy::with_secret().await else {
         return;
     };
@@ -171,7 +171,7 @@ async fn what_curl_uploads_arrives_whole_after_a_revocation() {
 }
 
 #[tokio::test]
-async fn curls_own_authorization_is_what_the_api_gets() {
+async fn callers_authorization_passes_without_a_fetch() {
     let Some(front) = OidcProxy::with_secret().await else {
         return;
     };
@@ -190,7 +190,7 @@ async fn curls_own_authorization_is_what_the_api_gets() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_a_problem_that_names_it() {
+async fn wrong_secret_is_invalid_client() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let front = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
@@ -206,7 +206,7 @@ async fn a_wrong_secret_is_a_problem_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
+async fn unreachable_provider_is_a_network_error() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     // A port that nobody listens on any more.
@@ -221,7 +221,7 @@ async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
 }
 
 #[tokio::test]
-async fn the_pages_show_one_token_its_counts_and_no_secret() {
+async fn pages_show_counts_and_no_secret() {
     let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
     else {
         return;

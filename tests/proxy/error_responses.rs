@@ -11,7 +11,7 @@ fn refusal(status: u16, error: &str) -> Fault {
 }
 
 #[tokio::test]
-async fn each_fault_of_the_provider_has_its_kind() {
+async fn provider_errors_have_their_kind() {
     for (fault, kind) in [
         (refusal(400, "invalid_client"), "invalid_client"),
         (Fault::status(401), "invalid_client"),
@@ -41,7 +41,7 @@ async fn each_fault_of_the_provider_has_its_kind() {
 }
 
 #[tokio::test]
-async fn a_provider_that_says_nothing_is_a_timeout() {
+async fn silent_provider_is_a_timeout() {
     let login = AuthorizationServer::start().await.unwrap();
     login.fault_always(Fault::never());
     let rest = format!(
@@ -54,7 +54,7 @@ async fn a_provider_that_says_nothing_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn how_long_to_wait_is_in_the_problem_and_in_a_header() {
+async fn retry_after_is_in_the_body_and_the_header() {
     let fixture = Fixture::new().await;
     let busy = Fault::status(429).with_header("retry-after", "30");
     fixture.login.fault_always(busy);
@@ -69,7 +69,7 @@ async fn how_long_to_wait_is_in_the_problem_and_in_a_header() {
 }
 
 #[tokio::test]
-async fn where_no_wait_is_known_none_is_told() {
+async fn problem_without_a_delay_has_no_retry_after() {
     let fixture = Fixture::new().await;
     fixture.login.fault(refusal(400, "access_denied"));
     let answer = fixture.proxy.get("/api/x").await;
@@ -78,7 +78,7 @@ async fn where_no_wait_is_known_none_is_told() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
+async fn unreachable_upstream_is_502() {
     let login = AuthorizationServer::start().await.unwrap();
     // A port that nobody listens on any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -97,7 +97,7 @@ async fn an_upstream_that_can_not_be_reached_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_502_of_the_upstream_is_the_upstreams() {
+async fn upstream_502_passes_unchanged() {
     let fixture = Fixture::new().await;
     let fault = Fault::answer(502, Some("text/html"), "<h1>Bad Gateway</h1>");
     fixture.api.fault(fault);

@@ -12,7 +12,7 @@ async fn before(answer: &str) -> (CannedUpstream, Proxy) {
 }
 
 #[tokio::test]
-async fn hop_by_hop_headers_of_a_request_do_not_pass() {
+async fn hop_by_hop_request_headers_are_removed() {
     let (mut canned, proxy) = before("HTTP/1.1 204 No Content\r\n\r\n").await;
     let headers = [
         ("Connection", "keep-alive, X-Named"),
@@ -61,7 +61,7 @@ async fn hop_by_hop_headers_of_a_request_do_not_pass() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_headers_go_before_the_token_is_added() {
+async fn connection_header_does_not_remove_the_token() {
     let fixture = Fixture::new().await;
     let headers = [("Connection", "authorization, content-type")];
     assert_eq!(fixture.proxy.get_with("/api/x", &headers).await.status, 200);
@@ -69,7 +69,7 @@ async fn hop_by_hop_headers_go_before_the_token_is_added() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_headers_of_an_answer_do_not_pass() {
+async fn hop_by_hop_response_headers_are_removed() {
     let answer = "HTTP/1.1 200 Fine\r\nConnection: x-named, close\r\nX-Named: 1\r\nKeep-Alive: timeout=9\r\nProxy-Connection: close\r\n\
         Upgrade: h2c\r\nX-Kept: 1\r\nX-Kept: 2\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Length: 2\r\n\r\nok";
     let (_canned, proxy) = before(answer).await;
@@ -83,7 +83,7 @@ async fn hop_by_hop_headers_of_an_answer_do_not_pass() {
 }
 
 #[tokio::test]
-async fn the_host_is_the_upstreams() {
+async fn host_header_is_the_upstreams() {
     let (mut canned, proxy) = before("HTTP/1.1 204 No Content\r\n\r\n").await;
     proxy.get("/a/x").await;
     let request = canned.request().await.to_ascii_lowercase();
@@ -94,7 +94,7 @@ async fn the_host_is_the_upstreams() {
 }
 
 #[tokio::test]
-async fn redirects_pass_untouched() {
+async fn redirects_pass_unchanged() {
     let fixture = Fixture::new().await;
     for location in ["http://elsewhere.example/x?y", "/relative"] {
         fixture.api.fault(Fault::redirect(location));
@@ -106,7 +106,7 @@ async fn redirects_pass_untouched() {
 }
 
 #[tokio::test]
-async fn content_codings_and_a_known_length_pass_untouched() {
+async fn content_coding_and_length_pass_unchanged() {
     let fixture = Fixture::new().await;
     // No gzip at all, which nobody on the way may notice.
     let fault =
@@ -129,7 +129,7 @@ async fn content_codings_and_a_known_length_pass_untouched() {
 }
 
 #[tokio::test]
-async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+async fn head_response_keeps_its_length() {
     let (_canned, proxy) =
         before("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nETag: \"x\"\r\n\r\n").await;
     let answer = proxy.send("HEAD", "/a/x", &[], b"").await;
@@ -140,7 +140,7 @@ async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
 }
 
 #[tokio::test]
-async fn answers_without_bodies_pass_as_they_are() {
+async fn responses_without_bodies_pass_unchanged() {
     for head in ["204 No Content", "304 Not Modified"] {
         let (_canned, proxy) = before(&format!("HTTP/1.1 {head}\r\nX-A: b\r\n\r\n")).await;
         let answer = proxy.get("/a/x").await;
@@ -151,7 +151,7 @@ async fn answers_without_bodies_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn an_oversized_head_is_refused_and_the_proxy_lives() {
+async fn oversized_head_is_431() {
     let fixture = Fixture::new().await;
     for (size, status) in [(20 << 10, 200), (200 << 10, 431), (1, 200)] {
         let headers = [("X-Large", &*"x".repeat(size))];
@@ -162,7 +162,7 @@ async fn an_oversized_head_is_refused_and_the_proxy_lives() {
 }
 
 #[tokio::test]
-async fn a_transfer_coding_that_it_can_not_take_off_is_refused() {
+async fn unknown_transfer_coding_is_an_error() {
     let (_canned, proxy) =
         before("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
     let coded = [("Transfer-Encoding", "gzip, chunked")];
@@ -173,7 +173,7 @@ async fn a_transfer_coding_that_it_can_not_take_off_is_refused() {
 }
 
 #[tokio::test]
-async fn no_header_of_the_proxys_own_is_added_to_a_request() {
+async fn proxy_adds_no_header() {
     let Fixture { api, proxy, .. } = Fixture::unprotected(|api| upstream("/a", &api.url())).await;
     proxy.get_with("/a/x", &[("Accept", "*/*")]).await;
     let headers = api.requests().pop().unwrap().headers;

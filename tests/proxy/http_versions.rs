@@ -18,7 +18,7 @@ pub(crate) fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_caller_may_speak_http2() {
+async fn http2_callers_are_served() {
     let fixture = Fixture::new().await;
     let client = http2_client();
     let url = format!("http://{}/api/x?y", fixture.proxy.address);
@@ -41,7 +41,7 @@ async fn a_caller_may_speak_http2() {
 }
 
 #[tokio::test]
-async fn http2_callers_are_asked_who_they_are_too() {
+async fn http2_requests_are_checked_for_their_origin() {
     let fixture = Fixture::new().await;
     let client = http2_client();
     for (name, value) in [
@@ -60,7 +60,7 @@ async fn http2_callers_are_asked_who_they_are_too() {
 }
 
 #[tokio::test]
-async fn an_upstream_over_tls_is_called_by_http2_and_trusted_by_the_platform() {
+async fn tls_upstream_uses_http2_and_platform_trust() {
     let login = AuthorizationServer::builder()
         .with_tls()
         .start()

@@ -126,7 +126,7 @@ async fn write_until_stuck(mut to: TcpStream, before: &MemoryUse) -> JoinHandle<
 }
 
 #[tokio::test]
-async fn twenty_megabytes_pass_both_ways() {
+async fn large_bodies_pass_without_buffering() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     let before = MemoryUse::of(&fixture.proxy);
@@ -138,7 +138,7 @@ async fn twenty_megabytes_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
+async fn large_bodies_pass_slow_peers_without_buffering() {
     const HASTE: Duration = Duration::from_millis(1);
     let between = RawUpstream::new().await;
     let (caller, mut server) = between.upload(TWENTY_MEGABYTES).await;
@@ -182,7 +182,7 @@ async fn twenty_megabytes_go_to_a_slow_upstream_and_back_to_a_slow_caller() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_read_costs_no_memory() {
+async fn slow_upstream_does_not_grow_memory() {
     let between = RawUpstream::new().await;
     let (caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
     let before = MemoryUse::of(&between.proxy);
@@ -199,7 +199,7 @@ async fn an_upstream_that_does_not_read_costs_no_memory() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_read_costs_no_memory() {
+async fn slow_caller_does_not_grow_memory() {
     let between = RawUpstream::new().await;
     let (mut caller, mut server) = between.upload(0).await;
     let before = MemoryUse::of(&between.proxy);
@@ -239,7 +239,7 @@ fn many() -> usize {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections_are_in_nobodys_way() {
+async fn thousand_idle_connections_stay_usable() {
     // What a connection may keep between two requests, in the build of tests.
     const EACH: u64 = 64 << 10;
     let fixture = Fixture::new().await;

@@ -10,7 +10,7 @@ async fn with_host(fixture: &Fixture, host: &str, path: &str) -> Response {
 }
 
 #[tokio::test]
-async fn another_host_is_403_on_its_own_pages_too() {
+async fn foreign_host_is_403_on_every_path() {
     let fixture = Fixture::new().await;
     let port = fixture.proxy.address.port();
     for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics", "/none"] {
@@ -40,7 +40,7 @@ async fn another_host_is_403_on_its_own_pages_too() {
 }
 
 #[tokio::test]
-async fn its_address_and_localhost_are_let_in() {
+async fn own_address_and_localhost_are_accepted() {
     let fixture = Fixture::new().await;
     let port = fixture.proxy.address.port();
     for host in [
@@ -54,7 +54,7 @@ async fn its_address_and_localhost_are_let_in() {
 }
 
 #[tokio::test]
-async fn a_browsers_page_is_403() {
+async fn request_of_a_web_page_is_403() {
     let fixture = Fixture::new().await;
     let own = format!("http://{}", fixture.proxy.address);
     for path in ["/api/x", "/-/health", "/-/tokens", "/-/metrics"] {
@@ -76,7 +76,7 @@ async fn a_browsers_page_is_403() {
 }
 
 #[tokio::test]
-async fn dot_segments_on_a_route_with_a_path_prefix_are_400() {
+async fn dot_segments_on_a_route_with_a_path_are_400() {
     let rest = |api: &Api| {
         let route = format!("[[route]]\nurl = '{}'\n", api.url_of("/v2"));
         route + &upstream("/a", &api.url())
@@ -102,7 +102,7 @@ async fn dot_segments_on_a_route_with_a_path_prefix_are_400() {
 }
 
 #[tokio::test]
-async fn an_address_open_to_others_takes_leave_and_its_own_name() {
+async fn allow_remote_permits_an_unspecified_address() {
     let login = AuthorizationServer::start().await.unwrap();
     let rest = "[proxy]\nlisten = '0.0.0.0:0'\nallow_remote = true\n";
     let mut proxy = Proxy::start(&config(&login, rest)).await;

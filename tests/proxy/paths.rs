@@ -4,7 +4,7 @@ use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 use tower_bearer::testing::{Api, AuthorizationServer};
 
 #[tokio::test]
-async fn each_prefix_leads_to_its_upstream_and_any_other_path_is_404() {
+async fn unmatched_prefix_is_404() {
     let login = AuthorizationServer::start().await.unwrap();
     let outer = Api::unprotected(&login).await.unwrap();
     let inner = Api::unprotected(&login).await.unwrap();
@@ -27,7 +27,7 @@ async fn each_prefix_leads_to_its_upstream_and_any_other_path_is_404() {
 }
 
 #[tokio::test]
-async fn path_and_query_arrive_byte_for_byte() {
+async fn path_and_query_pass_unchanged() {
     let mut canned = CannedUpstream::start("HTTP/1.1 204 No Content\r\n\r\n").await;
     let login = AuthorizationServer::start().await.unwrap();
     let proxy = Proxy::start(&config(&login, &upstream("/a", &canned.url))).await;
@@ -49,7 +49,7 @@ async fn path_and_query_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn an_absolute_target_counts_by_its_path() {
+async fn absolute_target_is_routed_by_its_path() {
     let fixture = Fixture::new().await;
     let address = fixture.proxy.address;
     let request = format!(
@@ -60,7 +60,7 @@ async fn an_absolute_target_counts_by_its_path() {
 }
 
 #[tokio::test]
-async fn what_is_under_slash_dash_slash_is_always_its_own() {
+async fn reserved_paths_never_reach_an_upstream() {
     let Fixture { api, proxy, .. } = Fixture::unprotected(|api| upstream("/", &api.url())).await;
     for path in ["/-/other", "/-/", "/-/health/x", "/-/../x", "/-/%2e%2e/x"] {
         assert_eq!(proxy.get(path).await.status, 404, "{path}");
@@ -72,7 +72,7 @@ async fn what_is_under_slash_dash_slash_is_always_its_own() {
 }
 
 #[tokio::test]
-async fn every_method_passes_and_a_tunnel_is_refused() {
+async fn every_method_but_connect_passes() {
     let fixture = Fixture::new().await;
     for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
         let answer = fixture.proxy.send(method, "/api/x", &[], b"").await;

@@ -23,7 +23,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
+async fn scope_headers_replace_only_their_part_of_the_spec() {
     let fixture = Fixture::with(ROUTE, "").await;
     let (stock, audience) = (("resource", "https://stock.example"), ("audience", "stock"));
     for (headers, expected) in [
@@ -67,7 +67,7 @@ async fn the_one_that_is_given_replaces_the_routes_and_the_rest_stays() {
 }
 
 #[tokio::test]
-async fn beyond_what_the_route_has_and_allows_is_403() {
+async fn disallowed_scope_or_resource_is_403() {
     let fixture = Fixture::with(ROUTE, "").await;
     for headers in [
         [("x-token-scope", "root")],
@@ -90,7 +90,7 @@ async fn beyond_what_the_route_has_and_allows_is_403() {
 }
 
 #[tokio::test]
-async fn without_leave_only_the_routes_own_are_to_be_had() {
+async fn undeclared_scopes_and_resources_are_403() {
     let fixture = Fixture::new().await;
     assert_eq!(asked(&fixture, &[("x-token-scope", "write")]).await.0, 403);
     assert_eq!(
@@ -101,7 +101,7 @@ async fn without_leave_only_the_routes_own_are_to_be_had() {
 }
 
 #[tokio::test]
-async fn a_star_allows_any() {
+async fn star_allows_any_scope_and_resource() {
     let fixture = Fixture::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
     let headers = [
         ("x-token-scope", "what ever"),
@@ -115,7 +115,7 @@ async fn a_star_allows_any() {
 }
 
 #[tokio::test]
-async fn on_a_url_that_no_route_names_they_get_403() {
+async fn scope_headers_without_a_route_are_403() {
     let Fixture { api, proxy, .. } = Fixture::unprotected(|api| upstream("/a", &api.url())).await;
     for header in [("x-token-scope", "read"), ("x-token-resource", "urn:x")] {
         let answer = proxy.get_with("/a/x", &[header]).await;
@@ -125,7 +125,7 @@ async fn on_a_url_that_no_route_names_they_get_403() {
 }
 
 #[tokio::test]
-async fn twice_or_not_valid_is_400() {
+async fn repeated_or_invalid_scope_header_is_400() {
     let fixture = Fixture::with("allow_scopes = ['*']\nallow_resources = ['*']", "").await;
     for headers in [
         &[("x-token-scope", "a"), ("x-token-scope", "a")][..],

@@ -18,7 +18,7 @@ const GET: &str = "GET /api/x HTTP/1.1\r\nHost: HOST\r\n\r\n";
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn idle_connections_do_not_keep_it_beyond_a_second() {
+async fn idle_connections_do_not_delay_shutdown() {
     for signal in ["TERM", "INT"] {
         let mut fixture = Fixture::new().await;
         let address = fixture.proxy.address;
@@ -43,7 +43,7 @@ async fn idle_connections_do_not_keep_it_beyond_a_second() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
+async fn shutdown_finishes_requests_in_progress() {
     let mut fixture = Fixture::new().await;
     let address = fixture.proxy.address;
     let held = fixture.api.hold();
@@ -62,7 +62,7 @@ async fn what_is_under_way_is_finished_and_nothing_new_is_begun() {
 }
 
 #[tokio::test]
-async fn what_takes_longer_than_the_grace_is_cut_off() {
+async fn grace_period_limits_shutdown() {
     let mut fixture = Fixture::with("", "grace = '100ms'").await;
     let _held = fixture.api.hold();
     let _busy = fixture.proxy.connect(GET).await;

@@ -6,7 +6,7 @@ use tower_bearer::testing::Fault;
 use crate::support::{Fixture, assert_line};
 
 #[tokio::test]
-async fn health_is_200_once_it_serves() {
+async fn health_is_200() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.proxy.get("/-/health").await.status, 200);
     assert_eq!(
@@ -25,7 +25,7 @@ async fn health_is_200_once_it_serves() {
 }
 
 #[tokio::test]
-async fn tokens_are_described_and_never_shown() {
+async fn tokens_page_describes_tokens_without_showing_them() {
     let fixture = Fixture::with("resource = ['urn:b', 'urn:a']", "").await;
     let empty = fixture.proxy.json("/-/tokens").await;
     assert_eq!(empty["entries"], 0);
@@ -69,7 +69,7 @@ async fn tokens_are_described_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_token_that_can_not_be_had_is_backing_off() {
+async fn failed_fetch_is_shown_as_backing_off() {
     let fixture = Fixture::new().await;
     let refusal = r#"{"error":"invalid_scope"}"#;
     let refusal = Fault::answer(400, Some("application/json"), refusal);
@@ -88,7 +88,7 @@ async fn a_token_that_can_not_be_had_is_backing_off() {
 }
 
 #[tokio::test]
-async fn an_api_that_refuses_everything_is_a_storm() {
+async fn reached_rejection_limit_is_shown_as_storm() {
     let fixture = Fixture::new().await;
     fixture.api.always_unauthorized(true);
     for _ in 0..8 {
@@ -101,7 +101,7 @@ async fn an_api_that_refuses_everything_is_a_storm() {
 }
 
 #[tokio::test]
-async fn metrics_are_there_from_the_start_and_count() {
+async fn metrics_start_at_zero_and_count() {
     let fixture = Fixture::new().await;
     let page = fixture.proxy.get("/-/metrics").await;
     let content_type = page.header("content-type").unwrap();
@@ -152,7 +152,7 @@ async fn metrics_are_there_from_the_start_and_count() {
 }
 
 #[tokio::test]
-async fn the_two_pages_say_the_same() {
+async fn tokens_page_and_metrics_agree() {
     let fixture = Fixture::new().await;
     for _ in 0..5 {
         fixture.proxy.get("/api/x").await;

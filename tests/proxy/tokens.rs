@@ -5,7 +5,7 @@ use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 use crate::support::{Fixture, Proxy, config, routed, upstream};
 
 #[tokio::test]
-async fn a_request_on_a_route_gets_its_token() {
+async fn request_on_a_route_gets_its_token() {
     let fixture = Fixture::new().await;
     for _ in 0..3 {
         assert_eq!(fixture.proxy.get("/api/orders").await.status, 200);
@@ -16,7 +16,7 @@ async fn a_request_on_a_route_gets_its_token() {
 }
 
 #[tokio::test]
-async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
+async fn callers_authorization_passes_without_a_fetch() {
     let fixture = Fixture::new().await;
     for (headers, value) in [
         (&[("Authorization", "Basic abc")][..], "Basic abc"),
@@ -55,7 +55,7 @@ async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_no_route_names_is_called_without_a_token() {
+async fn upstream_without_a_route_gets_no_token() {
     let route = "[[route]]\nurl = 'https://other.example'\n".to_owned();
     let rest = |api: &Api| route + &upstream("/a", &api.url());
     let Fixture { login, api, proxy } = Fixture::unprotected(rest).await;
@@ -65,7 +65,7 @@ async fn an_upstream_that_no_route_names_is_called_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_route_with_a_path_covers_what_is_below_it_alone() {
+async fn route_path_covers_whole_segments_below_it() {
     let rest = |api: &Api| {
         let route = format!("[[route]]\nurl = '{}'\n", api.url_of("/v2"));
         route + &upstream("/a", &api.url())
@@ -84,7 +84,7 @@ async fn a_route_with_a_path_covers_what_is_below_it_alone() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_replaced_without_the_caller_noticing() {
+async fn revoked_token_is_replaced() {
     let fixture = Fixture::new().await;
     let body = vec![b'x'; 64 << 10];
     for (method, body) in [("GET", &b""[..]), ("POST", b"small"), ("PUT", &body)] {
@@ -98,7 +98,7 @@ async fn a_revoked_token_is_replaced_without_the_caller_noticing() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_not_replayed() {
+async fn body_beyond_the_limit_is_not_replayed() {
     let fixture = Fixture::with("", "replay_limit = '1KiB'").await;
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     for (length, status) in [(1024, 200), (1025, 401)] {
@@ -112,7 +112,7 @@ async fn a_body_beyond_the_limit_is_not_replayed() {
 }
 
 #[tokio::test]
-async fn the_apis_401_stays_if_the_refresh_fails() {
+async fn failed_refresh_returns_the_apis_401() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     fixture.login.revoke_all();
@@ -128,7 +128,7 @@ async fn the_apis_401_stays_if_the_refresh_fails() {
 }
 
 #[tokio::test]
-async fn a_server_may_ask_for_the_scopes_that_its_route_allows() {
+async fn challenge_gets_only_scopes_that_the_route_allows() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::builder(&login)
         .requiring_scope("/admin", "read admin")
@@ -146,7 +146,7 @@ async fn a_server_may_ask_for_the_scopes_that_its_route_allows() {
 }
 
 #[tokio::test]
-async fn no_token_and_no_secret_is_in_the_log() {
+async fn log_contains_no_token_or_secret() {
     let login = AuthorizationServer::builder()
         .with_client("client", "hunter2")
         .start()

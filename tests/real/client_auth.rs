@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_assertion_signed_with_the_secret_is_taken() {
+async fn secret_jwt_authenticates() {
     for site in Server::oidc_plain_and_tls() {
         // As many bytes as HS256 wants.
         let secret = SECRET.repeat(3);
@@ -32,7 +32,7 @@ async fn an_assertion_signed_with_the_secret_is_taken() {
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
+async fn private_key_jwt_works_with_each_algorithm() {
     let Some(site) = Server::oidc() else { return };
     for algorithm in [
         SigningAlgorithm::RS256,
@@ -64,7 +64,7 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_somebody_else_signed_is_taken() {
+async fn externally_signed_assertion_authenticates() {
     let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "RS256").await;
     let source = async |transport| {
@@ -80,7 +80,7 @@ async fn an_assertion_that_somebody_else_signed_is_taken() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_was_used_before_is_refused() {
+async fn reused_assertion_is_rejected() {
     let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "RS256").await;
     let assertion = rs256(&client.key, &about_itself(&client.id, &site.issuer));
@@ -111,7 +111,7 @@ async fn an_assertion_that_was_used_before_is_refused() {
 }
 
 #[tokio::test]
-async fn an_assertion_for_somebody_else_is_refused() {
+async fn wrong_assertion_audience_is_rejected() {
     let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "ES256").await;
     let key = SigningKey::from_pem(&client.key).unwrap();
@@ -134,7 +134,7 @@ async fn an_assertion_for_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
+async fn ca_signed_certificate_authenticates_at_the_mtls_alias() {
     let (Some(site), Some(certificate), Some(key)) = (
         Server::oidc_tls(),
         address("TOWER_BEARER_CLIENT_CERT"),
@@ -158,7 +158,7 @@ async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registered() {
+async fn registered_self_signed_certificate_authenticates() {
     let Some(site) = Server::oidc_tls() else {
         return;
     };

@@ -30,7 +30,7 @@ async fn secrets_work(site: &Server, client: &Client, auth: ClientAuth) {
 }
 
 #[tokio::test]
-async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
+async fn oidc_provider_accepts_secrets_with_special_characters() {
     for site in Server::oidc_plain_and_tls() {
         let client = site.client("client_secret_basic").await;
         secrets_work(&site, &client, ClientAuth::basic()).await;
@@ -40,7 +40,7 @@ async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the
 }
 
 #[tokio::test]
-async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
+async fn django_accepts_secrets_with_special_characters() {
     let Some(site) = Server::django() else { return };
     // oidc-provider refuses letters beyond ASCII in a secret; this one takes them.
     let secret = format!("{SECRET}é");
@@ -53,7 +53,7 @@ async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form()
 }
 
 #[tokio::test]
-async fn a_token_that_its_client_revoked_is_replaced_unseen() {
+async fn token_revoked_by_its_client_is_replaced() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
@@ -69,7 +69,7 @@ async fn a_token_that_its_client_revoked_is_replaced_unseen() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
+async fn wrong_secret_is_not_retried() {
     for site in Server::oidc_and_django() {
         let mut client = site.client("client_secret_basic").await;
         client.secret = "wrong".into();
@@ -88,7 +88,7 @@ async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_scope_that_the_token_lacks_is_the_callers_403() {
+async fn missing_scope_returns_the_403() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
@@ -103,7 +103,7 @@ async fn a_scope_that_the_token_lacks_is_the_callers_403() {
 }
 
 #[tokio::test]
-async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
+async fn unknown_scope_is_invalid_scope() {
     let Some(site) = Server::django() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
@@ -117,7 +117,7 @@ async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
 }
 
 #[tokio::test]
-async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
+async fn each_resource_has_its_own_token() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
@@ -143,7 +143,7 @@ async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
 }
 
 #[tokio::test]
-async fn tokens_of_two_seconds_follow_each_other_unseen() {
+async fn short_lived_tokens_are_replaced() {
     let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "lifetime": 2 });
     for kind in KINDS {

@@ -8,7 +8,7 @@ use tower_bearer::{
 use crate::{http_client::KINDS, lifecycle::Lifecycle, server::Server};
 
 #[tokio::test]
-async fn each_providers_token_endpoint_is_found_by_its_issuer() {
+async fn each_token_endpoint_is_discovered() {
     // Two of them have a path, which RFC 8414 puts behind the well-known one.
     for site in Server::all([
         Server::oidc(),
@@ -31,7 +31,7 @@ async fn each_providers_token_endpoint_is_found_by_its_issuer() {
 }
 
 #[tokio::test]
-async fn a_provider_that_goes_by_another_name_is_refused() {
+async fn mismatched_issuer_is_rejected() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {

@@ -53,7 +53,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
+async fn service_account_signs_for_itself_or_a_user() {
     let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
@@ -81,7 +81,7 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
 }
 
 #[tokio::test]
-async fn a_service_accounts_file_is_all_that_it_needs() {
+async fn service_account_file_gets_a_token() {
     let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "none", "algorithm": "RS256" });
     let account = site.client_with(words).await;
@@ -101,7 +101,7 @@ async fn a_service_accounts_file_is_all_that_it_needs() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
+async fn externally_signed_grant_is_accepted_once() {
     let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
@@ -120,7 +120,7 @@ async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
 }
 
 #[tokio::test]
-async fn a_users_token_is_exchanged_on_their_behalf() {
+async fn user_token_is_exchanged_on_behalf_of_the_user() {
     let Some(scene) = Fixture::new().await else {
         return;
     };
@@ -135,7 +135,7 @@ async fn a_users_token_is_exchanged_on_their_behalf() {
 }
 
 #[tokio::test]
-async fn work_for_a_user_goes_on_after_their_token_has_ended() {
+async fn refresh_token_outlives_the_users_token() {
     let Some(scene) = Fixture::new().await else {
         return;
     };
@@ -180,7 +180,7 @@ async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) 
 }
 
 #[tokio::test]
-async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
+async fn token_exchange_sends_actor_and_audience() {
     let Some(scene) = Fixture::new().await else {
         return;
     };
@@ -215,7 +215,7 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
 }
 
 #[tokio::test]
-async fn a_token_is_exchanged_for_one_of_another_resource() {
+async fn token_exchange_sends_the_resource() {
     let Some(scene) = Fixture::new().await else {
         return;
     };
@@ -236,7 +236,7 @@ async fn a_token_is_exchanged_for_one_of_another_resource() {
 }
 
 #[tokio::test]
-async fn what_is_no_bearer_token_is_not_sent_as_one() {
+async fn token_of_another_type_is_not_sent() {
     let Some(scene) = Fixture::new().await else {
         return;
     };
@@ -253,7 +253,7 @@ async fn what_is_no_bearer_token_is_not_sent_as_one() {
 }
 
 #[tokio::test]
-async fn a_users_token_that_has_ended_is_refused_and_shown_to_nobody() {
+async fn revoked_user_token_is_rejected_and_redacted() {
     let Some(scene) = Fixture::new().await else {
         return;
     };

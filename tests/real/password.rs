@@ -38,7 +38,7 @@ fn source(
 }
 
 #[tokio::test]
-async fn a_name_and_a_password_of_odd_characters_get_a_token() {
+async fn password_with_special_characters_gets_a_token() {
     let Some(providers) = providers().await else {
         return;
     };
@@ -54,7 +54,7 @@ async fn a_name_and_a_password_of_odd_characters_get_a_token() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_tried_once_and_shown_to_nobody() {
+async fn wrong_password_is_sent_once_and_redacted() {
     let Some(providers) = providers().await else {
         return;
     };

@@ -23,7 +23,7 @@ fn endpoint(site: &Server, client: &Client, kind: Kind) -> TokenEndpoint {
 }
 
 #[tokio::test]
-async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
+async fn rotated_refresh_tokens_keep_a_grant_alive() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         let source = async |transport| {
@@ -41,7 +41,7 @@ async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_public_client_needs_no_secret_to_refresh() {
+async fn public_client_refreshes_without_a_secret() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client_with(json!({ "auth": "none" })).await;
     let source = async |transport| {
@@ -55,7 +55,7 @@ async fn a_public_client_needs_no_secret_to_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_use_each_refresh_token_once() {
+async fn concurrent_callers_use_each_refresh_token_once() {
     let Some(site) = Server::oidc() else { return };
     for kind in KINDS {
         let client = site.client("client_secret_basic").await;
@@ -97,7 +97,7 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
 }
 
 #[tokio::test]
-async fn a_second_use_ends_the_sign_in_and_is_said_aloud() {
+async fn reused_refresh_token_ends_the_grant() {
     for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;

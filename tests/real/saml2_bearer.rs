@@ -40,7 +40,7 @@ async fn issue(site: &Server, text: &str, account: Value) {
 }
 
 #[tokio::test]
-async fn the_person_of_a_saml_assertion_gets_a_token() {
+async fn saml_assertion_gets_a_token_for_its_subject() {
     for site in Server::oidc_plain_and_tls() {
         let client = site.client("client_secret_basic").await;
         let text = xml(&client, "ada");
@@ -58,7 +58,7 @@ async fn the_person_of_a_saml_assertion_gets_a_token() {
 }
 
 #[tokio::test]
-async fn a_saml_assertion_is_made_anew_for_each_token() {
+async fn saml_assertion_is_created_for_each_token() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let made = Arc::new(AtomicU32::new(0));
@@ -84,7 +84,7 @@ async fn a_saml_assertion_is_made_anew_for_each_token() {
 }
 
 #[tokio::test]
-async fn a_saml_assertion_that_does_not_hold_is_refused_and_shown_to_nobody() {
+async fn invalid_saml_assertion_is_rejected_and_redacted() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let text = xml(&client, "ada");

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
+async fn concurrent_401s_share_one_fetch() {
     for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
@@ -47,7 +47,7 @@ async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
+async fn secret_rotates_under_load() {
     for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_post").await;
@@ -73,7 +73,7 @@ async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
+async fn key_rotates_under_load() {
     let Some(site) = Server::oidc() else { return };
     for kind in KINDS {
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
@@ -129,7 +129,7 @@ async fn check_rotation(
 }
 
 #[tokio::test]
-async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
+async fn rotated_secret_ends_the_back_off() {
     for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;

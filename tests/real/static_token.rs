@@ -21,7 +21,7 @@ fn behind(site: &Server, kind: Kind, secret: Secret) -> (TokenCache, HttpClient)
 }
 
 #[tokio::test]
-async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the_callers() {
+async fn revoked_static_token_returns_the_401() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
@@ -52,7 +52,7 @@ async fn a_token_made_by_hand_serves_until_it_is_revoked_and_then_the_401_is_the
 }
 
 #[tokio::test]
-async fn a_token_that_is_replaced_in_its_file_is_taken_up_at_the_next_401() {
+async fn replaced_token_file_is_read_after_a_401() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {

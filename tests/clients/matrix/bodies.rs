@@ -20,7 +20,7 @@ pub(super) fn digest(size: usize) -> Digest {
 }
 
 #[tokio::test]
-async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
+async fn body_that_cannot_be_cloned_is_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::plain(kind).await;
         fixture.warm_up().await;
@@ -36,7 +36,7 @@ async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
 }
 
 #[tokio::test]
-async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
+async fn buffered_body_is_replayed_whole() {
     for &kind in KINDS {
         for (limit, payload, size) in [
             (8 << 10, Payload::Once(some(5_000)), 5_000),
@@ -54,7 +54,7 @@ async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
 }
 
 #[tokio::test]
-async fn a_stream_beyond_the_limit_goes_once_to_the_last_byte() {
+async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
         fixture.warm_up().await;
@@ -81,7 +81,7 @@ fn early() -> Fault {
 const REASON: usize = 8 * MEBIBYTE;
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of_the_stream() {
+async fn early_401_replays_with_the_rest_of_the_stream() {
     for &kind in KINDS {
         // Not even a buffer for all of it is needed: what was not yet sent goes once.
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
@@ -99,8 +99,7 @@ async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_is_no_other_token()
-{
+async fn early_401_passes_whole_without_a_new_token() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
         fixture.warm_up().await;
@@ -118,7 +117,7 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_
 }
 
 #[tokio::test]
-async fn a_refusal_too_many_before_the_end_of_the_body_does_not_cut_the_stream() {
+async fn early_401_beyond_the_rejection_limit_passes_whole() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
         fixture.warm_up().await;

@@ -15,7 +15,7 @@ fn claims_challenge() -> Fault {
 }
 
 #[tokio::test]
-async fn claims_go_into_the_next_token_request_and_into_later_ones() {
+async fn required_claims_are_requested_from_then_on() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         fixture.api.fault(claims_challenge());
@@ -32,7 +32,7 @@ async fn claims_go_into_the_next_token_request_and_into_later_ones() {
 }
 
 #[tokio::test]
-async fn claims_that_are_wanted_again_are_the_callers_to_see() {
+async fn repeated_claims_challenge_is_unsatisfiable() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         fixture.api.fault_times(2, claims_challenge());
@@ -47,7 +47,7 @@ async fn claims_that_are_wanted_again_are_the_callers_to_see() {
 }
 
 #[tokio::test]
-async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
+async fn allowed_scopes_are_requested_once() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         let response = fixture.send_to("/write", 5_000, (200, "recovered")).await;
@@ -67,7 +67,7 @@ async fn scopes_that_the_route_allows_are_asked_for_once_and_remembered() {
 }
 
 #[tokio::test]
-async fn scopes_beyond_what_the_route_allows_are_the_callers_to_see() {
+async fn disallowed_scopes_are_unsatisfiable() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         for _ in 0..3 {

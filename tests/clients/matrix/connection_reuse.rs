@@ -56,7 +56,7 @@ fn moved_on(runtime: impl Fn() -> Runtime) -> usize {
 }
 
 #[test]
-fn one_thread_sends_every_replay_over_its_refusals_connection() {
+fn single_thread_replays_reuse_the_connection() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(moved_on(runtime), 0);
 }
@@ -64,7 +64,7 @@ fn one_thread_sends_every_replay_over_its_refusals_connection() {
 /// Nobody tells when a connection is free again, and its task runs on another thread. On a machine with more to do than it
 /// can, that task may come too late, which costs a connection and nothing else.
 #[test]
-fn many_threads_send_nearly_every_replay_over_its_refusals_connection() {
+fn multi_thread_replays_reuse_the_connection() {
     let moved: usize = [1, 2]
         .map(|threads| {
             moved_on(|| {

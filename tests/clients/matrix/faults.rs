@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_connection_that_is_lost_during_the_replay_is_the_callers_error() {
+async fn connection_lost_during_replay_is_an_error() {
     for &kind in KINDS {
         for streamed in [false, true] {
             let fixture = match streamed {
@@ -39,7 +39,7 @@ async fn a_connection_that_is_lost_during_the_replay_is_the_callers_error() {
 }
 
 #[tokio::test]
-async fn an_api_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
+async fn unreachable_api_is_not_a_rejection() {
     for &kind in KINDS {
         let mut fixture = Fixture::new(kind).await;
         // The handle was the last one: the port closes.

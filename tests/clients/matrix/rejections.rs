@@ -12,7 +12,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_good_token_costs_one_fetch_and_one_send_each() {
+async fn valid_token_is_fetched_once() {
     for &kind in KINDS {
         let fixture = Fixture::new(kind).await;
         for _ in 0..3 {
@@ -33,7 +33,7 @@ async fn a_good_token_costs_one_fetch_and_one_send_each() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
+async fn revoked_token_costs_one_fetch_and_one_replay() {
     for &kind in KINDS {
         for size in [0, 5_000, MEBIBYTE] {
             let fixture = Fixture::warm(kind).await;
@@ -53,7 +53,7 @@ async fn a_revoked_token_costs_one_fetch_and_one_more_send_of_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_second_refusal_is_the_callers_as_it_came() {
+async fn second_401_is_returned() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         fixture.api.always_unauthorized(true);
@@ -70,7 +70,7 @@ async fn a_second_refusal_is_the_callers_as_it_came() {
 }
 
 #[tokio::test]
-async fn an_api_that_refuses_every_token_does_not_cost_a_fetch_per_request() {
+async fn rejected_requests_do_not_cost_a_fetch_each() {
     for &kind in KINDS {
         let fixture = Fixture::new(kind).await;
         fixture.api.always_unauthorized(true);
@@ -84,7 +84,7 @@ async fn an_api_that_refuses_every_token_does_not_cost_a_fetch_per_request() {
 }
 
 #[tokio::test]
-async fn without_replay_a_refusal_is_the_callers_and_the_token_goes() {
+async fn without_replay_returns_the_401_and_drops_the_token() {
     for &kind in KINDS {
         let fixture = Fixture::without_replay(kind).await;
         fixture.warm_up().await;
@@ -97,7 +97,7 @@ async fn without_replay_a_refusal_is_the_callers_and_the_token_goes() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_out_of_order_leaves_the_caller_the_first_401() {
+async fn failed_fetch_returns_the_first_401() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         fixture.login.revoke_all();
@@ -121,7 +121,7 @@ async fn a_provider_that_is_out_of_order_leaves_the_caller_the_first_401() {
 }
 
 #[tokio::test]
-async fn a_provider_that_repeats_its_token_is_asked_once_and_nothing_is_sent_again() {
+async fn same_token_is_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::new(kind).await;
         fixture.login.repeat_token(true);
@@ -133,7 +133,7 @@ async fn a_provider_that_repeats_its_token_is_asked_once_and_nothing_is_sent_aga
 }
 
 #[tokio::test]
-async fn grpc_status_16_without_a_body_is_a_refusal_and_7_is_none() {
+async fn grpc_status_16_is_a_rejection_and_7_is_not() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         let code = |code| kind.is_tonic().then_some(code);
