@@ -1,4 +1,4 @@
-//! Who may come in: programs on this machine, and no page in a browser.
+//! Rejects requests of web pages in a browser, and requests for foreign hosts.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,14 @@ use http::{
     header::{HOST, ORIGIN},
 };
 
-/// What a request may call the proxy.
+/// The names by which a request may address the proxy.
 #[derive(Clone)]
 pub(crate) struct OriginCheck {
     names: Vec<String>,
 }
 
 impl OriginCheck {
-    /// The origins of a connection that arrived at this address.
+    /// Returns the check for connections to this address.
     pub(crate) fn for_address(address: SocketAddr) -> Self {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         let mut names = vec![
@@ -29,9 +29,9 @@ impl OriginCheck {
         Self { names }
     }
 
-    /// Why the request may not come in.
+    /// Returns why the request is rejected, or `None` if it is accepted.
     pub(crate) fn refuses(&self, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-        // A page whose name was pointed at this machine (DNS rebinding) still sends its own name.
+        // A web page that uses DNS rebinding still sends its own host name.
         let target = uri
             .authority()
             .map(|authority| authority.as_str().as_bytes());
@@ -39,20 +39,20 @@ impl OriginCheck {
         let mut named = hosts.chain(target).peekable();
         if named.peek().is_none() || !named.all(|name| self.is_own(name)) {
             return Some(
-                "the request's Host is neither the address that the proxy listens on nor localhost, with the port: call it by one of these",
+                "the Host header is neither the proxy's address nor localhost with the proxy's port: use one of these",
             );
         }
-        // Fetch, "origin": a browser sends it with whatever a page does to another origin but plain navigation …
+        // A browser sends Origin with all cross-origin requests of a page except navigation …
         if headers.contains_key(ORIGIN) {
             return Some(
-                "the request has an Origin header, so it comes from a page in a browser: call from a program",
+                "the request has an Origin header, so it comes from a web page: call the proxy from a program",
             );
         }
-        // … and Fetch Metadata: "none" is what a person typed.
+        // … and Sec-Fetch-Site with all requests: "none" is a URL that the user typed.
         let same = |site: &HeaderValue| matches!(site.as_bytes(), b"none" | b"same-origin");
         if !headers.get_all("sec-fetch-site").iter().all(same) {
             return Some(
-                "the request has a Sec-Fetch-Site header of another site's page: call from a program",
+                "the Sec-Fetch-Site header says that the request comes from a web page: call the proxy from a program",
             );
         }
         None

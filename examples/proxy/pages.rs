@@ -18,7 +18,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The pages; from here on, the library's metrics are recorded.
+    /// Creates the pages, and starts to record the library's metrics.
     pub(crate) fn new(cache: TokenCache) -> Result<Self, String> {
         let recorder = Recorder::install()?;
         Ok(Self { cache, recorder })
@@ -63,7 +63,7 @@ impl Pages {
     }
 }
 
-/// What is known of one token. The token is not in it.
+/// Describes a cached token, without the token itself.
 fn describe(entry: &Entry) -> Value {
     let seconds = |left: Option<Duration>| left.map(|left| left.as_secs());
     json!({

@@ -1,6 +1,6 @@
-//! The library's metrics, as Prometheus wants them: a recorder of the `metrics` facade, and its text.
+//! Implements a recorder of the `metrics` facade that renders the library's metrics for Prometheus.
 //!
-//! An exporter of its own would bring a server, quantile sketches and a dozen crates. There are thirteen metrics here.
+//! An exporter crate would add a server, quantile sketches and a dozen dependencies for a few metrics.
 
 use std::{
     collections::BTreeMap,
@@ -12,31 +12,31 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, U
 
 use crate::samples::{Buckets, Count, Sample};
 
-/// What is counted; a clone shares it.
+/// The recorded metrics. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Families>>);
 
-/// By name, and then by labels as they are printed.
+/// Samples by name and by rendered labels.
 type Families = BTreeMap<String, BTreeMap<String, Sample>>;
 
-/// What there is from the start, so that a rate has a zero to start from: the kind, the name, the labels that one of them
-/// has at least (`-`: none), and the help text.
+/// The metrics that exist from the start, so that a rate starts at zero: kind, name, labels (`-` for none) and help
+/// text.
 const KNOWN: &str = r#"
-counter tower_bearer_hits_total state="fresh" Answers without waiting.
-counter tower_bearer_misses_total - Answers that waited.
+counter tower_bearer_hits_total state="fresh" Tokens returned without waiting.
+counter tower_bearer_misses_total - Tokens returned after waiting for a fetch.
 counter tower_bearer_fetches_total outcome="ok" Fetches of a token, by their outcome.
-histogram tower_bearer_fetch_seconds - How long a fetch took, all its attempts together.
+histogram tower_bearer_fetch_seconds - Duration of a fetch, including all its attempts.
 counter tower_bearer_token_requests_total - Requests to the token endpoint.
-counter tower_bearer_rejections_total - Tokens taken out of service because a server refused them.
-counter tower_bearer_replays_total outcome="recovered" Refused requests, by what was done about them.
-histogram tower_bearer_wait_seconds - How long a request waited for its token.
+counter tower_bearer_rejections_total - Tokens dropped because a server rejected them.
+counter tower_bearer_replays_total outcome="recovered" Rejected requests, by their recovery.
+histogram tower_bearer_wait_seconds - Time that a request waited for its token.
 gauge tower_bearer_entries - Tokens in the cache.
-gauge tower_bearer_bytes - Bytes that they hold, about.
-counter tower_bearer_storms_total - Refusals that were not believed: too many lately.
-counter tower_bearer_evictions_total - Tokens that gave way to others.
+gauge tower_bearer_bytes - Approximate size of the cache in bytes.
+counter tower_bearer_storms_total - Rejections ignored because the rejection limit was reached.
+counter tower_bearer_evictions_total - Tokens evicted from the cache.
 "#;
 
-/// The parts of each line of [`KNOWN`].
+/// Returns the kind, name, labels and help text of each line of [`KNOWN`].
 fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
     KNOWN.lines().filter_map(|line| {
         let (kind, line) = line.split_once(' ')?;
@@ -47,7 +47,7 @@ fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'
 }
 
 impl Recorder {
-    /// The one recorder of this process.
+    /// Installs the global recorder of the process.
     pub(crate) fn install() -> Result<Self, String> {
         let recorder = Self::default();
         for (kind, name, labels, _) in known() {
@@ -61,7 +61,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// The text of a scrape.
+    /// Renders all metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
         let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
@@ -100,7 +100,7 @@ impl Recorder {
         }
     }
 
-    /// The sample of that name. If it is of another kind than the new one, the caller's is seen by nobody.
+    /// Returns the sample with this name and these labels, and adds `new` if it is missing.
     fn sample(&self, name: &str, labels: &str, new: Sample) -> Sample {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name.to_owned()).or_default();
@@ -128,7 +128,7 @@ impl metrics::Recorder for Recorder {
     }
 }
 
-/// The labels as they stand between the braces.
+/// Renders the labels between the braces.
 fn labels(key: &Key) -> String {
     let mut labels: Vec<String> = key
         .labels()

@@ -1,11 +1,11 @@
-//! Which token a request asks for, with `x-token-scope` and `x-token-resource`.
+//! Reads `x-token-scope` and `x-token-resource`, with which a request replaces parts of its route's spec.
 
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use tower_bearer::{Route, TokenSpec, config::RouteConfig};
 
-/// What a request wants instead of its route's scopes, or its resources.
+/// The scopes and the resource that a request asks for in the place of its route's.
 #[derive(Default)]
 pub(crate) struct RequestedSpec {
     scopes: Option<Vec<String>>,
@@ -13,18 +13,19 @@ pub(crate) struct RequestedSpec {
     fault: Option<&'static str>,
 }
 
-/// Why a requested is not granted.
+/// The status and the reason of a refused request.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
 const SCOPE: &str = "x-token-scope";
 const RESOURCE: &str = "x-token-resource";
 
-const NO_SCOPES: &str = "x-token-scope is given twice, or is no list of scopes with a blank between each two: correct it";
+const NO_SCOPES: &str =
+    "x-token-scope is repeated, or is not a space-separated list of scopes: correct it";
 const NO_RESOURCE: &str =
-    "x-token-resource is given twice, or is no absolute URI without a fragment: correct it";
+    "x-token-resource is repeated, or is not an absolute URI without a fragment: correct it";
 
 impl RequestedSpec {
-    /// Takes the headers off the request. Whoever brings a token of their own wishes in vain, and does no wrong.
+    /// Removes the headers from the request and parses them. Only [`Self::spec`] reports invalid headers.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
         let ours = |name: &&HeaderName| name.as_str().starts_with("x-token-");
         let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
@@ -51,7 +52,7 @@ impl RequestedSpec {
         requested
     }
 
-    /// The request's own spec, if it wants one and may have it.
+    /// Returns the request's own spec, if it asks for one and the route allows it.
     pub(crate) fn spec(
         self,
         route: Option<&Route>,
@@ -67,14 +68,14 @@ impl RequestedSpec {
         let known = route.and_then(|route| Some((route, routes.of(route)?)));
         let Some((route, allowed)) = known else {
             return forbidden(
-                "the request asks for a token, and no route names its URL: add a route",
+                "the request asks for a token, but no route covers its URL: add a route",
             );
         };
         let mut spec = route.spec().clone();
         if let Some(scopes) = self.scopes {
             if !scopes.iter().all(|scope| allowed.allows_scope(scope)) {
                 return forbidden(
-                    "x-token-scope is beyond the route's scopes: add what is missing to its allow_scopes",
+                    "x-token-scope contains scopes that the route does not allow: add them to its allow_scopes",
                 );
             }
             spec = spec.without_scopes().with_scopes(scopes);
@@ -82,7 +83,7 @@ impl RequestedSpec {
         if let Some(resource) = self.resource {
             if !allowed.allows_resource(&resource) {
                 return forbidden(
-                    "x-token-resource is beyond the route's: add it to its allow_resources",
+                    "x-token-resource is not allowed by the route: add it to its allow_resources",
                 );
             }
             spec = spec.without_resources().with_resource(resource);
@@ -97,7 +98,7 @@ pub(crate) struct Allowed(HashMap<String, RouteConfig>);
 impl Allowed {
     pub(crate) fn new(routes: Vec<RouteConfig>) -> Self {
         let routes = routes.into_iter().map(|route| {
-            // As the layer shows its own.
+            // The layer's routes are looked up by this text.
             let key = Route::new(&route.url, TokenSpec::default()).to_string();
             (key, route)
         });

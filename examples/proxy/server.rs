@@ -1,4 +1,4 @@
-//! Accepts connections, and ends well.
+//! Accepts connections, and shuts down gracefully.
 
 use std::{
     convert::Infallible,
@@ -21,18 +21,18 @@ use tracing::{debug, info, warn};
 
 use crate::{handler::Proxy, origin_check::OriginCheck, settings::Settings};
 
-/// How much a request's head may take.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// How long a caller may take for a request's head, and how long a connection is kept without one.
+/// The time limit for a request's head, and for an idle connection.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to wait for a free file descriptor.
+/// The pause after a failed `accept`, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until it is told to end, and then what it has.
+/// Serves until a shutdown signal, and then finishes the requests in progress.
 pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let (listen, grace) = (settings.listen, settings.grace);
     let idle = settings.upstreams.is_empty();
-    // Before anybody is told that it serves: from then on, a signal must find its ear.
+    // The signal handlers are installed before the address is announced.
     let mut end =
         pin!(shutdown_signal().map_err(|error| format!("can't listen for signals: {error}"))?);
     raise_limit();
@@ -43,7 +43,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let proxy = Proxy::new(settings)?;
     announce(address);
     if idle {
-        warn!("there is no upstream: add [[proxy.upstream]]");
+        warn!("no upstream is configured: add [[proxy.upstream]]");
     }
 
     let server = builder();
@@ -66,10 +66,13 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     info!(
         connections = connections.count(),
         ?grace,
-        "told to end: finishing what is under way"
+        "shutting down: finishing requests in progress"
     );
     if timeout(grace, connections.shutdown()).await.is_err() {
-        warn!(?grace, "some requests took too long to be finished");
+        warn!(
+            ?grace,
+            "the grace period ended before all requests were finished"
+        );
     }
     Ok(())
 }
@@ -80,11 +83,11 @@ fn serve_connection(
     proxy: &Proxy,
     stream: TcpStream,
 ) {
-    // A caller who is gone already.
+    // The caller has already closed the connection.
     let Ok(address) = stream.local_addr() else {
         return;
     };
-    // Nothing is written in small pieces; if it can't be set, it is only slower.
+    // Best effort: without it, the connection is only slower.
     let _ = stream.set_nodelay(true);
     let (proxy, origins) = (proxy.with_own_handle(), OriginCheck::for_address(address));
     let service = service_fn(move |request| {
@@ -97,7 +100,7 @@ fn serve_connection(
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            debug!(%error, "a connection broke");
+            debug!(%error, "connection failed");
         }
     });
 }
@@ -118,7 +121,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     server
 }
 
-/// Lets as many connections be open as the system would allow: each caller's and each upstream's is a file.
+/// Raises the limit of open files to the maximum, because each connection needs a file descriptor.
 fn raise_limit() {
     #[cfg(target_os = "linux")]
     {
@@ -128,19 +131,19 @@ fn raise_limit() {
             current: maximum,
             maximum,
         };
-        // Where it can't be, it stays as it was.
+        // Best effort: without the permission, the limit stays.
         let _ = setrlimit(Resource::Nofile, raised);
     }
 }
 
 fn announce(address: SocketAddr) {
-    // Who doesn't want to know has closed it.
+    // Standard output may be closed.
     let mut out = io::stdout();
     let _ = writeln!(out, "listening on http://{address}");
     let _ = out.flush();
 }
 
-/// One connection's own trouble, and none of the listener's.
+/// Returns true if the error concerns one connection, not the listener.
 fn is_callers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(

@@ -1,4 +1,4 @@
-//! Many requests at once, over every client; and clients with no room for them.
+//! Tests concurrent requests over every client, and clients with a single permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::matrix::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// As many bytes as its number, and more: no two are alike.
+/// Returns a body that is different for each number.
 fn body(number: usize) -> Bytes {
     format!("{number}:").repeat(number + 1).into()
 }
@@ -30,7 +30,7 @@ fn body(number: usize) -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_401s_share_one_fetch() {
     for &kind in KINDS {
-        // Without HTTP/2, each needs a socket at either end.
+        // Without HTTP/2, each request needs a socket on both sides.
         let size = if kind.is_http2() { 500 } else { 200 };
         let fixture = Fixture::warm(kind).await;
         let hold = fixture.api.hold();
@@ -72,7 +72,7 @@ async fn concurrent_misses_share_one_fetch() {
     }
 }
 
-/// Sends that many requests at once, each with its own body.
+/// Sends concurrent requests, each with its own body.
 fn crowd(fixture: &Fixture, size: usize) -> JoinSet<(usize, ClientResponse)> {
     let mut tasks = JoinSet::new();
     for number in 0..size {
@@ -100,7 +100,7 @@ async fn source_blocked_by_the_first_response_times_out() {
     let client = SharedClient::new(&room, true, Duration::from_millis(200)).await;
     assert_eq!(client.send().await.unwrap().0, 200);
     client.login.revoke_all();
-    // The first answer, which is kept while a token is fetched, holds the only connection there is.
+    // The first response is kept during the fetch, and holds the only permit.
     let (status, recovery) = timeout(LIMIT, client.send()).await.unwrap().unwrap();
     assert_eq!(status, 401);
     let Some(Recovery::NoToken(error)) = recovery else {
@@ -110,7 +110,7 @@ async fn source_blocked_by_the_first_response_times_out() {
     assert_eq!(room.available_permits(), 1);
 }
 
-/// A client with little room, which the requests share with the token endpoint's.
+/// A client whose permits are shared by API requests and token requests.
 struct SharedClient {
     login: AuthorizationServer,
     api: Api,
@@ -120,7 +120,7 @@ struct SharedClient {
 type Response = http::Response<http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>>;
 
 impl SharedClient {
-    /// With `pinned`, an answer's body takes room until it is read or dropped, as a connection of HTTP/1 does.
+    /// With `pinned`, a response holds its permit until its body is read or dropped, like an HTTP/1 connection.
     async fn new(room: &Arc<Semaphore>, pinned: bool, limit: Duration) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::start(&login).await.unwrap();

@@ -1,4 +1,4 @@
-//! An authorization server, an API and a layer, for the clients of reqwest.
+//! Starts an authorization server and an API, and builds a layer for reqwest's clients.
 
 use http::Extensions;
 use tower_bearer::{
@@ -15,7 +15,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// An API whose `/admin` requires another scope than its route's.
+    /// Starts an API whose `/admin` requires another scope than its route requests.
     pub(crate) async fn new() -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::builder(&login).requiring_scope("/admin", "write");
@@ -52,7 +52,7 @@ pub(crate) fn writing() -> TokenSpec {
     TokenSpec::scopes(["write"])
 }
 
-/// The name of the recovery in a response's extensions.
+/// Returns the name of the recovery in a response's extensions.
 pub(crate) fn recovery(extensions: &Extensions) -> Option<&'static str> {
     extensions.get().map(Recovery::as_str)
 }

@@ -1,4 +1,4 @@
-//! A generated gRPC client behind the layer, and a server that checks tokens.
+//! Tests a generated gRPC client behind the layer against a server that checks tokens.
 
 use std::{
     error::Error as _,
@@ -28,7 +28,7 @@ use tower_bearer::{
 const LIMIT: Duration = Duration::from_secs(30);
 
 type TransportError = tonic::transport::Error;
-/// With errors that name their causes, so that tonic finds them.
+/// A channel whose errors expose their causes to tonic.
 type Client = MapErr<Auth<Channel>, fn(Error<TransportError>) -> WithCauses<TransportError>>;
 
 struct Fixture {
@@ -39,7 +39,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A server that answers those whose token is good, and nobody if it `refuses_all`.
+    /// Starts a server that accepts valid tokens, or no token if `refuses_all` is set.
     async fn new(refuses_all: bool) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let calls = Arc::new(AtomicU64::new(0));
@@ -126,7 +126,7 @@ async fn each_revocation_costs_one_call_and_one_fetch() {
         assert_eq!(status.message(), "no good token");
         fixture.check().await.unwrap();
     }
-    // A call's body can't be had twice: nothing was sent again.
+    // The body of a call cannot be cloned, so nothing is replayed.
     assert_eq!(fixture.counts(), (13, 7));
     let stats = fixture.cache.stats();
     assert_eq!((stats.rejections, stats.replays), (6, 0));
@@ -165,7 +165,6 @@ async fn token_error_fails_the_call_with_its_cause() {
     let status = fixture.check().await.unwrap_err();
     assert!(status.message().contains("no token"), "{status}");
     assert_eq!(fixture.counts(), (0, 1));
-    // The error itself is among the causes.
     let mut cause = status.source();
     let kind = std::iter::from_fn(|| {
         let found = cause?;

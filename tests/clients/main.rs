@@ -1,4 +1,4 @@
-//! Real clients over real sockets: what the servers count, what the callers see.
+//! Tests real clients over real sockets, by what the servers count and the callers receive.
 
 mod concurrency;
 #[path = "../support/connector.rs"]

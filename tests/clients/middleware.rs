@@ -1,4 +1,4 @@
-//! The layer as a middleware of reqwest-middleware.
+//! Tests the layer as a middleware of reqwest-middleware.
 
 use std::{pin::Pin, time::Duration};
 
@@ -16,7 +16,6 @@ use crate::fixture::{Fixture, reading, recovery, writing};
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Fixture {
-    /// A client with only the layer.
     fn client(&self) -> ClientWithMiddleware {
         self.builder().build()
     }
@@ -38,11 +37,11 @@ fn outcome(response: &Response) -> (u16, Option<&'static str>) {
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
 
-/// Attempts that a middleware behind the layer has seen.
+/// The tokens of the attempts that an inner middleware has seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Attempts(Vec<String>);
 
-/// Notes each attempt, and its token, in the extensions.
+/// Records the token of each attempt in the extensions.
 fn note<'a>(request: Request, extensions: &'a mut Extensions, next: Next<'a>) -> Running<'a> {
     let token = request.headers()["authorization"].to_str().unwrap();
     let attempts = extensions.get_or_insert_default::<Attempts>();
@@ -80,7 +79,7 @@ async fn inner_middleware_sees_each_attempt() {
     assert_eq!(outcome(&response), (200, Some("recovered")));
     assert_eq!(response.text().await.unwrap(), "abc");
     assert_eq!((fixture.fetches(), fixture.cache.stats().replays), (1, 1));
-    // What was noted there is the caller's to read, beside what was there before.
+    // The caller can read the recorded attempts and its own extensions.
     let Attempts(tokens) = extensions.remove().unwrap();
     assert_eq!(tokens.len(), 2);
     assert_ne!(tokens[0], tokens[1]);
@@ -136,7 +135,7 @@ async fn cancelled_request_returns_the_extensions() {
     let client = fixture.builder().with(note).build();
     let mut extensions = Extensions::new();
     extensions.insert(reading());
-    // While the token is fetched, and while the answer is awaited.
+    // Cancels during the fetch, then while waiting for the response.
     for attempts in [0, 1] {
         let _hold = match attempts {
             0 => fixture.login.hold(),
@@ -171,7 +170,7 @@ async fn errors_are_distinct_and_return_the_extensions() {
         error.unwrap_err()
     };
 
-    // The token's: nothing was sent.
+    // An error of the token: nothing was sent.
     let refusal = r#"{"error":"invalid_client"}"#;
     let refusal = Fault::answer(401, Some("application/json"), refusal);
     fixture.login.fault(refusal);
@@ -183,7 +182,7 @@ async fn errors_are_distinct_and_return_the_extensions() {
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
     assert_eq!(fixture.api.counts().requests, 0);
 
-    // A middleware's behind the layer: it is handed on as it is.
+    // An error of an inner middleware passes unchanged.
     let fixture = Fixture::new().await;
     let client = ClientBuilder::new(Client::new()).with(fixture.layer.clone());
     let client = client.with(fail).build();
@@ -193,7 +192,7 @@ async fn errors_are_distinct_and_return_the_extensions() {
     };
     assert!(error.is::<std::io::Error>(), "{error:?}");
 
-    // The client's.
+    // An error of the client.
     let gone = Api::start(&fixture.login).await.unwrap().url();
     let layer = AuthLayer::new(fixture.cache.clone());
     let layer = layer.route(&gone, reading()).unwrap();

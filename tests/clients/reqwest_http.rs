@@ -1,4 +1,4 @@
-//! The adapter that lets a `reqwest::Client` take `http::Request`, behind the layer.
+//! Tests the layer over `ReqwestClient`, the adapter from `http::Request` to `reqwest::Client`.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -103,7 +103,7 @@ async fn stream_is_replayed_only_from_a_buffer() {
 async fn unfinished_body_is_replayed_from_its_start() {
     let fixture = Fixture::new().await;
     fixture.cache_revoked_tokens().await;
-    // The answer doesn't wait for the body.
+    // The API responds before the body ends.
     let refusal = Fault::challenge(401, r#"Bearer error="invalid_token""#);
     fixture.api.fault(refusal.before_body());
     let layer = fixture.layer.clone().with_body_buffer(1 << 10, Body::wrap);
@@ -194,7 +194,7 @@ async fn request_without_an_origin_is_an_error() {
 #[tokio::test]
 async fn client_and_token_errors_are_distinct() {
     let fixture = Fixture::new().await;
-    // The client's own.
+    // An error of the client.
     let gone = Api::start(&fixture.login).await.unwrap().url();
     let request = Request::get(gone).body("").unwrap();
     let error = fixture.reqwest_client().oneshot(request).await.unwrap_err();
@@ -202,7 +202,7 @@ async fn client_and_token_errors_are_distinct() {
         panic!("{error:?}");
     };
     assert!(error.is_connect(), "{error:?}");
-    // The token's.
+    // An error of the token.
     let refusal = r#"{"error":"invalid_scope"}"#;
     let refusal = Fault::answer(400, Some("application/json"), refusal);
     fixture.login.fault(refusal);

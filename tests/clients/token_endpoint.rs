@@ -1,4 +1,4 @@
-//! The token endpoint over both transports: plain and TLS, with the secret in the header and in the form.
+//! Tests the token endpoint over both transports, plain and with TLS, with the secret in the header and in the form.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_bearer::{
     transport::Transport,
 };
 
-/// Blank, colon, percent, plus, slash, the form's own characters, and letters beyond ASCII.
+/// Space, colon, percent, plus, slash, characters that a form encodes, and non-ASCII letters.
 const SECRET: &str = "a b:c%d+e/f&g=h é\u{1f511}";
 const CLIENT: &str = "or:ders é";
 

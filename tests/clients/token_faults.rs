@@ -1,4 +1,4 @@
-//! Whatever the token endpoint does wrong ends in time, as the error that it is.
+//! Tests that each fault of the token endpoint ends within the deadline with the right kind of error.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use tower_bearer::{
 
 use crate::token_endpoint::transports;
 
-/// Long enough for three attempts and their pauses.
+/// Enough time for three attempts and the pauses between them.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
-/// What a busy machine may add to a deadline.
+/// Extra time allowed for a busy machine.
 const SLACK: Duration = Duration::from_secs(15);
 
 /// The kind of the error, the number of requests, and the timeout of the fetch.
 type Expected = (ErrorKind, u64, Duration);
 
-/// The same fault for every request, over both transports; the second call gets the remembered error.
+/// Injects the fault into every request, over both transports. The second call gets the cached error.
 async fn each(name: &str, fault: Fault, (kind, requests, limit): Expected) {
     for transport in transports() {
         let what = format!("{name} over {transport:?}");
@@ -54,7 +54,7 @@ fn once(kind: ErrorKind) -> Expected {
     (kind, 1, LONG)
 }
 
-/// One request, which the deadline ends.
+/// One request that times out.
 const TIMED_OUT: Expected = (ErrorKind::Timeout, 1, SHORT);
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn malformed_response_is_not_retried() {
     let json = Fault::answer(200, Some("application/json"), r#"{"access_token":"a\nb"}"#);
     each("line break", json, once(ErrorKind::Malformed)).await;
     each("huge", Fault::huge(2 << 20), once(ErrorKind::Malformed)).await;
-    // It is not read to its end.
+    // The body is not read to its end.
     each("endless", Fault::huge(1 << 40), once(ErrorKind::Malformed)).await;
 }
 

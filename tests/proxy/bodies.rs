@@ -1,4 +1,4 @@
-//! Bodies: streamed both ways, long, slow, and broken off.
+//! Tests streamed, slow and truncated bodies in both directions.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,7 +9,7 @@ use tower_bearer::testing::{AuthorizationServer, Fault};
 
 use crate::support::{Fixture, LIMIT, Proxy, Response, config, read_request, read_until, upstream};
 
-/// The proxy, and the connection that it makes to its upstream for this request.
+/// Sends a request. Returns the proxy, the caller's connection, and the proxy's connection to the upstream.
 async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let login = AuthorizationServer::start().await.unwrap();
@@ -20,7 +20,7 @@ async fn between(request: &str) -> (Proxy, TcpStream, TcpStream) {
     (proxy, caller, server)
 }
 
-/// Sends pieces, each of which arrives before the next is sent.
+/// Sends pieces, and checks that each arrives before the next is sent.
 async fn stream_pieces(from: &mut TcpStream, to: &mut TcpStream) {
     for piece in ["3\r\none\r\n", "3\r\ntwo\r\n", "0\r\n\r\n"] {
         from.write_all(piece.as_bytes()).await.unwrap();

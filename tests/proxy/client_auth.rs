@@ -1,4 +1,4 @@
-//! How the client proves itself, and where it finds its provider.
+//! Tests how the client authenticates, and discovery of the provider.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::temp_folder::TempFolder;
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
 
-/// The head of the assertion that was sent.
+/// Returns the header of the client assertion.
 fn head(call: &TokenCall) -> Value {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     assert_eq!(call.parameter("client_assertion_type"), Some(kind));
@@ -18,7 +18,7 @@ fn head(call: &TokenCall) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap()
 }
 
-/// What this provider is asked with these lines in place of the secret's; its token is one that the API takes.
+/// Returns the token request that these lines, in place of the secret's, cause. The API accepts the token.
 async fn accepted(
     login: &AuthorizationServer,
     lines: &str,

@@ -1,4 +1,4 @@
-//! A configuration that can't work: exit status 2, and one message that names the file, the key and the remedy.
+//! Tests that an invalid configuration ends the proxy with status 2 and one message with file, key and remedy.
 
 use std::fs;
 
@@ -108,7 +108,7 @@ async fn cache_route_and_upstream_errors_name_the_key() {
         proxy.upstream[0].url    | https   | prefix = '/a' ; url = 'ftp://a.example'
         proxy.upstream[0].url    | @       | prefix = '/a' ; url = 'https://u:hunter2@a.example'
         proxy.upstream[0].url    | query   | prefix = '/a' ; url = 'https://a.example?hunter2'
-        proxy.upstream[1].prefix | leave one of them out | prefix = '/a' ; url = 'https://a.example' ; [[proxy.upstream]] ; prefix = '/a/' ; url = 'https://b.example'";
+        proxy.upstream[1].prefix | remove one of them | prefix = '/a' ; url = 'https://a.example' ; [[proxy.upstream]] ; prefix = '/a/' ; url = 'https://b.example'";
     refuses(&(with_secret() + "[[proxy.upstream]]\n"), rows).await;
 }
 
@@ -246,7 +246,7 @@ async fn unused_key_is_logged_and_not_read() {
     };
     timeout(LIMIT, told).await.unwrap();
     assert!(!proxy.log().contains("hunter2"));
-    // Nor is it read.
+    // The key is not read.
     let text = text.replace("'hunter2'", "{ env = 'NO_SUCH_VARIABLE' }");
     let proxy = Proxy::start(&text).await;
     assert_eq!(proxy.get("/-/health").await.status, 200);

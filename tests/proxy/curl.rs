@@ -1,4 +1,4 @@
-//! In front of oidc-provider, which `tests/run` starts, and driven by curl: nothing on the way is ours but the proxy.
+//! Tests the proxy between curl and oidc-provider, which `tests/run` starts.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const GRANT: &str = "client_credentials";
 
-/// The provider, a client of it, and the proxy that asks as this client.
+/// The provider, a client of it, and a proxy that authenticates as this client.
 struct OidcProxy {
     site: Server,
     client: Client,
@@ -21,7 +21,6 @@ struct OidcProxy {
 }
 
 impl OidcProxy {
-    /// The client proves itself by its secret.
     async fn with_secret() -> Option<Self> {
         let site = Server::oidc()?;
         let client = site.client("client_secret_basic").await;
@@ -29,7 +28,6 @@ impl OidcProxy {
         Some(Self::of(site, client, &proof).await)
     }
 
-    /// The client proves itself by a key.
     async fn with_key() -> Option<Self> {
         let site = Server::oidc()?;
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
@@ -41,7 +39,6 @@ impl OidcProxy {
 
     async fn of(site: Server, client: Client, proof: &str) -> Self {
         let config = config(&site, &site.issuer, &client, proof);
-        // With every word that may be in a log.
         let proxy = Proxy::start_with(&config, &[("RUST_LOG", "trace")]).await;
         Self {
             site,
@@ -62,14 +59,14 @@ impl OidcProxy {
         self.site.count(&self.client.id, "granted", GRANT).await
     }
 
-    /// The texts of the client's tokens that hold.
+    /// Returns the client's valid tokens.
     async fn tokens(&self) -> Vec<String> {
         let words = json!({ "client": self.client.id });
         let made = self.site.call("tokens", words).await;
         serde_json::from_value(made["tokens"].clone()).unwrap()
     }
 
-    /// What the API says to the client's own token.
+    /// Asserts that the API accepted the client's token, and returns the claims.
     fn assert_served(&self, answer: &Response) -> Value {
         assert_eq!(answer.status, 200, "{answer:?} {}", self.proxy.log());
         let claims = answer.json();
@@ -79,7 +76,7 @@ impl OidcProxy {
     }
 }
 
-/// Tokens for the API come from this issuer; `/site` is where the API is.
+/// Returns a configuration with this issuer, in which `/site` leads to the API.
 fn config(site: &Server, issuer: &str, client: &Client, proof: &str) -> String {
     format!(
         "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{proof}\n\
@@ -90,10 +87,10 @@ fn config(site: &Server, issuer: &str, client: &Client, proof: &str) -> String {
     )
 }
 
-/// Lets curl call the proxy, and gives what it got.
+/// Calls the proxy with curl.
 async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Response {
     let mut curl = Command::new("curl");
-    // No file of its user's own, no other proxy in between; the head before the body, and both as they came.
+    // Without a user's configuration or another proxy; prints the unchanged head and body.
     curl.args(["--disable", "--noproxy", "*", "--silent", "--show-error"])
         .args(["--include", "--raw", "--max-time", "20"])
         .args(arguments)
@@ -107,7 +104,7 @@ async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Response {
     Response::parse(&output.stdout)
 }
 
-/// 32 KiB that whoever takes them for text might change: line ends of all kinds, a zero, letters of two bytes, blanks at the end.
+/// Returns 32 KiB that text processing would change: different line ends, a zero, non-ASCII letters, trailing spaces.
 fn body() -> String {
     let unit = "line\r\nline\nline\r\0 é+%20&=  \n";
     let mut body = unit.repeat((32 << 10) / unit.len());
@@ -151,7 +148,7 @@ async fn upload_is_replayed_whole_after_a_revocation() {
     front.site.revoke(&front.client.id).await;
     for arguments in [
         &["--data-binary", &data][..],
-        // With a length that is not known before the end.
+        // A body of unknown length.
         &[
             "--header",
             "Transfer-Encoding: chunked",
@@ -180,7 +177,7 @@ async fn callers_authorization_passes_without_a_fetch() {
     let own = format!("Authorization: Bearer {}", login.access_token);
     let answer = front.curl(&["--header", &own]).await;
     assert_eq!((answer.status, &answer.json()["sub"]), (200, &"bob".into()));
-    // And its 401 is curl's to deal with.
+    // The 401 of its own token is returned to curl.
     front.site.revoke(&portal.id).await;
     let answer = front.curl(&["--header", &own]).await;
     assert_eq!(answer.status, 401);
@@ -199,7 +196,7 @@ async fn wrong_secret_is_invalid_client() {
         answer.assert_problem(502, "invalid_client");
         assert!(!answer.text().contains("hunter2"), "{answer:?}");
     }
-    // The provider heard of it once.
+    // The provider was contacted once.
     let refused = front.site.count(&front.client.id, "invalid_client", GRANT);
     assert_eq!(refused.await, 1);
     assert!(!front.proxy.log().contains("hunter2"));
@@ -209,7 +206,7 @@ async fn wrong_secret_is_invalid_client() {
 async fn unreachable_provider_is_a_network_error() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
-    // A port that nobody listens on any more.
+    // A port on which no server listens any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

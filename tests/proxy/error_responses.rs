@@ -1,4 +1,4 @@
-//! Why there is no answer from the API.
+//! Tests the responses that the proxy creates for failed requests.
 
 use tokio::net::TcpListener;
 use tower_bearer::testing::{AuthorizationServer, Fault};
@@ -61,7 +61,7 @@ async fn retry_after_is_in_the_body_and_the_header() {
     for _ in 0..2 {
         let answer = fixture.proxy.get("/api/x").await;
         let seconds = answer.problem()["retry_after"].as_u64().unwrap();
-        // With up to a tenth more, so that a fleet does not come back in step.
+        // The delay has up to 10 % jitter.
         assert!((29..=33).contains(&seconds), "{seconds}");
         assert_eq!(answer.header("retry-after"), Some(&*seconds.to_string()));
     }
@@ -80,11 +80,11 @@ async fn problem_without_a_delay_has_no_retry_after() {
 #[tokio::test]
 async fn unreachable_upstream_is_502() {
     let login = AuthorizationServer::start().await.unwrap();
-    // A port that nobody listens on any more.
+    // A port on which no server listens any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    // One that hangs up, and one that speaks no HTTP.
+    // One closes the connection, and one does not speak HTTP.
     let silent = CannedUpstream::start("").await;
     let mute = CannedUpstream::start("mumble\r\n\r\n").await;
     let rest = upstream("/nobody", &nobody)

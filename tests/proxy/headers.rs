@@ -1,4 +1,4 @@
-//! What passes, and what does not.
+//! Tests which headers pass.
 
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
@@ -108,7 +108,7 @@ async fn redirects_pass_unchanged() {
 #[tokio::test]
 async fn content_coding_and_length_pass_unchanged() {
     let fixture = Fixture::new().await;
-    // No gzip at all, which nobody on the way may notice.
+    // The body is not gzip, which would break a proxy that decodes it.
     let fault =
         Fault::answer(200, Some("text/plain"), "12345").with_header("content-encoding", "gzip");
     fixture.api.fault(fault);

@@ -1,4 +1,4 @@
-//! HTTP/2 before the proxy, HTTP/2 and TLS behind it.
+//! Tests HTTP/2 between caller and proxy, and HTTP/2 with TLS between proxy and upstream.
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -78,10 +78,10 @@ async fn tls_upstream_uses_http2_and_platform_trust() {
     let seen = api.requests().pop().unwrap();
     assert_eq!(seen.version, Version::HTTP_2);
     assert!(seen.token.is_some());
-    // HTTP/2 has no such thing.
+    // HTTP/2 has no Host header.
     assert!(!seen.headers.contains_key("host"));
 
-    // Trust for the token endpoint is none for the upstream.
+    // The CA of the token endpoint is not trusted for upstreams.
     let strict = Proxy::start(&text).await;
     let answer = strict.get("/a/x").await;
     answer.assert_problem(502, "upstream");

@@ -1,4 +1,4 @@
-//! The egress proxy as a process of its own, driven over real sockets: one test for each thing that it says of itself.
+//! Tests the egress proxy as a separate process, over real sockets.
 
 mod bodies;
 mod client_auth;

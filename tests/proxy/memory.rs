@@ -1,4 +1,4 @@
-//! What it costs in memory: long bodies, slow neighbours, many connections.
+//! Tests the memory use of the proxy with large bodies, slow peers and many connections.
 
 #![cfg(target_os = "linux")]
 
@@ -24,12 +24,12 @@ use crate::support::{Fixture, LIMIT, Proxy, Response, config, read_until, upstre
 
 const PIECE: usize = 64 << 10;
 const TWENTY_MEGABYTES: usize = 20 << 20;
-/// More than the system keeps by itself in the sockets on the way.
+/// More than all socket buffers between caller and upstream hold.
 const MORE_THAN_SOCKETS_KEEP: usize = 64 << 20;
-/// Buffers of the one connection on each side; an allocator may take a little more than it is asked for.
+/// Enough for the buffers of one connection on each side.
 const FEW: u64 = 8 << 20;
 
-/// How a process stood before something happened.
+/// The memory of a process before a test.
 struct MemoryUse {
     pid: u32,
     resident: u64,
@@ -42,13 +42,13 @@ impl MemoryUse {
         Self { pid, resident }
     }
 
-    /// By how much more it was at its largest, in bytes.
+    /// Returns by how many bytes the peak exceeds the initial size.
     fn growth(&self) -> u64 {
         status(self.pid, "VmHWM:").saturating_sub(self.resident)
     }
 }
 
-/// A line of `/proc/PID/status`, in bytes.
+/// Returns the value of a line of `/proc/PID/status`, in bytes.
 fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -60,7 +60,7 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i % 251) as u8).collect()
 }
 
-/// The proxy with a route, which has a token, and a caller and an upstream that do what they are told.
+/// A proxy with a route, and a listener in the place of the upstream.
 struct RawUpstream {
     _login: AuthorizationServer,
     proxy: Proxy,
@@ -81,7 +81,7 @@ impl RawUpstream {
         }
     }
 
-    /// A caller who begins an upload of this length, and the upstream that it arrives at.
+    /// Starts an upload of this length. Returns the connections of the caller and of the upstream.
     async fn upload(&self, length: usize) -> (TcpStream, TcpStream) {
         let head = format!(
             "POST /a/x HTTP/1.1\r\nHost: HOST\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
@@ -96,7 +96,7 @@ impl RawUpstream {
     }
 }
 
-/// Waits until this has not changed for a while: whoever counts here is stuck.
+/// Waits until the count has not changed for 250 milliseconds.
 async fn stuck(count: &AtomicUsize) -> usize {
     let (mut last, mut same) = (usize::MAX, 0);
     while same < 5 {
@@ -108,7 +108,7 @@ async fn stuck(count: &AtomicUsize) -> usize {
     last
 }
 
-/// Writes a body, until the reader's side has no room for more, and checks that it is not in the proxy's memory.
+/// Writes a body until the writer blocks, and checks that the proxy does not buffer it.
 async fn write_until_stuck(mut to: TcpStream, before: &MemoryUse) -> JoinHandle<TcpStream> {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -143,7 +143,7 @@ async fn large_bodies_pass_slow_peers_without_buffering() {
     let between = RawUpstream::new().await;
     let (caller, mut server) = between.upload(TWENTY_MEGABYTES).await;
     let before = MemoryUse::of(&between.proxy);
-    // It reads a little, sends that back, and takes its time.
+    // The upstream slowly sends back what it reads.
     let echo = tokio::spawn(async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {TWENTY_MEGABYTES}\r\n\r\n");
         server.write_all(head.as_bytes()).await.unwrap();
@@ -187,7 +187,7 @@ async fn slow_upstream_does_not_grow_memory() {
     let (caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
     let before = MemoryUse::of(&between.proxy);
     let writing = write_until_stuck(caller, &before).await;
-    // And goes on once it reads.
+    // The transfer continues when the reader reads.
     let mut all = vec![0; MORE_THAN_SOCKETS_KEEP];
     let read = timeout(LIMIT, server.read_exact(&mut all)).await.unwrap();
     read.unwrap();
@@ -206,7 +206,7 @@ async fn slow_caller_does_not_grow_memory() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {MORE_THAN_SOCKETS_KEEP}\r\n\r\n");
     server.write_all(head.as_bytes()).await.unwrap();
     let writing = write_until_stuck(server, &before).await;
-    // And goes on once it reads.
+    // The transfer continues when the reader reads.
     let mut all = Vec::new();
     let read = timeout(LIMIT, caller.read_to_end(&mut all)).await;
     read.unwrap().unwrap();
@@ -217,7 +217,7 @@ async fn slow_caller_does_not_grow_memory() {
     assert!(before.growth() < FEW, "{}", before.growth());
 }
 
-/// A thousand, or as many as may be open at once beside what the other tests have open.
+/// Returns a thousand, or fewer if the limit of open files is lower.
 fn many() -> usize {
     const WANTED: u64 = 1_000;
     const OTHERS: u64 = 600;
@@ -226,13 +226,13 @@ fn many() -> usize {
         current: maximum,
         maximum,
     };
-    // Where it can't be, it stays as it was.
+    // Best effort: without the permission, the limit stays.
     let _ = setrlimit(Resource::Nofile, raised);
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let many = WANTED.min(limit.saturating_sub(OTHERS)).max(100);
     if many < WANTED {
         eprintln!(
-            "only {many} connections tried instead of {WANTED}: raise the limit of open files ({limit}; `ulimit -Hn`)"
+            "only {many} connections instead of {WANTED}: raise the limit of open files ({limit}; `ulimit -Hn`)"
         );
     }
     many as usize
@@ -240,7 +240,7 @@ fn many() -> usize {
 
 #[tokio::test]
 async fn thousand_idle_connections_stay_usable() {
-    // What a connection may keep between two requests, in the build of tests.
+    // The memory that an idle connection may use in a debug build.
     const EACH: u64 = 64 << 10;
     let fixture = Fixture::new().await;
     let address = fixture.proxy.address;
@@ -251,7 +251,6 @@ async fn thousand_idle_connections_stay_usable() {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
-    // And each still serves.
     for stream in &mut idle {
         let request = format!("GET /-/health HTTP/1.1\r\nHost: {address}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! It is no open door.
+//! Tests that the proxy rejects requests of web pages and for foreign hosts.
 
 use tower_bearer::testing::{Api, AuthorizationServer};
 

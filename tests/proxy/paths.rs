@@ -1,4 +1,4 @@
-//! Where a request goes, byte for byte.
+//! Tests which upstream and which path a request is sent to.
 
 use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
 use tower_bearer::testing::{Api, AuthorizationServer};

@@ -1,10 +1,10 @@
-//! `x-token-scope` and `x-token-resource`.
+//! Tests `x-token-scope` and `x-token-resource`.
 
 use crate::support::{Fixture, upstream};
 
 const ROUTE: &str = "resource = 'https://stock.example'\naudience = 'stock'\nallow_scopes = ['write', 'admin']\nallow_resources = ['urn:other']";
 
-/// The answer's status, and the scopes, resources and audience that the provider was asked for.
+/// Returns the status of the response, and the scopes, resources and audience of the token request.
 async fn asked(fixture: &Fixture, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
     fixture.login.reset_counts();
     let answer = fixture.proxy.get_with("/api/x", headers).await;
@@ -57,7 +57,7 @@ async fn scope_headers_replace_only_their_part_of_the_spec() {
             "{headers:?}"
         );
     }
-    // What is the route's own needs no leave; and is there already.
+    // The route's own scopes and resources are allowed, and the token is already cached.
     for header in [
         ("x-token-scope", "read"),
         ("x-token-resource", "https://stock.example"),

@@ -1,4 +1,4 @@
-//! How it ends.
+//! Tests how the proxy shuts down.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,7 @@ use crate::{
 
 const GET: &str = "GET /api/x HTTP/1.1\r\nHost: HOST\r\n\r\n";
 
-/// It takes milliseconds, and is to take a second at most. A machine that is busy with other things gets a few; the grace, which
-/// it must not take, is thirty.
+/// A shutdown takes at most a second. A busy machine gets more time, but less than the grace period of thirty seconds.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -22,13 +21,13 @@ async fn idle_connections_do_not_delay_shutdown() {
     for signal in ["TERM", "INT"] {
         let mut fixture = Fixture::new().await;
         let address = fixture.proxy.address;
-        // One that has said nothing, and one that was answered.
+        // One connection without a request, and one after a response.
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut kept = fixture.proxy.connect(GET).await;
         let mut read = [0; 1024];
         assert!(kept.read(&mut read).await.unwrap() > 0);
 
-        // And one of many streams, of which none is open.
+        // An HTTP/2 connection without open streams.
         let client = http2_client();
         let request = Request::get(format!("http://{address}/api/x")).body(Full::default());
         let response = client.request(request.unwrap()).await.unwrap();
@@ -50,7 +49,7 @@ async fn shutdown_finishes_requests_in_progress() {
     let mut busy = fixture.proxy.connect(GET).await;
     fixture.api.wait_for_requests(1).await;
     fixture.proxy.signal("TERM").await;
-    // It has heard when it accepts no more.
+    // The signal has arrived when it accepts no more connections.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }

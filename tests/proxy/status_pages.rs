@@ -1,4 +1,4 @@
-//! Its own pages.
+//! Tests the pages that the proxy serves itself.
 
 use serde_json::{Value, json};
 use tower_bearer::testing::Fault;
@@ -59,7 +59,7 @@ async fn tokens_page_describes_tokens_without_showing_them() {
     ] {
         assert_eq!(token[name], value, "{name}: {token}");
     }
-    // The provider's word is an hour; the refresh is due five minutes before that, and up to one more.
+    // The lifetime is an hour. The refresh is due five to six minutes earlier.
     for (name, range) in [("expires_in", 3590..=3600), ("refresh_in", 3230..=3300)] {
         assert!(range.contains(&token[name].as_u64().unwrap()), "{token}");
     }
@@ -136,7 +136,7 @@ async fn metrics_start_at_zero_and_count() {
     fixture.proxy.get("/api/x").await;
     let text = fixture.proxy.get("/-/metrics").await.text();
     for line in [
-        // The request that met the 401 was served a token without waiting, too.
+        // The rejected request was a hit, too.
         "tower_bearer_hits_total{state=\"fresh\"} 3",
         "tower_bearer_fetches_total{outcome=\"ok\"} 2",
         "tower_bearer_token_requests_total 2",

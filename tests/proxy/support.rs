@@ -1,4 +1,4 @@
-//! The process, a configuration for it, and HTTP down to the byte.
+//! Starts the proxy with a configuration, and speaks HTTP to it byte by byte.
 
 use std::{
     env, fs,
@@ -22,10 +22,9 @@ use tower_bearer::testing::{Api, AuthorizationServer};
 
 use crate::temp_folder::TempFolder;
 
-/// Longer than anything here may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A provider, an API that takes its tokens, and the proxy in front.
+/// An authorization server, an API that accepts its tokens, and the proxy.
 pub(crate) struct Fixture {
     pub(crate) login: AuthorizationServer,
     pub(crate) api: Api,
@@ -33,12 +32,12 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// `/api` leads to the API, which a route gives tokens of the scope `read`.
+    /// Routes `/api` to the API, with tokens of the scope `read`.
     pub(crate) async fn new() -> Self {
         Self::with("", "").await
     }
 
-    /// The same with further keys of the route, and of `[proxy]` before its upstreams.
+    /// Like [`Self::new`], with additional keys of the route and of `[proxy]`.
     pub(crate) async fn with(route: &str, proxy: &str) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::start(&login).await.unwrap();
@@ -50,7 +49,7 @@ impl Fixture {
         Self::configured(login, api, &rest, &[]).await
     }
 
-    /// An API that takes any request, and what follows the source in the configuration.
+    /// Starts an API that accepts any request. The configuration continues with `rest` after the source.
     pub(crate) async fn unprotected(rest: impl FnOnce(&Api) -> String) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::unprotected(&login).await.unwrap();
@@ -58,7 +57,7 @@ impl Fixture {
         Self::configured(login, api, &rest, &[]).await
     }
 
-    /// The same with an API that takes the provider's tokens, and with environment variables.
+    /// Like [`Self::unprotected`], but the API requires tokens. Sets these environment variables.
     pub(crate) async fn protected(
         rest: impl FnOnce(&Api) -> String,
         variables: &[(&str, &str)],
@@ -80,7 +79,7 @@ impl Fixture {
     }
 }
 
-/// The source, and what comes behind it.
+/// Returns a configuration of the source, followed by `rest`.
 pub(crate) fn config(login: &AuthorizationServer, rest: &str) -> String {
     format!(
         "[source]\ntype = 'client_credentials'\ntoken_url = '{}'\nclient_id = 'client'\nclient_secret = 'secret'\n{rest}",
@@ -88,7 +87,7 @@ pub(crate) fn config(login: &AuthorizationServer, rest: &str) -> String {
     )
 }
 
-/// A route with these keys, and `/a` in front of its API.
+/// Returns a route to the API with these keys, and an upstream `/a`.
 pub(crate) fn routed(api: &Api, keys: &str) -> String {
     let url = api.url();
     format!("[[route]]\nurl = '{url}'\n{keys}\n{}", upstream("/a", &url))
@@ -98,11 +97,10 @@ pub(crate) fn upstream(prefix: &str, url: &str) -> String {
     format!("[[proxy.upstream]]\nprefix = '{prefix}'\nurl = '{url}'\n")
 }
 
-/// The proxy, running; killed when this goes.
+/// A running proxy, killed on drop.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     child: Child,
-    /// What it has logged so far.
     log: Arc<Mutex<String>>,
     _config: TempFolder,
 }
@@ -112,7 +110,6 @@ impl Proxy {
         Self::start_with(config, &[]).await
     }
 
-    /// With these environment variables.
     pub(crate) async fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let config = TempFolder::new(config);
         let mut child = command(&config.path())
@@ -135,7 +132,7 @@ impl Proxy {
         let first = timeout(LIMIT, out.next_line()).await.unwrap().unwrap();
         let Some(first) = first else {
             child.wait().await.unwrap();
-            panic!("it did not start: {}", log.lock().unwrap());
+            panic!("the proxy did not start: {}", log.lock().unwrap());
         };
         let address = first.strip_prefix("listening on http://").unwrap();
         Self {
@@ -154,14 +151,14 @@ impl Proxy {
         self.child.id().unwrap()
     }
 
-    /// Sends it a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
         let kill = kill.arg(format!("-{name}")).arg(self.pid().to_string());
         assert!(kill.status().await.unwrap().success());
     }
 
-    /// How it ended, once it has.
+    /// Waits for the end of the process.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         timeout(LIMIT, self.child.wait()).await.unwrap().unwrap()
     }
@@ -195,7 +192,7 @@ impl Proxy {
         self.send_raw(&bytes).await
     }
 
-    /// A connection on which this was sent, with the proxy's address in the place of `HOST`.
+    /// Sends a request on a new connection, with the proxy's address in the place of `HOST`.
     pub(crate) async fn connect(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = request.replace("HOST", &self.address.to_string());
@@ -203,13 +200,13 @@ impl Proxy {
         stream
     }
 
-    /// Sends these bytes, and reads what comes until the connection ends.
+    /// Sends these bytes, and reads until the connection is closed.
     pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Response {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut read = Vec::new();
         timeout(LIMIT, async {
             stream.write_all(bytes).await.unwrap();
-            // An end that comes while it still has something to read of us may be a reset.
+            // The connection may be reset if not all bytes were read.
             let _ = stream.read_to_end(&mut read).await;
         })
         .await
@@ -224,7 +221,7 @@ impl Proxy {
     }
 }
 
-/// The proxy with a configuration that can't work: what it says, and no secret in it.
+/// Returns the error message for an invalid configuration, and checks that it contains no secret.
 pub(crate) async fn refused(config: &str) -> String {
     let file = TempFolder::new(config);
     refused_with(&file, &file.path()).await
@@ -244,18 +241,17 @@ pub(crate) async fn refused_with(_: &TempFolder, path: &Path) -> String {
 }
 
 fn command(config: &Path) -> Command {
-    // Cargo puts examples beside the folder of the tests.
     let test = env::current_exe().unwrap();
     let example = test.ancestors().nth(2).unwrap().join("examples/proxy");
     let example = example.with_extension(env::consts::EXE_EXTENSION);
     assert!(
         example.exists(),
-        "the proxy is not built: `cargo build --all-features --example proxy` does that, and `cargo test`"
+        "the proxy is not built: run `cargo build --all-features --example proxy`"
     );
     assert_eq!(
         newer_source(&example),
         None,
-        "the proxy is older than what it is built from: `cargo build --all-features --example proxy`"
+        "the proxy is older than its sources: run `cargo build --all-features --example proxy`"
     );
     let mut command = Command::new(example);
     command.arg(config).stdin(Stdio::null()).kill_on_drop(true);
@@ -263,13 +259,13 @@ fn command(config: &Path) -> Command {
     command
 }
 
-/// A source that has changed since the example was built, as cargo tells beside it: `cargo test --test proxy` alone does not
-/// build it anew.
+/// Returns a source that changed after the example was built, by cargo's `.d` file: `cargo test --test proxy` does not
+/// rebuild the example.
 fn newer_source(example: &Path) -> Option<PathBuf> {
     let built = changed(example)?;
     let told = fs::read_to_string(example.with_extension("d")).ok()?;
     let (_, sources) = told.trim_end().split_once(": ")?;
-    // A blank in a path is escaped.
+    // Spaces in a path are escaped.
     let sources = sources.replace("\\ ", "\0");
     let paths = sources.split(' ').map(|path| path.replace('\0', " "));
     let mut paths = paths.map(PathBuf::from);
@@ -280,13 +276,12 @@ fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// An answer as it came, its body without chunks.
+/// A response, its body without chunk framing.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// What stood behind the last chunk.
     pub(crate) trailers: String,
 }
 
@@ -338,7 +333,7 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The problem that the proxy tells of.
+    /// Returns the problem document (RFC 9457) of an error.
     pub(crate) fn problem(&self) -> Value {
         let content_type = self.header("content-type");
         assert_eq!(content_type, Some("application/problem+json"), "{self:?}");
@@ -358,7 +353,6 @@ impl Response {
     }
 }
 
-/// Asserts that one of the lines is this one.
 #[track_caller]
 pub(crate) fn assert_line(text: &str, line: &str) {
     assert!(text.lines().any(|found| found == line), "{line}: {text}");
@@ -383,7 +377,7 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {
     }
 }
 
-/// An upstream that answers each connection's first request with the same bytes, and ends the connection.
+/// An upstream that sends the same bytes on each connection, and closes it.
 pub(crate) struct CannedUpstream {
     pub(crate) url: String,
     seen: mpsc::UnboundedReceiver<Vec<u8>>,
@@ -407,7 +401,6 @@ impl CannedUpstream {
         Self { url, seen, task }
     }
 
-    /// The next request, byte for byte.
     pub(crate) async fn request(&mut self) -> String {
         let request = timeout(LIMIT, self.seen.recv()).await.unwrap().unwrap();
         String::from_utf8(request).unwrap()
@@ -420,7 +413,7 @@ impl Drop for CannedUpstream {
     }
 }
 
-/// A head, and as much of a body as it announces.
+/// Reads a head, and a body of the length that it announces.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -442,14 +435,14 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// Reads until this stands at the end of what came.
+/// Reads until the data ends with `end`.
 pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = String::new();
     let mut buffer = [0; 4096];
     while !read.ends_with(end) {
         let count = timeout(LIMIT, stream.read(&mut buffer)).await;
         let count = count.unwrap().unwrap();
-        assert!(count > 0, "it ended: {read}");
+        assert!(count > 0, "the connection was closed: {read}");
         read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
     read

@@ -1,4 +1,4 @@
-//! Who gets a token, and what becomes of a 401.
+//! Tests which requests get a token, and what happens after a 401.
 
 use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 
@@ -39,7 +39,7 @@ async fn callers_authorization_passes_without_a_fetch() {
         (&[("Authorization", "")], ""),
     ] {
         let answer = fixture.proxy.get_with("/api/x", headers).await;
-        // The API does not take it, and its word stands.
+        // The API rejects it, and its response passes unchanged.
         assert_eq!(answer.status, 401);
         let seen = fixture.api.requests().pop().unwrap();
         assert_eq!(seen.headers["authorization"], value);
@@ -107,7 +107,7 @@ async fn body_beyond_the_limit_is_not_replayed() {
         let answer = fixture.proxy.send("POST", "/api/x", &[], &body).await;
         assert_eq!(answer.status, status, "{length}");
     }
-    // The token is out of service all the same.
+    // The rejected token was dropped nevertheless.
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
 }
 

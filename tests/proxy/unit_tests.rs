@@ -1,4 +1,4 @@
-//! The parts of the proxy that can be tried alone. Cargo builds examples without their tests, so these run here.
+//! Runs the unit tests of the proxy, because cargo builds examples without their tests.
 
 #[path = "../../examples/proxy/origin_check.rs"]
 mod origin_check;

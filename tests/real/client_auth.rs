@@ -1,4 +1,4 @@
-//! Clients that prove themselves by an assertion or a certificate, to oidc-provider.
+//! Tests clients that authenticate to oidc-provider with an assertion or a certificate.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ use crate::{
 #[tokio::test]
 async fn secret_jwt_authenticates() {
     for site in Server::oidc_plain_and_tls() {
-        // As many bytes as HS256 wants.
+        // HS256 requires 32 bytes.
         let secret = SECRET.repeat(3);
         let words = json!({ "auth": "client_secret_jwt", "secret": secret, "algorithm": "HS256" });
         let client = site.client_with(words).await;
@@ -49,7 +49,7 @@ async fn private_key_jwt_works_with_each_algorithm() {
         let key = SigningKey::from_pem(&client.key).unwrap();
         let key = key.with_algorithm(algorithm).with_key_id(&client.id);
         let auth = ClientAuth::private_key_jwt(key);
-        // The token endpoint is whom an assertion is for unless it is said otherwise; the issuer is as good here.
+        // The default audience is the token endpoint; the server accepts the issuer, too.
         let auth = match algorithm {
             SigningAlgorithm::ES256 => auth.with_assertion_audience(&site.issuer),
             _ => auth,
@@ -103,7 +103,7 @@ async fn reused_assertion_is_rejected() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient, "{error}");
-    // Once: what has not changed is not sent again.
+    // Only once: an unchanged assertion is not sent again.
     let refused = site
         .count(&client.id, "invalid_client", CLIENT_CREDENTIALS)
         .await;

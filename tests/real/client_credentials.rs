@@ -1,4 +1,4 @@
-//! Client credentials, with the client's secret in the header and in the form.
+//! Tests client credentials, with the secret in the header and in the form.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn oidc_provider_accepts_secrets_with_special_characters() {
 #[tokio::test]
 async fn django_accepts_secrets_with_special_characters() {
     let Some(site) = Server::django() else { return };
-    // oidc-provider refuses letters beyond ASCII in a secret; this one takes them.
+    // Unlike oidc-provider, Django accepts non-ASCII letters in a secret.
     let secret = format!("{SECRET}é");
     for hashed in [false, true] {
         let words = json!({ "auth": "any", "secret": secret, "hashed": hashed });
@@ -152,8 +152,8 @@ async fn short_lived_tokens_are_replaced() {
         let http = HttpClient::new(kind, &site, &cache, TokenSpec::scopes(["read"]));
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
-            // The server counts whole seconds, so it ends a token up to a second before the lifetime that it gave: that is
-            // a refusal now and then.
+            // The server counts whole seconds, so a token may expire up to a second early, which causes an occasional
+            // rejection.
             let answer = http.post(&site.api("read"), "body").await.unwrap();
             assert_eq!(answer.status, 200, "{kind:?}");
             time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! Providers that are found by their issuers.
+//! Tests discovery of token endpoints by their issuers.
 
 use tower_bearer::{
     ErrorKind, TokenCache, TokenSpec,
@@ -9,7 +9,7 @@ use crate::{http_client::KINDS, lifecycle::Lifecycle, server::Server};
 
 #[tokio::test]
 async fn each_token_endpoint_is_discovered() {
-    // Two of them have a path, which RFC 8414 puts behind the well-known one.
+    // Two of the issuers have a path, which RFC 8414 §3.1 puts after the well-known path.
     for site in Server::all([
         Server::oidc(),
         Server::oidc_with_path(),

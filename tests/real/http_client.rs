@@ -1,4 +1,4 @@
-//! [`HttpClient`]: reqwest's client and hyper's, behind the layer, with the same way to send.
+//! Wraps reqwest's and hyper's client, behind the layer, in one interface.
 
 use bytes::Bytes;
 use http::Request;
@@ -30,18 +30,16 @@ pub(crate) enum HttpClient {
     Hyper(Box<Auth<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>),
 }
 
-/// What the caller of the API sees.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// What was done about a refusal.
     pub(crate) recovery: &'static str,
-    /// What the API says about the token that arrived.
+    /// The claims of the token, as the API received it.
     pub(crate) claims: Value,
 }
 
 impl Kind {
-    /// The token endpoint's transport of the same make.
+    /// Returns the transport that uses the same HTTP library.
     pub(crate) fn transport(self, site: &Server) -> Transport {
         site.trusted(match self {
             Self::Reqwest => Transport::reqwest(),
@@ -51,7 +49,7 @@ impl Kind {
 }
 
 impl HttpClient {
-    /// A client whose requests to the API get tokens of this spec.
+    /// Returns a client whose requests to the API get tokens of this spec.
     pub(crate) fn new(kind: Kind, site: &Server, cache: &TokenCache, spec: TokenSpec) -> Self {
         let layer = AuthLayer::new(cache.clone());
         let layer = layer.route(site.api_root(), spec).unwrap();
@@ -70,7 +68,7 @@ impl HttpClient {
         }
     }
 
-    /// Sends a body to the API, and says what came of it.
+    /// Sends a body to the API.
     pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Response, TokenError> {
         match self.clone() {
             Self::Reqwest(client) => {
@@ -109,7 +107,7 @@ impl Response {
     }
 }
 
-/// A refused token; any other failure has nothing to do with what is tested here.
+/// Returns the token's error, and panics on any other.
 fn token_error<E: std::fmt::Debug + std::fmt::Display>(
     error: tower_bearer::Error<E>,
 ) -> TokenError {

@@ -1,4 +1,4 @@
-//! [`Lifecycle`]: the whole way of a token: fetched, used, known to the server, revoked, replaced unseen.
+//! Checks the lifecycle of a token: fetch, use, introspection, revocation and replacement.
 
 use serde_json::Value;
 use tower_bearer::{TokenCache, TokenSource, TokenSpec, transport::Transport};
@@ -16,7 +16,7 @@ pub(crate) const SAML2_BEARER: &str = "urn:ietf:params:oauth:grant-type:saml2-be
 pub(crate) const PASSWORD: &str = "password";
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// Whose tokens, and what is to be seen of them at the server. They have the scope `read`.
+/// The client, grant and spec of the tokens to check.
 pub(crate) struct Lifecycle<'a> {
     site: &'a Server,
     client: &'a Client,
@@ -25,7 +25,7 @@ pub(crate) struct Lifecycle<'a> {
 }
 
 impl<'a> Lifecycle<'a> {
-    /// The tokens that a client gets for itself.
+    /// Checks tokens that the client gets by client credentials for the scope `read`.
     pub(crate) fn of(site: &'a Server, client: &'a Client) -> Self {
         Self {
             site,
@@ -35,7 +35,6 @@ impl<'a> Lifecycle<'a> {
         }
     }
 
-    /// They are asked for by this grant.
     pub(crate) fn with_grant(mut self, grant: &'static str) -> Self {
         self.grant = grant;
         self
@@ -46,8 +45,8 @@ impl<'a> Lifecycle<'a> {
         self
     }
 
-    /// Goes round over each HTTP client, with a source over the transport of the same make. What the API said of each first
-    /// token comes back.
+    /// Checks the lifecycle over each HTTP client, with a source that uses the same HTTP library. Returns the claims of the
+    /// first tokens.
     pub(crate) async fn check<S: TokenSource>(
         &self,
         source: impl AsyncFn(Transport) -> S,

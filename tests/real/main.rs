@@ -1,7 +1,7 @@
-//! Against servers that others wrote: oidc-provider and django-oauth-toolkit, which `tests/run` starts.
+//! Tests the library against oidc-provider and django-oauth-toolkit, which `tests/run` starts.
 //!
-//! Each way to get a token goes the whole way: the token is fetched, used at an API that the server protects, known to the
-//! server's introspection, revoked, and replaced without the caller noticing.
+//! For each grant, a token is fetched, used at an API that the server protects, introspected, revoked, and replaced
+//! without an error for the caller.
 
 mod client_auth;
 mod client_credentials;

@@ -1,4 +1,4 @@
-//! Tokens that are somebody else's: of a service account, of a user who called, in exchange for another.
+//! Tests tokens of service accounts, on behalf of users, and from token exchange.
 
 use serde_json::json;
 use tower_bearer::{
@@ -17,7 +17,7 @@ use crate::{
     server::{Client, SECRET, Server},
 };
 
-/// Each user's sign-in is at another client than the service that calls on.
+/// Users sign in at the `portal`, another client than the service.
 struct Fixture {
     site: Server,
     portal: Client,
@@ -41,7 +41,7 @@ impl Fixture {
         TokenEndpoint::over(transport, &self.site.token_url, id, secret)
     }
 
-    /// The token that a user's request comes with.
+    /// Returns the user's token.
     async fn user(&self, name: &str) -> String {
         let login = self.site.sign_in(&self.portal, name, "read");
         login.await.access_token
@@ -91,7 +91,7 @@ async fn service_account_file_gets_a_token() {
         "private_key": account.key,
         "token_uri": site.token_url,
     });
-    // No client is named, and none proved.
+    // The request has no client authentication.
     let source =
         async |transport| JwtBearer::service_account(transport, &file.to_string()).unwrap();
     let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
@@ -148,7 +148,7 @@ async fn refresh_token_outlives_the_users_token() {
                 (200, name.to_string())
             );
         }
-        // The users' own tokens end, and those that the service got for them.
+        // Revokes the users' tokens, and those that the service got for them.
         scene.site.revoke(&scene.portal.id).await;
         scene.site.revoke(&scene.service.id).await;
         for (name, spec) in &specs {
@@ -157,7 +157,7 @@ async fn refresh_token_outlives_the_users_token() {
                 (200, name.to_string())
             );
         }
-        // Who keeps no refresh token can't go on.
+        // Without refresh tokens, the revoked user token is an error.
         let source = OnBehalfOf::new(scene.endpoint(kind.transport(&scene.site)));
         let cache = TokenCache::new(source.without_refresh_tokens());
         let error = cache.get(&specs[0].1).await.unwrap_err();
@@ -171,7 +171,7 @@ async fn specs_of(scene: &Fixture, name: &'static str) -> (&'static str, TokenSp
     (name, spec)
 }
 
-/// The status, and whose token arrived at the API.
+/// Returns the status, and the subject of the token that the API received.
 async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
     let http = HttpClient::new(kind, &scene.site, &cache, spec.clone());
     let answer = http.post(&scene.site.api("read"), "body").await.unwrap();
@@ -191,7 +191,7 @@ async fn token_exchange_sends_actor_and_audience() {
     let source = async |transport: Transport| {
         let Client { id, secret, .. } = scene.service.clone();
         let url = &scene.site.token_url;
-        // The actor's own token comes from another client, so that ending the exchanged ones leaves it.
+        // The actor's token belongs to another client, so that it is not revoked with the exchanged ones.
         let robot = scene.site.client("client_secret_basic").await;
         let own = ClientCredentials::over(transport.clone(), url, robot.id, robot.secret);
         let own = assertion::from_provider(TokenCache::new(own), TokenSpec::scopes(["read"]));
@@ -245,7 +245,7 @@ async fn token_of_another_type_is_not_sent() {
         let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
         let source = TokenExchange::new(scene.endpoint(kind.transport(&scene.site)))
             .with_requested_token_type(TokenType::JWT);
-        // RFC 8693 §2.2.1: the server says N_A.
+        // RFC 8693 §2.2.1: the token type is `N_A`.
         let error = TokenCache::new(source).get(&spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
         assert!(error.to_string().contains("N_A"), "{error}");

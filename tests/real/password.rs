@@ -1,4 +1,4 @@
-//! The password grant, which django-oauth-toolkit still has of its own.
+//! Tests the password grant.
 
 use serde_json::json;
 use tower_bearer::{
@@ -13,10 +13,10 @@ use crate::{
     server::{Client, SECRET, Server},
 };
 
-/// What a form has to encode, and letters beyond ASCII.
+/// Contains characters that a form encodes, and non-ASCII letters.
 const WORD: &str = "a b&c=d%+é/ÿ";
 
-/// A provider, and a client that may ask with a person's password.
+/// Returns both providers, each with a client that may use the password grant.
 async fn providers() -> Option<[(Server, Client); 2]> {
     let (oidc, django) = (Server::oidc()?, Server::django()?);
     let client = oidc.client("client_secret_basic").await;

@@ -1,4 +1,4 @@
-//! Refresh tokens that the server replaces at each use, and whose second use ends the sign-in.
+//! Tests refresh tokens that the server rotates, and whose reuse revokes the grant.
 
 use std::sync::{Arc, Mutex};
 
@@ -69,7 +69,7 @@ async fn concurrent_callers_use_each_refresh_token_once() {
                     std::future::ready(Ok(()))
                 });
         let cache = TokenCache::new(source);
-        // Two specs share the sign-in.
+        // Two specs share the refresh token.
         let [read, write] = ["read", "write"].map(|scope| {
             let spec = TokenSpec::scopes([scope]);
             (HttpClient::new(kind, &site, &cache, spec), site.api(scope))
@@ -89,7 +89,7 @@ async fn concurrent_callers_use_each_refresh_token_once() {
             assert_eq!(kept.lock().unwrap().len() as u64, 2 * round, "{kind:?}");
             site.revoke(&client.id).await;
         }
-        // Whoever kept the last one goes on where this program ended.
+        // A new process continues with the last refresh token.
         let last = kept.lock().unwrap().pop().unwrap();
         let next = TokenCache::new(RefreshToken::new(endpoint(&site, &client, kind), last));
         next.get(&TokenSpec::scopes(["read"])).await.unwrap();
@@ -109,15 +109,15 @@ async fn reused_refresh_token_ends_the_grant() {
             let (first, second) = (cache(), cache());
             let spec = TokenSpec::scopes(["read"]);
             first.get(&spec).await.unwrap();
-            // Another program was given the same one.
+            // Another process uses the same refresh token.
             let error = second.get(&spec).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
-            // RFC 9700 §4.14.2: the server can't tell which of the two is the thief, and ends the sign-in for both.
+            // RFC 9700 §4.14.2: the server cannot tell which of the two is the attacker, and revokes the grant for both.
             let error = first.refresh(&spec).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
             let refused = site.count(&client.id, "invalid_grant", REFRESH_TOKEN).await;
             assert_eq!(refused, 2, "{kind:?}");
-            // The server is not asked again with what it has refused.
+            // A rejected refresh token is not sent again.
             first.refresh(&spec).await.unwrap_err();
             let refused = site.count(&client.id, "invalid_grant", REFRESH_TOKEN).await;
             assert_eq!(refused, 2, "{kind:?}");

@@ -1,4 +1,4 @@
-//! Tokens for whomever a SAML 2.0 assertion speaks for.
+//! Tests tokens for the subject of a SAML 2.0 assertion.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use crate::{
     server::{Client, Server},
 };
 
-/// XML about this person, of no other test. Its base64url has every odd character, and would be padded.
+/// Returns XML that is unique to the client. Its base64url uses `-` and `_`, and would be padded.
 fn xml(client: &Client, account: &str) -> String {
     let text = format!(
         "<saml:Assertion ID=\"{}\">\n  <saml:NameID>{account} ÿþ¿~~~~~?????</saml:NameID>\n</saml:Assertion>",
@@ -33,7 +33,7 @@ fn endpoint(site: &Server, client: &Client, transport: Transport) -> TokenEndpoi
     TokenEndpoint::over(transport, &site.token_url, id, secret)
 }
 
-/// Somebody issues it about this person; or takes it back.
+/// Registers the assertion for an account, or removes it.
 async fn issue(site: &Server, text: &str, account: Value) {
     let words = json!({ "text": text, "account": account });
     site.call("assertion", words).await;
@@ -79,7 +79,6 @@ async fn saml_assertion_is_created_for_each_token() {
     };
     let round = Lifecycle::of(&site, &client).with_grant(SAML2_BEARER);
     round.check(source).await;
-    // Two tokens over each transport.
     assert_eq!(made.load(Relaxed), 4);
 }
 

@@ -1,4 +1,4 @@
-//! What changes at the server while requests go on: a client's secret, and tokens by the hundred.
+//! Tests rotation of secrets and keys, and mass revocation, under load.
 
 use std::time::Duration;
 
@@ -94,8 +94,8 @@ async fn key_rotates_under_load() {
     }
 }
 
-/// Sends a hundred requests a second, and in the middle of each half second changes what the client proves itself with: the
-/// next token is asked for with the new one alone, and no request fails.
+/// Sends a hundred requests a second, and rotates the client's credential twice a second. Checks that the next token is
+/// requested only with the new credential, and that no request fails.
 async fn check_rotation(
     site: &Server,
     kind: Kind,
@@ -105,7 +105,7 @@ async fn check_rotation(
 ) {
     let spec = TokenSpec::scopes(["read"]);
     let http = HttpClient::new(kind, site, &cache, spec.clone());
-    // Before anything changes: else the first token might be asked for while it does.
+    // The first token is fetched before the first rotation.
     cache.get(&spec).await.unwrap();
     for round in 0..4 {
         let mut requests = JoinSet::new();
@@ -119,7 +119,7 @@ async fn check_rotation(
                 site.revoke(&client.id).await;
             }
         }
-        // A request that met two revocations would be refused twice.
+        // A request that meets two revocations would be rejected twice.
         let all = requests.join_all().await;
         assert_eq!(all, [200; 50], "{kind:?}");
     }
@@ -142,7 +142,7 @@ async fn rotated_secret_ends_the_back_off() {
             let http = HttpClient::new(kind, &site, &cache, spec.clone());
             cache.get(&spec).await.unwrap();
 
-            // The server has the new one, and the client still the old one.
+            // The server already has the new secret, the client still the old one.
             let next = format!("{SECRET} of tomorrow");
             site.change_secret(&client.id, &next).await;
             let error = cache.refresh(&spec).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A token that somebody made by hand: nobody can replace it but whoever made it.
+//! Tests static tokens, which the library cannot replace.
 
 use tower_bearer::{Secret, TokenCache, TokenSpec, credentials::Static};
 
@@ -9,7 +9,7 @@ use crate::{
     temp_folder::TempFolder,
 };
 
-/// A token of Ada's for the scope `read`, made at the provider's door.
+/// Returns a token of the user Ada for the scope `read`.
 async fn made(site: &Server, client: &Client) -> String {
     site.sign_in(client, "ada", "read").await.access_token
 }
@@ -42,7 +42,7 @@ async fn revoked_static_token_returns_the_401() {
             assert_eq!(site.introspect(&client, &first).await, None);
             let answer = http.post(&url, "body").await.unwrap();
             assert_eq!(answer.outcome(), (401, "same_token"), "{kind:?}");
-            // It stays in service: there is no other.
+            // It stays in the cache, because there is no other.
             let second = cache.get(&TokenSpec::default()).await.unwrap();
             assert_eq!(second.expose(), token);
         }

@@ -1,4 +1,4 @@
-//! A connector of hyper for both HTTP and HTTPS.
+//! Builds a connector of hyper for HTTP and HTTPS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A token source and a client that do as they are told, and tell what was asked of them.
+//! Implements a scripted token source and a scripted client that record their calls.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod log;
@@ -24,7 +24,7 @@ use tower_bearer::{
     clock::Clock, source::TokenRequest,
 };
 
-/// Where the tests' requests go.
+/// The origin of the tests' requests.
 pub(crate) const PLACE: &str = "https://api.example";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -46,7 +46,7 @@ pub(crate) fn tenant(name: impl fmt::Display) -> TokenSpec {
     TokenSpec::default().with_tenant(name.to_string())
 }
 
-/// A cache on Tokio's time.
+/// Returns a cache that uses Tokio's clock.
 pub(crate) fn cache(source: &Source) -> TokenCache {
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
@@ -78,7 +78,7 @@ where
     service.call(request)
 }
 
-/// The status that the caller got, and what is said to have been done.
+/// Returns the status and the name of the recovery.
 pub(crate) fn outcome<B>(response: &Response<B>) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get::<Recovery>();
     (response.status().as_u16(), recovery.map(Recovery::as_str))
@@ -88,7 +88,7 @@ pub(crate) fn fault(kind: ErrorKind) -> TokenError {
     TokenError::new(kind, format!("scripted: {kind}"))
 }
 
-/// Lets all tasks run until none has anything to do, without any time passing.
+/// Runs all tasks until they are idle, without advancing the time.
 pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -99,7 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A gate that lets everything through until it is closed, and then as much as it is opened for.
+/// A gate that is open until it is closed, and then admits as many as it is opened for.
 struct Gate {
     permits: Semaphore,
     closed: AtomicBool,
@@ -123,14 +123,14 @@ impl Gate {
     }
 }
 
-/// What a fetch comes to.
+/// The result of a fetch.
 #[derive(Clone)]
 pub(crate) enum Answer {
-    /// A token of its own, `token-N` for the Nth fetch, with this lifetime.
+    /// `token-N` for the Nth fetch, with this lifetime.
     Token(Option<Duration>),
-    /// A token with this text, for an hour.
+    /// A token with this text, valid for an hour.
     Text(&'static str),
-    /// A token of its own with a refresh point.
+    /// `token-N` with this lifetime and refresh interval.
     RefreshIn(Duration, Duration),
     Fail(TokenError),
     /// A panic before the future exists.
@@ -152,7 +152,7 @@ impl Answer {
     }
 }
 
-/// A source that answers by script. A clone is the same source.
+/// A scripted source. Clones share the script.
 #[derive(Clone)]
 pub(crate) struct Source(Arc<Script>);
 
@@ -170,7 +170,7 @@ struct Script {
 }
 
 impl Source {
-    /// Tokens for an hour, at once.
+    /// Returns a source of tokens that are valid for an hour, without delay.
     pub(crate) fn new() -> Self {
         Self(Arc::default())
     }
@@ -184,13 +184,12 @@ impl Source {
         self.usually(Answer::Token(Some(lifetime)))
     }
 
-    /// Each fetch takes this long.
     pub(crate) fn taking(self, delay: Duration) -> Self {
         *lock(&self.0.delay) = delay;
         self
     }
 
-    /// Each fetch waits to be let through.
+    /// Makes each fetch wait for [`Self::open`].
     pub(crate) fn gated(self) -> Self {
         self.0.gate.closed.store(true, SeqCst);
         self
@@ -200,22 +199,21 @@ impl Source {
         *lock(&self.0.usual) = answer;
     }
 
-    /// The next fetch that has no answer of its own yet comes to this.
+    /// Appends a result to those of the next fetches.
     pub(crate) fn then(&self, answer: Answer) {
         lock(&self.0.next).push_back(answer);
     }
 
-    /// Takes back the answers of fetches that nobody has asked for yet.
+    /// Removes the results that were not used yet.
     pub(crate) fn forget_answers(&self) {
         lock(&self.0.next).clear();
     }
 
-    /// Lets one gated fetch through.
+    /// Admits one gated fetch.
     pub(crate) fn open(&self) {
         self.0.gate.permits.add_permits(1);
     }
 
-    /// How often it was asked.
     pub(crate) fn fetches(&self) -> usize {
         lock(&self.0.asked).len()
     }
@@ -224,12 +222,12 @@ impl Source {
         lock(&self.0.asked).clone()
     }
 
-    /// Fetches that came to an end of their own.
+    /// Returns the number of completed fetches.
     pub(crate) fn answered(&self) -> usize {
         self.0.answered.load(SeqCst)
     }
 
-    /// Fetches whose futures were dropped before their end.
+    /// Returns the number of fetches whose futures were dropped before completion.
     pub(crate) fn abandoned(&self) -> usize {
         self.0.abandoned.load(SeqCst)
     }
@@ -239,7 +237,7 @@ impl Source {
     }
 }
 
-/// Notices a fetch whose future is dropped.
+/// Counts a fetch as completed or abandoned on drop.
 struct Underway(Arc<Script>, bool);
 
 impl Drop for Underway {
@@ -295,7 +293,7 @@ impl TokenSource for Source {
     }
 }
 
-/// A client that records what it is given and answers by script. It panics if it is called without being ready.
+/// A scripted client that records its requests. It panics if it is called without being ready.
 pub(crate) struct Api {
     shared: Arc<ApiScript>,
     ready: bool,
@@ -315,7 +313,7 @@ struct ApiScript {
     called_unready: AtomicUsize,
 }
 
-/// What happened to the client, in order.
+/// An event of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     PolledReady,
@@ -324,7 +322,7 @@ pub(crate) enum Event {
     BodyDropped,
 }
 
-/// A request as it arrived.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -335,28 +333,31 @@ pub(crate) struct Seen {
     pub(crate) mark: Option<Mark>,
 }
 
-/// An extension to find again.
+/// An extension that is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u32);
 
 impl Seen {
-    /// The values of its `Authorization` lines.
+    /// Returns the values of the `Authorization` headers.
     pub(crate) fn authorization(&self) -> Vec<&str> {
         let values = self.headers.get_all(AUTHORIZATION);
         values.iter().map(|value| value.to_str().unwrap()).collect()
     }
 
-    /// The one token that it bears.
+    /// Returns the only bearer token.
     pub(crate) fn token(&self) -> &str {
         let [value] = self.authorization()[..] else {
-            panic!("not one Authorization line: {:?}", self.authorization());
+            panic!(
+                "expected one Authorization header: {:?}",
+                self.authorization()
+            );
         };
         value.strip_prefix("Bearer ").unwrap()
     }
 }
 
 impl Api {
-    /// 200 for all, but 401 for a revoked token, and for every path that starts with `/refused`.
+    /// Responds 401 to a revoked token and on paths that start with `/refused`, otherwise 200.
     pub(crate) fn new() -> Self {
         Self {
             shared: Arc::default(),
@@ -364,7 +365,7 @@ impl Api {
         }
     }
 
-    /// Each answer waits to be let through.
+    /// Makes each response wait for [`Self::open`].
     pub(crate) fn gated(self) -> Self {
         self.shared.gate.closed.store(true, SeqCst);
         self
@@ -374,7 +375,7 @@ impl Api {
         self.shared.gate.permits.add_permits(answers);
     }
 
-    /// The next answers' statuses, whatever they would be.
+    /// Sets the statuses of the next responses.
     pub(crate) fn answer(&self, statuses: impl IntoIterator<Item = u16>) {
         lock(&self.shared.next).extend(statuses);
     }
@@ -387,7 +388,7 @@ impl Api {
         lock(&self.shared.revoked).insert(token.into());
     }
 
-    /// What becomes of the next times it is polled ready: an error for `true`.
+    /// Sets the results of the next calls of `poll_ready`: `true` is an error.
     pub(crate) fn fail_when_polled(&self, polls: impl IntoIterator<Item = bool>) {
         lock(&self.shared.unready).extend(polls);
     }
@@ -400,7 +401,6 @@ impl Api {
         lock(&self.shared.seen).len()
     }
 
-    /// The tokens of all requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
         let seen = self.seen();
         seen.iter().map(|seen| seen.token().to_owned()).collect()
@@ -410,14 +410,13 @@ impl Api {
         lock(&self.shared.events).clone()
     }
 
-    /// How often it was called without having been polled ready.
     pub(crate) fn called_unready(&self) -> usize {
         self.shared.called_unready.load(SeqCst)
     }
 }
 
 impl Clone for Api {
-    /// A clone must be polled ready for itself.
+    /// Returns a client that is not ready.
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -426,7 +425,7 @@ impl Clone for Api {
     }
 }
 
-/// The client's own error.
+/// The error of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError(pub(crate) &'static str);
 
@@ -438,7 +437,7 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// A response's body, which tells when it is dropped.
+/// A response body that records its drop.
 pub(crate) struct Answered(Arc<ApiScript>);
 
 impl fmt::Debug for Answered {
@@ -453,7 +452,7 @@ impl Drop for Answered {
     }
 }
 
-/// The client's future, which tells when it is dropped.
+/// A response future that records its drop.
 pub(crate) struct Sending {
     work: Pin<Box<dyn Future<Output = Result<Response<Answered>, ApiError>> + Send>>,
     shared: Arc<ApiScript>,

@@ -1,4 +1,4 @@
-//! A Redis server of one's own, to stop and to kill.
+//! Starts a Redis server that a test can stop and kill.
 #![allow(dead_code, reason = "each program that includes it uses a part of it")]
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 use tower_bearer::store::RedisStore;
 
-/// It listens on the loopback interface, keeps nothing on disk, and goes with this.
+/// A Redis server on the loopback interface, without persistence, killed on drop.
 pub(crate) struct Redis {
     program: PathBuf,
     port: u16,
@@ -21,19 +21,19 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// One of our own, if there is a program for it: the one that the variable names, or what the path finds. Without, the
-    /// caller passes by with a message, unless all servers are said to be there.
+    /// Starts the program that `TOWER_BEARER_REDIS_SERVER` names, or `redis-server` from the path. Without it, the caller
+    /// is skipped with a message, or fails if `TOWER_BEARER_REAL` is set.
     pub(crate) fn start() -> Option<Self> {
         let named = env::var_os("TOWER_BEARER_REDIS_SERVER").map(PathBuf::from);
         let Some(program) = named.or_else(on_the_path) else {
             assert!(
                 env::var_os("TOWER_BEARER_REAL").is_none(),
-                "there is no redis-server: run the tests by tests/run"
+                "redis-server is missing: run the tests with tests/run"
             );
-            eprintln!("skipped: there is no redis-server");
+            eprintln!("skipped: redis-server is missing");
             return None;
         };
-        // Another may take the port meanwhile: then the next.
+        // Another process may take the port before Redis does, so several ports are tried.
         let started = (0..10).find_map(|_| {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let port = free.local_addr().unwrap().port();
@@ -56,7 +56,7 @@ impl Redis {
         RedisStore::new(&self.url()).unwrap()
     }
 
-    /// `STOP`, from which on it says nothing, or `CONT`.
+    /// Sends a signal: `STOP` suspends the server, `CONT` resumes it.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
         let kill = Command::new("kill")
@@ -65,18 +65,17 @@ impl Redis {
         assert!(kill.unwrap().success());
     }
 
-    /// Ends it, as a crash would.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// The same once more, where it was, with nothing in it.
+    /// Starts an empty server on the same port.
     pub(crate) fn start_again(&mut self) {
         self.process = run(&self.program, self.port).expect("the port is taken");
     }
 
-    /// What it answers to these words.
+    /// Returns the response to a command.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         ask(&mut self.connection(), words).unwrap()
     }
@@ -88,7 +87,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -122,7 +121,7 @@ fn run(program: &PathBuf, port: u16) -> Option<Child> {
         .unwrap();
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
-        // Who took the port before us would answer too.
+        // Another process on this port would respond, too.
         if process.try_wait().unwrap().is_some() {
             return None;
         }

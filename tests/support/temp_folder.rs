@@ -1,4 +1,4 @@
-//! A folder for a test's files.
+//! Creates temporary folders for files of tests.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{

@@ -1,4 +1,4 @@
-//! Bodies of every kind under a refusal: in memory, read once, streamed, kept up to a limit and beyond it.
+//! Tests how bodies are replayed: not clonable, streamed, within the buffer's limit and beyond it.
 
 use bytes::Bytes;
 use tower_bearer::testing::Fault;
@@ -10,7 +10,7 @@ use super::{
 
 pub(super) const MEBIBYTE: usize = 1 << 20;
 
-/// So many bytes, of every kind there is, and not the same in any two parts of a stream.
+/// Returns `size` bytes that include every value and differ between the parts of a stream.
 pub(super) fn some(size: usize) -> Bytes {
     (0..size).map(|i| (i % 257) as u8).collect()
 }
@@ -70,7 +70,7 @@ async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
     }
 }
 
-/// A 401 that does not wait for the body, and that is longer than what the sockets hold.
+/// A 401 that does not wait for the body, and whose own body is larger than the socket buffers.
 fn early() -> Fault {
     let challenge = "Bearer error=\"invalid_token\"";
     let refused = Fault::status(401).with_header("www-authenticate", challenge);
@@ -83,7 +83,7 @@ const REASON: usize = 8 * MEBIBYTE;
 #[tokio::test]
 async fn early_401_replays_with_the_rest_of_the_stream() {
     for &kind in KINDS {
-        // Not even a buffer for all of it is needed: what was not yet sent goes once.
+        // The buffer is smaller than the body: the part that was not yet sent needs no buffer.
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
         fixture.warm_up().await;
         fixture.api.fault(early());

@@ -1,4 +1,4 @@
-//! Servers that ask for claims and for scopes.
+//! Tests servers whose challenges require claims or scopes.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tonic::Code;
@@ -54,7 +54,7 @@ async fn allowed_scopes_are_requested_once() {
         assert_eq!(response.body, digest(5_000), "{kind:?}");
         assert_eq!(fixture.api.counts().forbidden, 1, "{kind:?}");
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
-        // The next one goes with the wider token at once, and so does one to a place that had enough of the old one.
+        // Later requests use the wider token, including those that do not need it.
         for path in ["/write", "/echo"] {
             fixture.send_to(path, 5_000, (200, "none")).await;
         }
@@ -83,7 +83,7 @@ async fn disallowed_scopes_are_unsatisfiable() {
             assert_eq!(response.code, code, "{kind:?}");
         }
         assert_eq!(fixture.counts(), (3, 0), "{kind:?}");
-        // The token is as good as before.
+        // The token is still valid.
         fixture.send(5_000, (200, "none")).await;
     }
 }

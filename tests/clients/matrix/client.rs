@@ -1,4 +1,4 @@
-//! Each client behind a layer of whatever policy, called alike.
+//! Wraps each client, behind a layer with any replay policy, in one interface.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ use tower_bearer::{
 use super::raw_codec::RawCodec;
 use crate::connector::connector;
 
-/// Which client, and over what.
+/// A client and its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Reqwest,
@@ -81,23 +81,23 @@ impl Kind {
     }
 }
 
-/// What is sent.
+/// A request body.
 pub(crate) enum Payload {
-    /// A body that is in memory.
+    /// Bytes in memory.
     Whole(Bytes),
-    /// One that is in memory, and can be read once.
+    /// Bytes in memory, in a body that cannot be cloned.
     Once(Bytes),
-    /// One that comes in parts, when they are made.
+    /// Parts that are produced while the body is sent.
     Stream(mpsc::Receiver<Bytes>),
 }
 
 impl Payload {
-    /// A stream of these bytes in parts of 16 KiB.
+    /// Returns a stream of these bytes in parts of 16 KiB.
     pub(crate) fn in_parts(bytes: Bytes) -> Self {
         Self::paused(bytes).0
     }
 
-    /// The same, but after its first part it waits until the sender is used or dropped.
+    /// Like [`Self::in_parts`], but waits for the sender after the first part.
     pub(crate) fn paused(mut bytes: Bytes) -> (Self, oneshot::Sender<()>) {
         let (sender, parts) = mpsc::channel(1);
         let (go_on, told) = oneshot::channel();
@@ -117,18 +117,17 @@ impl Payload {
     }
 }
 
-/// What the caller of the client sees.
 #[derive(Debug)]
 pub(crate) struct ClientResponse {
     pub(crate) status: u16,
     pub(crate) recovery: Option<Recovery>,
-    /// Of tonic, the message without what gRPC puts around it.
+    /// For tonic, the message without its gRPC framing.
     pub(crate) body: Digest,
-    /// Of tonic, what its caller gets.
+    /// For tonic, the status code returned to the caller.
     pub(crate) code: Option<Code>,
 }
 
-/// How many bytes, and which: to compare, and to be told in a few words.
+/// Length and hash of a body, for short assertion messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     length: usize,
@@ -147,7 +146,7 @@ impl Digest {
 }
 
 impl ClientResponse {
-    /// The status, and the recovery's name.
+    /// Returns the status and the name of the recovery.
     pub(crate) fn outcome(&self) -> (u16, &'static str) {
         let recovery = self.recovery.as_ref().map_or("none", Recovery::as_str);
         (self.status, recovery)
@@ -158,11 +157,10 @@ pub(crate) type Outcome = Result<ClientResponse, Error<BoxError>>;
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 
-/// The body types that the clients' requests have.
 pub(crate) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 type Hyper<B> = Client<HttpsConnector<HttpConnector>, B>;
 
-/// A client of this kind whose requests go through this layer, where bodies go once or as the layer has it by itself.
+/// Returns a client whose requests pass through this layer, without a body buffer.
 pub(crate) fn plain<R>(
     kind: Kind,
     ca_pem: Option<&str>,
@@ -207,7 +205,7 @@ where
     }
 }
 
-/// The same where what is sent is kept, up to this limit.
+/// Like [`plain`], with a body buffer of this size.
 pub(crate) fn buffered(
     kind: Kind,
     ca_pem: Option<&str>,
@@ -268,7 +266,6 @@ where
     })
 }
 
-/// Over HTTP/1.1 for all kinds but one.
 fn reqwest_client(kind: Kind, ca_pem: Option<&str>) -> reqwest::Client {
     let ca = ca_pem.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
     let builder = reqwest::Client::builder().tls_certs_only(ca);
@@ -332,7 +329,7 @@ where
     builder.build(connector(ca_pem, kind != Kind::Http1Tls))
 }
 
-/// tonic's own TLS is a feature of its own; here the connector brings it.
+/// TLS is the connector's, because tonic's own TLS needs another feature.
 fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
     let target: http::Uri = origin.parse().unwrap();
     let mut connector = connector(ca_pem, true);
@@ -391,7 +388,7 @@ where
     })
 }
 
-/// By tonic's own client, which sees no more of a response than its status and its message: the rest is seen on the way.
+/// Sends with tonic's client. It exposes only status and message of a response, so the rest is recorded on the way.
 async fn by_tonic<R>(
     client: Auth<Channel, R>,
     path: http::uri::PathAndQuery,
@@ -410,7 +407,7 @@ where
             let recovery = response.extensions().get::<Recovery>().cloned();
             let status = response.status().as_u16();
             *look.lock().unwrap() = Some((status, recovery));
-            // The API knows nothing of gRPC: its echoes lack the status at their ends.
+            // The API does not speak gRPC, so its responses lack the status.
             if status == 200 && !response.headers().contains_key("grpc-status") {
                 let ok = HeaderValue::from_static("0");
                 response.headers_mut().insert("grpc-status", ok);
@@ -468,7 +465,7 @@ where
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of unknown length.
+/// A body of unknown length, or a stream of gRPC messages.
 struct Parts(mpsc::Receiver<Bytes>);
 
 impl Body for Parts {
@@ -484,7 +481,6 @@ impl Body for Parts {
     }
 }
 
-/// The messages of gRPC.
 impl Stream for Parts {
     type Item = Bytes;
 
@@ -493,7 +489,7 @@ impl Stream for Parts {
     }
 }
 
-/// Messages of gRPC, one after the other, without what stands before each (its length, and whether it is compressed).
+/// Returns the concatenated gRPC messages without their prefixes (compression flag and length).
 pub(crate) fn messages(mut body: Bytes) -> Bytes {
     let mut all = BytesMut::new();
     while let Some((head, _)) = body.split_first_chunk::<5>() {

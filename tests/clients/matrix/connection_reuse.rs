@@ -1,4 +1,4 @@
-//! HTTP/1.1: the connection that a refusal came on is used again.
+//! Tests that a replay over HTTP/1.1 reuses the connection of the rejected request.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 const HTTP1: &[Kind] = &[Kind::Reqwest, Kind::ReqwestTls, Kind::Http1, Kind::Http1Tls];
 
-/// Sends, again and again, with a token that was revoked just before, in a task of its own if `spawned`. It counts the
-/// replays that went over another connection than their refusals.
+/// Sends requests with a token that was just revoked, in a separate task if `spawned`. Returns the number of replays
+/// that used another connection than the rejected request.
 async fn recover_often(kind: Kind, spawned: bool) -> usize {
     let fixture = Fixture::new(kind).await;
     fixture.warm_up().await;
     let (api, login, send) = (fixture.api.clone(), fixture.login.clone(), fixture.sender());
     let recovering = async move {
         for _ in 0..TIMES {
-            // The client's own affair: it has the last answer's connection back in time of its own.
+            // The client returns the last connection to its pool asynchronously.
             sleep(PAUSE).await;
             login.revoke_all();
             let answer = send("/echo", Payload::Whole(some(2_000))).await.unwrap();
@@ -44,10 +44,9 @@ async fn recover_often(kind: Kind, spawned: bool) -> usize {
         true => timeout(LIMIT, async { tokio::spawn(recovering).await.unwrap() }).await,
         false => timeout(LIMIT, recovering).await,
     };
-    done.expect("it hangs")
+    done.expect("timed out")
 }
 
-/// Over every client, on such runtimes.
 fn moved_on(runtime: impl Fn() -> Runtime) -> usize {
     let every = HTTP1.iter().flat_map(|&kind| [(kind, false), (kind, true)]);
     every
@@ -61,8 +60,8 @@ fn single_thread_replays_reuse_the_connection() {
     assert_eq!(moved_on(runtime), 0);
 }
 
-/// Nobody tells when a connection is free again, and its task runs on another thread. On a machine with more to do than it
-/// can, that task may come too late, which costs a connection and nothing else.
+/// The task that returns a connection to the pool runs on another thread. On a busy machine it may be too late, which
+/// costs a new connection.
 #[test]
 fn multi_thread_replays_reuse_the_connection() {
     let moved: usize = [1, 2]

@@ -1,4 +1,4 @@
-//! Connections that are lost.
+//! Tests lost and refused connections.
 
 use tower_bearer::testing::{Api, Fault};
 
@@ -31,7 +31,7 @@ async fn connection_lost_during_replay_is_an_error() {
             if !streamed {
                 assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
             }
-            // Nobody refused the second token.
+            // The second token was not rejected.
             fixture.send(0, (200, "none")).await;
             assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
         }
@@ -42,7 +42,7 @@ async fn connection_lost_during_replay_is_an_error() {
 async fn unreachable_api_is_not_a_rejection() {
     for &kind in KINDS {
         let mut fixture = Fixture::new(kind).await;
-        // The handle was the last one: the port closes.
+        // This drops the last handle of the first API, which closes its port.
         fixture.api = Api::start(&fixture.login).await.unwrap();
         let error = fixture.post(Payload::Whole(some(9))).await.unwrap_err();
         assert!(error.token().is_none(), "{kind:?}: {error}");

@@ -1,4 +1,4 @@
-//! A client, its layer, and the servers that it talks to.
+//! Builds a client with its layer, and the servers that it calls.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use super::{
     client::{self, ClientResponse, Digest, Kind, Outcome, Payload, Sender, messages},
 };
 
-/// More than anything that is sent here.
+/// A buffer larger than any body sent here.
 const AMPLE: usize = 4 << 20;
 
 pub(crate) struct Fixture {
@@ -26,7 +26,7 @@ pub(crate) struct Fixture {
     sender: Sender,
 }
 
-/// How bodies are sent again.
+/// How bodies are replayed.
 #[derive(Clone, Copy)]
 enum Bodies {
     Cloned,
@@ -35,7 +35,7 @@ enum Bodies {
 }
 
 impl Fixture {
-    /// With a client that sends bodies in memory again: tonic's are never known to be, so what it sends is kept.
+    /// A client that replays bodies in memory. Bodies of tonic cannot be cloned, so they are buffered.
     pub(crate) async fn new(kind: Kind) -> Self {
         match kind.is_tonic() {
             true => Self::buffering(kind, AMPLE).await,
@@ -43,14 +43,13 @@ impl Fixture {
         }
     }
 
-    /// After a first request, as [`Self::warm_up`] makes it.
+    /// Like [`Self::new`], after [`Self::warm_up`].
     pub(crate) async fn warm(kind: Kind) -> Self {
         let fixture = Self::new(kind).await;
         fixture.warm_up().await;
         fixture
     }
 
-    /// Without any buffer.
     pub(crate) async fn plain(kind: Kind) -> Self {
         Self::start(kind, Bodies::Cloned).await
     }
@@ -59,7 +58,6 @@ impl Fixture {
         Self::start(kind, Bodies::Never).await
     }
 
-    /// With a buffer of this size.
     pub(crate) async fn buffering(kind: Kind, limit: usize) -> Self {
         Self::start(kind, Bodies::Buffered(limit)).await
     }
@@ -100,7 +98,7 @@ impl Fixture {
         (self.sender)("/echo", payload).await
     }
 
-    /// Sends a body of this size that is in memory, and checks the status and the recovery of the response.
+    /// Sends an in-memory body of this size, and checks the status and the recovery of the response.
     pub(crate) async fn send(&self, size: usize, outcome: (u16, &str)) -> ClientResponse {
         self.send_to("/echo", size, outcome).await
     }
@@ -129,12 +127,11 @@ impl Fixture {
         response
     }
 
-    /// The way to send, for another task.
     pub(crate) fn sender(&self) -> Sender {
         Arc::clone(&self.sender)
     }
 
-    /// A first request, which fetches the token and opens the connection. The counters start after it.
+    /// Sends a first request, which fetches the token and opens the connection, and resets the counters.
     pub(crate) async fn warm_up(&self) {
         self.send(0, (200, "none")).await;
         self.api.reset_counts();
@@ -142,12 +139,12 @@ impl Fixture {
         self.token_requests.lock().unwrap().clear();
     }
 
-    /// Requests that arrived, and token requests.
+    /// Returns the number of API requests and of token requests.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.api.counts().requests, self.login.counts().requests)
     }
 
-    /// The bodies that arrived, in their order.
+    /// Returns the bodies received by the API, in order.
     pub(crate) fn bodies(&self) -> Vec<Digest> {
         let calls = self.api.requests().into_iter();
         calls
@@ -158,7 +155,7 @@ impl Fixture {
             .collect()
     }
 
-    /// The scopes and the claims of the token requests.
+    /// Returns the scopes and claims of the token requests.
     pub(crate) fn token_requests(&self) -> Vec<(String, Option<String>)> {
         let token_requests = self.token_requests.lock().unwrap();
         let each = token_requests.iter().map(|request| {
@@ -169,12 +166,11 @@ impl Fixture {
     }
 }
 
-/// The spec of the route.
 pub(crate) fn spec() -> TokenSpec {
     TokenSpec::scopes(["read"])
 }
 
-/// A source that remembers its requests.
+/// A source that records its requests.
 struct RecordingSource {
     source: ClientCredentials,
     token_requests: Arc<Mutex<Vec<TokenRequest>>>,

@@ -1,4 +1,4 @@
-//! Every client against every answer that concerns a token: what the servers count, what the callers see.
+//! Tests every client against every response that concerns a token.
 
 pub(crate) mod bodies;
 mod challenges;

@@ -1,4 +1,4 @@
-//! gRPC messages as they are: bytes in, bytes out.
+//! Implements a codec that passes gRPC messages as bytes.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{

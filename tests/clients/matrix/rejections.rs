@@ -1,4 +1,4 @@
-//! Tokens that are good, and tokens that are refused, with bodies that are in memory.
+//! Tests valid and rejected tokens, with bodies in memory.
 
 use bytes::Bytes;
 use http::Version;
@@ -62,7 +62,7 @@ async fn second_401_is_returned() {
         assert_eq!(fixture.bodies(), vec![digest(5_000); 2], "{kind:?}");
         let code = kind.is_tonic().then_some(Code::Unauthenticated);
         assert_eq!(response.code, code, "{kind:?}");
-        // The second token was not taken out of service by the same request.
+        // The second rejection did not drop the second token.
         fixture.api.always_unauthorized(false);
         fixture.send(0, (200, "none")).await;
         assert_eq!(fixture.counts(), (3, 1), "{kind:?}");
@@ -109,7 +109,7 @@ async fn failed_fetch_returns_the_first_401() {
             panic!("{kind:?}: {:?}", response.recovery);
         };
         assert_eq!(error.kind(), ErrorKind::InvalidScope, "{kind:?}");
-        // And from then on, the error itself, without a request.
+        // The next call returns the cached error without a request.
         let error = fixture
             .post(Payload::Whole(Bytes::new()))
             .await

@@ -1,4 +1,4 @@
-// The tests' door: each call is a POST of JSON to `/control/NAME`, and answers JSON.
+// The control API for tests: each call is a POST of JSON to `/control/NAME`, and returns JSON.
 
 import { X509Certificate, randomUUID } from 'node:crypto';
 
@@ -20,7 +20,7 @@ const grants = [
 ];
 
 const calls = {
-  // A client of the test's own: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.
+  // Registers a client: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.
   async client({ auth, secret, algorithm, certificate, subject, lifetime, scope }) {
     const id = `client-${randomUUID()}`;
     const metadata = {
@@ -38,47 +38,47 @@ const calls = {
     if (auth === 'private_key_jwt') metadata.jwks = await publicKeys(algorithm, id);
     if (certificate) metadata.jwks = { keys: [selfSigned(certificate)] };
     await putClient(withoutGaps(metadata));
-    // Service accounts sign with this key too, whatever the client's own authentication is.
+    // Service accounts sign with this key, too, with any client authentication.
     return { id, key: algorithm && !algorithm.startsWith('HS') ? await privatePem(algorithm, id) : undefined };
   },
 
-  // Another secret takes the place of the client's.
+  // Replaces the client's secret.
   async secret({ client, secret }) {
     await putClient({ ...(await find(client)), client_secret: secret });
     return {};
   },
 
-  // Another key takes the place of the client's.
+  // Replaces the client's key.
   async key({ client, algorithm }) {
     changeKey(client);
     await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, client) });
     return { key: await privatePem(algorithm, client) };
   },
 
-  // Ends the client's access tokens.
+  // Revokes the client's access tokens.
   async revoke({ client }) {
     return { revoked: revokeAccessTokens(client) };
   },
 
-  // The texts of the client's opaque access tokens.
+  // Returns the client's opaque access tokens.
   async tokens({ client }) {
     return { tokens: accessTokens(client) };
   },
 
-  // A person with a password of theirs.
+  // Creates a user with a password.
   async person({ account, password }) {
     putPerson(account, password);
     return {};
   },
 
-  // Somebody has issued this assertion about a person; without one, takes it back.
+  // Registers an assertion for a user, or removes it.
   async assertion({ text, account }) {
     if (account) putAssertion(text, account);
     else dropAssertion(text);
     return {};
   },
 
-  // A person signs in: `{ client, account, scope, resource? }` gives an access token and a refresh token.
+  // Signs a user in, and returns an access token and a refresh token: `{ client, account, scope, resource? }`.
   async login({ client, account, scope, resource, resources }, provider) {
     return issue(provider, {
       account,
@@ -91,7 +91,7 @@ const calls = {
     });
   },
 
-  // How many token requests of the client came to what: `"granted client_credentials": 3`.
+  // Returns the client's token requests by outcome and grant: `"granted client_credentials": 3`.
   async counts({ client }) {
     return countsOf(client);
   },
@@ -112,7 +112,7 @@ export async function control(provider, request, response) {
   }
 }
 
-// The certificate as a key that the client may show by itself (RFC 8705 §2.2.2).
+// Returns a self-signed certificate as a key of the client (RFC 8705 §2.2.2).
 function selfSigned(certificate) {
   const x509 = new X509Certificate(certificate);
   return { ...x509.publicKey.export({ format: 'jwk' }), x5c: [x509.raw.toString('base64')] };
