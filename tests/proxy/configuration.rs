@@ -239,12 +239,12 @@ async fn route_audience_overrides_the_extra_parameter() {
 async fn unused_key_is_logged_and_not_read() {
     let text = with_secret() + "client_auth = 'none'\n";
     let proxy = Proxy::start(&text).await;
-    let told = async {
+    let logged = async {
         while !proxy.log().contains("source.client_secret") {
             proxy.get("/-/health").await;
         }
     };
-    timeout(LIMIT, told).await.unwrap();
+    timeout(LIMIT, logged).await.unwrap();
     assert!(!proxy.log().contains("hunter2"));
     // The key is not read.
     let text = text.replace("'hunter2'", "{ env = 'NO_SUCH_VARIABLE' }");

@@ -24,8 +24,8 @@ impl OidcProxy {
     async fn with_secret() -> Option<Self> {
         let site = Server::oidc()?;
         let client = site.client("client_secret_basic").await;
-        let proof = format!("client_secret = '{SECRET}'");
-        Some(Self::of(site, client, &proof).await)
+        let credential = format!("client_secret = '{SECRET}'");
+        Some(Self::of(site, client, &credential).await)
     }
 
     async fn with_key() -> Option<Self> {
@@ -33,12 +33,12 @@ impl OidcProxy {
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
         let key = client.key.trim();
-        let proof = format!("client_auth = 'private_key_jwt'\nprivate_key = '''\n{key}\n'''");
-        Some(Self::of(site, client, &proof).await)
+        let credential = format!("client_auth = 'private_key_jwt'\nprivate_key = '''\n{key}\n'''");
+        Some(Self::of(site, client, &credential).await)
     }
 
-    async fn of(site: Server, client: Client, proof: &str) -> Self {
-        let config = config(&site, &site.issuer, &client, proof);
+    async fn of(site: Server, client: Client, credential: &str) -> Self {
+        let config = config(&site, &site.issuer, &client, credential);
         let proxy = Proxy::start_with(&config, &[("RUST_LOG", "trace")]).await;
         Self {
             site,
@@ -77,9 +77,9 @@ impl OidcProxy {
 }
 
 /// Returns a configuration with this issuer, in which `/site` leads to the API.
-fn config(site: &Server, issuer: &str, client: &Client, proof: &str) -> String {
+fn config(site: &Server, issuer: &str, client: &Client, credential: &str) -> String {
     format!(
-        "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{proof}\n\
+        "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{credential}\n\
          [[route]]\nurl = '{api}'\nscopes = ['read']\n{upstream}",
         id = client.id,
         api = site.api_root(),
@@ -99,8 +99,8 @@ async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Response {
     let output = timeout(LIMIT, curl.output()).await.unwrap();
     let output =
         output.expect("curl can't be started: install it (on Debian: apt-get install curl)");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said} {}", proxy.log());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors} {}", proxy.log());
     Response::parse(&output.stdout)
 }
 
@@ -125,27 +125,27 @@ async fn revocation_is_invisible_to_curl() {
     else {
         return;
     };
-    for front in [basic, key] {
+    for oidc in [basic, key] {
         for expected in 1..=3 {
-            front.assert_served(&front.curl(&[]).await);
-            front.assert_served(&front.curl(&[]).await);
-            assert_eq!(front.granted().await, expected);
-            assert_eq!(front.site.revoke(&front.client.id).await, 1);
+            oidc.assert_served(&oidc.curl(&[]).await);
+            oidc.assert_served(&oidc.curl(&[]).await);
+            assert_eq!(oidc.granted().await, expected);
+            assert_eq!(oidc.site.revoke(&oidc.client.id).await, 1);
         }
-        let shown = front.page("tokens").await.json();
-        assert_eq!(shown["replays"], 2, "{shown}");
+        let page = oidc.page("tokens").await.json();
+        assert_eq!(page["replays"], 2, "{page}");
     }
 }
 
 #[tokio::test]
 async fn upload_is_replayed_whole_after_a_revocation() {
-    let Some(front) = OidcProxy::with_secret().await else {
+    let Some(oidc) = OidcProxy::with_secret().await else {
         return;
     };
     let (_folder, path) = body_file();
     let data = format!("@{}", path.display());
-    front.assert_served(&front.curl(&[]).await);
-    front.site.revoke(&front.client.id).await;
+    oidc.assert_served(&oidc.curl(&[]).await);
+    oidc.site.revoke(&oidc.client.id).await;
     for arguments in [
         &["--data-binary", &data][..],
         // A body of unknown length.
@@ -157,49 +157,49 @@ async fn upload_is_replayed_whole_after_a_revocation() {
         ],
         &["--http2-prior-knowledge", "--data-binary", &data],
     ] {
-        let answer = front.curl(arguments).await;
-        let claims = front.assert_served(&answer);
+        let answer = oidc.curl(arguments).await;
+        let claims = oidc.assert_served(&answer);
         assert_eq!(claims["method"], "POST");
         assert!(claims["body"] == body(), "{arguments:?}");
-        front.site.revoke(&front.client.id).await;
+        oidc.site.revoke(&oidc.client.id).await;
     }
-    let shown = front.page("tokens").await.json();
-    assert_eq!(shown["replays"], 3, "{shown}");
+    let page = oidc.page("tokens").await.json();
+    assert_eq!(page["replays"], 3, "{page}");
 }
 
 #[tokio::test]
 async fn callers_authorization_passes_without_a_fetch() {
-    let Some(front) = OidcProxy::with_secret().await else {
+    let Some(oidc) = OidcProxy::with_secret().await else {
         return;
     };
-    let portal = front.site.client("client_secret_basic").await;
-    let login = front.site.sign_in(&portal, "bob", "read").await;
+    let portal = oidc.site.client("client_secret_basic").await;
+    let login = oidc.site.sign_in(&portal, "bob", "read").await;
     let own = format!("Authorization: Bearer {}", login.access_token);
-    let answer = front.curl(&["--header", &own]).await;
+    let answer = oidc.curl(&["--header", &own]).await;
     assert_eq!((answer.status, &answer.json()["sub"]), (200, &"bob".into()));
     // The 401 of its own token is returned to curl.
-    front.site.revoke(&portal.id).await;
-    let answer = front.curl(&["--header", &own]).await;
+    oidc.site.revoke(&portal.id).await;
+    let answer = oidc.curl(&["--header", &own]).await;
     assert_eq!(answer.status, 401);
     let challenge = answer.header("www-authenticate").unwrap();
     assert!(challenge.contains("invalid_token"), "{challenge}");
-    assert_eq!(front.granted().await, 0);
+    assert_eq!(oidc.granted().await, 0);
 }
 
 #[tokio::test]
 async fn wrong_secret_is_invalid_client() {
     let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
-    let front = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
+    let oidc = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
     for _ in 0..2 {
-        let answer = front.curl(&[]).await;
+        let answer = oidc.curl(&[]).await;
         answer.assert_problem(502, "invalid_client");
         assert!(!answer.text().contains("hunter2"), "{answer:?}");
     }
     // The provider was contacted once.
-    let refused = front.site.count(&front.client.id, "invalid_client", GRANT);
+    let refused = oidc.site.count(&oidc.client.id, "invalid_client", GRANT);
     assert_eq!(refused.await, 1);
-    assert!(!front.proxy.log().contains("hunter2"));
+    assert!(!oidc.proxy.log().contains("hunter2"));
 }
 
 #[tokio::test]
@@ -208,10 +208,10 @@ async fn unreachable_provider_is_a_network_error() {
     let client = site.client("client_secret_basic").await;
     // A port on which no server listens any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    let unreachable = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let proof = format!("client_secret = '{SECRET}'");
-    let proxy = Proxy::start(&config(&site, &nobody, &client, &proof)).await;
+    let credential = format!("client_secret = '{SECRET}'");
+    let proxy = Proxy::start(&config(&site, &unreachable, &client, &credential)).await;
     let answer = curl(&proxy, "/site/api/read/items", &[]).await;
     answer.assert_problem(502, "network");
     assert_eq!(curl(&proxy, "/-/health", &[]).await.status, 200);
@@ -223,26 +223,26 @@ async fn pages_show_counts_and_no_secret() {
     else {
         return;
     };
-    for front in [basic, key] {
+    for oidc in [basic, key] {
         let mut secrets = Vec::new();
         for _ in 0..3 {
-            front.assert_served(&front.curl(&[]).await);
+            oidc.assert_served(&oidc.curl(&[]).await);
         }
-        secrets.extend(front.tokens().await);
-        front.site.revoke(&front.client.id).await;
-        front.assert_served(&front.curl(&[]).await);
-        secrets.extend(front.tokens().await);
+        secrets.extend(oidc.tokens().await);
+        oidc.site.revoke(&oidc.client.id).await;
+        oidc.assert_served(&oidc.curl(&[]).await);
+        secrets.extend(oidc.tokens().await);
         assert_eq!(secrets.len(), 2);
 
-        let tokens = front.page("tokens").await;
-        let shown = tokens.json();
-        assert_eq!(shown["tokens"].as_array().unwrap().len(), 1, "{shown}");
-        let token = &shown["tokens"][0];
+        let tokens = oidc.page("tokens").await;
+        let page = tokens.json();
+        assert_eq!(page["tokens"].as_array().unwrap().len(), 1, "{page}");
+        let token = &page["tokens"][0];
         assert_eq!(token["scopes"], json!(["read"]));
         assert_eq!(token["state"], "fresh");
         assert!(token["expires_in"].as_u64().unwrap() <= 600, "{token}");
 
-        let metrics = front.page("metrics").await;
+        let metrics = oidc.page("metrics").await;
         for line in [
             "tower_bearer_hits_total{state=\"fresh\"} 3",
             "tower_bearer_fetches_total{outcome=\"ok\"} 2",
@@ -255,12 +255,12 @@ async fn pages_show_counts_and_no_secret() {
         }
 
         secrets.push(SECRET.to_owned());
-        secrets.extend(front.client.key.lines().nth(1).map(str::to_owned));
-        let log = front.proxy.log();
+        secrets.extend(oidc.client.key.lines().nth(1).map(str::to_owned));
+        let log = oidc.proxy.log();
         assert!(log.contains("TRACE") && log.contains("tower_bearer"));
-        for said in [tokens.text(), metrics.text(), log] {
+        for text in [tokens.text(), metrics.text(), log] {
             for secret in &secrets {
-                assert!(!said.contains(secret.as_str()), "{said}");
+                assert!(!text.contains(secret.as_str()), "{text}");
             }
         }
     }

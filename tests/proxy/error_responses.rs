@@ -82,16 +82,16 @@ async fn unreachable_upstream_is_502() {
     let login = AuthorizationServer::start().await.unwrap();
     // A port on which no server listens any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     // One closes the connection, and one does not speak HTTP.
     let silent = CannedUpstream::start("").await;
     let mute = CannedUpstream::start("mumble\r\n\r\n").await;
-    let rest = upstream("/nobody", &nobody)
+    let rest = upstream("/closed", &closed)
         + &upstream("/silent", &silent.url)
         + &upstream("/mute", &mute.url);
     let proxy = Proxy::start(&config(&login, &rest)).await;
-    for path in ["/nobody", "/silent", "/mute/x"] {
+    for path in ["/closed", "/silent", "/mute/x"] {
         proxy.get(path).await.assert_problem(502, "upstream");
     }
 }

@@ -27,7 +27,7 @@ const TWENTY_MEGABYTES: usize = 20 << 20;
 /// More than all socket buffers between caller and upstream hold.
 const MORE_THAN_SOCKETS_KEEP: usize = 64 << 20;
 /// Enough for the buffers of one connection on each side.
-const FEW: u64 = 8 << 20;
+const MAX_GROWTH: u64 = 8 << 20;
 
 /// The memory of a process before a test.
 struct MemoryUse {
@@ -119,9 +119,9 @@ async fn write_until_stuck(mut to: TcpStream, before: &MemoryUse) -> JoinHandle<
         }
         to
     });
-    let gone = stuck(&count).await;
-    assert!(gone < MORE_THAN_SOCKETS_KEEP, "{gone}");
-    assert!(before.growth() < FEW, "{}", before.growth());
+    let written = stuck(&count).await;
+    assert!(written < MORE_THAN_SOCKETS_KEEP, "{written}");
+    assert!(before.growth() < MAX_GROWTH, "{}", before.growth());
     writing
 }
 
@@ -134,15 +134,15 @@ async fn large_bodies_pass_without_buffering() {
     let answer = fixture.proxy.send("POST", "/api/x", &[], &body).await;
     assert_eq!(answer.status, 200);
     assert!(answer.body == body);
-    assert!(before.growth() < FEW, "{}", before.growth());
+    assert!(before.growth() < MAX_GROWTH, "{}", before.growth());
 }
 
 #[tokio::test]
 async fn large_bodies_pass_slow_peers_without_buffering() {
-    const HASTE: Duration = Duration::from_millis(1);
-    let between = RawUpstream::new().await;
-    let (caller, mut server) = between.upload(TWENTY_MEGABYTES).await;
-    let before = MemoryUse::of(&between.proxy);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let peers = RawUpstream::new().await;
+    let (caller, mut server) = peers.upload(TWENTY_MEGABYTES).await;
+    let before = MemoryUse::of(&peers.proxy);
     // The upstream slowly sends back what it reads.
     let echo = tokio::spawn(async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {TWENTY_MEGABYTES}\r\n\r\n");
@@ -153,14 +153,14 @@ async fn large_bodies_pass_slow_peers_without_buffering() {
             assert!(count > 0, "{left}");
             server.write_all(&piece[..count]).await.unwrap();
             left -= count;
-            sleep(HASTE).await;
+            sleep(PAUSE).await;
         }
     });
     let (mut reader, mut writer) = caller.into_split();
     let writing = tokio::spawn(async move {
         for piece in pattern(TWENTY_MEGABYTES).chunks(PIECE) {
             writer.write_all(piece).await.unwrap();
-            sleep(HASTE).await;
+            sleep(PAUSE).await;
         }
         writer
     });
@@ -171,21 +171,21 @@ async fn large_bodies_pass_slow_peers_without_buffering() {
             0 => break,
             count => read.extend_from_slice(&piece[..count]),
         }
-        sleep(HASTE).await;
+        sleep(PAUSE).await;
     }
     echo.await.unwrap();
     writing.await.unwrap();
     let answer = Response::parse(&read);
     assert_eq!(answer.status, 200);
     assert!(answer.body == pattern(TWENTY_MEGABYTES));
-    assert!(before.growth() < FEW, "{}", before.growth());
+    assert!(before.growth() < MAX_GROWTH, "{}", before.growth());
 }
 
 #[tokio::test]
 async fn slow_upstream_does_not_grow_memory() {
-    let between = RawUpstream::new().await;
-    let (caller, mut server) = between.upload(MORE_THAN_SOCKETS_KEEP).await;
-    let before = MemoryUse::of(&between.proxy);
+    let peers = RawUpstream::new().await;
+    let (caller, mut server) = peers.upload(MORE_THAN_SOCKETS_KEEP).await;
+    let before = MemoryUse::of(&peers.proxy);
     let writing = write_until_stuck(caller, &before).await;
     // The transfer continues when the reader reads.
     let mut all = vec![0; MORE_THAN_SOCKETS_KEEP];
@@ -195,14 +195,14 @@ async fn slow_upstream_does_not_grow_memory() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nthat";
     server.write_all(answer).await.unwrap();
     read_until(&mut writing.await.unwrap(), "that").await;
-    assert!(before.growth() < FEW, "{}", before.growth());
+    assert!(before.growth() < MAX_GROWTH, "{}", before.growth());
 }
 
 #[tokio::test]
 async fn slow_caller_does_not_grow_memory() {
-    let between = RawUpstream::new().await;
-    let (mut caller, mut server) = between.upload(0).await;
-    let before = MemoryUse::of(&between.proxy);
+    let peers = RawUpstream::new().await;
+    let (mut caller, mut server) = peers.upload(0).await;
+    let before = MemoryUse::of(&peers.proxy);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {MORE_THAN_SOCKETS_KEEP}\r\n\r\n");
     server.write_all(head.as_bytes()).await.unwrap();
     let writing = write_until_stuck(server, &before).await;
@@ -214,7 +214,7 @@ async fn slow_caller_does_not_grow_memory() {
     let answer = Response::parse(&all);
     assert!(answer.body.len() == MORE_THAN_SOCKETS_KEEP);
     assert!(answer.body.iter().all(|byte| *byte == b'x'));
-    assert!(before.growth() < FEW, "{}", before.growth());
+    assert!(before.growth() < MAX_GROWTH, "{}", before.growth());
 }
 
 /// Returns a thousand, or fewer if the limit of open files is lower.

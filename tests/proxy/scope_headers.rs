@@ -5,7 +5,7 @@ use crate::support::{Fixture, upstream};
 const ROUTE: &str = "resource = 'https://stock.example'\naudience = 'stock'\nallow_scopes = ['write', 'admin']\nallow_resources = ['urn:other']";
 
 /// Returns the status of the response, and the scopes, resources and audience of the token request.
-async fn asked(fixture: &Fixture, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
+async fn requested(fixture: &Fixture, headers: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
     fixture.login.reset_counts();
     let answer = fixture.proxy.get_with("/api/x", headers).await;
     let call = fixture.login.requests().pop();
@@ -49,7 +49,7 @@ async fn scope_headers_replace_only_their_part_of_the_spec() {
         ),
     ] {
         let expected = (200, pairs(&expected));
-        assert_eq!(asked(&fixture, headers).await, expected, "{headers:?}");
+        assert_eq!(requested(&fixture, headers).await, expected, "{headers:?}");
         let seen = fixture.api.requests().pop().unwrap();
         let mut names = seen.headers.keys().map(|name| name.as_str());
         assert!(
@@ -62,7 +62,7 @@ async fn scope_headers_replace_only_their_part_of_the_spec() {
         ("x-token-scope", "read"),
         ("x-token-resource", "https://stock.example"),
     ] {
-        assert_eq!(asked(&fixture, &[header]).await, (200, vec![]));
+        assert_eq!(requested(&fixture, &[header]).await, (200, vec![]));
     }
 }
 
@@ -92,12 +92,20 @@ async fn disallowed_scope_or_resource_is_403() {
 #[tokio::test]
 async fn undeclared_scopes_and_resources_are_403() {
     let fixture = Fixture::new().await;
-    assert_eq!(asked(&fixture, &[("x-token-scope", "write")]).await.0, 403);
     assert_eq!(
-        asked(&fixture, &[("x-token-resource", "urn:x")]).await.0,
+        requested(&fixture, &[("x-token-scope", "write")]).await.0,
         403
     );
-    assert_eq!(asked(&fixture, &[("x-token-scope", "read")]).await.0, 200);
+    assert_eq!(
+        requested(&fixture, &[("x-token-resource", "urn:x")])
+            .await
+            .0,
+        403
+    );
+    assert_eq!(
+        requested(&fixture, &[("x-token-scope", "read")]).await.0,
+        200
+    );
 }
 
 #[tokio::test]
@@ -111,7 +119,7 @@ async fn star_allows_any_scope_and_resource() {
         ("scope", "ever what"),
         ("resource", "https://any.example/x?y"),
     ]);
-    assert_eq!(asked(&fixture, &headers).await, (200, expected));
+    assert_eq!(requested(&fixture, &headers).await, (200, expected));
 }
 
 #[tokio::test]

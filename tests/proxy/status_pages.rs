@@ -35,7 +35,7 @@ async fn tokens_page_describes_tokens_without_showing_them() {
     }
     let page = fixture.proxy.get("/-/tokens").await;
     assert_eq!(page.header("content-type"), Some("application/json"));
-    let shown = page.json();
+    let page_json = page.json();
     for (name, value) in [
         ("entries", 1),
         ("hits", 2),
@@ -45,10 +45,10 @@ async fn tokens_page_describes_tokens_without_showing_them() {
         ("rejections", 0),
         ("replays", 0),
     ] {
-        assert_eq!(shown[name], value, "{name}: {shown}");
+        assert_eq!(page_json[name], value, "{name}: {page_json}");
     }
-    assert!(shown["bytes"].as_u64().unwrap() > 0);
-    let token = &shown["tokens"][0];
+    assert!(page_json["bytes"].as_u64().unwrap() > 0);
+    let token = &page_json["tokens"][0];
     for (name, value) in [
         ("scopes", json!(["read"])),
         ("resource", json!(["urn:a", "urn:b"])),
@@ -75,16 +75,16 @@ async fn failed_fetch_is_shown_as_backing_off() {
     let refusal = Fault::answer(400, Some("application/json"), refusal);
     fixture.login.fault_always(refusal);
     fixture.proxy.get("/api/x").await;
-    let shown = fixture.proxy.json("/-/tokens").await;
-    let token = &shown["tokens"][0];
+    let page_json = fixture.proxy.json("/-/tokens").await;
+    let token = &page_json["tokens"][0];
     assert_eq!(token["state"], "backing_off");
     let error = token["last_error"].as_str().unwrap();
     assert!(error.starts_with("invalid_scope: "), "{error}");
     for member in ["expires_in", "refresh_in", "generation", "from"] {
         assert!(token[member].is_null(), "{member}: {token}");
     }
-    assert_eq!(shown["fetches"], 1);
-    assert_eq!(shown["fetch_failures"], 1);
+    assert_eq!(page_json["fetches"], 1);
+    assert_eq!(page_json["fetch_failures"], 1);
 }
 
 #[tokio::test]
@@ -94,10 +94,10 @@ async fn reached_rejection_limit_is_shown_as_storm() {
     for _ in 0..8 {
         assert_eq!(fixture.proxy.get("/api/x").await.status, 401);
     }
-    let shown = fixture.proxy.json("/-/tokens").await;
-    assert_eq!(shown["tokens"][0]["state"], "storm");
-    assert_eq!(shown["rejections"], 5);
-    assert_eq!(shown["fetches"], 6);
+    let page_json = fixture.proxy.json("/-/tokens").await;
+    assert_eq!(page_json["tokens"][0]["state"], "storm");
+    assert_eq!(page_json["rejections"], 5);
+    assert_eq!(page_json["fetches"], 6);
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn tokens_page_and_metrics_agree() {
     for _ in 0..5 {
         fixture.proxy.get("/api/x").await;
     }
-    let shown = fixture.proxy.json("/-/tokens").await;
+    let page_json = fixture.proxy.json("/-/tokens").await;
     let text = fixture.proxy.get("/-/metrics").await.text();
     for (member, sample) in [
         ("hits", "tower_bearer_hits_total{state=\"fresh\"}"),
@@ -165,6 +165,6 @@ async fn tokens_page_and_metrics_agree() {
         ("fetches", "tower_bearer_fetches_total{outcome=\"ok\"}"),
         ("bytes", "tower_bearer_bytes"),
     ] {
-        assert_line(&text, &format!("{sample} {}", shown[member]));
+        assert_line(&text, &format!("{sample} {}", page_json[member]));
     }
 }

@@ -263,8 +263,8 @@ fn command(config: &Path) -> Command {
 /// rebuild the example.
 fn newer_source(example: &Path) -> Option<PathBuf> {
     let built = changed(example)?;
-    let told = fs::read_to_string(example.with_extension("d")).ok()?;
-    let (_, sources) = told.trim_end().split_once(": ")?;
+    let dependencies = fs::read_to_string(example.with_extension("d")).ok()?;
+    let (_, sources) = dependencies.trim_end().split_once(": ")?;
     // Spaces in a path are escaped.
     let sources = sources.replace("\\ ", "\0");
     let paths = sources.split(' ').map(|path| path.replace('\0', " "));
@@ -389,11 +389,11 @@ impl CannedUpstream {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (told, seen) = mpsc::unbounded_channel();
+        let (sender, seen) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read_request(&mut stream).await;
-                let _ = told.send(request);
+                let _ = sender.send(request);
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
             }

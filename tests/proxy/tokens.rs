@@ -48,9 +48,9 @@ async fn callers_authorization_passes_without_a_fetch() {
     }
     assert_eq!(fixture.login.counts().requests, 0);
     assert_eq!(fixture.api.counts().requests, 4);
-    let shown = fixture.proxy.json("/-/tokens").await;
+    let page = fixture.proxy.json("/-/tokens").await;
     for name in ["fetches", "hits", "misses"] {
-        assert_eq!(shown[name], 0, "{name}");
+        assert_eq!(page[name], 0, "{name}");
     }
 }
 

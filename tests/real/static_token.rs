@@ -46,8 +46,8 @@ async fn revoked_static_token_returns_the_401() {
             let second = cache.get(&TokenSpec::default()).await.unwrap();
             assert_eq!(second.expose(), token);
         }
-        let asked = site.count(&client.id, "granted", CLIENT_CREDENTIALS);
-        assert_eq!(asked.await, 0);
+        let granted = site.count(&client.id, "granted", CLIENT_CREDENTIALS);
+        assert_eq!(granted.await, 0);
     }
 }
 

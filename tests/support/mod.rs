@@ -162,7 +162,7 @@ struct Script {
     next: Mutex<VecDeque<Answer>>,
     delay: Mutex<Duration>,
     gate: Gate,
-    asked: Mutex<Vec<TokenRequest>>,
+    requests: Mutex<Vec<TokenRequest>>,
     answered: AtomicUsize,
     abandoned: AtomicUsize,
     running: AtomicUsize,
@@ -215,11 +215,11 @@ impl Source {
     }
 
     pub(crate) fn fetches(&self) -> usize {
-        lock(&self.0.asked).len()
+        lock(&self.0.requests).len()
     }
 
     pub(crate) fn asked(&self) -> Vec<TokenRequest> {
-        lock(&self.0.asked).clone()
+        lock(&self.0.requests).clone()
     }
 
     /// Returns the number of completed fetches.
@@ -258,9 +258,9 @@ impl TokenSource for Source {
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send {
         let script = Arc::clone(&self.0);
         let number = {
-            let mut asked = lock(&script.asked);
-            asked.push(request.clone());
-            asked.len()
+            let mut requests = lock(&script.requests);
+            requests.push(request.clone());
+            requests.len()
         };
         let own = lock(&script.next).pop_front();
         let answer = own.unwrap_or_else(|| lock(&script.usual).clone());

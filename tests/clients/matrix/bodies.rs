@@ -87,10 +87,10 @@ async fn early_401_replays_with_the_rest_of_the_stream() {
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
         fixture.warm_up().await;
         fixture.api.fault(early());
-        let (payload, go_on) = Payload::paused(some(MEBIBYTE));
+        let (payload, resume) = Payload::paused(some(MEBIBYTE));
         let again = async {
             fixture.api.wait_for_requests(2).await;
-            go_on.send(()).unwrap();
+            resume.send(()).unwrap();
         };
         tokio::join!(fixture.send_payload(payload, (200, "recovered")), again);
         assert_eq!(fixture.counts(), (2, 1), "{kind:?}");

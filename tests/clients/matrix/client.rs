@@ -100,20 +100,20 @@ impl Payload {
     /// Like [`Self::in_parts`], but waits for the sender after the first part.
     pub(crate) fn paused(mut bytes: Bytes) -> (Self, oneshot::Sender<()>) {
         let (sender, parts) = mpsc::channel(1);
-        let (go_on, told) = oneshot::channel();
+        let (resume, resumed) = oneshot::channel();
         tokio::spawn(async move {
-            let mut told = Some(told);
+            let mut resumed = Some(resumed);
             while !bytes.is_empty() {
                 let part = bytes.split_to(bytes.len().min(16 << 10));
                 if sender.send(part).await.is_err() {
                     return;
                 }
-                if let Some(told) = told.take() {
-                    let _ = told.await;
+                if let Some(resumed) = resumed.take() {
+                    let _ = resumed.await;
                 }
             }
         });
-        (Self::Stream(parts), go_on)
+        (Self::Stream(parts), resume)
     }
 }
 
