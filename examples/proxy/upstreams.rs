@@ -109,15 +109,15 @@ impl Upstream {
 
     /// Appends the rest of the path to the upstream's URL without changing a byte.
     fn address(&self, rest: &str, query: Option<&str>) -> Result<Uri, InvalidUri> {
-        let path = match (&*self.base, rest) {
-            ("", "") => "/",
-            ("", rest) => rest,
-            (base, rest) => &format!("{base}{rest}"),
-        };
-        let path_and_query: PathAndQuery = match query {
-            Some(query) => format!("{path}?{query}").try_into()?,
-            None => path.try_into()?,
-        };
+        let mut path_and_query = format!("{}{rest}", self.base);
+        if path_and_query.is_empty() {
+            path_and_query.push('/');
+        }
+        if let Some(query) = query {
+            path_and_query.push('?');
+            path_and_query.push_str(query);
+        }
+        let path_and_query = PathAndQuery::try_from(path_and_query)?;
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
