@@ -5,12 +5,12 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 
-use crate::samples::{Buckets, Count, Sample};
+use crate::samples::{Count, Sample};
 
 /// The recorded metrics. Clones share them.
 #[derive(Clone, Default)]
@@ -51,11 +51,12 @@ impl Recorder {
     pub(crate) fn install() -> Result<Self, String> {
         let recorder = Self::default();
         for (kind, name, labels, _) in known() {
-            match kind {
-                "counter" => drop(recorder.counter(name, labels)),
-                "gauge" => drop(recorder.gauge(name, labels)),
-                _ => drop(recorder.histogram(name, labels)),
-            }
+            let new = match kind {
+                "counter" => Sample::Counter(Arc::default()),
+                "gauge" => Sample::Gauge(Arc::default()),
+                _ => Sample::Histogram(Arc::default()),
+            };
+            recorder.sample(name, labels.to_owned(), new);
         }
         metrics::set_global_recorder(recorder.clone()).map_err(|error| error.to_string())?;
         Ok(recorder)
@@ -79,32 +80,11 @@ impl Recorder {
         text
     }
 
-    fn counter(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        match self.sample(name, labels, Sample::Counter(Arc::default())) {
-            Sample::Counter(counter) => counter,
-            _ => Arc::default(),
-        }
-    }
-
-    fn gauge(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        match self.sample(name, labels, Sample::Gauge(Arc::default())) {
-            Sample::Gauge(gauge) => gauge,
-            _ => Arc::default(),
-        }
-    }
-
-    fn histogram(&self, name: &str, labels: &str) -> Arc<Buckets> {
-        match self.sample(name, labels, Sample::Histogram(Arc::default())) {
-            Sample::Histogram(buckets) => buckets,
-            _ => Arc::default(),
-        }
-    }
-
     /// Returns the sample with this name and these labels, and adds `new` if it is missing.
-    fn sample(&self, name: &str, labels: &str, new: Sample) -> Sample {
+    fn sample(&self, name: &str, labels: String, new: Sample) -> Sample {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name.to_owned()).or_default();
-        family.entry(labels.to_owned()).or_insert(new).clone()
+        family.entry(labels).or_insert(new).clone()
     }
 }
 
@@ -116,15 +96,24 @@ impl metrics::Recorder for Recorder {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Count(self.counter(key.name(), &labels(key)))))
+        match self.sample(key.name(), labels(key), Sample::Counter(Arc::default())) {
+            Sample::Counter(counter) => Counter::from_arc(Arc::new(Count(counter))),
+            _ => Counter::noop(),
+        }
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.gauge(key.name(), &labels(key)))
+        match self.sample(key.name(), labels(key), Sample::Gauge(Arc::default())) {
+            Sample::Gauge(gauge) => Gauge::from_arc(gauge),
+            _ => Gauge::noop(),
+        }
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.histogram(key.name(), &labels(key)))
+        match self.sample(key.name(), labels(key), Sample::Histogram(Arc::default())) {
+            Sample::Histogram(buckets) => Histogram::from_arc(buckets),
+            _ => Histogram::noop(),
+        }
     }
 }
 

@@ -27,26 +27,19 @@ const NO_RESOURCE: &str =
 impl RequestedSpec {
     /// Removes the headers from the request and parses them. Only [`Self::spec`] reports invalid headers.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let mut requested = Self::default();
+        if headers.contains_key(SCOPE) {
+            requested.scopes = single(headers, SCOPE).and_then(read_scopes);
+            requested.fault = requested.scopes.is_none().then_some(NO_SCOPES);
+        }
+        if headers.contains_key(RESOURCE) {
+            requested.resource = single(headers, RESOURCE).and_then(read_resource);
+            let fault = requested.resource.is_none().then_some(NO_RESOURCE);
+            requested.fault = requested.fault.or(fault);
+        }
         let ours = |name: &&HeaderName| name.as_str().starts_with("x-token-");
         let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
-        let mut requested = Self::default();
         for name in ours {
-            let text = single(headers, &name);
-            match name.as_str() {
-                SCOPE => {
-                    requested.scopes = text.and_then(read_scopes);
-                    requested.fault = requested
-                        .fault
-                        .or(requested.scopes.is_none().then_some(NO_SCOPES));
-                }
-                RESOURCE => {
-                    requested.resource = text.and_then(read_resource);
-                    requested.fault = requested
-                        .fault
-                        .or(requested.resource.is_none().then_some(NO_RESOURCE));
-                }
-                _ => {}
-            }
             headers.remove(name);
         }
         requested
@@ -110,7 +103,7 @@ impl Allowed {
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else {
         return None;
