@@ -4,7 +4,7 @@ use http::Extensions;
 use tower_bearer::{
     AuthLayer, Recovery, TokenCache, TokenSpec,
     credentials::ClientCredentials,
-    testing::{Api, AuthorizationServer},
+    testing::{Api, AuthorizationServer, Fault},
 };
 
 pub(crate) struct Fixture {
@@ -55,4 +55,10 @@ pub(crate) fn writing() -> TokenSpec {
 /// Returns the name of the recovery in a response's extensions.
 pub(crate) fn recovery(extensions: &Extensions) -> Option<&'static str> {
     extensions.get().map(Recovery::as_str)
+}
+
+/// Returns the response of a token endpoint that refuses a request.
+pub(crate) fn oauth_error(status: u16, code: &str) -> Fault {
+    let body = format!(r#"{{"error":"{code}"}}"#);
+    Fault::answer(status, Some("application/json"), body)
 }

@@ -21,9 +21,10 @@ use tonic_health::pb::{
 use tower::{Layer, util::MapErr};
 use tower_bearer::{
     Auth, AuthLayer, Error, ErrorKind, TokenCache, TokenError, TokenSpec, WithCauses,
-    credentials::ClientCredentials,
-    testing::{AuthorizationServer, Fault},
+    credentials::ClientCredentials, testing::AuthorizationServer,
 };
+
+use crate::fixture::oauth_error;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -159,8 +160,7 @@ async fn unreachable_server_is_not_a_rejection() {
 #[tokio::test]
 async fn token_error_fails_the_call_with_its_cause() {
     let fixture = Fixture::new(false).await;
-    let refusal = r#"{"error":"invalid_scope"}"#;
-    let refusal = Fault::answer(400, Some("application/json"), refusal);
+    let refusal = oauth_error(400, "invalid_scope");
     fixture.login.fault_always(refusal);
     let status = fixture.check().await.unwrap_err();
     assert!(status.message().contains("no token"), "{status}");

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 use tower_bearer::testing::{Api, AuthorizationServer, Fault, TokenCall};
 
-use crate::support::{Proxy, config, routed};
+use crate::support::{Proxy, config, login_with_secret, routed};
 use crate::temp_folder::TempFolder;
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
@@ -35,11 +35,9 @@ async fn accepted(
 #[tokio::test]
 async fn secret_jwt_does_not_send_the_secret() {
     let secret = "a secret of more than 32 bytes, as it must be";
-    let login = AuthorizationServer::builder()
-        .with_client("client", secret)
-        .start();
+    let login = login_with_secret(secret).await;
     let lines = format!("client_secret = '{secret}'\nclient_auth = 'secret_jwt'");
-    let call = accepted(&login.await.unwrap(), &lines, &[]).await;
+    let call = accepted(&login, &lines, &[]).await;
     assert_eq!(head(&call)["alg"], "HS256");
     assert!(!format!("{:?} {:?}", call.form, call.headers).contains(secret));
 }

@@ -5,7 +5,9 @@ use std::fs;
 use tokio::time::timeout;
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{Fixture, LIMIT, Proxy, config, refused, refused_with, routed, upstream};
+use crate::support::{
+    Fixture, LIMIT, Proxy, config, login_with_secret, refused, refused_file, routed, upstream,
+};
 use crate::temp_folder::TempFolder;
 
 const SOURCE: &str = "[source]\ntype = 'client_credentials'\ntoken_url = 'https://login.example/token'\nclient_id = 'orders'\n";
@@ -145,7 +147,7 @@ async fn syntax_error_names_its_position_without_the_text() {
 #[tokio::test]
 async fn missing_file_is_named() {
     let folder = TempFolder::new("");
-    let message = refused_with(&folder, &folder.sibling("other.toml")).await;
+    let message = refused_file(&folder.sibling("other.toml")).await;
     assert!(message.contains("can't be read"), "{message}");
 }
 
@@ -159,11 +161,7 @@ async fn address_in_use_names_its_key() {
 
 #[tokio::test]
 async fn secret_is_read_from_each_location() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "s3cret")
-        .start()
-        .await
-        .unwrap();
+    let login = login_with_secret("s3cret").await;
     let api = Api::start(&login).await.unwrap();
     let secrets = TempFolder::new("s3cret\n");
     let file = secrets.path();
@@ -181,11 +179,7 @@ async fn secret_is_read_from_each_location() {
 
 #[tokio::test]
 async fn secret_in_a_file_rotates() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "first")
-        .start()
-        .await
-        .unwrap();
+    let login = login_with_secret("first").await;
     let api = Api::start(&login).await.unwrap();
     let secrets = TempFolder::new("first");
     let file = format!("{{ file = '{}' }}", secrets.path().display());

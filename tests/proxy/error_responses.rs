@@ -3,30 +3,31 @@
 use tokio::net::TcpListener;
 use tower_bearer::testing::{AuthorizationServer, Fault};
 
-use crate::support::{CannedUpstream, Fixture, Proxy, config, upstream};
-
-fn refusal(status: u16, error: &str) -> Fault {
-    let body = format!(r#"{{"error":"{error}"}}"#);
-    Fault::answer(status, Some("application/json"), body)
-}
+use crate::support::{CannedUpstream, Fixture, Proxy, config, oauth_error, upstream};
 
 #[tokio::test]
 async fn provider_errors_have_their_kind() {
     for (fault, kind) in [
-        (refusal(400, "invalid_client"), "invalid_client"),
+        (oauth_error(400, "invalid_client"), "invalid_client"),
         (Fault::status(401), "invalid_client"),
-        (refusal(400, "unauthorized_client"), "unauthorized_client"),
-        (refusal(400, "invalid_grant"), "invalid_grant"),
-        (refusal(400, "invalid_scope"), "invalid_scope"),
-        (refusal(400, "invalid_target"), "invalid_target"),
-        (refusal(400, "access_denied"), "access_denied"),
-        (refusal(400, "something_else"), "refused"),
+        (
+            oauth_error(400, "unauthorized_client"),
+            "unauthorized_client",
+        ),
+        (oauth_error(400, "invalid_grant"), "invalid_grant"),
+        (oauth_error(400, "invalid_scope"), "invalid_scope"),
+        (oauth_error(400, "invalid_target"), "invalid_target"),
+        (oauth_error(400, "access_denied"), "access_denied"),
+        (oauth_error(400, "something_else"), "refused"),
         (Fault::status(418), "refused"),
-        (refusal(400, "interaction_required"), "interaction_required"),
+        (
+            oauth_error(400, "interaction_required"),
+            "interaction_required",
+        ),
         (Fault::status(429), "throttled"),
         (Fault::status(503), "unavailable"),
-        (refusal(400, "temporarily_unavailable"), "unavailable"),
-        (refusal(400, "server_error"), "unavailable"),
+        (oauth_error(400, "temporarily_unavailable"), "unavailable"),
+        (oauth_error(400, "server_error"), "unavailable"),
         (
             Fault::answer(200, Some("application/json"), "no JSON"),
             "malformed",
@@ -71,7 +72,7 @@ async fn retry_after_is_in_the_body_and_the_header() {
 #[tokio::test]
 async fn problem_without_a_delay_has_no_retry_after() {
     let fixture = Fixture::new().await;
-    fixture.login.fault(refusal(400, "access_denied"));
+    fixture.login.fault(oauth_error(400, "access_denied"));
     let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.header("retry-after"), None);
     assert_eq!(answer.problem().get("retry_after"), None);

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tower_bearer::testing::{Api, AuthorizationServer};
+use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 
 use crate::temp_folder::TempFolder;
 
@@ -46,15 +46,16 @@ impl Fixture {
             url = api.url(),
             upstream = upstream("/api", &api.url()),
         );
-        Self::configured(login, api, &rest, &[]).await
+        let proxy = Proxy::start(&config(&login, &rest)).await;
+        Self { login, api, proxy }
     }
 
     /// Starts an API that accepts any request. The configuration continues with `rest` after the source.
     pub(crate) async fn unprotected(rest: impl FnOnce(&Api) -> String) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::unprotected(&login).await.unwrap();
-        let rest = rest(&api);
-        Self::configured(login, api, &rest, &[]).await
+        let proxy = Proxy::start(&config(&login, &rest(&api))).await;
+        Self { login, api, proxy }
     }
 
     /// Like [`Self::unprotected`], but the API requires tokens. Sets these environment variables.
@@ -64,17 +65,7 @@ impl Fixture {
     ) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::start(&login).await.unwrap();
-        let rest = rest(&api);
-        Self::configured(login, api, &rest, variables).await
-    }
-
-    async fn configured(
-        login: AuthorizationServer,
-        api: Api,
-        rest: &str,
-        variables: &[(&str, &str)],
-    ) -> Self {
-        let proxy = Proxy::start_with(&config(&login, rest), variables).await;
+        let proxy = Proxy::start_with(&config(&login, &rest(&api)), variables).await;
         Self { login, api, proxy }
     }
 }
@@ -224,10 +215,10 @@ impl Proxy {
 /// Returns the error message for an invalid configuration, and checks that it contains no secret.
 pub(crate) async fn refused(config: &str) -> String {
     let file = TempFolder::new(config);
-    refused_with(&file, &file.path()).await
+    refused_file(&file.path()).await
 }
 
-pub(crate) async fn refused_with(_: &TempFolder, path: &Path) -> String {
+pub(crate) async fn refused_file(path: &Path) -> String {
     let output = timeout(LIMIT, command(path).output()).await;
     let output = output.unwrap().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
@@ -356,6 +347,18 @@ impl Response {
 #[track_caller]
 pub(crate) fn assert_line(text: &str, line: &str) {
     assert!(text.lines().any(|found| found == line), "{line}: {text}");
+}
+
+/// Returns the response of a token endpoint that refuses a request.
+pub(crate) fn oauth_error(status: u16, code: &str) -> Fault {
+    let body = format!(r#"{{"error":"{code}"}}"#);
+    Fault::answer(status, Some("application/json"), body)
+}
+
+/// Starts a provider that knows the client by this secret.
+pub(crate) async fn login_with_secret(secret: &str) -> AuthorizationServer {
+    let builder = AuthorizationServer::builder().with_client("client", secret);
+    builder.start().await.unwrap()
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {

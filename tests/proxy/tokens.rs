@@ -1,8 +1,8 @@
 //! Tests which requests get a token, and what happens after a 401.
 
-use tower_bearer::testing::{Api, AuthorizationServer, Fault};
+use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{Fixture, Proxy, config, routed, upstream};
+use crate::support::{Fixture, Proxy, config, login_with_secret, oauth_error, routed, upstream};
 
 #[tokio::test]
 async fn request_on_a_route_gets_its_token() {
@@ -70,15 +70,15 @@ async fn route_path_covers_whole_segments_below_it() {
         let route = format!("[[route]]\nurl = '{}'\n", api.url_of("/v2"));
         route + &upstream("/a", &api.url())
     };
-    let Fixture { api, proxy, .. } = Fixture::unprotected(rest).await;
+    let fixture = Fixture::unprotected(rest).await;
     for (path, with_token) in [
         ("/a/v2", true),
         ("/a/v2/x", true),
         ("/a/v20", false),
         ("/a/x", false),
     ] {
-        proxy.get(path).await;
-        let seen = api.requests().pop().unwrap();
+        fixture.proxy.get(path).await;
+        let seen = fixture.api.requests().pop().unwrap();
         assert_eq!(seen.token.is_some(), with_token, "{path}");
     }
 }
@@ -116,8 +116,7 @@ async fn failed_refresh_returns_the_apis_401() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     fixture.login.revoke_all();
-    let refusal = r#"{"error":"unauthorized_client"}"#;
-    let refusal = Fault::answer(400, Some("application/json"), refusal);
+    let refusal = oauth_error(400, "unauthorized_client");
     fixture.login.fault_always(refusal);
     let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.status, 401);
@@ -147,11 +146,7 @@ async fn challenge_gets_only_scopes_that_the_route_allows() {
 
 #[tokio::test]
 async fn log_contains_no_token_or_secret() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "hunter2")
-        .start()
-        .await
-        .unwrap();
+    let login = login_with_secret("hunter2").await;
     let api = Api::start(&login).await.unwrap();
     let text = config(&login, &routed(&api, ""));
     let text = text.replace("'secret'", "{ env = 'PROXY_SECRET' }");

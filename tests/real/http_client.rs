@@ -1,7 +1,10 @@
 //! Wraps reqwest's and hyper's client, behind the layer, in one interface.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use http::Request;
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -11,7 +14,7 @@ use hyper_util::{
 use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Recovery, TokenCache, TokenError, TokenSpec, transport::Transport,
+    Auth, AuthLayer, Error, Recovery, TokenCache, TokenError, TokenSpec, transport::Transport,
 };
 
 use crate::{connector::connector, server::Server};
@@ -75,30 +78,26 @@ impl HttpClient {
                 let mut request = reqwest::Request::new(http::Method::POST, url.parse().unwrap());
                 *request.body_mut() = Some(body.to_owned().into());
                 let response = client.oneshot(request).await.map_err(token_error)?;
-                let status = response.status().as_u16();
-                let recovery = response.extensions().get().map(Recovery::as_str);
-                let body = response.bytes().await.unwrap();
-                Ok(Response::new(status, recovery, &body))
+                Ok(Response::read(response.into()).await)
             }
             Self::Hyper(client) => {
                 let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
                 let request = Request::post(url).body(body).unwrap();
                 let response = client.oneshot(request).await.map_err(token_error)?;
-                let status = response.status().as_u16();
-                let recovery = response.extensions().get().map(Recovery::as_str);
-                let body = response.into_body().collect().await.unwrap();
-                Ok(Response::new(status, recovery, &body.to_bytes()))
+                Ok(Response::read(response).await)
             }
         }
     }
 }
 
 impl Response {
-    fn new(status: u16, recovery: Option<&'static str>, body: &[u8]) -> Self {
+    async fn read<B: Body<Error: Debug>>(response: http::Response<B>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
         Self {
-            status,
-            recovery: recovery.unwrap_or("none"),
-            claims: serde_json::from_slice(body).unwrap_or_default(),
+            status: parts.status.as_u16(),
+            recovery: parts.extensions.get().map_or("none", Recovery::as_str),
+            claims: serde_json::from_slice(&body).unwrap_or_default(),
         }
     }
 
@@ -108,11 +107,9 @@ impl Response {
 }
 
 /// Returns the token's error, and panics on any other.
-fn token_error<E: std::fmt::Debug + std::fmt::Display>(
-    error: tower_bearer::Error<E>,
-) -> TokenError {
+fn token_error<E: Debug>(error: Error<E>) -> TokenError {
     match error {
-        tower_bearer::Error::Token(error) => error,
-        tower_bearer::Error::Inner(error) => panic!("{error:?}"),
+        Error::Token(error) => error,
+        Error::Inner(error) => panic!("{error:?}"),
     }
 }

@@ -7,6 +7,7 @@ use super::{
     client::{Digest, KINDS, Payload},
     fixture::Fixture,
 };
+use crate::fixture::oauth_error;
 
 pub(super) const MEBIBYTE: usize = 1 << 20;
 
@@ -104,9 +105,7 @@ async fn early_401_passes_whole_without_a_new_token() {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
         fixture.warm_up().await;
         fixture.api.fault(early());
-        let refusal = r#"{"error":"invalid_grant"}"#;
-        let refusal = Fault::answer(400, Some("application/json"), refusal);
-        fixture.login.fault(refusal);
+        fixture.login.fault(oauth_error(400, "invalid_grant"));
         let (payload, _rest) = Payload::paused(some(MEBIBYTE));
         let response = fixture.send_payload(payload, (401, "no_token")).await;
         if !kind.is_tonic() {

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    error::Error as StdError,
     hash::{DefaultHasher, Hasher},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -158,6 +157,17 @@ pub(crate) type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 
 pub(crate) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+/// A replay policy for requests of a client, whose futures can be sent.
+pub(crate) trait Policy<Req, Client>:
+    ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+{
+}
+
+impl<R, Req, Client> Policy<Req, Client> for R where
+    R: ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+{
+}
+
 type Hyper<B> = Client<HttpsConnector<HttpConnector>, B>;
 
 /// Returns a client whose requests pass through this layer, without a body buffer.
@@ -168,19 +178,9 @@ pub(crate) fn plain<R>(
     layer: &AuthLayer<R>,
 ) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request>
-        + ReplayPolicy<Request<Full<Bytes>>>
-        + ReplayPolicy<Request<Boxed>>,
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
-    <R as ReplayPolicy<reqwest::Request>>::Spare<reqwest::Client>: Send,
-    <R as ReplayPolicy<reqwest::Request>>::Spare<()>: Send,
-    <R as ReplayPolicy<reqwest::Request>>::Rest: Send,
-    <R as ReplayPolicy<Request<Full<Bytes>>>>::Spare<Hyper<Full<Bytes>>>: Send,
-    <R as ReplayPolicy<Request<Full<Bytes>>>>::Rest: Send,
-    <R as ReplayPolicy<Request<Boxed>>>::Spare<Hyper<Boxed>>: Send,
-    <R as ReplayPolicy<Request<Boxed>>>::Rest: Send,
-    <R as ReplayPolicy<Request<tonic::body::Body>>>::Spare<Channel>: Send,
-    <R as ReplayPolicy<Request<tonic::body::Body>>>::Rest: Send,
+    R: Policy<reqwest::Request, reqwest::Client> + Policy<reqwest::Request, ()>,
+    R: Policy<Request<Full<Bytes>>, Hyper<Full<Bytes>>> + Policy<Request<Boxed>, Hyper<Boxed>>,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     match kind {
         Kind::Reqwest | Kind::ReqwestTls | Kind::ReqwestHttp2Tls => {
@@ -238,24 +238,21 @@ pub(crate) fn buffered(
 
 fn over_reqwest<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
-    R::Spare<reqwest::Client>: Send,
-    R::Rest: Send,
+    R: Policy<reqwest::Request, reqwest::Client>,
 {
     let client = layer.layer(reqwest_client(kind, ca_pem));
     let origin = origin.to_owned();
     Arc::new(move |path, payload| {
         let request = reqwest_request(&origin, path, payload);
-        Box::pin(by_reqwest(client.clone(), request))
+        let sending = client.clone().oneshot(request);
+        Box::pin(async { read(sending.await.map_err(inner)?.into()).await })
     })
 }
 
 #[cfg(feature = "reqwest-middleware")]
 fn over_middleware<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
-    R::Spare<()>: Send,
-    R::Rest: Send,
+    R: Policy<reqwest::Request, ()>,
 {
     let client = reqwest_middleware::ClientBuilder::new(reqwest_client(Kind::ReqwestTls, ca_pem));
     let client = client.with(layer.clone()).build();
@@ -289,9 +286,7 @@ fn reqwest_request(origin: &str, path: &str, payload: Payload) -> reqwest::Reque
 
 fn over_hyper<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<Request<Boxed>> + Send + Sync + 'static,
-    R::Spare<Hyper<Boxed>>: Send,
-    R::Rest: Send,
+    R: Policy<Request<Boxed>, Hyper<Boxed>>,
 {
     let client = layer.layer(hyper::<Boxed>(kind, ca_pem));
     let origin = origin.to_owned();
@@ -307,9 +302,7 @@ where
 
 fn over_tonic<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
-    R::Spare<Channel>: Send,
-    R::Rest: Send,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     let layer = layer.clone().with_default_origin(origin).unwrap();
     let client = layer.layer(channel(ca_pem, origin));
@@ -340,13 +333,6 @@ fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
         .connect_with_connector_lazy(connect)
 }
 
-async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Request) -> Outcome
-where
-    R: ReplayPolicy<reqwest::Request>,
-{
-    read(client.oneshot(request).await.map_err(inner)?).await
-}
-
 #[cfg(feature = "reqwest-middleware")]
 async fn by_middleware(
     client: reqwest_middleware::ClientWithMiddleware,
@@ -360,14 +346,19 @@ async fn by_middleware(
         },
         other => Error::Inner(other.into()),
     };
-    read(answer.map_err(error)?).await
+    read(answer.map_err(error)?.into()).await
 }
 
-async fn read(response: reqwest::Response) -> Outcome {
+async fn read<B>(response: Response<B>) -> Outcome
+where
+    B: Body<Data: Send, Error: Into<BoxError>>,
+{
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await;
     Ok(ClientResponse {
-        status: response.status().as_u16(),
-        recovery: response.extensions().get().cloned(),
-        body: Digest::of(&response.bytes().await.map_err(lost)?),
+        status: parts.status.as_u16(),
+        recovery: parts.extensions.get().cloned(),
+        body: Digest::of(&body.map_err(|error| Error::Inner(error.into()))?.to_bytes()),
         code: None,
     })
 }
@@ -378,14 +369,7 @@ where
     B::Error: Into<BoxError>,
     R: ReplayPolicy<Request<B>>,
 {
-    let response = client.oneshot(request).await.map_err(inner)?;
-    let (parts, body) = response.into_parts();
-    Ok(ClientResponse {
-        status: parts.status.as_u16(),
-        recovery: parts.extensions.get().cloned(),
-        body: Digest::of(&body.collect().await.map_err(lost)?.to_bytes()),
-        code: None,
-    })
+    read(client.oneshot(request).await.map_err(inner)?).await
 }
 
 /// Sends with tonic's client. It exposes only status and message of a response, so the rest is recorded on the way.
@@ -395,9 +379,7 @@ async fn by_tonic<R>(
     payload: Payload,
 ) -> Outcome
 where
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + 'static,
-    R::Spare<Channel>: Send,
-    R::Rest: Send,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     let seen = Arc::new(Mutex::new(None));
     let failure = Arc::new(Mutex::new(None));
@@ -452,10 +434,6 @@ fn inner<E: Into<BoxError>>(error: Error<E>) -> Error<BoxError> {
         Error::Token(error) => Error::Token(error),
         Error::Inner(error) => Error::Inner(error.into()),
     }
-}
-
-fn lost(error: impl StdError + Send + Sync + 'static) -> Error<BoxError> {
-    Error::Inner(error.into())
 }
 
 fn boxed<B>(body: B) -> Boxed

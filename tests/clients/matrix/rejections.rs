@@ -10,6 +10,7 @@ use super::{
     client::{KINDS, Payload},
     fixture::Fixture,
 };
+use crate::fixture::oauth_error;
 
 #[tokio::test]
 async fn valid_token_is_fetched_once() {
@@ -101,9 +102,7 @@ async fn failed_fetch_returns_the_first_401() {
     for &kind in KINDS {
         let fixture = Fixture::warm(kind).await;
         fixture.login.revoke_all();
-        let refusal = r#"{"error":"invalid_scope"}"#;
-        let refusal = Fault::answer(400, Some("application/json"), refusal);
-        fixture.login.fault(refusal);
+        fixture.login.fault(oauth_error(400, "invalid_scope"));
         let response = fixture.send(5_000, (401, "no_token")).await;
         let Some(Recovery::NoToken(error)) = response.recovery else {
             panic!("{kind:?}: {:?}", response.recovery);

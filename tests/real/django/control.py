@@ -20,7 +20,6 @@ RefreshToken = get_refresh_token_model()
 
 
 def client(auth, secret="", hashed=False, grant=Application.GRANT_CLIENT_CREDENTIALS):
-    """Registers a client."""
     public = auth == "none"
     application = Application.objects.create(
         client_id=f"client-{uuid.uuid4()}",
@@ -33,7 +32,6 @@ def client(auth, secret="", hashed=False, grant=Application.GRANT_CLIENT_CREDENT
 
 
 def secret(client, secret):
-    """Replaces the client's secret."""
     application = Application.objects.get(client_id=client)
     application.client_secret = secret
     application.save()
@@ -48,13 +46,11 @@ def revoke(client):
 
 
 def person(account, password):
-    """Creates a user with a password."""
     User.objects.create_user(account, password=password)
     return {}
 
 
 def login(client, account, scope):
-    """Signs a user in, and returns an access token and a refresh token."""
     application = Application.objects.get(client_id=client)
     user, _ = User.objects.get_or_create(username=account)
     access = AccessToken.objects.create(

@@ -7,7 +7,6 @@ export function putPerson(account, password) {
   passwords.set(account, password);
 }
 
-// Returns the user with this name and password.
 export function holderOf(account, password) {
   return passwords.get(account) === password ? account : undefined;
 }
@@ -20,7 +19,6 @@ export function dropAssertion(text) {
   assertions.delete(text);
 }
 
-// Returns the subject of this assertion.
 export function accountOf(text) {
   return assertions.get(text);
 }

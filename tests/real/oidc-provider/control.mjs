@@ -42,30 +42,25 @@ const calls = {
     return { id, key: algorithm && !algorithm.startsWith('HS') ? await privatePem(algorithm, id) : undefined };
   },
 
-  // Replaces the client's secret.
   async secret({ client, secret }) {
     await putClient({ ...(await find(client)), client_secret: secret });
     return {};
   },
 
-  // Replaces the client's key.
   async key({ client, algorithm }) {
     changeKey(client);
     await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, client) });
     return { key: await privatePem(algorithm, client) };
   },
 
-  // Revokes the client's access tokens.
   async revoke({ client }) {
     return { revoked: revokeAccessTokens(client) };
   },
 
-  // Returns the client's opaque access tokens.
   async tokens({ client }) {
     return { tokens: accessTokens(client) };
   },
 
-  // Creates a user with a password.
   async person({ account, password }) {
     putPerson(account, password);
     return {};

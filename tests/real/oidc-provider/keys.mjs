@@ -5,7 +5,6 @@ import { promisify } from 'node:util';
 
 const generate = promisify(generateKeyPair);
 const made = new Map();
-// The number of key changes by owner.
 const changes = new Map();
 
 const kinds = {
@@ -34,7 +33,6 @@ export async function publicKeys(algorithm, owner) {
   return { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: algorithm, use: 'sig', kid: owner }] };
 }
 
-// Returns the private key as PKCS#8 in PEM.
 export async function privatePem(algorithm, owner) {
   const { privateKey } = await keyFor(algorithm, owner);
   return privateKey.export({ format: 'pem', type: 'pkcs8' });

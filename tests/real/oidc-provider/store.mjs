@@ -52,7 +52,6 @@ export function accessTokens(clientId) {
   return [...kept.values()].filter(isAccessTokenOf(clientId)).map(({ payload }) => payload.jti);
 }
 
-// Revokes the access tokens of a client, opaque ones and JWTs.
 export function revokeAccessTokens(clientId) {
   const removed = remove(isAccessTokenOf(clientId));
   const jwts = issuedJwts.get(clientId) ?? [];
