@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet};
 use tower::{BoxError, Layer, ServiceExt, util::BoxCloneService};
 use tower_bearer::{
     AuthLayer, Error, ErrorKind, Recovery, TokenCache, TokenError, TokenSpec,
@@ -15,12 +15,13 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use crate::matrix::{
-    client::{ClientResponse, Digest, KINDS, Payload},
-    fixture::Fixture,
+use crate::{
+    fixture::within,
+    matrix::{
+        client::{ClientResponse, Digest, KINDS, Payload},
+        fixture::Fixture,
+    },
 };
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns a body that is different for each number.
 fn body(number: usize) -> Bytes {
@@ -35,12 +36,10 @@ async fn concurrent_401s_share_one_fetch() {
         let fixture = Fixture::warm(kind).await;
         let hold = fixture.api.hold();
         let mut tasks = crowd(&fixture, size);
-        timeout(LIMIT, fixture.api.wait_for_requests(size as u64))
-            .await
-            .unwrap();
+        within(fixture.api.wait_for_requests(size as u64)).await;
         fixture.login.revoke_all();
         hold.release();
-        while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
+        while let Some(done) = within(tasks.join_next()).await {
             let (number, response) = done.unwrap();
             assert_eq!(response.outcome(), (200, "recovered"), "{kind:?}");
             assert_eq!(response.body, Digest::of(&body(number)), "{kind:?}");
@@ -58,12 +57,10 @@ async fn concurrent_misses_share_one_fetch() {
         let fixture = Fixture::new(kind).await;
         let hold = fixture.login.hold();
         let mut tasks = crowd(&fixture, 100);
-        timeout(LIMIT, fixture.login.wait_for_requests(1))
-            .await
-            .unwrap();
+        within(fixture.login.wait_for_requests(1)).await;
         assert_eq!(fixture.api.counts().requests, 0, "{kind:?}");
         hold.release();
-        while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
+        while let Some(done) = within(tasks.join_next()).await {
             let (number, response) = done.unwrap();
             assert_eq!(response.body, Digest::of(&body(number)), "{kind:?}");
         }
@@ -88,7 +85,7 @@ async fn source_shares_the_clients_only_permit() {
     let client = SharedClient::new(&room, false, Duration::from_secs(10)).await;
     for _ in 0..3 {
         client.login.revoke_all();
-        let response = timeout(LIMIT, client.send()).await.unwrap().unwrap();
+        let response = within(client.send()).await.unwrap();
         assert_eq!(response.0, 200);
     }
     assert_eq!(client.login.counts().requests, 3);
@@ -101,7 +98,7 @@ async fn source_blocked_by_the_first_response_times_out() {
     assert_eq!(client.send().await.unwrap().0, 200);
     client.login.revoke_all();
     // The first response is kept during the fetch, and holds the only permit.
-    let (status, recovery) = timeout(LIMIT, client.send()).await.unwrap().unwrap();
+    let (status, recovery) = within(client.send()).await.unwrap();
     assert_eq!(status, 401);
     let Some(Recovery::NoToken(error)) = recovery else {
         panic!("{recovery:?}");

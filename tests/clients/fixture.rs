@@ -1,6 +1,9 @@
 //! Starts an authorization server and an API, and builds a layer for reqwest's clients.
 
+use std::time::Duration;
+
 use http::Extensions;
+use tokio::time::timeout;
 use tower_bearer::{
     AuthLayer, Recovery, TokenCache, TokenSpec,
     credentials::ClientCredentials,
@@ -61,4 +64,10 @@ pub(crate) fn recovery(extensions: &Extensions) -> Option<&'static str> {
 pub(crate) fn oauth_error(status: u16, code: &str) -> Fault {
     let body = format!(r#"{{"error":"{code}"}}"#);
     Fault::answer(status, Some("application/json"), body)
+}
+
+/// Awaits a future for at most a minute.
+pub(crate) async fn within<F: IntoFuture>(future: F) -> F::Output {
+    let limit = Duration::from_secs(60);
+    timeout(limit, future).await.expect("timed out")
 }

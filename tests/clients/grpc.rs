@@ -6,10 +6,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use tokio::time::timeout;
 use tonic::{
     Code, Request, Status,
     service::InterceptorLayer,
@@ -24,9 +22,7 @@ use tower_bearer::{
     credentials::ClientCredentials, testing::AuthorizationServer,
 };
 
-use crate::fixture::oauth_error;
-
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::fixture::{oauth_error, within};
 
 type TransportError = tonic::transport::Error;
 /// A channel whose errors expose their causes to tonic.
@@ -85,9 +81,7 @@ impl Fixture {
 
     async fn check(&self) -> Result<ServingStatus, Status> {
         let request = HealthCheckRequest::default();
-        let answer = timeout(LIMIT, self.client.clone().check(request))
-            .await
-            .unwrap()?;
+        let answer = within(self.client.clone().check(request)).await?;
         Ok(answer.into_inner().status())
     }
 
@@ -109,9 +103,7 @@ async fn valid_token_is_fetched_once() {
 async fn streaming_call_has_a_token() {
     let mut fixture = Fixture::new(false).await;
     let stream = fixture.client.watch(HealthCheckRequest::default()).await;
-    let first = timeout(LIMIT, stream.unwrap().into_inner().message())
-        .await
-        .unwrap();
+    let first = within(stream.unwrap().into_inner().message()).await;
     assert_eq!(first.unwrap().unwrap().status(), ServingStatus::Serving);
     assert_eq!(fixture.counts(), (1, 1));
 }

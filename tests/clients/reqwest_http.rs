@@ -7,7 +7,6 @@ use http::{Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Channel, Full};
 use reqwest::{Body, Client};
-use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     Auth, Error, ErrorKind,
@@ -15,9 +14,7 @@ use tower_bearer::{
     testing::{Api, Fault},
 };
 
-use crate::fixture::{Fixture, oauth_error, recovery, writing};
-
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::fixture::{Fixture, oauth_error, recovery, within, writing};
 
 impl Fixture {
     fn reqwest_client<B>(&self) -> Auth<ReqwestClient<B>> {
@@ -42,8 +39,8 @@ where
 }
 
 async fn read(response: Response<Body>) -> Bytes {
-    let body = timeout(LIMIT, response.into_body().collect()).await;
-    body.unwrap().unwrap().to_bytes()
+    let body = within(response.into_body().collect()).await;
+    body.unwrap().to_bytes()
 }
 
 #[tokio::test]
@@ -112,12 +109,10 @@ async fn unfinished_body_is_replayed_from_its_start() {
     let request = fixture.post("/", Body::wrap(body));
     let sending = tokio::spawn(client.oneshot(request));
     writer.send_data("first, ".into()).await.unwrap();
-    timeout(LIMIT, fixture.api.wait_for_requests(2))
-        .await
-        .unwrap();
+    within(fixture.api.wait_for_requests(2)).await;
     writer.send(Frame::data("second".into())).await.unwrap();
     drop(writer);
-    let response = timeout(LIMIT, sending).await.unwrap().unwrap().unwrap();
+    let response = within(sending).await.unwrap().unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
     assert_eq!(read(response).await, "first, second");
 }
@@ -165,7 +160,7 @@ async fn response_keeps_version_and_headers_and_streams() {
     assert_eq!(ones, ["1", "2"]);
     let mut body = response.into_body();
     let mut frames = Vec::new();
-    while let Some(frame) = timeout(LIMIT, body.frame()).await.unwrap() {
+    while let Some(frame) = within(body.frame()).await {
         frames.push(frame.unwrap().into_data().unwrap());
     }
     assert!(frames.len() > 1, "{frames:?}");

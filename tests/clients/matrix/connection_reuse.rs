@@ -47,7 +47,7 @@ async fn recover_often(kind: Kind, spawned: bool) -> usize {
     done.expect("timed out")
 }
 
-fn moved_on(runtime: impl Fn() -> Runtime) -> usize {
+fn moved_on(mut runtime: impl FnMut() -> Runtime) -> usize {
     let every = HTTP1.iter().flat_map(|&kind| [(kind, false), (kind, true)]);
     every
         .map(|(kind, spawned)| runtime().block_on(recover_often(kind, spawned)))
@@ -64,16 +64,12 @@ fn single_thread_replays_reuse_the_connection() {
 /// costs a new connection.
 #[test]
 fn multi_thread_replays_reuse_the_connection() {
-    let moved: usize = [1, 2]
-        .map(|threads| {
-            moved_on(|| {
-                let mut builder = Builder::new_multi_thread();
-                builder.worker_threads(threads).enable_all();
-                builder.build().unwrap()
-            })
-        })
-        .iter()
-        .sum();
+    let mut moved = 0;
+    for threads in [1, 2] {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all();
+        moved += moved_on(move || builder.build().unwrap());
+    }
     let all = HTTP1.len() * 2 * 2 * TIMES;
     assert!(moved <= 2, "{moved} of {all}");
 }
