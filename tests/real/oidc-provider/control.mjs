@@ -10,14 +10,8 @@ import { resourceServer } from './issuer.mjs';
 import { accessTokens, client as find, putClient, revokeAccessTokens } from './store.mjs';
 import { issue } from './tokens.mjs';
 
-const grants = [
-  'client_credentials',
-  'refresh_token',
-  'urn:ietf:params:oauth:grant-type:token-exchange',
-  'urn:ietf:params:oauth:grant-type:jwt-bearer',
-  'urn:ietf:params:oauth:grant-type:saml2-bearer',
-  'password',
-];
+const extensions = ['token-exchange', 'jwt-bearer', 'saml2-bearer'].map((name) => `urn:ietf:params:oauth:grant-type:${name}`);
+const grants = ['client_credentials', 'refresh_token', 'password', ...extensions];
 
 const calls = {
   // Registers a client: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.

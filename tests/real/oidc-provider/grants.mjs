@@ -14,24 +14,14 @@ const jwtType = 'urn:ietf:params:oauth:token-type:jwt';
 const { InvalidGrant, InvalidRequest } = errors;
 
 export function addGrants(provider) {
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:token-exchange',
-    (context) => exchange(provider, context),
-    ['audience', 'resource', 'scope', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'],
-    ['audience', 'resource'],
-  );
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:jwt-bearer',
-    (context) => assertion(provider, context),
-    ['assertion', 'scope', 'requested_token_use', 'resource'],
-    ['resource'],
-  );
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:saml2-bearer',
-    (context) => saml(provider, context),
-    ['assertion', 'scope'],
-  );
-  provider.registerGrantType('password', (context) => password(provider, context), ['username', 'password', 'scope']);
+  const add = (name, grant, ...parameters) =>
+    provider.registerGrantType(name, (context) => grant(provider, context), ...parameters);
+  const types = ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'];
+  const urn = 'urn:ietf:params:oauth:grant-type';
+  add(`${urn}:token-exchange`, exchange, ['audience', 'resource', 'scope', ...types], ['audience', 'resource']);
+  add(`${urn}:jwt-bearer`, assertion, ['assertion', 'scope', 'requested_token_use', 'resource'], ['resource']);
+  add(`${urn}:saml2-bearer`, saml, ['assertion', 'scope']);
+  add('password', password, ['username', 'password', 'scope']);
 }
 
 // RFC 8693: token exchange, optionally with an actor.

@@ -26,10 +26,7 @@ export async function bearer(provider, text) {
     const claims = await readJwt(text);
     return claims && { account: claims.sub, client: claims.client_id, scope: claims.scope };
   }
-  const [own, users] = await Promise.all([
-    provider.ClientCredentials.find(text),
-    provider.AccessToken.find(text),
-  ]);
+  const [own, users] = await Promise.all([provider.ClientCredentials.find(text), provider.AccessToken.find(text)]);
   const token = own ?? users;
   return token && { account: token.accountId ?? token.clientId, client: token.clientId, scope: token.scope };
 }
