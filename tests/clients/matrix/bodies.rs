@@ -24,7 +24,6 @@ pub(super) fn digest(size: usize) -> Digest {
 async fn body_that_cannot_be_cloned_is_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::plain(kind).await;
-        fixture.warm_up().await;
         fixture.login.revoke_all();
         let once = || Payload::Once(some(5_000));
         fixture.send_payload(once(), (401, "not_replayable")).await;
@@ -44,7 +43,6 @@ async fn buffered_body_is_replayed_whole() {
             (2 * MEBIBYTE, Payload::in_parts(some(MEBIBYTE)), MEBIBYTE),
         ] {
             let fixture = Fixture::buffering(kind, limit).await;
-            fixture.warm_up().await;
             fixture.login.revoke_all();
             let response = fixture.send_payload(payload, (200, "recovered")).await;
             // The response to a stream has several messages, of which tonic returns the first.
@@ -61,7 +59,6 @@ async fn buffered_body_is_replayed_whole() {
 async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
-        fixture.warm_up().await;
         fixture.login.revoke_all();
         let stream = || Payload::in_parts(some(MEBIBYTE));
         fixture
@@ -89,7 +86,6 @@ async fn early_401_replays_with_the_rest_of_the_stream() {
     for &kind in KINDS {
         // The buffer is smaller than the body: the part that was not yet sent needs no buffer.
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
-        fixture.warm_up().await;
         fixture.api.fault(early());
         let (payload, resume) = Payload::paused(some(MEBIBYTE));
         let again = async {
@@ -106,7 +102,6 @@ async fn early_401_replays_with_the_rest_of_the_stream() {
 async fn early_401_passes_whole_without_a_new_token() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
-        fixture.warm_up().await;
         fixture.api.fault(early());
         fixture.login.fault(oauth_error(400, "invalid_grant"));
         let (payload, _rest) = Payload::paused(some(MEBIBYTE));
@@ -122,7 +117,6 @@ async fn early_401_passes_whole_without_a_new_token() {
 async fn early_401_beyond_the_rejection_limit_passes_whole() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
-        fixture.warm_up().await;
         fixture.api.always_unauthorized(true);
         for _ in 0..5 {
             fixture.send(9, (401, "rejected_again")).await;

@@ -14,9 +14,8 @@ async fn connection_lost_during_replay_is_an_error() {
         for streamed in [false, true] {
             let fixture = match streamed {
                 true => Fixture::buffering(kind, 64 << 10).await,
-                false => Fixture::new(kind).await,
+                false => Fixture::warm(kind).await,
             };
-            fixture.warm_up().await;
             fixture.login.revoke_all();
             fixture.api.fault(Fault::none());
             fixture.api.fault(Fault::drop_connection());

@@ -38,28 +38,32 @@ impl Fixture {
     /// A client that replays bodies in memory. Bodies of tonic cannot be cloned, so they are buffered.
     pub(crate) async fn new(kind: Kind) -> Self {
         match kind.is_tonic() {
-            true => Self::buffering(kind, AMPLE).await,
-            false => Self::plain(kind).await,
+            true => Self::start(kind, Bodies::Buffered(AMPLE)).await,
+            false => Self::start(kind, Bodies::Cloned).await,
         }
     }
 
-    /// Like [`Self::new`], after [`Self::warm_up`].
+    /// Like [`Self::new`], after [`Self::warm_up`]. So are the fixtures of the other constructors.
     pub(crate) async fn warm(kind: Kind) -> Self {
-        let fixture = Self::new(kind).await;
-        fixture.warm_up().await;
-        fixture
+        Self::new(kind).await.warmed().await
     }
 
     pub(crate) async fn plain(kind: Kind) -> Self {
-        Self::start(kind, Bodies::Cloned).await
+        Self::start(kind, Bodies::Cloned).await.warmed().await
     }
 
     pub(crate) async fn without_replay(kind: Kind) -> Self {
-        Self::start(kind, Bodies::Never).await
+        Self::start(kind, Bodies::Never).await.warmed().await
     }
 
     pub(crate) async fn buffering(kind: Kind, limit: usize) -> Self {
-        Self::start(kind, Bodies::Buffered(limit)).await
+        let bodies = Bodies::Buffered(limit);
+        Self::start(kind, bodies).await.warmed().await
+    }
+
+    async fn warmed(self) -> Self {
+        self.warm_up().await;
+        self
     }
 
     async fn start(kind: Kind, bodies: Bodies) -> Self {

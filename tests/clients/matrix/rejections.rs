@@ -88,7 +88,6 @@ async fn rejected_requests_do_not_cost_a_fetch_each() {
 async fn without_replay_returns_the_401_and_drops_the_token() {
     for &kind in KINDS {
         let fixture = Fixture::without_replay(kind).await;
-        fixture.warm_up().await;
         fixture.login.revoke_all();
         fixture.send(5_000, (401, "not_replayable")).await;
         assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
