@@ -67,7 +67,6 @@ pub(crate) fn request_with<B>(path: &str, body: B) -> Request<B> {
     Request::get(format!("{PLACE}{path}")).body(body).unwrap()
 }
 
-/// Waits until the service is ready, and calls it.
 pub(crate) async fn send<S, B>(service: &mut S, request: Request<B>) -> S::Future
 where
     S: Service<Request<B>>,
@@ -78,7 +77,6 @@ where
     service.call(request)
 }
 
-/// Returns the status and the name of the recovery.
 pub(crate) fn outcome<B>(response: &Response<B>) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get::<Recovery>();
     (response.status().as_u16(), recovery.map(Recovery::as_str))
@@ -123,7 +121,6 @@ impl Gate {
     }
 }
 
-/// The result of a fetch.
 #[derive(Clone)]
 pub(crate) enum Answer {
     /// `token-N` for the Nth fetch, with this lifetime.
@@ -209,7 +206,6 @@ impl Source {
         lock(&self.0.next).clear();
     }
 
-    /// Admits one gated fetch.
     pub(crate) fn open(&self) {
         self.0.gate.permits.add_permits(1);
     }
@@ -313,7 +309,6 @@ struct ApiScript {
     called_unready: AtomicUsize,
 }
 
-/// An event of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     PolledReady,
@@ -322,7 +317,6 @@ pub(crate) enum Event {
     BodyDropped,
 }
 
-/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -425,7 +419,6 @@ impl Clone for Api {
     }
 }
 
-/// The error of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError(pub(crate) &'static str);
 
