@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     runtime::{Builder, Runtime},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::{
@@ -12,8 +12,8 @@ use super::{
     client::{Kind, Payload},
     fixture::Fixture,
 };
+use crate::fixture::within;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const TIMES: usize = 50;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -22,8 +22,7 @@ const HTTP1: &[Kind] = &[Kind::Reqwest, Kind::ReqwestTls, Kind::Http1, Kind::Htt
 /// Sends requests with a token that was just revoked, in a separate task if `spawned`. Returns the number of replays
 /// that used another connection than the rejected request.
 async fn recover_often(kind: Kind, spawned: bool) -> usize {
-    let fixture = Fixture::new(kind).await;
-    fixture.warm_up().await;
+    let fixture = Fixture::warm(kind).await;
     let (api, login, send) = (fixture.api.clone(), fixture.login.clone(), fixture.sender());
     let recovering = async move {
         for _ in 0..TIMES {
@@ -40,11 +39,10 @@ async fn recover_often(kind: Kind, spawned: bool) -> usize {
             .filter(|pair| pair[0].connection != pair[1].connection)
             .count()
     };
-    let done = match spawned {
-        true => timeout(LIMIT, async { tokio::spawn(recovering).await.unwrap() }).await,
-        false => timeout(LIMIT, recovering).await,
-    };
-    done.expect("timed out")
+    match spawned {
+        true => within(tokio::spawn(recovering)).await.unwrap(),
+        false => within(recovering).await,
+    }
 }
 
 fn moved_on(mut runtime: impl FnMut() -> Runtime) -> usize {
