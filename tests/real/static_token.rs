@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// Returns a token of the user Ada for the scope `read`.
-async fn made(site: &Server, client: &Client) -> String {
+async fn sign_in(site: &Server, client: &Client) -> String {
     site.sign_in(client, "ada", "read").await.access_token
 }
 
-fn behind(site: &Server, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
+fn static_client(site: &Server, kind: Kind, secret: Secret) -> (TokenCache, HttpClient) {
     let cache = TokenCache::new(Static::new(secret));
     let http = HttpClient::new(kind, site, &cache, TokenSpec::default());
     (cache, http)
@@ -25,8 +25,8 @@ async fn revoked_static_token_returns_the_401() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
-            let token = made(&site, &client).await;
-            let (cache, http) = behind(&site, kind, Secret::new(token.as_str()));
+            let token = sign_in(&site, &client).await;
+            let (cache, http) = static_client(&site, kind, Secret::new(token.as_str()));
             let url = site.api("read");
             for _ in 0..2 {
                 let answer = http.post(&url, "body").await.unwrap();
@@ -56,14 +56,14 @@ async fn replaced_token_file_is_read_after_a_401() {
     for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
-            let file = TempFolder::new(&made(&site, &client).await);
-            let (_, http) = behind(&site, kind, Secret::from_file(file.path()).unwrap());
+            let file = TempFolder::new(&sign_in(&site, &client).await);
+            let (_, http) = static_client(&site, kind, Secret::from_file(file.path()).unwrap());
             let url = site.api("read");
             let answer = http.post(&url, "first").await.unwrap();
             assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
 
             site.revoke(&client.id).await;
-            file.replace(&made(&site, &client).await);
+            file.replace(&sign_in(&site, &client).await);
             let answer = http.post(&url, "second").await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
             assert_eq!(answer.claims["body"], "second");

@@ -12,12 +12,12 @@ use crate::fixture::oauth_error;
 pub(super) const MEBIBYTE: usize = 1 << 20;
 
 /// Returns `size` bytes that include every value and differ between the parts of a stream.
-pub(super) fn some(size: usize) -> Bytes {
+pub(super) fn pattern(size: usize) -> Bytes {
     (0..size).map(|i| (i % 257) as u8).collect()
 }
 
 pub(super) fn digest(size: usize) -> Digest {
-    Digest::of(&some(size))
+    Digest::of(&pattern(size))
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn body_that_cannot_be_cloned_is_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::plain(kind).await;
         fixture.login.revoke_all();
-        let once = || Payload::Once(some(5_000));
+        let once = || Payload::Once(pattern(5_000));
         fixture.send_payload(once(), (401, "not_replayable")).await;
         assert_eq!(fixture.bodies(), [digest(5_000)], "{kind:?}");
         assert_eq!(fixture.cache.stats().rejections, 1, "{kind:?}");
@@ -39,8 +39,8 @@ async fn body_that_cannot_be_cloned_is_not_replayed() {
 async fn buffered_body_is_replayed_whole() {
     for &kind in KINDS {
         for (limit, payload, size) in [
-            (8 << 10, Payload::Once(some(5_000)), 5_000),
-            (2 * MEBIBYTE, Payload::in_parts(some(MEBIBYTE)), MEBIBYTE),
+            (8 << 10, Payload::Once(pattern(5_000)), 5_000),
+            (2 * MEBIBYTE, Payload::in_parts(pattern(MEBIBYTE)), MEBIBYTE),
         ] {
             let fixture = Fixture::buffering(kind, limit).await;
             fixture.login.revoke_all();
@@ -60,7 +60,7 @@ async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
         fixture.login.revoke_all();
-        let stream = || Payload::in_parts(some(MEBIBYTE));
+        let stream = || Payload::in_parts(pattern(MEBIBYTE));
         fixture
             .send_payload(stream(), (401, "not_replayable"))
             .await;
@@ -72,22 +72,22 @@ async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
 }
 
 /// A 401 that does not wait for the body, and whose own body is larger than the socket buffers.
-fn early() -> Fault {
+fn early_401() -> Fault {
     let challenge = "Bearer error=\"invalid_token\"";
     let refused = Fault::status(401).with_header("www-authenticate", challenge);
-    let why = some(REASON);
+    let why = pattern(RESPONSE_SIZE);
     refused.with_body("text/plain", why).before_body()
 }
 
-const REASON: usize = 8 * MEBIBYTE;
+const RESPONSE_SIZE: usize = 8 * MEBIBYTE;
 
 #[tokio::test]
 async fn early_401_replays_with_the_rest_of_the_stream() {
     for &kind in KINDS {
         // The buffer is smaller than the body: the part that was not yet sent needs no buffer.
         let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
-        fixture.api.fault(early());
-        let (payload, resume) = Payload::paused(some(MEBIBYTE));
+        fixture.api.fault(early_401());
+        let (payload, resume) = Payload::paused(pattern(MEBIBYTE));
         let again = async {
             fixture.api.wait_for_requests(2).await;
             resume.send(()).unwrap();
@@ -102,12 +102,12 @@ async fn early_401_replays_with_the_rest_of_the_stream() {
 async fn early_401_passes_whole_without_a_new_token() {
     for &kind in KINDS {
         let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
-        fixture.api.fault(early());
+        fixture.api.fault(early_401());
         fixture.login.fault(oauth_error(400, "invalid_grant"));
-        let (payload, _rest) = Payload::paused(some(MEBIBYTE));
+        let (payload, _rest) = Payload::paused(pattern(MEBIBYTE));
         let response = fixture.send_payload(payload, (401, "no_token")).await;
         if !kind.is_tonic() {
-            assert_eq!(response.body, digest(REASON), "{kind:?}");
+            assert_eq!(response.body, digest(RESPONSE_SIZE), "{kind:?}");
         }
         assert_eq!(fixture.counts(), (1, 1), "{kind:?}");
     }
@@ -122,12 +122,12 @@ async fn early_401_beyond_the_rejection_limit_passes_whole() {
             fixture.send(9, (401, "rejected_again")).await;
         }
         fixture.api.reset_counts();
-        fixture.api.fault(early());
-        let (payload, _rest) = Payload::paused(some(MEBIBYTE));
+        fixture.api.fault(early_401());
+        let (payload, _rest) = Payload::paused(pattern(MEBIBYTE));
         let outcome = (401, "rejection_limit_reached");
         let response = fixture.send_payload(payload, outcome).await;
         if !kind.is_tonic() {
-            assert_eq!(response.body, digest(REASON), "{kind:?}");
+            assert_eq!(response.body, digest(RESPONSE_SIZE), "{kind:?}");
         }
         assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
     }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    bodies::some,
+    bodies::pattern,
     client::{Kind, Payload},
     fixture::Fixture,
 };
@@ -29,7 +29,7 @@ async fn recover_often(kind: Kind, spawned: bool) -> usize {
             // The client returns the last connection to its pool asynchronously.
             sleep(PAUSE).await;
             login.revoke_all();
-            let answer = send("/echo", Payload::Whole(some(2_000))).await.unwrap();
+            let answer = send("/echo", Payload::Whole(pattern(2_000))).await.unwrap();
             assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
         }
         let calls = api.requests();
@@ -45,7 +45,7 @@ async fn recover_often(kind: Kind, spawned: bool) -> usize {
     }
 }
 
-fn moved_on(mut runtime: impl FnMut() -> Runtime) -> usize {
+fn count_moved(mut runtime: impl FnMut() -> Runtime) -> usize {
     let every = HTTP1.iter().flat_map(|&kind| [(kind, false), (kind, true)]);
     every
         .map(|(kind, spawned)| runtime().block_on(recover_often(kind, spawned)))
@@ -55,7 +55,7 @@ fn moved_on(mut runtime: impl FnMut() -> Runtime) -> usize {
 #[test]
 fn single_thread_replays_reuse_the_connection() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
-    assert_eq!(moved_on(runtime), 0);
+    assert_eq!(count_moved(runtime), 0);
 }
 
 /// The task that returns a connection to the pool runs on another thread. On a busy machine it may be too late, which
@@ -66,7 +66,7 @@ fn multi_thread_replays_reuse_the_connection() {
     for threads in [1, 2] {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(threads).enable_all();
-        moved += moved_on(move || builder.build().unwrap());
+        moved += count_moved(move || builder.build().unwrap());
     }
     let all = HTTP1.len() * 2 * 2 * TIMES;
     assert!(moved <= 2, "{moved} of {all}");

@@ -3,7 +3,7 @@
 use tower_bearer::testing::{Api, Fault};
 
 use super::{
-    bodies::{digest, some},
+    bodies::{digest, pattern},
     client::{KINDS, Payload},
     fixture::{Fixture, spec},
 };
@@ -20,8 +20,8 @@ async fn connection_lost_during_replay_is_an_error() {
             fixture.api.fault(Fault::none());
             fixture.api.fault(Fault::drop_connection());
             let payload = match streamed {
-                true => Payload::in_parts(some(50_000)),
-                false => Payload::Whole(some(5_000)),
+                true => Payload::in_parts(pattern(50_000)),
+                false => Payload::Whole(pattern(5_000)),
             };
             let error = fixture.post(payload).await.unwrap_err();
             assert!(error.token().is_none(), "{kind:?}: {error}");
@@ -43,7 +43,7 @@ async fn unreachable_api_is_not_a_rejection() {
         let mut fixture = Fixture::new(kind).await;
         // This drops the last handle of the first API, which closes its port.
         fixture.api = Api::start(&fixture.login).await.unwrap();
-        let error = fixture.post(Payload::Whole(some(9))).await.unwrap_err();
+        let error = fixture.post(Payload::Whole(pattern(9))).await.unwrap_err();
         assert!(error.token().is_none(), "{kind:?}: {error}");
         assert_eq!(fixture.counts(), (0, 1), "{kind:?}");
         assert_eq!(fixture.cache.stats().rejections, 0, "{kind:?}");

@@ -10,12 +10,12 @@ use tower_bearer::{
 };
 
 use super::{
-    bodies::some,
+    bodies::pattern,
     client::{self, ClientResponse, Digest, Kind, Outcome, Payload, Sender, messages},
 };
 
 /// A buffer larger than any body sent here.
-const AMPLE: usize = 4 << 20;
+const LARGE_BUFFER: usize = 4 << 20;
 
 pub(crate) struct Fixture {
     pub(crate) kind: Kind,
@@ -38,7 +38,7 @@ impl Fixture {
     /// A client that replays bodies in memory. Bodies of tonic cannot be cloned, so they are buffered.
     pub(crate) async fn new(kind: Kind) -> Self {
         match kind.is_tonic() {
-            true => Self::start(kind, Bodies::Buffered(AMPLE)).await,
+            true => Self::start(kind, Bodies::Buffered(LARGE_BUFFER)).await,
             false => Self::start(kind, Bodies::Cloned).await,
         }
     }
@@ -113,7 +113,7 @@ impl Fixture {
         size: usize,
         outcome: (u16, &str),
     ) -> ClientResponse {
-        let payload = Payload::Whole(some(size));
+        let payload = Payload::Whole(pattern(size));
         self.checked((self.sender)(path, payload).await, outcome)
     }
 

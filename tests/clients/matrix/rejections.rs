@@ -6,7 +6,7 @@ use tonic::Code;
 use tower_bearer::{ErrorKind, Recovery, testing::Fault};
 
 use super::{
-    bodies::{MEBIBYTE, digest, some},
+    bodies::{MEBIBYTE, digest, pattern},
     client::{KINDS, Payload},
     fixture::Fixture,
 };
@@ -76,7 +76,7 @@ async fn rejected_requests_do_not_cost_a_fetch_each() {
         let fixture = Fixture::new(kind).await;
         fixture.api.always_unauthorized(true);
         for _ in 0..20 {
-            let response = fixture.post(Payload::Whole(some(5_000))).await.unwrap();
+            let response = fixture.post(Payload::Whole(pattern(5_000))).await.unwrap();
             assert_eq!(response.status, 401, "{kind:?}");
         }
         fixture.send(5_000, (401, "rejection_limit_reached")).await;
