@@ -70,7 +70,6 @@ impl Proxy {
         Self(Arc::clone(&self.0), Arc::new(Mutex::new(auth)))
     }
 
-    /// Returns the response to a request.
     pub(crate) async fn handle(
         &self,
         origins: &OriginCheck,

@@ -12,7 +12,6 @@ use tower_bearer::TokenError;
 
 use crate::body::Payload;
 
-/// Returns a page of the proxy.
 pub(crate) fn page(content_type: &'static str, text: String) -> Response<Payload> {
     let mut response = Response::new(Payload::new(Full::from(text)));
     let headers = response.headers_mut();

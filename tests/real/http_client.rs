@@ -71,7 +71,6 @@ impl HttpClient {
         }
     }
 
-    /// Sends a body to the API.
     pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Response, TokenError> {
         match self.clone() {
             Self::Reqwest(client) => {

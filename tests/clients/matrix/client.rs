@@ -80,7 +80,6 @@ impl Kind {
     }
 }
 
-/// A request body.
 pub(crate) enum Payload {
     /// Bytes in memory.
     Whole(Bytes),
