@@ -1,4 +1,4 @@
-//! The bodies that pass: the caller's, the upstream's, our own.
+//! Defines the body type of requests and responses.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::BoxError;
 
-/// A body of whatever origin, piece by piece.
+/// A streamed body of a caller, of an upstream, or of the proxy itself.
 #[derive(Default)]
 pub(crate) struct Payload(Option<UnsyncBoxBody<Bytes, BoxError>>);
 
@@ -20,7 +20,7 @@ impl Payload {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        // Most requests have none.
+        // Most requests have no body.
         if body.is_end_stream() {
             return Self(None);
         }

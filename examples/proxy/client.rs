@@ -1,4 +1,4 @@
-//! The connections to the upstreams: HTTP/1.1, and HTTP/2 where TLS agrees on it.
+//! Builds the client for upstreams: HTTP/1.1, or HTTP/2 if TLS negotiates it.
 
 use std::{
     io,
@@ -20,19 +20,19 @@ use tower::{BoxError, Service};
 
 use crate::body::Payload;
 
-pub(crate) type Client = legacy::Client<Timed<HttpsConnector<HttpConnector>>, Payload>;
+pub(crate) type Client = legacy::Client<ConnectTimeout<HttpsConnector<HttpConnector>>, Payload>;
 
-/// How long connecting may take, TLS and all.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for connecting, including TLS.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that keeps its connections. The platform's trust is read if it is needed.
+/// Builds a client with a connection pool. The platform's certificates are loaded only with `tls`.
 pub(crate) fn client(tls: bool) -> Result<Client, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let config = if tls {
         let verifier = Verifier::new_with_extra_roots([], provider)?;
-        // The platform's own; rustls calls every verifier but its own dangerous.
+        // rustls calls every verifier except its own dangerous.
         config
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -52,20 +52,20 @@ pub(crate) fn client(tls: bool) -> Result<Client, rustls::Error> {
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        // A connection that died in silence would else take every later request with it.
+        // Without this, a dead connection would fail all later requests.
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(10))
         .http2_adaptive_window(true)
-        .build(Timed(connector)))
+        .build(ConnectTimeout(connector)))
 }
 
-/// Bounds the time of connecting.
+/// Limits the time for connecting.
 #[derive(Clone)]
-pub(crate) struct Timed<C>(C);
+pub(crate) struct ConnectTimeout<C>(C);
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-impl<C> Service<Uri> for Timed<C>
+impl<C> Service<Uri> for ConnectTimeout<C>
 where
     C: Service<Uri>,
     C::Error: Into<BoxError>,
@@ -80,7 +80,7 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(PATIENCE, self.0.call(uri));
+        let connecting = tokio::time::timeout(TIMEOUT, self.0.call(uri));
         Box::pin(async move {
             match connecting.await {
                 Ok(connected) => connected.map_err(Into::into),

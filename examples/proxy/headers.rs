@@ -1,27 +1,27 @@
-//! What is between two neighbours alone, and is not passed on.
+//! Removes headers that concern only one connection.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
-/// Takes off what is the caller's business with the proxy, before the token is added.
+/// Removes the headers of the connection between caller and proxy, before the token is added.
 pub(crate) fn strip_request(headers: &mut HeaderMap, version: Version) {
     // RFC 9113 §8.2.2: TE "MAY be present in an HTTP/2 request; when it is, it MUST NOT contain any value other than
-    // "trailers"". There it is no business of the connection's, and gRPC servers want it.
+    // "trailers"". It is not a hop-by-hop header there, and gRPC servers require it.
     let trailers = version == Version::HTTP_2 && headers.get(TE).is_some_and(|te| te == "trailers");
     strip_response(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    // The upstream's is made of its URL.
+    // The client sets the upstream's Host from its URL.
     headers.remove(HOST);
     if version == Version::HTTP_2 {
         join_cookies(headers);
     }
 }
 
-/// Takes off what concerns one connection alone.
+/// Removes hop-by-hop headers.
 ///
 /// RFC 9110 §7.6.1: "Intermediaries MUST parse a received Connection header field before a message is forwarded and, for each
 /// connection-option in this field, remove any header or trailer field(s) from the message with the same name as the
@@ -46,7 +46,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(UPGRADE);
 }
 
-/// Whether the body is coded for one connection in no other way than in chunks, which whoever reads it has taken off.
+/// Returns true if the body has no transfer coding other than chunked, which hyper decodes.
 pub(crate) fn only_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -66,53 +66,5 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(mut joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
         joined.set_sensitive(true);
         headers.insert(COOKIE, joined);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stripped(pairs: &[(&'static str, &'static str)], version: Version) -> Vec<String> {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(*name, HeaderValue::from_static(value));
-        }
-        strip_request(&mut map, version);
-        let pairs = map
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-        let mut pairs: Vec<_> = pairs.collect();
-        pairs.sort();
-        pairs
-    }
-
-    #[test]
-    fn what_connection_names_goes_with_it() {
-        let pairs = [
-            ("host", "127.0.0.1:1"),
-            ("connection", "close, X-One"),
-            ("connection", " x-two ,, @"),
-            ("x-one", "1"),
-            ("x-two", "2"),
-            ("x-three", "3"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-connection", "keep-alive"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2c"),
-            ("trailer", "x-sum"),
-            ("cookie", "a"),
-            ("cookie", "b"),
-        ];
-        let kept = ["cookie: a", "cookie: b", "trailer: x-sum", "x-three: 3"];
-        assert_eq!(stripped(&pairs, Version::HTTP_11), kept);
-    }
-
-    #[test]
-    fn http2_keeps_the_trailers_wish_and_one_cookie() {
-        let pairs = [("te", "trailers"), ("cookie", "a"), ("cookie", "b")];
-        let kept = stripped(&pairs, Version::HTTP_2);
-        assert_eq!(kept, ["cookie: a; b", "te: trailers"]);
     }
 }

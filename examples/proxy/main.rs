@@ -1,41 +1,41 @@
-//! An egress proxy: programs send plain HTTP to it on this machine, and it calls the real service with the right token.
+//! An egress proxy: local programs send plain HTTP to it, and it calls the real service with the right token.
 //!
 //! ```text
 //! cargo run --release --all-features --example proxy -- config.toml
 //! ```
 //!
-//! It prints `listening on http://127.0.0.1:PORT` when it can serve, and logs to standard error (`RUST_LOG`). SIGTERM or
-//! Ctrl-C: it stops accepting, finishes what it has and exits with 0. A configuration that can't work: one message, and 2.
+//! It prints `listening on http://127.0.0.1:PORT` when it is ready, and logs to standard error (`RUST_LOG`). After SIGTERM
+//! or Ctrl-C it finishes requests in progress and exits with 0. An invalid configuration ends it with one message and 2.
 //!
-//! | file | what it does |
+//! | file | purpose |
 //! |---|---|
 //! | `settings` | reads the configuration: the library's sections, and `[proxy]` |
-//! | `server` | accepts connections, and ends well |
-//! | `handle` | the way of a request, top to bottom |
-//! | `door` | who may come in |
-//! | `upstreams` | which upstream a request is for |
-//! | `wish` | which token a request asks for |
-//! | `headers` | what is between two neighbours alone, and is not passed on |
-//! | `body` | the bodies that pass |
-//! | `client` | the connections to the upstreams |
-//! | `answer` | what the proxy answers by itself |
-//! | `pages` | its own pages |
-//! | `recorder` | the library's metrics, as Prometheus wants them |
-//! | `samples` | counters, gauges and histograms, and their lines |
+//! | `server` | accepts connections, and shuts down gracefully |
+//! | `handler` | handles a request from top to bottom |
+//! | `origin_check` | rejects requests of web pages and for foreign hosts |
+//! | `upstreams` | selects the upstream of a request |
+//! | `requested_spec` | reads the headers that request another token |
+//! | `headers` | removes hop-by-hop headers |
+//! | `body` | the body type |
+//! | `client` | the HTTP client for upstreams |
+//! | `responses` | the proxy's own responses |
+//! | `pages` | its pages |
+//! | `recorder` | records metrics for Prometheus |
+//! | `samples` | counters, gauges and histograms |
 
-mod answer;
 mod body;
 mod client;
-mod door;
-mod handle;
+mod handler;
 mod headers;
+mod origin_check;
 mod pages;
 mod recorder;
+mod requested_spec;
+mod responses;
 mod samples;
 mod server;
 mod settings;
 mod upstreams;
-mod wish;
 
 use std::{env, io, path::PathBuf, process::ExitCode};
 
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let ended = Settings::load(&path).and_then(|settings| {
         let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
         let ended = runtime.block_on(server::serve(settings));
-        // What is still fetched is for nobody.
+        // No caller waits for a fetch that is still running.
         runtime.shutdown_background();
         ended
     });
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// To standard error, as `RUST_LOG` says: `warn`, `tower_bearer=debug,info`.
+/// Logs to standard error with the filter in `RUST_LOG`, such as `warn` or `tower_bearer=debug,info`.
 fn log() {
     let wanted = env::var("RUST_LOG").unwrap_or_default();
     let usual = Targets::new().with_default(LevelFilter::INFO);
@@ -82,6 +82,6 @@ fn log() {
     let lines = fmt::layer().with_writer(io::stderr).with_filter(filter);
     tracing_subscriber::registry().with(lines).init();
     if let Some(fault) = fault {
-        tracing::warn!(%fault, "RUST_LOG can't be read: write it as tower_bearer=debug,info");
+        tracing::warn!(%fault, "RUST_LOG is not valid: write it as tower_bearer=debug,info");
     }
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tower_bearer::{TokenCache, cache::Entry};
 
 use crate::{
-    answer::{only_get, page, problem},
     body::Payload,
     recorder::Recorder,
+    responses::{only_get, page, problem},
 };
 
 pub(crate) struct Pages {
@@ -18,7 +18,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The pages; from here on, the library's metrics are recorded.
+    /// Creates the pages, and starts to record the library's metrics.
     pub(crate) fn new(cache: TokenCache) -> Result<Self, String> {
         let recorder = Recorder::install()?;
         Ok(Self { cache, recorder })
@@ -48,7 +48,7 @@ impl Pages {
 
     fn tokens(&self) -> Value {
         let stats = self.cache.stats();
-        let tokens: Vec<Value> = self.cache.entries().iter().map(shown).collect();
+        let tokens: Vec<Value> = self.cache.entries().iter().map(describe).collect();
         json!({
             "entries": stats.entries,
             "bytes": stats.bytes,
@@ -63,8 +63,8 @@ impl Pages {
     }
 }
 
-/// What is known of one token. The token is not in it.
-fn shown(entry: &Entry) -> Value {
+/// Describes a cached token, without the token itself.
+fn describe(entry: &Entry) -> Value {
     let seconds = |left: Option<Duration>| left.map(|left| left.as_secs());
     json!({
         "scopes": entry.spec.iter_scopes().collect::<Vec<_>>(),

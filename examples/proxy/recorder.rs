@@ -1,113 +1,73 @@
-//! The library's metrics, as Prometheus wants them: a recorder of the `metrics` facade, and its text.
+//! Implements a recorder of the `metrics` facade that renders the library's metrics for Prometheus.
 //!
-//! An exporter of its own would bring a server, quantile sketches and a dozen crates. There are thirteen metrics here.
+//! An exporter crate would add a server, quantile sketches and a dozen dependencies for a few metrics.
 
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 
-use crate::samples::{Buckets, Count, Sample};
+use crate::samples::{Count, Sample};
 
-/// What is counted; a clone shares it.
+/// The recorded metrics. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Families>>);
 
-/// By name, and then by labels as they are printed.
+/// Samples by name and by rendered labels.
 type Families = BTreeMap<String, BTreeMap<String, Sample>>;
 
-/// What there is from the start, so that a rate has a zero to start from.
-const KNOWN: &[(&str, Kind, &str)] = &[
-    (
-        "tower_bearer_hits_total",
-        Kind::Counter("state=\"fresh\""),
-        "Answers without waiting.",
-    ),
-    (
-        "tower_bearer_misses_total",
-        Kind::Counter(""),
-        "Answers that waited.",
-    ),
-    (
-        "tower_bearer_fetches_total",
-        Kind::Counter("outcome=\"ok\""),
-        "Fetches of a token, by their outcome.",
-    ),
-    (
-        "tower_bearer_fetch_seconds",
-        Kind::Histogram,
-        "How long a fetch took, all its attempts together.",
-    ),
-    (
-        "tower_bearer_token_requests_total",
-        Kind::Counter(""),
-        "Requests to the token endpoint.",
-    ),
-    (
-        "tower_bearer_rejections_total",
-        Kind::Counter(""),
-        "Tokens taken out of service because a server refused them.",
-    ),
-    (
-        "tower_bearer_replays_total",
-        Kind::Counter("outcome=\"recovered\""),
-        "Refused requests, by what was done about them.",
-    ),
-    (
-        "tower_bearer_wait_seconds",
-        Kind::Histogram,
-        "How long a request waited for its token.",
-    ),
-    ("tower_bearer_entries", Kind::Gauge, "Tokens in the cache."),
-    (
-        "tower_bearer_bytes",
-        Kind::Gauge,
-        "Bytes that they hold, about.",
-    ),
-    (
-        "tower_bearer_storms_total",
-        Kind::Counter(""),
-        "Refusals that were not believed: too many lately.",
-    ),
-    (
-        "tower_bearer_evictions_total",
-        Kind::Counter(""),
-        "Tokens that gave way to others.",
-    ),
-];
+/// The metrics that exist from the start, so that a rate starts at zero: kind, name, labels (`-` for none) and help
+/// text.
+const KNOWN: &str = r#"
+counter tower_bearer_hits_total state="fresh" Tokens returned without waiting.
+counter tower_bearer_misses_total - Tokens returned after waiting for a fetch.
+counter tower_bearer_fetches_total outcome="ok" Fetches of a token, by their outcome.
+histogram tower_bearer_fetch_seconds - Duration of a fetch, including all its attempts.
+counter tower_bearer_token_requests_total - Requests to the token endpoint.
+counter tower_bearer_rejections_total - Tokens dropped because a server rejected them.
+counter tower_bearer_replays_total outcome="recovered" Rejected requests, by their recovery.
+histogram tower_bearer_wait_seconds - Time that a request waited for its token.
+gauge tower_bearer_entries - Tokens in the cache.
+gauge tower_bearer_bytes - Approximate size of the cache in bytes.
+counter tower_bearer_storms_total - Rejections ignored because the rejection limit was reached.
+counter tower_bearer_evictions_total - Tokens evicted from the cache.
+"#;
 
-#[derive(Clone, Copy)]
-enum Kind {
-    /// With the labels that one of them has at least.
-    Counter(&'static str),
-    Gauge,
-    Histogram,
+/// Returns the kind, name, labels and help text of each line of [`KNOWN`].
+fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
+    KNOWN.lines().filter_map(|line| {
+        let (kind, line) = line.split_once(' ')?;
+        let (name, line) = line.split_once(' ')?;
+        let (labels, help) = line.split_once(' ')?;
+        Some((kind, name, labels.trim_matches('-'), help))
+    })
 }
 
 impl Recorder {
-    /// The one recorder of this process.
+    /// Installs the global recorder of the process.
     pub(crate) fn install() -> Result<Self, String> {
         let recorder = Self::default();
-        for (name, kind, _) in KNOWN {
-            match *kind {
-                Kind::Counter(labels) => drop(recorder.counter(name, labels)),
-                Kind::Gauge => drop(recorder.gauge(name, "")),
-                Kind::Histogram => drop(recorder.histogram(name, "")),
-            }
+        for (kind, name, labels, _) in known() {
+            let new = match kind {
+                "counter" => Sample::Counter(Arc::default()),
+                "gauge" => Sample::Gauge(Arc::default()),
+                _ => Sample::Histogram(Arc::default()),
+            };
+            recorder.sample(name, labels.to_owned(), new);
         }
         metrics::set_global_recorder(recorder.clone()).map_err(|error| error.to_string())?;
         Ok(recorder)
     }
 
-    /// The text of a scrape.
+    /// Renders all metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
         let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for (name, samples) in &*families {
-            if let Some((_, _, help)) = KNOWN.iter().find(|(known, _, _)| known == name) {
+            if let Some((_, _, _, help)) = known().find(|(_, known, _, _)| known == name) {
                 let _ = writeln!(text, "# HELP {name} {help}");
             }
             for (index, (labels, sample)) in samples.iter().enumerate() {
@@ -120,41 +80,11 @@ impl Recorder {
         text
     }
 
-    fn counter(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        let fresh = || Sample::Counter(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Counter(counter) => Some(Arc::clone(counter)),
-            _ => None,
-        })
-    }
-
-    fn gauge(&self, name: &str, labels: &str) -> Arc<AtomicU64> {
-        let fresh = || Sample::Gauge(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Gauge(gauge) => Some(Arc::clone(gauge)),
-            _ => None,
-        })
-    }
-
-    fn histogram(&self, name: &str, labels: &str) -> Arc<Buckets> {
-        let fresh = || Sample::Histogram(Arc::default());
-        self.sample(name, labels, fresh, |sample| match sample {
-            Sample::Histogram(buckets) => Some(Arc::clone(buckets)),
-            _ => None,
-        })
-    }
-
-    /// The sample of that name; one that nobody sees if the name is of another kind.
-    fn sample<T: Default>(
-        &self,
-        name: &str,
-        labels: &str,
-        fresh: impl FnOnce() -> Sample,
-        read: impl FnOnce(&Sample) -> Option<T>,
-    ) -> T {
+    /// Returns the sample with this name and these labels, and adds `new` if it is missing.
+    fn sample(&self, name: &str, labels: String, new: Sample) -> Sample {
         let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name.to_owned()).or_default();
-        read(family.entry(labels.to_owned()).or_insert_with(fresh)).unwrap_or_default()
+        family.entry(labels).or_insert(new).clone()
     }
 }
 
@@ -166,19 +96,28 @@ impl metrics::Recorder for Recorder {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Count(self.counter(key.name(), &labels(key)))))
+        match self.sample(key.name(), labels(key), Sample::Counter(Arc::default())) {
+            Sample::Counter(counter) => Counter::from_arc(Arc::new(Count(counter))),
+            _ => Counter::noop(),
+        }
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.gauge(key.name(), &labels(key)))
+        match self.sample(key.name(), labels(key), Sample::Gauge(Arc::default())) {
+            Sample::Gauge(gauge) => Gauge::from_arc(gauge),
+            _ => Gauge::noop(),
+        }
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.histogram(key.name(), &labels(key)))
+        match self.sample(key.name(), labels(key), Sample::Histogram(Arc::default())) {
+            Sample::Histogram(buckets) => Histogram::from_arc(buckets),
+            _ => Histogram::noop(),
+        }
     }
 }
 
-/// The labels as they stand between the braces.
+/// Renders the labels between the braces.
 fn labels(key: &Key) -> String {
     let mut labels: Vec<String> = key
         .labels()

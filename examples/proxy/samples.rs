@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms, and how Prometheus reads them.
+//! Implements counters, gauges and histograms, and renders them in the text format of Prometheus.
 
 use std::{
     fmt::Write,
@@ -10,15 +10,16 @@ use std::{
 
 use metrics::{CounterFn, HistogramFn};
 
-/// What is counted under one name, with one set of labels.
+/// A metric with one name and one set of labels.
+#[derive(Clone)]
 pub(crate) enum Sample {
     Counter(Arc<AtomicU64>),
-    /// Its bits are a float's.
+    /// The bits of an `f64`.
     Gauge(Arc<AtomicU64>),
     Histogram(Arc<Buckets>),
 }
 
-/// A counter, for the facade.
+/// A counter of the `metrics` facade.
 pub(crate) struct Count(pub(crate) Arc<AtomicU64>);
 
 impl CounterFn for Count {
@@ -36,12 +37,11 @@ const BOUNDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// A histogram.
 #[derive(Default)]
 pub(crate) struct Buckets {
-    /// What fell into each, and last what was beyond all of them.
+    /// The number of values per bucket; the last bucket is unbounded.
     counts: [AtomicU64; BOUNDS.len() + 1],
-    /// Its bits are a float's.
+    /// The bits of an `f64`.
     sum: AtomicU64,
 }
 
@@ -65,13 +65,12 @@ impl Sample {
         }
     }
 
-    /// Its lines of a scrape.
     pub(crate) fn render(&self, name: &str, labels: &str, text: &mut String) {
         let braced = match labels {
             "" => String::new(),
             labels => format!("{{{labels}}}"),
         };
-        // Writing into text can't fail.
+        // Writing to a string cannot fail.
         let _ = match self {
             Self::Counter(count) => writeln!(text, "{name}{braced} {}", count.load(Relaxed)),
             Self::Gauge(level) => writeln!(

@@ -1,4 +1,4 @@
-//! Accepts connections, and ends well.
+//! Accepts connections, and shuts down gracefully.
 
 use std::{
     convert::Infallible,
@@ -19,22 +19,22 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{door::Door, handle::Proxy, settings::Settings};
+use crate::{handler::Proxy, origin_check::OriginCheck, settings::Settings};
 
-/// How much a request's head may take.
-const MOST_HEAD: usize = 64 << 10;
-/// How long a caller may take for a request's head, and how long a connection is kept without one.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long to wait for a free file descriptor.
-const BREATH: Duration = Duration::from_millis(50);
+/// The maximum size of a request's head, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+/// The time limit for a request's head, and for an idle connection.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a failed `accept`, such as for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until it is told to end, and then what it has.
+/// Serves until a shutdown signal, and then finishes the requests in progress.
 pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let (listen, grace) = (settings.listen, settings.grace);
     let idle = settings.upstreams.is_empty();
-    // Before anybody is told that it serves: from then on, a signal must find its ear.
+    // The signal handlers are installed before the address is announced.
     let mut end =
-        pin!(told_to_end().map_err(|error| format!("can't listen for signals: {error}"))?);
+        pin!(shutdown_signal().map_err(|error| format!("can't listen for signals: {error}"))?);
     raise_limit();
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         format!("proxy.listen: can't listen on {listen}: {error}: choose another address")
@@ -43,7 +43,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     let proxy = Proxy::new(settings)?;
     announce(address);
     if idle {
-        warn!("there is no upstream: add [[proxy.upstream]]");
+        warn!("no upstream is configured: add [[proxy.upstream]]");
     }
 
     let server = builder();
@@ -54,11 +54,11 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
             () = &mut end => break,
         };
         match accepted {
-            Ok((stream, _)) => attend(&server, &connections, &proxy, stream),
-            Err(error) if is_the_callers(&error) => {}
+            Ok((stream, _)) => serve_connection(&server, &connections, &proxy, stream),
+            Err(error) if is_callers_fault(&error) => {}
             Err(error) => {
                 warn!(%error, "can't accept a connection");
-                sleep(BREATH).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -66,30 +66,33 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), String> {
     info!(
         connections = connections.count(),
         ?grace,
-        "told to end: finishing what is under way"
+        "shutting down: finishing requests in progress"
     );
     if timeout(grace, connections.shutdown()).await.is_err() {
-        warn!(?grace, "some requests took too long to be finished");
+        warn!(
+            ?grace,
+            "the grace period ended before all requests were finished"
+        );
     }
     Ok(())
 }
 
-fn attend(
+fn serve_connection(
     server: &auto::Builder<TokioExecutor>,
     connections: &GracefulShutdown,
     proxy: &Proxy,
     stream: TcpStream,
 ) {
-    // A caller who is gone already.
+    // The caller has already closed the connection.
     let Ok(address) = stream.local_addr() else {
         return;
     };
-    // Nothing is written in small pieces; if it can't be set, it is only slower.
+    // Best effort: without it, the connection is only slower.
     let _ = stream.set_nodelay(true);
-    let (proxy, door) = (proxy.for_a_connection(), Door::at(address));
+    let (proxy, origins) = (proxy.with_own_handle(), OriginCheck::for_address(address));
     let service = service_fn(move |request| {
-        let (proxy, door) = (proxy.clone(), door.clone());
-        async move { Ok::<_, Infallible>(proxy.handle(&door, request).await) }
+        let (proxy, origins) = (proxy.clone(), origins.clone());
+        async move { Ok::<_, Infallible>(proxy.handle(&origins, request).await) }
     });
     let connection = server
         .serve_connection(TokioIo::new(stream), service)
@@ -97,7 +100,7 @@ fn attend(
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            debug!(%error, "a connection broke");
+            debug!(%error, "connection failed");
         }
     });
 }
@@ -107,18 +110,18 @@ fn builder() -> auto::Builder<TokioExecutor> {
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(MOST_HEAD);
+        .header_read_timeout(TIMEOUT)
+        .max_buf_size(MAX_HEAD);
     server
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(MOST_HEAD as u32)
-        .keep_alive_interval(PATIENCE)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(TIMEOUT)
         .adaptive_window(true);
     server
 }
 
-/// Lets as many connections be open as the system would allow: each caller's and each upstream's is a file.
+/// Raises the limit of open files to the maximum, because each connection needs a file descriptor.
 fn raise_limit() {
     #[cfg(target_os = "linux")]
     {
@@ -128,20 +131,20 @@ fn raise_limit() {
             current: maximum,
             maximum,
         };
-        // Where it can't be, it stays as it was.
+        // Best effort: without the permission, the limit stays.
         let _ = setrlimit(Resource::Nofile, raised);
     }
 }
 
 fn announce(address: SocketAddr) {
-    // Who doesn't want to know has closed it.
+    // Standard output may be closed.
     let mut out = io::stdout();
     let _ = writeln!(out, "listening on http://{address}");
     let _ = out.flush();
 }
 
-/// One connection's own trouble, and none of the listener's.
-fn is_the_callers(error: &io::Error) -> bool {
+/// Returns true if the error concerns one connection, not the listener.
+fn is_callers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
         error.kind(),
@@ -150,7 +153,7 @@ fn is_the_callers(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -165,7 +168,7 @@ fn told_to_end() -> io::Result<impl Future<Output = ()>> {
 }
 
 #[cfg(not(unix))]
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })

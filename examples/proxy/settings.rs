@@ -15,7 +15,7 @@ use tower_bearer::{
 
 use crate::upstreams::{Upstream, Upstreams};
 
-/// What the proxy is built from, all of it checked.
+/// The validated settings.
 pub(crate) struct Settings {
     pub(crate) cache: TokenCache,
     pub(crate) layer: AuthLayer,
@@ -26,10 +26,10 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
 }
 
-/// The one section that is not the library's.
+/// The sections that belong to the proxy.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-struct Own {
+struct ProxyConfig {
     #[serde(default)]
     proxy: Section,
 }
@@ -54,16 +54,16 @@ struct UpstreamSection {
 }
 
 impl Settings {
-    /// The settings in this file; or what is wrong with them, without an echo of what may be a secret.
+    /// Reads the settings in this file. An error message contains no value, because it may be a secret.
     pub(crate) fn load(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path)
-            .map_err(|error| format!("can't be read: {error}: give the path of a file in TOML"))?;
+            .map_err(|error| format!("can't be read: {error}: pass the path of a TOML file"))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| syntax(&text, &error))?;
         let config = Config::deserialize(table).map_err(|error| error.message().to_owned())?;
         Self::new(config).map_err(|error| error.to_string())
     }
 
-    fn new(config: Config<Own>) -> Result<Self, ConfigError> {
+    fn new(config: Config<ProxyConfig>) -> Result<Self, ConfigError> {
         let cache = config.cache()?;
         let layer = config.layer(&cache)?;
         let section = &config.own.proxy;
@@ -98,13 +98,13 @@ impl Section {
         let address = address.ok_or_else(|| {
             ConfigError::new(
                 "listen",
-                "it is no address with a port: write it as 127.0.0.1:8080",
+                "not an address with a port: write it as 127.0.0.1:8080",
             )
         })?;
         if !address.ip().to_canonical().is_loopback() && !self.allow_remote {
             return Err(ConfigError::new(
                 "listen",
-                "it is open to other machines, which would get your tokens' rights: listen on 127.0.0.1, or set allow_remote = true",
+                "other machines could use your tokens: listen on 127.0.0.1, or set allow_remote = true",
             ));
         }
         Ok(address)
@@ -121,7 +121,7 @@ impl Section {
     }
 }
 
-/// Where the file is no TOML, and why; without the line itself.
+/// Describes a syntax error by its position, without the line itself.
 fn syntax(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let place = before.map_or(String::new(), |before| {
@@ -129,5 +129,5 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         format!("line {line}, column {column}: ")
     });
-    format!("{place}this is no TOML ({}): correct it", error.message())
+    format!("{place}not valid TOML: {}", error.message())
 }

@@ -1,4 +1,4 @@
-//! A generated gRPC client behind the layer, and a server that checks tokens.
+//! Tests a generated gRPC client behind the layer against a server that checks tokens.
 
 use std::{
     error::Error as _,
@@ -6,10 +6,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use tokio::{task::JoinSet, time::timeout};
 use tonic::{
     Code, Request, Status,
     service::InterceptorLayer,
@@ -23,24 +21,24 @@ use tower_bearer::{
     AuthLayer, ErrorKind, TokenCache, TokenError, TokenSpec,
     credentials::ClientCredentials,
     layer::{Auth, Error, WithCauses},
-    testing::{AuthorizationServer, Fault},
+    testing::AuthorizationServer,
 };
 
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::fixture::{oauth_error, within};
 
 type TransportError = tonic::transport::Error;
-/// With errors that name their causes, so that tonic finds them.
+/// A channel whose errors expose their causes to tonic.
 type Client = MapErr<Auth<Channel>, fn(Error<TransportError>) -> WithCauses<TransportError>>;
 
-struct Stage {
+struct Fixture {
     login: AuthorizationServer,
     cache: TokenCache,
     client: HealthClient<Client>,
     calls: Arc<AtomicU64>,
 }
 
-impl Stage {
-    /// A server that answers those whose token is good, and nobody if it `refuses_all`.
+impl Fixture {
+    /// Starts a server that accepts valid tokens, or no token if `refuses_all` is set.
     async fn new(refuses_all: bool) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let calls = Arc::new(AtomicU64::new(0));
@@ -85,9 +83,7 @@ impl Stage {
 
     async fn check(&self) -> Result<ServingStatus, Status> {
         let request = HealthCheckRequest::default();
-        let answer = timeout(LIMIT, self.client.clone().check(request))
-            .await
-            .unwrap()?;
+        let answer = within(self.client.clone().check(request)).await?;
         Ok(answer.into_inner().status())
     }
 
@@ -97,118 +93,72 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn a_good_token_goes_with_every_call() {
-    let stage = Stage::new(false).await;
+async fn valid_token_is_fetched_once() {
+    let fixture = Fixture::new(false).await;
     for _ in 0..3 {
-        assert_eq!(stage.check().await.unwrap(), ServingStatus::Serving);
+        assert_eq!(fixture.check().await.unwrap(), ServingStatus::Serving);
     }
-    assert_eq!(stage.counts(), (3, 1));
+    assert_eq!(fixture.counts(), (3, 1));
 }
 
 #[tokio::test]
-async fn a_stream_bears_a_token_too() {
-    let mut stage = Stage::new(false).await;
-    let stream = stage.client.watch(HealthCheckRequest::default()).await;
-    let first = timeout(LIMIT, stream.unwrap().into_inner().message())
-        .await
-        .unwrap();
+async fn streaming_call_has_a_token() {
+    let mut fixture = Fixture::new(false).await;
+    let stream = fixture.client.watch(HealthCheckRequest::default()).await;
+    let first = within(stream.unwrap().into_inner().message()).await;
     assert_eq!(first.unwrap().unwrap().status(), ServingStatus::Serving);
-    assert_eq!(stage.counts(), (1, 1));
+    assert_eq!(fixture.counts(), (1, 1));
 }
 
 #[tokio::test]
-async fn a_revoked_token_costs_one_call() {
-    let stage = Stage::new(false).await;
-    stage.check().await.unwrap();
-    stage.login.revoke_all();
-    let status = stage.check().await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unauthenticated, "no good token")
-    );
-    for _ in 0..3 {
-        stage.check().await.unwrap();
-    }
-    // A call's body can't be had twice: nothing was sent again.
-    assert_eq!(stage.counts(), (5, 2));
-    let stats = stage.cache.stats();
-    assert_eq!((stats.rejections, stats.replays), (1, 0));
-}
-
-#[tokio::test]
-async fn six_revocations_in_a_row_are_believed_though_nothing_can_be_sent_twice() {
-    let stage = Stage::new(false).await;
-    stage.check().await.unwrap();
+async fn each_revocation_costs_one_call_and_one_fetch() {
+    let fixture = Fixture::new(false).await;
+    fixture.check().await.unwrap();
     for _ in 0..6 {
-        stage.login.revoke_all();
-        assert_eq!(
-            stage.check().await.unwrap_err().code(),
-            Code::Unauthenticated
-        );
-        stage.check().await.unwrap();
+        fixture.login.revoke_all();
+        let status = fixture.check().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(status.message(), "no good token");
+        fixture.check().await.unwrap();
     }
-    assert_eq!(stage.counts(), (13, 7));
+    // The body of a call cannot be cloned, so nothing is replayed.
+    assert_eq!(fixture.counts(), (13, 7));
+    let stats = fixture.cache.stats();
+    assert_eq!((stats.rejections, stats.replays), (6, 0));
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_token_does_not_cost_a_fetch_per_call() {
-    let stage = Stage::new(true).await;
+async fn rejected_calls_do_not_cost_a_fetch_each() {
+    let fixture = Fixture::new(true).await;
     for _ in 0..20 {
-        assert_eq!(
-            stage.check().await.unwrap_err().code(),
-            Code::Unauthenticated
-        );
+        let status = fixture.check().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
     }
-    assert_eq!(stage.counts(), (20, 6));
-    assert_eq!(stage.cache.stats().rejections, 5);
+    assert_eq!(fixture.counts(), (20, 6));
+    assert_eq!(fixture.cache.stats().rejections, 5);
 }
 
 #[tokio::test]
-async fn a_crowd_waits_for_one_fetch() {
-    let stage = Stage::new(false).await;
-    let hold = stage.login.hold();
-    let mut tasks = JoinSet::new();
-    for _ in 0..100 {
-        let mut client = stage.client.clone();
-        tasks.spawn(async move { client.check(HealthCheckRequest::default()).await.is_ok() });
-    }
-    timeout(LIMIT, stage.login.wait_for_requests(1))
-        .await
-        .unwrap();
-    assert_eq!(stage.counts(), (0, 1));
-    hold.release();
-    while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
-        assert!(done.unwrap());
-    }
-    assert_eq!(stage.counts(), (100, 1));
-}
-
-#[tokio::test]
-async fn a_server_that_cannot_be_reached_is_the_callers_error_and_no_refusal() {
+async fn unreachable_server_is_not_a_rejection() {
     let login = AuthorizationServer::start().await.unwrap();
     let closed = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", closed.local_addr().unwrap());
     drop(closed);
-    let stage = Stage::over(login, url, Arc::default());
-    let status = stage.check().await.unwrap_err();
+    let fixture = Fixture::over(login, url, Arc::default());
+    let status = fixture.check().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(stage.counts(), (0, 1));
-    assert_eq!(stage.cache.stats().rejections, 0);
+    assert_eq!(fixture.counts(), (0, 1));
+    assert_eq!(fixture.cache.stats().rejections, 0);
 }
 
 #[tokio::test]
-async fn a_call_without_a_token_is_not_sent_and_says_why() {
-    let stage = Stage::new(false).await;
-    let refusal = Fault::response(
-        400,
-        Some("application/json"),
-        r#"{"error":"invalid_scope"}"#,
-    );
-    stage.login.fault_always(refusal);
-    let status = stage.check().await.unwrap_err();
+async fn token_error_fails_the_call_with_its_cause() {
+    let fixture = Fixture::new(false).await;
+    let refusal = oauth_error(400, "invalid_scope");
+    fixture.login.fault_always(refusal);
+    let status = fixture.check().await.unwrap_err();
     assert!(status.message().contains("no token"), "{status}");
-    assert_eq!(stage.counts(), (0, 1));
-    // The error itself is among the causes.
+    assert_eq!(fixture.counts(), (0, 1));
     let mut cause = status.source();
     let kind = std::iter::from_fn(|| {
         let found = cause?;

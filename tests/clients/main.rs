@@ -1,12 +1,13 @@
-//! Real clients over real sockets: what the servers count, what the callers see.
+//! Tests real clients over real sockets, by what the servers count and the callers receive.
 
-mod caller;
-mod crowds;
+mod concurrency;
+#[path = "../support/connector.rs"]
+mod connector;
+mod fixture;
 mod grpc;
 mod matrix;
 #[cfg(feature = "reqwest-middleware")]
 mod middleware;
-mod recovery;
 mod reqwest_http;
 mod token_endpoint;
 mod token_faults;

@@ -1,4 +1,4 @@
-//! The token endpoint over both transports: plain and TLS, with the secret in the header and in the form.
+//! Tests the token endpoint over both transports, plain and with TLS, with the secret in the header and in the form.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_bearer::{
     transport::Transport,
 };
 
-/// Blank, colon, percent, plus, slash, the form's own characters, and letters beyond ASCII.
+/// Space, colon, percent, plus, slash, characters that a form encodes, and non-ASCII letters.
 const SECRET: &str = "a b:c%d+e/f&g=h é\u{1f511}";
 const CLIENT: &str = "or:ders é";
 
@@ -19,7 +19,7 @@ pub(crate) fn transports() -> [Transport; 2] {
 }
 
 #[tokio::test]
-async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
+async fn secret_with_special_characters_authenticates() {
     for tls in [false, true] {
         let mut login = AuthorizationServer::builder().with_client(CLIENT, SECRET);
         if tls {
@@ -50,10 +50,9 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
                 let call = login.requests().pop().unwrap();
                 assert_eq!(call.auth, method, "{transport:?}");
                 assert_eq!(call.parameter("audience"), Some("stock"));
-                let version = if tls {
-                    Version::HTTP_2
-                } else {
-                    Version::HTTP_11
+                let version = match tls {
+                    true => Version::HTTP_2,
+                    false => Version::HTTP_11,
                 };
                 assert_eq!(call.version, version, "{transport:?}");
                 assert_eq!(login.counts().issued, 1);
@@ -63,7 +62,7 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sent() {
+async fn unknown_certificate_authority_is_rejected() {
     let login = AuthorizationServer::builder()
         .with_tls()
         .start()
@@ -83,7 +82,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
+async fn wrong_secret_is_not_retried() {
     let login = AuthorizationServer::start().await.unwrap();
     for transport in transports() {
         for auth in [ClientAuth::basic("wrong"), ClientAuth::post("wrong")] {
@@ -104,7 +103,7 @@ async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_scope_that_is_refused_holds_back_no_other() {
+async fn refused_scope_does_not_block_another() {
     let login = AuthorizationServer::start().await.unwrap();
     login.allow_scopes(Some(vec!["read".into()]));
     for transport in transports() {
@@ -118,7 +117,7 @@ async fn a_scope_that_is_refused_holds_back_no_other() {
 }
 
 #[tokio::test]
-async fn nobody_listens_there() {
+async fn unreachable_endpoint_is_a_network_error() {
     let login = AuthorizationServer::start().await.unwrap();
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", closed.local_addr().unwrap());
@@ -134,7 +133,7 @@ async fn nobody_listens_there() {
 }
 
 #[tokio::test]
-async fn a_transport_outlives_the_runtime_of_its_first_request() {
+async fn transport_outlives_its_first_runtime() {
     for transport in transports() {
         let ask = move || {
             let transport = transport.clone();

@@ -1,4 +1,4 @@
-//! Whatever the token endpoint does wrong ends in time, as the error that it is.
+//! Tests that each fault of the token endpoint ends within the deadline with the right kind of error.
 
 use std::time::{Duration, Instant};
 
@@ -11,43 +11,31 @@ use tower_bearer::{
 
 use crate::token_endpoint::transports;
 
-/// Long enough for three attempts and their pauses.
+/// Enough time for three attempts and the pauses between them.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
-/// What a busy machine may add to a deadline.
+/// Extra time allowed for a busy machine.
 const SLACK: Duration = Duration::from_secs(15);
 
-/// What a fault comes to.
-struct Expected {
-    kind: ErrorKind,
-    requests: u64,
-    timeout: Duration,
-}
+/// The kind of the error, the number of requests, and the timeout of the fetch.
+type Expected = (ErrorKind, u64, Duration);
 
-/// The same fault for every request, over both transports; the second call gets the remembered error.
-async fn each(name: &str, fault: Fault, expected: Expected) {
+/// Injects the fault into every request, over both transports. The second call gets the cached error.
+async fn each(name: &str, fault: Fault, (kind, requests, limit): Expected) {
     for transport in transports() {
         let what = format!("{name} over {transport:?}");
         let login = AuthorizationServer::start().await.unwrap();
         login.fault_always(fault.clone());
-        let cache = cache(&login, transport, expected.timeout);
+        let cache = cache(&login, transport, limit);
         let started = Instant::now();
         let error = cache.get(&TokenSpec::default()).await.unwrap_err();
-        assert!(started.elapsed() < expected.timeout + SLACK, "{what}");
-        assert_eq!(error.kind(), expected.kind, "{what}: {error}");
-        assert_eq!(
-            login.counts().requests,
-            expected.requests,
-            "{what}: {error}"
-        );
+        assert!(started.elapsed() < limit + SLACK, "{what}");
+        assert_eq!(error.kind(), kind, "{what}: {error}");
+        assert_eq!(login.counts().requests, requests, "{what}: {error}");
         let again = cache.get(&TokenSpec::default()).await.unwrap_err();
-        assert_eq!(again.kind(), expected.kind, "{what}: {again}");
+        assert_eq!(again.kind(), kind, "{what}: {again}");
         assert!(again.retry_after().is_some(), "{what}: {again}");
-        assert_eq!(
-            login.counts().requests,
-            expected.requests,
-            "{what}: {again}"
-        );
+        assert_eq!(login.counts().requests, requests, "{what}: {again}");
     }
 }
 
@@ -60,42 +48,25 @@ fn cache(login: &AuthorizationServer, transport: Transport, timeout: Duration) -
 }
 
 fn thrice(kind: ErrorKind) -> Expected {
-    let (requests, timeout) = (3, LONG);
-    Expected {
-        kind,
-        requests,
-        timeout,
-    }
+    (kind, 3, LONG)
 }
 
 fn once(kind: ErrorKind) -> Expected {
-    let (requests, timeout) = (1, LONG);
-    Expected {
-        kind,
-        requests,
-        timeout,
-    }
+    (kind, 1, LONG)
 }
 
-/// One request, which the deadline ends.
-fn in_vain() -> Expected {
-    let (kind, requests, timeout) = (ErrorKind::Timeout, 1, SHORT);
-    Expected {
-        kind,
-        requests,
-        timeout,
-    }
+/// One request that times out.
+const TIMED_OUT: Expected = (ErrorKind::Timeout, 1, SHORT);
+
+#[tokio::test]
+async fn silent_endpoint_times_out() {
+    each("never", Fault::never(), TIMED_OUT).await;
+    each("delay", Fault::delay(LONG), TIMED_OUT).await;
+    each("drip", Fault::drip(SHORT / 2), TIMED_OUT).await;
 }
 
 #[tokio::test]
-async fn silence_ends_with_the_deadline() {
-    each("never", Fault::never(), in_vain()).await;
-    each("delay", Fault::delay(LONG), in_vain()).await;
-    each("drip", Fault::drip(SHORT / 2), in_vain()).await;
-}
-
-#[tokio::test]
-async fn what_may_pass_by_itself_is_tried_thrice() {
+async fn transient_faults_are_tried_three_times() {
     each("500", Fault::status(500), thrice(ErrorKind::Unavailable)).await;
     each("503", Fault::status(503), thrice(ErrorKind::Unavailable)).await;
     let gateway = Fault::response(502, Some("text/html"), "<h1>Bad Gateway</h1>");
@@ -104,7 +75,7 @@ async fn what_may_pass_by_itself_is_tried_thrice() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_is_waited_out_if_it_is_short_and_heeded_if_it_is_long() {
+async fn retry_after_delays_retry_or_ends_the_fetch() {
     let busy = Fault::status(429).with_header("retry-after", "120");
     each("429", busy, once(ErrorKind::Throttled)).await;
     let down = Fault::status(503).with_header("retry-after", "120");
@@ -121,7 +92,7 @@ async fn what_was_asked_for_is_waited_out_if_it_is_short_and_heeded_if_it_is_lon
 }
 
 #[tokio::test]
-async fn nonsense_is_not_asked_for_again() {
+async fn malformed_response_is_not_retried() {
     let html = Fault::response(200, Some("text/html"), "<h1>Welcome</h1>");
     each("html", html, once(ErrorKind::Malformed)).await;
     let json = Fault::response(200, Some("application/json"), r#"{"access_token":7}"#);
@@ -129,15 +100,12 @@ async fn nonsense_is_not_asked_for_again() {
     let json = Fault::response(200, Some("application/json"), r#"{"access_token":"a\nb"}"#);
     each("line break", json, once(ErrorKind::Malformed)).await;
     each("huge", Fault::huge(2 << 20), once(ErrorKind::Malformed)).await;
-}
-
-#[tokio::test]
-async fn a_body_of_a_terabyte_is_not_read_to_its_end() {
+    // The body is not read to its end.
     each("endless", Fault::huge(1 << 40), once(ErrorKind::Malformed)).await;
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let other = AuthorizationServer::start().await.unwrap();
     for status in [301, 302, 303, 307, 308] {
         let fault = Fault::status(status).with_header("location", other.token_url());
@@ -147,7 +115,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_fault_that_passes_costs_one_more_attempt() {
+async fn transient_fault_costs_one_more_attempt() {
     for transport in transports() {
         for fault in [Fault::status(500), Fault::drop_connection()] {
             let login = AuthorizationServer::start().await.unwrap();
@@ -163,7 +131,7 @@ async fn a_fault_that_passes_costs_one_more_attempt() {
 }
 
 #[tokio::test]
-async fn a_token_that_still_serves_is_not_displaced_by_a_failed_refresh() {
+async fn failed_refresh_keeps_the_valid_token() {
     for transport in transports() {
         let login = AuthorizationServer::start().await.unwrap();
         let cache = cache(&login, transport, LONG);
@@ -177,7 +145,7 @@ async fn a_token_that_still_serves_is_not_displaced_by_a_failed_refresh() {
 }
 
 #[tokio::test]
-async fn a_very_long_token_is_a_token() {
+async fn very_long_token_is_accepted() {
     for transport in transports() {
         let login = AuthorizationServer::start().await.unwrap();
         login.token_length(100_000);

@@ -1,335 +1,176 @@
-//! A configuration that can't work: exit status 2, and one message that names the file, the key and the remedy.
+//! Tests that an invalid configuration ends the proxy with status 2 and one message with file, key and remedy.
 
 use std::fs;
 
 use tokio::time::timeout;
 use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{ConfigFile, LIMIT, Proxy, config, refused, refused_with, upstream};
+use crate::support::{
+    Fixture, LIMIT, Proxy, config, login_with_secret, refused, refused_file, routed, upstream,
+};
+use crate::temp_folder::TempFolder;
 
 const SOURCE: &str = "[source]\ntype = 'client_credentials'\ntoken_url = 'https://login.example/token'\nclient_id = 'orders'\n";
 
-/// What stands in the file, which key is named, and a word of the remedy.
-async fn refuses(text: &str, key: &str, remedy: &str) {
-    let message = refused(text).await;
-    assert!(message.starts_with(&format!("{key}: ")), "{key}: {message}");
-    assert!(message.contains(remedy), "{remedy}: {message}");
-}
-
-#[tokio::test]
-async fn each_fault_of_the_source_is_told_by_its_key() {
-    for (text, key, remedy) in [
-        ("", "source", "missing"),
-        ("source = 'hunter2'", "source", "table"),
-        ("[source]\nclient_id = 'x'", "source.type", "missing"),
-        (
-            "[source]\ntype = 'hunter2'",
-            "source.type",
-            "client_credentials",
-        ),
-        (SOURCE, "source.client_secret", "client_auth"),
-    ] {
-        refuses(text, key, remedy).await;
-    }
-    for (line, key, remedy) in [
-        (
-            "client_secret = 12345",
-            "source.client_secret",
-            "{ env = \"NAME\" }",
-        ),
-        (
-            "client_secret = ['hunter2']",
-            "source.client_secret",
-            "{ file = \"path\" }",
-        ),
-        ("client_secret = ''", "source.client_secret", "empty"),
-        (
-            "client_secret = { evn = 'hunter2' }",
-            "source.client_secret",
-            "env",
-        ),
-        (
-            "client_secret = { env = 'NO_SUCH_VARIABLE' }",
-            "source.client_secret",
-            "NO_SUCH_VARIABLE",
-        ),
-        (
-            "client_secret = { file = '/no/such/file' }",
-            "source.client_secret",
-            "/no/such/file",
-        ),
-        (
-            "client_secret = { env = 'A', file = 'b' }",
-            "source.client_secret",
-            "one of these",
-        ),
-        ("secret = 'hunter2'", "source", "client_secret"),
-        (
-            "client_secret = 'hunter2'\nclient_auth = 'hunter2'",
-            "source.client_auth",
-            "`basic`",
-        ),
-        (
-            "client_auth = 'private_key_jwt'",
-            "source.private_key",
-            "missing",
-        ),
-        (
-            "client_secret = 'hunter2'\nfetch_timeout = 10",
-            "source.fetch_timeout",
-            "10s",
-        ),
-        (
-            "client_secret = 'hunter2'\nfetch_timeout = 'hunter2'",
-            "source.fetch_timeout",
-            "10s",
-        ),
-        (
-            "client_secret = 'hunter2'\nfetch_timeout = '0s'",
-            "source.fetch_timeout",
-            "longer",
-        ),
-        (
-            "client_secret = 'hunter2'\nextra = { scope = 'hunter2' }",
-            "source.extra.scope",
-            "set by the token request",
-        ),
-        (
-            "client_secret = 'hunter2'\nca = 'hunter2'",
-            "source.ca",
-            "PEM",
-        ),
-    ] {
-        refuses(&format!("{SOURCE}{line}\n"), key, remedy).await;
-    }
-    for (url, remedy) in [
-        ("http://login.example/token", "https"),
-        (
-            "https://user:hunter2@login.example/token",
-            "configure client id and secret",
-        ),
-        ("hunter2", "https://"),
-    ] {
-        let text =
-            SOURCE.replace("https://login.example/token", url) + "client_secret = 'hunter2'\n";
-        refuses(&text, "source.token_url", remedy).await;
+/// Checks each row: the key that the message names, a word of the remedy, and the text that follows `prefix` in the
+/// file, in which ` ; ` ends a line.
+async fn refuses(prefix: &str, rows: &str) {
+    for row in rows.lines().map(str::trim).filter(|row| !row.is_empty()) {
+        let mut parts = row.splitn(3, " | ").map(str::trim);
+        let mut part = || parts.next().unwrap();
+        let (key, remedy, text) = (part(), part(), part().replace(" ; ", "\n"));
+        let message = refused(&format!("{prefix}{text}\n")).await;
+        assert!(message.starts_with(&format!("{key}: ")), "{row}: {message}");
+        assert!(message.contains(remedy), "{row}: {message}");
     }
 }
 
-#[tokio::test]
-async fn a_token_url_together_with_an_issuer_is_an_error() {
-    let text = format!("{SOURCE}client_secret = 'hunter2'\nissuer = 'https://login.example'\n");
-    refuses(&text, "source.issuer", "leave one of them out").await;
-    let text =
-        "[source]\ntype = 'client_credentials'\nclient_id = 'orders'\nclient_secret = 'hunter2'\n";
-    refuses(text, "source.token_url", "issuer").await;
+fn with_secret() -> String {
+    format!("{SOURCE}client_secret = 'hunter2'\n")
 }
 
 #[tokio::test]
-async fn each_fault_of_cache_routes_and_upstreams_is_told_by_its_key() {
-    for (text, key, remedy) in [
-        ("[cache]\nmax_bytes = 'much'", "cache.max_bytes", "64MiB"),
-        ("[cache]\nmax_entries = -1", "cache.max_entries", "write"),
-        (
-            "[cache]\nassumed_lifetime = '0s'",
-            "cache.assumed_lifetime",
-            "longer",
-        ),
-        (
-            "[cache]\nstore = { type = 'hunter2' }",
-            "cache.store.type",
-            "redis",
-        ),
-        ("[[route]]\nscopes = ['a']", "route[0].url", "missing"),
-        (
-            "[[route]]\nurl = 'https://a.example'\n[[route]]\nurl = 'nothing'",
-            "route[1].url",
-            "https://",
-        ),
-        (
-            "[[route]]\nurl = 'http://a.example'",
-            "route[0].url",
-            "allow_http = true",
-        ),
-        (
-            "[[route]]\nurl = 'https://u:hunter2@a.example'",
-            "route[0].url",
-            "@",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\n[[route]]\nurl = 'https://A.example:443'",
-            "route[1].url",
-            "twice",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nscopes = ['a b']",
-            "route[0].scopes",
-            "by itself",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nscopes = 'a'",
-            "route[0].scopes",
-            "sequence",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nresource = ['urn:a', 'b']",
-            "route[0].resource",
-            "absolute",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\ntenant = '../x'",
-            "route[0].tenant",
-            "letters",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nallow_scopes = ['a\"']",
-            "route[0].allow_scopes",
-            "RFC 6749",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nallow_resources = ['x']",
-            "route[0].allow_resources",
-            "absolute",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nallow_http = 'yes'",
-            "route[0].allow_http",
-            "boolean",
-        ),
-        (
-            "[[route]]\nurl = 'https://a.example'\nhunter = '2'",
-            "route[0]",
-            "`hunter`",
-        ),
-        (
-            "[proxy]\nlisten = '0.0.0.0:8080'",
-            "proxy.listen",
-            "allow_remote = true",
-        ),
-        (
-            "[proxy]\nlisten = '[::]:8080'",
-            "proxy.listen",
-            "allow_remote = true",
-        ),
-        ("[proxy]\nlisten = '8080'", "proxy.listen", "127.0.0.1:8080"),
-        ("[proxy]\ngrace = 30", "proxy.grace", "10s"),
-        (
-            "[proxy]\nreplay_limit = 'much'",
-            "proxy.replay_limit",
-            "64KiB",
-        ),
-        ("[proxy]\nport = 1", "proxy", "`listen`"),
-        (
-            "[[proxy.upstream]]\nprefix = '/a'",
-            "proxy.upstream[0].url",
-            "missing",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = 'a'\nurl = 'https://a.example'",
-            "proxy.upstream[0].prefix",
-            "slash",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = '/-/x'\nurl = 'https://a.example'",
-            "proxy.upstream[0].prefix",
-            "own",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = '/a/../b'\nurl = 'https://a.example'",
-            "proxy.upstream[0].prefix",
-            "dot segments",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = '/a'\nurl = 'ftp://a.example'",
-            "proxy.upstream[0].url",
-            "https",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = '/a'\nurl = 'https://u:hunter2@a.example'",
-            "proxy.upstream[0].url",
-            "@",
-        ),
-        (
-            "[[proxy.upstream]]\nprefix = '/a'\nurl = 'https://a.example?hunter2'",
-            "proxy.upstream[0].url",
-            "query",
-        ),
-    ] {
-        let text = format!("{SOURCE}client_secret = 'hunter2'\n{text}\n");
-        refuses(&text, key, remedy).await;
+async fn source_errors_name_the_key() {
+    let rows = "
+        source                | missing | # an empty file
+        source                | table   | source = 'hunter2'
+        source.type           | missing | [source] ; client_id = 'x'
+        source.type           | client_credentials | [source] ; type = 'hunter2'
+        source.token_url      | issuer  | [source] ; type = 'client_credentials' ; client_id = 'orders' ; client_secret = 'hunter2'";
+    refuses("", rows).await;
+    let rows = r#"
+        source.client_secret  | { env = "NAME" } | client_secret = 12345
+        source.client_secret  | { file = "path" } | client_secret = ['hunter2']
+        source.client_secret  | empty | client_secret = ''
+        source.client_secret  | env | client_secret = { evn = 'hunter2' }
+        source.client_secret  | NO_SUCH_VARIABLE | client_secret = { env = 'NO_SUCH_VARIABLE' }
+        source.client_secret  | /no/such/file | client_secret = { file = '/no/such/file' }
+        source.client_secret  | one of these | client_secret = { env = 'A', file = 'b' }
+        source                | client_secret | secret = 'hunter2'
+        source.client_secret  | client_auth | # without a secret
+        source.private_key    | missing | client_auth = 'private_key_jwt'"#;
+    refuses(SOURCE, rows).await;
+    let rows = "
+        source.client_auth    | `basic` | client_auth = 'hunter2'
+        source.fetch_timeout  | 10s     | fetch_timeout = 10
+        source.fetch_timeout  | 10s     | fetch_timeout = 'hunter2'
+        source.fetch_timeout  | longer  | fetch_timeout = '0s'
+        source.extra.scope    | set by the token request | extra = { scope = 'hunter2' }
+        source.ca             | PEM     | ca = 'hunter2'
+        source.issuer         | leave one of them out | issuer = 'https://login.example'";
+    refuses(&with_secret(), rows).await;
+    let rows = "
+        source.token_url      | https   | http://login.example/token
+        source.token_url      | by themselves | https://user:hunter2@login.example/token
+        source.token_url      | https:// | hunter2";
+    let source =
+        "[source] ; type = 'client_credentials' ; client_id = 'orders' ; client_secret = 'hunter2'";
+    let rows = rows.lines().map(|row| match row.rsplit_once("| ") {
+        Some((checks, url)) => format!("{checks}| {source} ; token_url = '{url}'\n"),
+        None => String::new(),
+    });
+    refuses("", &rows.collect::<String>()).await;
+}
+
+#[tokio::test]
+async fn cache_route_and_upstream_errors_name_the_key() {
+    let rows = "
+        cache.max_bytes        | 64MiB | [cache] ; max_bytes = 'much'
+        cache.max_entries      | write | [cache] ; max_entries = -1
+        cache.assumed_lifetime | longer | [cache] ; assumed_lifetime = '0s'
+        cache.store.type       | redis | [cache] ; store = { type = 'hunter2' }
+        route[0].url           | missing | [[route]] ; scopes = ['a']
+        route[1].url           | https:// | [[route]] ; url = 'https://a.example' ; [[route]] ; url = 'nothing'
+        route[0].url           | allow_http = true | [[route]] ; url = 'http://a.example'
+        route[0].url           | @     | [[route]] ; url = 'https://u:hunter2@a.example'
+        route[1].url           | twice | [[route]] ; url = 'https://a.example' ; [[route]] ; url = 'https://A.example:443'
+        proxy.listen           | allow_remote = true | [proxy] ; listen = '0.0.0.0:8080'
+        proxy.listen           | allow_remote = true | [proxy] ; listen = '[::]:8080'
+        proxy.listen           | 127.0.0.1:8080 | [proxy] ; listen = '8080'
+        proxy.grace            | 10s   | [proxy] ; grace = 30
+        proxy.replay_limit     | 64KiB | [proxy] ; replay_limit = 'much'
+        proxy                  | `listen` | [proxy] ; port = 1";
+    refuses(&with_secret(), rows).await;
+    let rows = r#"
+        route[0].scopes          | by itself | scopes = ['a b']
+        route[0].scopes          | sequence | scopes = 'a'
+        route[0].resource        | absolute | resource = ['urn:a', 'b']
+        route[0].tenant          | letters  | tenant = '../x'
+        route[0].allow_scopes    | RFC 6749 | allow_scopes = ['a"']
+        route[0].allow_resources | absolute | allow_resources = ['x']
+        route[0].allow_http      | boolean  | allow_http = 'yes'
+        route[0]                 | `hunter` | hunter = '2'"#;
+    let route = with_secret() + "[[route]]\nurl = 'https://a.example'\n";
+    refuses(&route, rows).await;
+    let rows = "
+        proxy.upstream[0].url    | missing | prefix = '/a'
+        proxy.upstream[0].prefix | slash   | prefix = 'a' ; url = 'https://a.example'
+        proxy.upstream[0].prefix | own     | prefix = '/-/x' ; url = 'https://a.example'
+        proxy.upstream[0].prefix | dot segments | prefix = '/a/../b' ; url = 'https://a.example'
+        proxy.upstream[0].url    | https   | prefix = '/a' ; url = 'ftp://a.example'
+        proxy.upstream[0].url    | @       | prefix = '/a' ; url = 'https://u:hunter2@a.example'
+        proxy.upstream[0].url    | query   | prefix = '/a' ; url = 'https://a.example?hunter2'
+        proxy.upstream[1].prefix | remove one of them | prefix = '/a' ; url = 'https://a.example' ; [[proxy.upstream]] ; prefix = '/a/' ; url = 'https://b.example'";
+    refuses(&(with_secret() + "[[proxy.upstream]]\n"), rows).await;
+}
+
+#[tokio::test]
+async fn unknown_section_is_an_error() {
+    let message = refused(&(with_secret() + "[caches]\n")).await;
+    for text in ["`caches`", "`source`, `cache`, `route` or `proxy`"] {
+        assert!(message.contains(text), "{message}");
     }
-    let twice = upstream("/a", "https://a.example") + &upstream("/a/", "https://b.example");
-    let text = format!("{SOURCE}client_secret = 'hunter2'\n{twice}");
-    refuses(&text, "proxy.upstream[1].prefix", "leave one of them out").await;
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_knows_is_an_error() {
-    let message = refused(&format!("{SOURCE}client_secret = 'hunter2'\n[caches]\n")).await;
-    assert!(message.contains("`caches`"), "{message}");
-    assert!(
-        message.contains("`source`, `cache`, `route` or `proxy`"),
-        "{message}"
-    );
+async fn tenant_in_the_token_url_requires_one_on_each_route() {
+    let source = with_secret().replace("/token", "/{tenant}/token");
+    let route = "[[route]]\nurl = 'https://a.example'\ntenant = 'acme'\n";
+    let row = "route[1].tenant | add it | [[route]] ; url = 'https://b.example'";
+    refuses(&(source + route), row).await;
 }
 
 #[tokio::test]
-async fn a_tenant_in_the_address_wants_one_on_each_route() {
-    let text = SOURCE.replace("/token", "/{tenant}/token") + "client_secret = 'hunter2'\n";
-    let with = "[[route]]\nurl = 'https://a.example'\ntenant = 'acme'\n";
-    let without = "[[route]]\nurl = 'https://b.example'\n";
-    refuses(&(text + with + without), "route[1].tenant", "add it").await;
-}
-
-#[tokio::test]
-async fn what_is_no_toml_is_told_by_its_place_and_not_shown() {
-    for (line, place) in [
-        ("client_secret = 'hunter2", "line 5, column"),
-        ("client_secret = hunter2", "line 5, column"),
-        ("client_secret 'hunter2'", "line 5, column"),
-        ("client_id = 'hunter2'", "line 5, column"),
+async fn syntax_error_names_its_position_without_the_text() {
+    for line in [
+        "client_secret = 'hunter2",
+        "client_secret = hunter2",
+        "client_secret 'hunter2'",
+        "client_id = 'hunter2'",
     ] {
         let message = refused(&format!("{SOURCE}{line}\n")).await;
-        assert!(message.starts_with(place), "{line}: {message}");
+        assert!(message.starts_with("line 5, column"), "{line}: {message}");
         assert!(message.contains("TOML"), "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_named() {
-    let folder = ConfigFile::new("");
-    let message = refused_with(&folder, &folder.beside("other.toml")).await;
+async fn missing_file_is_named() {
+    let folder = TempFolder::new("");
+    let message = refused_file(&folder.sibling("other.toml")).await;
     assert!(message.contains("can't be read"), "{message}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_told_by_its_key() {
+async fn address_in_use_names_its_key() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let text = format!("{SOURCE}client_secret = 'hunter2'\n[proxy]\nlisten = '{address}'\n");
-    refuses(&text, "proxy.listen", "choose another").await;
+    let row = format!("proxy.listen | choose another | [proxy] ; listen = '{address}'");
+    refuses(&with_secret(), &row).await;
 }
 
 #[tokio::test]
-async fn every_place_of_a_secret_works() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "s3cret")
-        .start()
-        .await
-        .unwrap();
+async fn secret_is_read_from_each_location() {
+    let login = login_with_secret("s3cret").await;
     let api = Api::start(&login).await.unwrap();
-    let secrets = ConfigFile::new("s3cret\n");
+    let secrets = TempFolder::new("s3cret\n");
     let file = secrets.path();
     for (place, auth) in [
         ("'s3cret'".to_owned(), "basic"),
         ("{ env = 'PROXY_SECRET' }".to_owned(), "post"),
         (format!("{{ file = '{}' }}", file.display()), "basic"),
     ] {
-        let rest = format!(
-            "client_auth = '{auth}'\n[[route]]\nurl = '{}'\n{}",
-            api.url(),
-            upstream("/a", &api.url())
-        );
+        let rest = format!("client_auth = '{auth}'\n{}", routed(&api, ""));
         let text = config(&login, &rest).replace("'secret'", &place);
         let proxy = Proxy::start_with(&text, &[("PROXY_SECRET", "s3cret")]).await;
         assert_eq!(proxy.get("/a").await.status, 200, "{place}");
@@ -337,23 +178,12 @@ async fn every_place_of_a_secret_works() {
 }
 
 #[tokio::test]
-async fn a_secret_in_a_file_may_rotate() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "first")
-        .start()
-        .await
-        .unwrap();
+async fn secret_in_a_file_rotates() {
+    let login = login_with_secret("first").await;
     let api = Api::start(&login).await.unwrap();
-    let secrets = ConfigFile::new("first");
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let text = config(&login, &rest).replace(
-        "'secret'",
-        &format!("{{ file = '{}' }}", secrets.path().display()),
-    );
+    let secrets = TempFolder::new("first");
+    let file = format!("{{ file = '{}' }}", secrets.path().display());
+    let text = config(&login, &routed(&api, "")).replace("'secret'", &file);
     let proxy = Proxy::start(&text).await;
     assert_eq!(proxy.get("/a").await.status, 200);
     login.set_client_secret("client", "second");
@@ -363,17 +193,13 @@ async fn a_secret_in_a_file_may_rotate() {
 }
 
 #[tokio::test]
-async fn further_parameters_and_all_of_a_route_reach_the_provider() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::start(&login).await.unwrap();
-    let rest = format!(
-        "extra = {{ hint = 'x', other = {{ env = 'PROXY_OTHER' }} }}\n[[route]]\nurl = '{}'\nscopes = ['b', 'a']\nresource = 'urn:r'\naudience = 'stock'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let proxy = Proxy::start_with(&config(&login, &rest), &[("PROXY_OTHER", "y")]).await;
-    assert_eq!(proxy.get("/a").await.status, 200);
-    let call = login.requests().pop().unwrap();
+async fn extra_parameters_and_route_reach_the_provider() {
+    let keys = "scopes = ['b', 'a']\nresource = 'urn:r'\naudience = 'stock'";
+    let extra = "extra = { hint = 'x', other = { env = 'PROXY_OTHER' } }\n";
+    let rest = |api: &Api| extra.to_owned() + &routed(api, keys);
+    let fixture = Fixture::protected(rest, &[("PROXY_OTHER", "y")]).await;
+    assert_eq!(fixture.proxy.get("/a").await.status, 200);
+    let call = fixture.login.requests().pop().unwrap();
     for (name, value) in [
         ("scope", "a b"),
         ("resource", "urn:r"),
@@ -386,68 +212,63 @@ async fn further_parameters_and_all_of_a_route_reach_the_provider() {
 }
 
 #[tokio::test]
-async fn an_audience_for_all_gives_way_to_a_routes_own() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::start(&login).await.unwrap();
-    let rest = format!(
-        "extra = {{ audience = 'https://stock' }}\n[[route]]\nurl = '{0}/a'\n[[route]]\nurl = '{0}/b'\naudience = 'own'\n{1}",
-        api.url(),
-        upstream("/", &api.url())
-    );
-    let proxy = Proxy::start(&config(&login, &rest)).await;
+async fn route_audience_overrides_the_extra_parameter() {
+    let rest = |api: &Api| {
+        let (url, upstream) = (api.url(), upstream("/", &api.url()));
+        format!(
+            "extra = {{ audience = 'https://stock' }}\n[[route]]\nurl = '{url}/a'\n[[route]]\nurl = '{url}/b'\naudience = 'own'\n{upstream}"
+        )
+    };
+    let fixture = Fixture::protected(rest, &[]).await;
     for (path, audience) in [("/a", "https://stock"), ("/b", "own")] {
-        assert_eq!(proxy.get(path).await.status, 200);
-        let call = login.requests().pop().unwrap();
+        assert_eq!(fixture.proxy.get(path).await.status, 200);
+        let call = fixture.login.requests().pop().unwrap();
         let audiences = call.form.iter().filter(|(name, _)| name == "audience");
-        assert_eq!(
-            audiences.map(|(_, value)| &**value).collect::<Vec<_>>(),
-            [audience]
-        );
+        let audiences: Vec<_> = audiences.map(|(_, value)| value).collect();
+        assert_eq!(audiences, [audience]);
     }
 }
 
 #[tokio::test]
-async fn a_key_without_a_use_is_told_in_the_log() {
-    let text = format!("{SOURCE}client_secret = 'hunter2'\nclient_auth = 'none'\n");
+async fn unused_key_is_logged_and_not_read() {
+    let text = with_secret() + "client_auth = 'none'\n";
     let proxy = Proxy::start(&text).await;
-    let told = async {
+    let logged = async {
         while !proxy.log().contains("source.client_secret") {
             proxy.get("/-/health").await;
         }
     };
-    timeout(LIMIT, told).await.unwrap();
+    timeout(LIMIT, logged).await.unwrap();
     assert!(!proxy.log().contains("hunter2"));
-    // Nor is it read.
+    // The key is not read.
     let text = text.replace("'hunter2'", "{ env = 'NO_SUCH_VARIABLE' }");
     let proxy = Proxy::start(&text).await;
     assert_eq!(proxy.get("/-/health").await.status, 200);
 }
 
 #[tokio::test]
-async fn the_example_of_a_configuration_works() {
+async fn example_configuration_is_valid() {
     let text = include_str!("../../examples/proxy/config.toml");
     let proxy = Proxy::start_with(text, &[("ORDERS_SECRET", "s3cret")]).await;
     assert_eq!(proxy.get("/-/health").await.status, 200);
     let message = refused(text).await;
-    assert!(
-        message.contains("source.client_secret: ") && message.contains("ORDERS_SECRET"),
-        "{message}"
-    );
+    for text in ["source.client_secret: ", "ORDERS_SECRET"] {
+        assert!(message.contains(text), "{message}");
+    }
 }
 
 const STORE_KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
 #[tokio::test]
-async fn a_store_in_a_file_outlives_the_proxy() {
+async fn file_store_outlives_the_proxy() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::start(&login).await.unwrap();
-    let folder = ConfigFile::new(STORE_KEY);
+    let folder = TempFolder::new(STORE_KEY);
     let rest = format!(
-        "[cache]\nstore = {{ type = 'file', path = '{}', key = {{ file = '{}' }} }}\n[[route]]\nurl = '{}'\n{}",
-        folder.beside("tokens.bin").display(),
+        "[cache]\nstore = {{ type = 'file', path = '{}', key = {{ file = '{}' }} }}\n{}",
+        folder.sibling("tokens.bin").display(),
         folder.path().display(),
-        api.url(),
-        upstream("/a", &api.url())
+        routed(&api, ""),
     );
     for from in ["provider", "store"] {
         let mut proxy = Proxy::start(&config(&login, &rest)).await;
@@ -460,54 +281,23 @@ async fn a_store_in_a_file_outlives_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_there_is_in_nobodys_way() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::start(&login).await.unwrap();
-    let rest = format!(
-        "[cache]\nstore = {{ type = 'redis', url = 'redis://127.0.0.1:1', prefix = 'a:', key = '{STORE_KEY}' }}\n[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
+async fn unreachable_store_does_not_fail_requests() {
+    let store = format!(
+        "[cache]\nstore = {{ type = 'redis', url = 'redis://127.0.0.1:1', prefix = 'a:', key = '{STORE_KEY}' }}\n"
     );
-    let proxy = Proxy::start(&config(&login, &rest)).await;
-    assert_eq!(proxy.get("/a").await.status, 200);
+    let fixture = Fixture::protected(|api| store + &routed(api, ""), &[]).await;
+    assert_eq!(fixture.proxy.get("/a").await.status, 200);
 }
 
 #[tokio::test]
-async fn each_fault_of_a_store_is_told_by_its_key() {
-    for (store, key, remedy) in [
-        ("type = 'file', path = 'x'", "cache.store.key", "missing"),
-        (
-            "type = 'file', path = 'x', key = 'hunter2'",
-            "cache.store.key",
-            "32",
-        ),
-        (
-            "type = 'file', key = 'hunter2'",
-            "cache.store.path",
-            "missing",
-        ),
-        (
-            "type = 'redis', key = 'hunter2'",
-            "cache.store.url",
-            "missing",
-        ),
-        (
-            "type = 'redis', url = 'redis://:hunter2@127.0.0.1:1', path = 'x', key = 'hunter2'",
-            "cache.store.path",
-            "leave it out",
-        ),
-        (
-            "type = 'redis', url = 'hunter2://:hunter2@127.0.0.1:1', key = 'hunter2'",
-            "cache.store.url",
-            "redis",
-        ),
-        (
-            "type = 'file', path = 'x', key = 'hunter2', prefix = 'x'",
-            "cache.store.prefix",
-            "leave it out",
-        ),
-    ] {
-        let text = format!("{SOURCE}client_secret = 'hunter2'\n[cache]\nstore = {{ {store} }}\n");
-        refuses(&text, key, remedy).await;
-    }
+async fn store_errors_name_the_key() {
+    let rows = "
+        cache.store.key    | missing | store = { type = 'file', path = 'x' }
+        cache.store.key    | 32      | store = { type = 'file', path = 'x', key = 'hunter2' }
+        cache.store.path   | missing | store = { type = 'file', key = 'hunter2' }
+        cache.store.url    | missing | store = { type = 'redis', key = 'hunter2' }
+        cache.store.path   | leave it out | store = { type = 'redis', url = 'redis://:hunter2@127.0.0.1:1', path = 'x', key = 'hunter2' }
+        cache.store.url    | redis   | store = { type = 'redis', url = 'hunter2://:hunter2@127.0.0.1:1', key = 'hunter2' }
+        cache.store.prefix | leave it out | store = { type = 'file', path = 'x', key = 'hunter2', prefix = 'x' }";
+    refuses(&(with_secret() + "[cache]\n"), rows).await;
 }

@@ -1,4 +1,4 @@
-//! In front of oidc-provider, which `tests/run` starts, and driven by curl: nothing on the way is ours but the proxy.
+//! Tests the proxy between curl and oidc-provider, which `tests/run` starts.
 
 use std::{fs, path::PathBuf};
 
@@ -6,41 +6,39 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 use crate::{
-    site::{Client, SECRET, Site},
-    support::{Answer, ConfigFile, LIMIT, Proxy, upstream},
+    server::{Client, SECRET, Server},
+    support::{LIMIT, Proxy, Response, assert_line, upstream},
+    temp_folder::TempFolder,
 };
 
 const GRANT: &str = "client_credentials";
 
-/// The provider, a client of it, and the proxy that asks as this client.
-struct Front {
-    site: Site,
+/// The provider, a client of it, and a proxy that authenticates as this client.
+struct OidcProxy {
+    site: Server,
     client: Client,
     proxy: Proxy,
 }
 
-impl Front {
-    /// The client proves itself by its secret.
+impl OidcProxy {
     async fn with_secret() -> Option<Self> {
-        let site = Site::oidc()?;
+        let site = Server::oidc()?;
         let client = site.client("client_secret_basic").await;
-        let proof = format!("client_secret = '{SECRET}'");
-        Some(Self::of(site, client, &proof).await)
+        let credential = format!("client_secret = '{SECRET}'");
+        Some(Self::of(site, client, &credential).await)
     }
 
-    /// The client proves itself by a key.
     async fn with_key() -> Option<Self> {
-        let site = Site::oidc()?;
+        let site = Server::oidc()?;
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
         let key = client.key.trim();
-        let proof = format!("client_auth = 'private_key_jwt'\nprivate_key = '''\n{key}\n'''");
-        Some(Self::of(site, client, &proof).await)
+        let credential = format!("client_auth = 'private_key_jwt'\nprivate_key = '''\n{key}\n'''");
+        Some(Self::of(site, client, &credential).await)
     }
 
-    async fn of(site: Site, client: Client, proof: &str) -> Self {
-        let config = config(&site, &site.issuer, &client, proof);
-        // With every word that may be in a log.
+    async fn of(site: Server, client: Client, credential: &str) -> Self {
+        let config = config(&site, &site.issuer, &client, credential);
         let proxy = Proxy::start_with(&config, &[("RUST_LOG", "trace")]).await;
         Self {
             site,
@@ -49,11 +47,11 @@ impl Front {
         }
     }
 
-    async fn curl(&self, arguments: &[&str]) -> Answer {
+    async fn curl(&self, arguments: &[&str]) -> Response {
         curl(&self.proxy, "/site/api/read/items", arguments).await
     }
 
-    async fn page(&self, name: &str) -> Answer {
+    async fn page(&self, name: &str) -> Response {
         curl(&self.proxy, &format!("/-/{name}"), &[]).await
     }
 
@@ -61,15 +59,15 @@ impl Front {
         self.site.count(&self.client.id, "granted", GRANT).await
     }
 
-    /// The texts of the client's tokens that hold.
+    /// Returns the client's valid tokens.
     async fn tokens(&self) -> Vec<String> {
         let words = json!({ "client": self.client.id });
         let made = self.site.call("tokens", words).await;
         serde_json::from_value(made["tokens"].clone()).unwrap()
     }
 
-    /// What the API says to the client's own token.
-    fn assert_served(&self, answer: &Answer) -> Value {
+    /// Asserts that the API accepted the client's token, and returns the claims.
+    fn assert_served(&self, answer: &Response) -> Value {
         assert_eq!(answer.status, 200, "{answer:?} {}", self.proxy.log());
         let claims = answer.json();
         assert_eq!(claims["client_id"], self.client.id.as_str());
@@ -78,10 +76,10 @@ impl Front {
     }
 }
 
-/// Tokens for the API come from this issuer; `/site` is where the API is.
-fn config(site: &Site, issuer: &str, client: &Client, proof: &str) -> String {
+/// Returns a configuration with this issuer, in which `/site` leads to the API.
+fn config(site: &Server, issuer: &str, client: &Client, credential: &str) -> String {
     format!(
-        "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{proof}\n\
+        "[source]\ntype = 'client_credentials'\nissuer = '{issuer}'\nclient_id = '{id}'\n{credential}\n\
          [[route]]\nurl = '{api}'\nscopes = ['read']\n{upstream}",
         id = client.id,
         api = site.api_root(),
@@ -89,10 +87,10 @@ fn config(site: &Site, issuer: &str, client: &Client, proof: &str) -> String {
     )
 }
 
-/// Lets curl call the proxy, and gives what it got.
-async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Answer {
+/// Calls the proxy with curl.
+async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Response {
     let mut curl = Command::new("curl");
-    // No file of its user's own, no other proxy in between; the head before the body, and both as they came.
+    // Without a user's configuration or another proxy; prints the unchanged head and body.
     curl.args(["--disable", "--noproxy", "*", "--silent", "--show-error"])
         .args(["--include", "--raw", "--max-time", "20"])
         .args(arguments)
@@ -101,12 +99,12 @@ async fn curl(proxy: &Proxy, path: &str, arguments: &[&str]) -> Answer {
     let output = timeout(LIMIT, curl.output()).await.unwrap();
     let output =
         output.expect("curl can't be started: install it (on Debian: apt-get install curl)");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said} {}", proxy.log());
-    Answer::parse(&output.stdout)
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors} {}", proxy.log());
+    Response::parse(&output.stdout)
 }
 
-/// 32 KiB that whoever takes them for text might change: line ends of all kinds, a zero, letters of two bytes, blanks at the end.
+/// Returns 32 KiB that text processing would change: different line ends, a zero, non-ASCII letters, trailing spaces.
 fn body() -> String {
     let unit = "line\r\nline\nline\r\0 é+%20&=  \n";
     let mut body = unit.repeat((32 << 10) / unit.len());
@@ -114,42 +112,43 @@ fn body() -> String {
     body
 }
 
-fn body_file() -> (ConfigFile, PathBuf) {
-    let folder = ConfigFile::new("");
-    let path = folder.beside("body");
+fn body_file() -> (TempFolder, PathBuf) {
+    let folder = TempFolder::new("");
+    let path = folder.sibling("body");
     fs::write(&path, body()).unwrap();
     (folder, path)
 }
 
 #[tokio::test]
-async fn curl_gets_the_apis_answer_and_sees_nothing_of_a_revocation() {
-    let (Some(basic), Some(key)) = (Front::with_secret().await, Front::with_key().await) else {
+async fn revocation_is_invisible_to_curl() {
+    let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
+    else {
         return;
     };
-    for front in [basic, key] {
+    for oidc in [basic, key] {
         for expected in 1..=3 {
-            front.assert_served(&front.curl(&[]).await);
-            front.assert_served(&front.curl(&[]).await);
-            assert_eq!(front.granted().await, expected);
-            assert_eq!(front.site.revoke(&front.client.id).await, 1);
+            oidc.assert_served(&oidc.curl(&[]).await);
+            oidc.assert_served(&oidc.curl(&[]).await);
+            assert_eq!(oidc.granted().await, expected);
+            assert_eq!(oidc.site.revoke(&oidc.client.id).await, 1);
         }
-        let shown = front.page("tokens").await.json();
-        assert_eq!(shown["replays"], 2, "{shown}");
+        let page = oidc.page("tokens").await.json();
+        assert_eq!(page["replays"], 2, "{page}");
     }
 }
 
 #[tokio::test]
-async fn what_curl_uploads_arrives_whole_after_a_revocation() {
-    let Some(front) = Front::with_secret().await else {
+async fn upload_is_replayed_whole_after_a_revocation() {
+    let Some(oidc) = OidcProxy::with_secret().await else {
         return;
     };
     let (_folder, path) = body_file();
     let data = format!("@{}", path.display());
-    front.assert_served(&front.curl(&[]).await);
-    front.site.revoke(&front.client.id).await;
+    oidc.assert_served(&oidc.curl(&[]).await);
+    oidc.site.revoke(&oidc.client.id).await;
     for arguments in [
         &["--data-binary", &data][..],
-        // With a length that is not known before the end.
+        // A body of unknown length.
         &[
             "--header",
             "Transfer-Encoding: chunked",
@@ -158,96 +157,92 @@ async fn what_curl_uploads_arrives_whole_after_a_revocation() {
         ],
         &["--http2-prior-knowledge", "--data-binary", &data],
     ] {
-        let answer = front.curl(arguments).await;
-        let claims = front.assert_served(&answer);
+        let answer = oidc.curl(arguments).await;
+        let claims = oidc.assert_served(&answer);
         assert_eq!(claims["method"], "POST");
         assert!(claims["body"] == body(), "{arguments:?}");
-        front.site.revoke(&front.client.id).await;
+        oidc.site.revoke(&oidc.client.id).await;
     }
-    let shown = front.page("tokens").await.json();
-    assert_eq!(shown["replays"], 3, "{shown}");
+    let page = oidc.page("tokens").await.json();
+    assert_eq!(page["replays"], 3, "{page}");
 }
 
 #[tokio::test]
-async fn curls_own_authorization_is_what_the_api_gets() {
-    let Some(front) = Front::with_secret().await else {
+async fn callers_authorization_passes_without_a_fetch() {
+    let Some(oidc) = OidcProxy::with_secret().await else {
         return;
     };
-    let portal = front.site.client("client_secret_basic").await;
-    let login = front.site.sign_in(&portal, "bob", "read").await;
+    let portal = oidc.site.client("client_secret_basic").await;
+    let login = oidc.site.sign_in(&portal, "bob", "read").await;
     let own = format!("Authorization: Bearer {}", login.access_token);
-    let answer = front.curl(&["--header", &own]).await;
+    let answer = oidc.curl(&["--header", &own]).await;
     assert_eq!((answer.status, &answer.json()["sub"]), (200, &"bob".into()));
-    // And its 401 is curl's to deal with.
-    front.site.revoke(&portal.id).await;
-    let answer = front.curl(&["--header", &own]).await;
+    // The 401 of its own token is returned to curl.
+    oidc.site.revoke(&portal.id).await;
+    let answer = oidc.curl(&["--header", &own]).await;
     assert_eq!(answer.status, 401);
-    assert!(
-        answer
-            .header("www-authenticate")
-            .is_some_and(|challenge| challenge.contains("invalid_token"))
-    );
-    assert_eq!(front.granted().await, 0);
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+    assert_eq!(oidc.granted().await, 0);
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_a_problem_that_names_it() {
-    let Some(site) = Site::oidc() else { return };
+async fn wrong_secret_is_invalid_client() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
-    let front = Front::of(site, client, "client_secret = 'hunter2'").await;
+    let oidc = OidcProxy::of(site, client, "client_secret = 'hunter2'").await;
     for _ in 0..2 {
-        let answer = front.curl(&[]).await;
-        assert_eq!(answer.status, 502);
-        assert_eq!(answer.problem()["kind"], "invalid_client");
+        let answer = oidc.curl(&[]).await;
+        answer.assert_problem(502, "invalid_client");
         assert!(!answer.text().contains("hunter2"), "{answer:?}");
     }
-    // The provider heard of it once.
-    let refused = front.site.count(&front.client.id, "invalid_client", GRANT);
+    // The provider was contacted once.
+    let refused = oidc.site.count(&oidc.client.id, "invalid_client", GRANT);
     assert_eq!(refused.await, 1);
-    assert!(!front.proxy.log().contains("hunter2"));
+    assert!(!oidc.proxy.log().contains("hunter2"));
 }
 
 #[tokio::test]
-async fn a_provider_that_is_gone_is_a_fault_of_the_network() {
-    let Some(site) = Site::oidc() else { return };
+async fn unreachable_provider_is_a_network_error() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
-    // A port that nobody listens on any more.
+    // A port on which no server listens any more.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    let unreachable = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let proof = format!("client_secret = '{SECRET}'");
-    let proxy = Proxy::start(&config(&site, &nobody, &client, &proof)).await;
+    let credential = format!("client_secret = '{SECRET}'");
+    let proxy = Proxy::start(&config(&site, &unreachable, &client, &credential)).await;
     let answer = curl(&proxy, "/site/api/read/items", &[]).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(answer.problem()["kind"], "network");
+    answer.assert_problem(502, "network");
     assert_eq!(curl(&proxy, "/-/health", &[]).await.status, 200);
 }
 
 #[tokio::test]
-async fn the_pages_show_one_token_its_counts_and_no_secret() {
-    let (Some(basic), Some(key)) = (Front::with_secret().await, Front::with_key().await) else {
+async fn pages_show_counts_and_no_secret() {
+    let (Some(basic), Some(key)) = (OidcProxy::with_secret().await, OidcProxy::with_key().await)
+    else {
         return;
     };
-    for front in [basic, key] {
+    for oidc in [basic, key] {
         let mut secrets = Vec::new();
         for _ in 0..3 {
-            front.assert_served(&front.curl(&[]).await);
+            oidc.assert_served(&oidc.curl(&[]).await);
         }
-        secrets.extend(front.tokens().await);
-        front.site.revoke(&front.client.id).await;
-        front.assert_served(&front.curl(&[]).await);
-        secrets.extend(front.tokens().await);
+        secrets.extend(oidc.tokens().await);
+        oidc.site.revoke(&oidc.client.id).await;
+        oidc.assert_served(&oidc.curl(&[]).await);
+        secrets.extend(oidc.tokens().await);
         assert_eq!(secrets.len(), 2);
 
-        let tokens = front.page("tokens").await;
-        let shown = tokens.json();
-        assert_eq!(shown["tokens"].as_array().unwrap().len(), 1, "{shown}");
-        let token = &shown["tokens"][0];
+        let tokens = oidc.page("tokens").await;
+        let page = tokens.json();
+        assert_eq!(page["tokens"].as_array().unwrap().len(), 1, "{page}");
+        let token = &page["tokens"][0];
         assert_eq!(token["scopes"], json!(["read"]));
         assert_eq!(token["state"], "fresh");
         assert!(token["expires_in"].as_u64().unwrap() <= 600, "{token}");
 
-        let metrics = front.page("metrics").await;
+        let metrics = oidc.page("metrics").await;
         for line in [
             "tower_bearer_hits_total{state=\"fresh\"} 3",
             "tower_bearer_fetches_total{outcome=\"ok\"} 2",
@@ -256,17 +251,16 @@ async fn the_pages_show_one_token_its_counts_and_no_secret() {
             "tower_bearer_replays_total{outcome=\"recovered\"} 1",
             "tower_bearer_entries 1",
         ] {
-            let text = metrics.text();
-            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+            assert_line(&metrics.text(), line);
         }
 
         secrets.push(SECRET.to_owned());
-        secrets.extend(front.client.key.lines().nth(1).map(str::to_owned));
-        let log = front.proxy.log();
+        secrets.extend(oidc.client.key.lines().nth(1).map(str::to_owned));
+        let log = oidc.proxy.log();
         assert!(log.contains("TRACE") && log.contains("tower_bearer"));
-        for said in [tokens.text(), metrics.text(), log] {
+        for text in [tokens.text(), metrics.text(), log] {
             for secret in &secrets {
-                assert!(!said.contains(secret.as_str()), "{said}");
+                assert!(!text.contains(secret.as_str()), "{text}");
             }
         }
     }

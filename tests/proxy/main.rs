@@ -1,22 +1,24 @@
-//! The egress proxy as a process of its own, driven over real sockets: one test for each thing that it says of itself.
+//! Tests the egress proxy as a separate process, over real sockets.
 
-#[allow(dead_code)]
-mod alone;
 mod bodies;
+mod client_auth;
 mod configuration;
 mod curl;
-mod door;
-mod ending;
+mod error_responses;
 mod headers;
+mod http_versions;
 mod memory;
-mod pages;
+mod origin_checks;
 mod paths;
-mod problems;
-mod proofs;
+mod scope_headers;
 #[allow(dead_code)]
-#[path = "../real/site.rs"]
-mod site;
+#[path = "../real/server.rs"]
+mod server;
+mod shutdown;
+mod status_pages;
 mod support;
+#[path = "../support/temp_folder.rs"]
+mod temp_folder;
 mod tokens;
-mod versions;
-mod wishes;
+#[allow(dead_code)]
+mod unit_tests;

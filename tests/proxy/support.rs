@@ -1,14 +1,11 @@
-//! The process, a configuration for it, and HTTP down to the byte.
+//! Starts the proxy with a configuration, and speaks HTTP to it byte by byte.
 
 use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -21,25 +18,26 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tower_bearer::testing::{Api, AuthorizationServer};
+use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 
-/// Longer than anything here may take.
+use crate::temp_folder::TempFolder;
+
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A provider, an API that takes its tokens, and the proxy in front.
-pub(crate) struct Stage {
+/// An authorization server, an API that accepts its tokens, and the proxy.
+pub(crate) struct Fixture {
     pub(crate) login: AuthorizationServer,
     pub(crate) api: Api,
     pub(crate) proxy: Proxy,
 }
 
-impl Stage {
-    /// `/api` leads to the API, which a route gives tokens of the scope `read`.
-    pub(crate) async fn set() -> Self {
+impl Fixture {
+    /// Routes `/api` to the API, with tokens of the scope `read`.
+    pub(crate) async fn new() -> Self {
         Self::with("", "").await
     }
 
-    /// The same with further keys of the route, and of `[proxy]` before its upstreams.
+    /// Like [`Self::new`], with additional keys of the route and of `[proxy]`.
     pub(crate) async fn with(route: &str, proxy: &str) -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::start(&login).await.unwrap();
@@ -51,9 +49,28 @@ impl Stage {
         let proxy = Proxy::start(&config(&login, &rest)).await;
         Self { login, api, proxy }
     }
+
+    /// Starts an API that accepts any request. The configuration continues with `rest` after the source.
+    pub(crate) async fn unprotected(rest: impl FnOnce(&Api) -> String) -> Self {
+        let login = AuthorizationServer::start().await.unwrap();
+        let api = Api::unprotected(&login).await.unwrap();
+        let proxy = Proxy::start(&config(&login, &rest(&api))).await;
+        Self { login, api, proxy }
+    }
+
+    /// Like [`Self::unprotected`], but the API requires tokens. Sets these environment variables.
+    pub(crate) async fn protected(
+        rest: impl FnOnce(&Api) -> String,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let login = AuthorizationServer::start().await.unwrap();
+        let api = Api::start(&login).await.unwrap();
+        let proxy = Proxy::start_with(&config(&login, &rest(&api)), variables).await;
+        Self { login, api, proxy }
+    }
 }
 
-/// The source, and what comes behind it.
+/// Returns a configuration of the source, followed by `rest`.
 pub(crate) fn config(login: &AuthorizationServer, rest: &str) -> String {
     format!(
         "[source]\ntype = 'client_credentials'\ntoken_url = '{}'\nclient_id = 'client'\nclient_secret = 'secret'\n{rest}",
@@ -61,49 +78,22 @@ pub(crate) fn config(login: &AuthorizationServer, rest: &str) -> String {
     )
 }
 
+/// Returns a route to the API with these keys, and an upstream `/a`.
+pub(crate) fn routed(api: &Api, keys: &str) -> String {
+    let url = api.url();
+    format!("[[route]]\nurl = '{url}'\n{keys}\n{}", upstream("/a", &url))
+}
+
 pub(crate) fn upstream(prefix: &str, url: &str) -> String {
     format!("[[proxy.upstream]]\nprefix = '{prefix}'\nurl = '{url}'\n")
 }
 
-/// A file in a folder of its own, which goes with it.
-pub(crate) struct ConfigFile(PathBuf);
-
-impl ConfigFile {
-    pub(crate) fn new(text: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "tower-bearer-proxy-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
-        let folder = env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("config.toml"), text).unwrap();
-        Self(folder)
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.0.join("config.toml")
-    }
-
-    pub(crate) fn beside(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for ConfigFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The proxy, running; killed when this goes.
+/// A running proxy, killed on drop.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     child: Child,
-    /// What it has logged so far.
     log: Arc<Mutex<String>>,
-    _config: ConfigFile,
+    _config: TempFolder,
 }
 
 impl Proxy {
@@ -111,9 +101,8 @@ impl Proxy {
         Self::start_with(config, &[]).await
     }
 
-    /// With these environment variables.
     pub(crate) async fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
-        let config = ConfigFile::new(config);
+        let config = TempFolder::new(config);
         let mut child = command(&config.path())
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -134,7 +123,7 @@ impl Proxy {
         let first = timeout(LIMIT, out.next_line()).await.unwrap().unwrap();
         let Some(first) = first else {
             child.wait().await.unwrap();
-            panic!("it did not start: {}", log.lock().unwrap());
+            panic!("the proxy did not start: {}", log.lock().unwrap());
         };
         let address = first.strip_prefix("listening on http://").unwrap();
         Self {
@@ -153,23 +142,23 @@ impl Proxy {
         self.child.id().unwrap()
     }
 
-    /// Sends it a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
         let kill = kill.arg(format!("-{name}")).arg(self.pid().to_string());
         assert!(kill.status().await.unwrap().success());
     }
 
-    /// How it ended, once it has.
+    /// Waits for the end of the process.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         timeout(LIMIT, self.child.wait()).await.unwrap().unwrap()
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], b"").await
     }
 
-    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.send("GET", path, headers, b"").await
     }
 
@@ -179,11 +168,9 @@ impl Proxy {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Answer {
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
-            self.address
-        );
+    ) -> Response {
+        let host = self.address;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -196,18 +183,26 @@ impl Proxy {
         self.send_raw(&bytes).await
     }
 
-    /// Sends these bytes, and reads what comes until the connection ends.
-    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Answer {
+    /// Sends a request on a new connection, with the proxy's address in the place of `HOST`.
+    pub(crate) async fn connect(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = request.replace("HOST", &self.address.to_string());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Sends these bytes, and reads until the connection is closed.
+    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Response {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut read = Vec::new();
         timeout(LIMIT, async {
             stream.write_all(bytes).await.unwrap();
-            // An end that comes while it still has something to read of us may be a reset.
+            // The connection may be reset if not all bytes were read.
             let _ = stream.read_to_end(&mut read).await;
         })
         .await
         .unwrap();
-        Answer::parse(&read)
+        Response::parse(&read)
     }
 
     pub(crate) async fn json(&self, path: &str) -> Value {
@@ -217,17 +212,15 @@ impl Proxy {
     }
 }
 
-/// The proxy with a configuration that can't work: what it says, and no secret in it.
+/// Returns the error message for an invalid configuration, and checks that it contains no secret.
 pub(crate) async fn refused(config: &str) -> String {
-    let file = ConfigFile::new(config);
-    refused_with(&file, &file.path()).await
+    let file = TempFolder::new(config);
+    refused_file(&file.path()).await
 }
 
-pub(crate) async fn refused_with(_: &ConfigFile, path: &Path) -> String {
-    let output = timeout(LIMIT, command(path).output())
-        .await
-        .unwrap()
-        .unwrap();
+pub(crate) async fn refused_file(path: &Path) -> String {
+    let output = timeout(LIMIT, command(path).output()).await;
+    let output = output.unwrap().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(output.stdout.is_empty());
@@ -239,18 +232,17 @@ pub(crate) async fn refused_with(_: &ConfigFile, path: &Path) -> String {
 }
 
 fn command(config: &Path) -> Command {
-    // Cargo puts examples beside the folder of the tests.
     let test = env::current_exe().unwrap();
     let example = test.ancestors().nth(2).unwrap().join("examples/proxy");
     let example = example.with_extension(env::consts::EXE_EXTENSION);
     assert!(
         example.exists(),
-        "the proxy is not built: `cargo build --all-features --example proxy` does that, and `cargo test`"
+        "the proxy is not built: run `cargo build --all-features --example proxy`"
     );
     assert_eq!(
         newer_source(&example),
         None,
-        "the proxy is older than what it is built from: `cargo build --all-features --example proxy`"
+        "the proxy is older than its sources: run `cargo build --all-features --example proxy`"
     );
     let mut command = Command::new(example);
     command.arg(config).stdin(Stdio::null()).kill_on_drop(true);
@@ -258,48 +250,40 @@ fn command(config: &Path) -> Command {
     command
 }
 
-/// A source that has changed since the example was built, as cargo tells beside it: `cargo test --test proxy` alone does not
-/// build it anew.
+/// Returns a source that changed after the example was built, by cargo's `.d` file: `cargo test --test proxy` does not
+/// rebuild the example.
 fn newer_source(example: &Path) -> Option<PathBuf> {
     let built = changed(example)?;
-    let told = fs::read_to_string(example.with_extension("d")).ok()?;
-    let (_, sources) = told.trim_end().split_once(": ")?;
-    // A blank in a path is escaped.
+    let dependencies = fs::read_to_string(example.with_extension("d")).ok()?;
+    let (_, sources) = dependencies.trim_end().split_once(": ")?;
+    // Spaces in a path are escaped.
     let sources = sources.replace("\\ ", "\0");
-    let mut sources = sources
-        .split(' ')
-        .map(|path| path.replace('\0', " ").into());
-    sources.find(|source: &PathBuf| changed(source).is_some_and(|changed| changed > built))
+    let paths = sources.split(' ').map(|path| path.replace('\0', " "));
+    let mut paths = paths.map(PathBuf::from);
+    paths.find(|source| changed(source).is_some_and(|changed| changed > built))
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// An answer as it came, its body without chunks.
+/// A response, its body without chunk framing.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// What stood behind the last chunk.
     pub(crate) trailers: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
         let head = String::from_utf8_lossy(&bytes[..end]);
         let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let status = status.parse().unwrap();
         let rest = &bytes[end + 4..];
         if status < 200 {
             return Self::parse(rest);
@@ -311,10 +295,9 @@ impl Answer {
         let chunked = headers
             .iter()
             .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-        let (body, trailers) = if chunked {
-            unchunk(rest)
-        } else {
-            (rest.to_vec(), String::new())
+        let (body, trailers) = match chunked {
+            true => unchunk(rest),
+            false => (rest.to_vec(), String::new()),
         };
         Self {
             status,
@@ -341,25 +324,41 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The problem that the proxy tells of.
+    /// Returns the problem document (RFC 9457) of an error.
     pub(crate) fn problem(&self) -> Value {
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
+        let content_type = self.header("content-type");
+        assert_eq!(content_type, Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
         for member in ["type", "title", "detail", "kind"] {
-            assert!(
-                problem[member]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty()),
-                "{problem}"
-            );
+            let text = problem[member].as_str().unwrap();
+            assert!(!text.is_empty(), "{problem}");
         }
         problem
     }
+
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, kind: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.problem()["kind"], kind, "{self:?}");
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_line(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "{line}: {text}");
+}
+
+/// Returns the response of a token endpoint that refuses a request.
+pub(crate) fn oauth_error(status: u16, code: &str) -> Fault {
+    let body = format!(r#"{{"error":"{code}"}}"#);
+    Fault::response(status, Some("application/json"), body)
+}
+
+/// Starts a provider that knows the client by this secret.
+pub(crate) async fn login_with_secret(secret: &str) -> AuthorizationServer {
+    let builder = AuthorizationServer::builder().with_client("client", secret);
+    builder.start().await.unwrap()
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {
@@ -381,23 +380,23 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, String) {
     }
 }
 
-/// An upstream that answers each connection's first request with the same bytes, and ends the connection.
-pub(crate) struct Canned {
+/// An upstream that sends the same bytes on each connection, and closes it.
+pub(crate) struct CannedUpstream {
     pub(crate) url: String,
     seen: mpsc::UnboundedReceiver<Vec<u8>>,
     task: JoinHandle<()>,
 }
 
-impl Canned {
+impl CannedUpstream {
     pub(crate) async fn start(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (told, seen) = mpsc::unbounded_channel();
+        let (sender, seen) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read_request(&mut stream).await;
-                let _ = told.send(request);
+                let _ = sender.send(request);
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
             }
@@ -405,20 +404,19 @@ impl Canned {
         Self { url, seen, task }
     }
 
-    /// The next request, byte for byte.
     pub(crate) async fn request(&mut self) -> String {
         let request = timeout(LIMIT, self.seen.recv()).await.unwrap().unwrap();
         String::from_utf8(request).unwrap()
     }
 }
 
-impl Drop for Canned {
+impl Drop for CannedUpstream {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A head, and as much of a body as it announces.
+/// Reads a head, and a body of the length that it announces.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -426,18 +424,10 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
         let head = read.windows(4).position(|four| four == b"\r\n\r\n");
         if let Some(head) = head {
             let text = String::from_utf8_lossy(&read[..head]).to_ascii_lowercase();
-            let length = text
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"));
+            let mut lines = text.lines();
+            let length = lines.find_map(|line| line.strip_prefix("content-length:"));
             let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
-            let chunked = text.contains("transfer-encoding: chunked");
-            let all = if chunked {
-                read.ends_with(b"\r\n\r\n")
-                    && read[head..].windows(3).any(|three| three == b"0\r\n")
-            } else {
-                read.len() >= head + 4 + length
-            };
-            if all {
+            if read.len() >= head + 4 + length {
                 return read;
             }
         }
@@ -448,16 +438,14 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// Reads until this stands at the end of what came.
+/// Reads until the data ends with `end`.
 pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = String::new();
     let mut buffer = [0; 4096];
     while !read.ends_with(end) {
-        let count = timeout(LIMIT, stream.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(count > 0, "it ended: {read}");
+        let count = timeout(LIMIT, stream.read(&mut buffer)).await;
+        let count = count.unwrap().unwrap();
+        assert!(count > 0, "the connection was closed: {read}");
         read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
     read

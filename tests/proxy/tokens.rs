@@ -1,23 +1,23 @@
-//! Who gets a token, and what becomes of a 401.
+//! Tests which requests get a token, and what happens after a 401.
 
-use tower_bearer::testing::{Api, AuthorizationServer, Fault};
+use tower_bearer::testing::{Api, AuthorizationServer};
 
-use crate::support::{Proxy, Stage, config, upstream};
+use crate::support::{Fixture, Proxy, config, login_with_secret, oauth_error, routed, upstream};
 
 #[tokio::test]
-async fn a_request_on_a_route_gets_its_token() {
-    let stage = Stage::set().await;
+async fn request_on_a_route_gets_its_token() {
+    let fixture = Fixture::new().await;
     for _ in 0..3 {
-        assert_eq!(stage.proxy.get("/api/orders").await.status, 200);
+        assert_eq!(fixture.proxy.get("/api/orders").await.status, 200);
     }
-    assert_eq!(stage.login.counts().requests, 1);
-    let token = stage.api.requests()[0].token.clone().unwrap();
-    assert!(stage.login.is_valid(&token, Some("read")));
+    assert_eq!(fixture.login.counts().requests, 1);
+    let token = fixture.api.requests()[0].token.clone().unwrap();
+    assert!(fixture.login.is_valid(&token, Some("read")));
 }
 
 #[tokio::test]
-async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
-    let stage = Stage::set().await;
+async fn callers_authorization_passes_without_a_fetch() {
+    let fixture = Fixture::new().await;
     for (headers, value) in [
         (&[("Authorization", "Basic abc")][..], "Basic abc"),
         (
@@ -38,123 +38,96 @@ async fn a_callers_own_authorization_passes_and_nothing_is_fetched() {
         ),
         (&[("Authorization", "")], ""),
     ] {
-        let answer = stage.proxy.get_with("/api/x", headers).await;
-        // The API does not take it, and its word stands.
+        let answer = fixture.proxy.get_with("/api/x", headers).await;
+        // The API rejects it, and its response passes unchanged.
         assert_eq!(answer.status, 401);
-        let seen = stage.api.requests().pop().unwrap();
+        let seen = fixture.api.requests().pop().unwrap();
         assert_eq!(seen.headers["authorization"], value);
-        assert!(
-            !seen
-                .headers
-                .keys()
-                .any(|name| name.as_str().starts_with("x-token-"))
-        );
+        let mut names = seen.headers.keys().map(|name| name.as_str());
+        assert!(names.all(|name| !name.starts_with("x-token-")));
     }
-    assert_eq!(stage.login.counts().requests, 0);
-    assert_eq!(stage.api.counts().requests, 4);
-    let shown = stage.proxy.json("/-/tokens").await;
-    assert_eq!(
-        (&shown["fetches"], &shown["hits"], &shown["misses"]),
-        (&0.into(), &0.into(), &0.into())
-    );
+    assert_eq!(fixture.login.counts().requests, 0);
+    assert_eq!(fixture.api.counts().requests, 4);
+    let page = fixture.proxy.json("/-/tokens").await;
+    for name in ["fetches", "hits", "misses"] {
+        assert_eq!(page[name], 0, "{name}");
+    }
 }
 
 #[tokio::test]
-async fn an_upstream_that_no_route_names_is_called_without_a_token() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::unprotected(&login).await.unwrap();
-    let other = Api::unprotected(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        other.url(),
-        upstream("/a", &api.url())
-    );
-    let proxy = Proxy::start(&config(&login, &rest)).await;
+async fn upstream_without_a_route_gets_no_token() {
+    let route = "[[route]]\nurl = 'https://other.example'\n".to_owned();
+    let rest = |api: &Api| route + &upstream("/a", &api.url());
+    let Fixture { login, api, proxy } = Fixture::unprotected(rest).await;
     assert_eq!(proxy.get("/a/x").await.status, 200);
-    assert_eq!(
-        (api.counts().without_token, login.counts().requests),
-        (1, 0)
-    );
+    assert_eq!(api.counts().without_token, 1);
+    assert_eq!(login.counts().requests, 0);
 }
 
 #[tokio::test]
-async fn a_route_with_a_path_covers_what_is_below_it_alone() {
-    let login = AuthorizationServer::start().await.unwrap();
-    let api = Api::unprotected(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url_of("/v2"),
-        upstream("/a", &api.url())
-    );
-    let proxy = Proxy::start(&config(&login, &rest)).await;
+async fn route_path_covers_whole_segments_below_it() {
+    let rest = |api: &Api| {
+        let route = format!("[[route]]\nurl = '{}'\n", api.url_of("/v2"));
+        route + &upstream("/a", &api.url())
+    };
+    let fixture = Fixture::unprotected(rest).await;
     for (path, with_token) in [
         ("/a/v2", true),
         ("/a/v2/x", true),
         ("/a/v20", false),
         ("/a/x", false),
     ] {
-        proxy.get(path).await;
-        let seen = api.requests().pop().unwrap();
+        fixture.proxy.get(path).await;
+        let seen = fixture.api.requests().pop().unwrap();
         assert_eq!(seen.token.is_some(), with_token, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_replaced_without_the_caller_noticing() {
-    let stage = Stage::set().await;
+async fn revoked_token_is_replaced() {
+    let fixture = Fixture::new().await;
     let body = vec![b'x'; 64 << 10];
     for (method, body) in [("GET", &b""[..]), ("POST", b"small"), ("PUT", &body)] {
-        assert_eq!(
-            stage.proxy.send(method, "/api/x", &[], body).await.status,
-            200
-        );
-        stage.login.revoke_all();
-        let answer = stage.proxy.send(method, "/api/x", &[], body).await;
+        let answer = fixture.proxy.send(method, "/api/x", &[], body).await;
+        assert_eq!(answer.status, 200);
+        fixture.login.revoke_all();
+        let answer = fixture.proxy.send(method, "/api/x", &[], body).await;
         assert_eq!((answer.status, &*answer.body), (200, body), "{method}");
     }
-    assert_eq!(stage.proxy.json("/-/tokens").await["replays"], 3);
+    assert_eq!(fixture.proxy.json("/-/tokens").await["replays"], 3);
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_not_replayed() {
-    let stage = Stage::with("", "replay_limit = '1KiB'").await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+async fn body_beyond_the_limit_is_not_replayed() {
+    let fixture = Fixture::with("", "replay_limit = '1KiB'").await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
     for (length, status) in [(1024, 200), (1025, 401)] {
-        stage.login.revoke_all();
-        let answer = stage
-            .proxy
-            .send("POST", "/api/x", &[], &vec![b'x'; length])
-            .await;
+        fixture.login.revoke_all();
+        let body = vec![b'x'; length];
+        let answer = fixture.proxy.send("POST", "/api/x", &[], &body).await;
         assert_eq!(answer.status, status, "{length}");
     }
-    // The token is out of service all the same.
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
+    // The rejected token was dropped nevertheless.
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
 }
 
 #[tokio::test]
-async fn the_apis_401_stays_if_the_refresh_fails() {
-    let stage = Stage::set().await;
-    assert_eq!(stage.proxy.get("/api/x").await.status, 200);
-    stage.login.revoke_all();
-    stage.login.fault_always(Fault::response(
-        400,
-        Some("application/json"),
-        r#"{"error":"unauthorized_client"}"#,
-    ));
-    let answer = stage.proxy.get("/api/x").await;
+async fn failed_refresh_returns_the_apis_401() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.proxy.get("/api/x").await.status, 200);
+    fixture.login.revoke_all();
+    let refusal = oauth_error(400, "unauthorized_client");
+    fixture.login.fault_always(refusal);
+    let answer = fixture.proxy.get("/api/x").await;
     assert_eq!(answer.status, 401);
-    assert_eq!(
-        answer.header("www-authenticate"),
-        Some("Bearer error=\"invalid_token\"")
-    );
-    assert_ne!(
-        answer.header("content-type"),
-        Some("application/problem+json")
-    );
+    let challenge = "Bearer error=\"invalid_token\"";
+    assert_eq!(answer.header("www-authenticate"), Some(challenge));
+    let content_type = answer.header("content-type");
+    assert_ne!(content_type, Some("application/problem+json"));
 }
 
 #[tokio::test]
-async fn a_server_may_ask_for_the_scopes_that_its_route_allows() {
+async fn challenge_gets_only_scopes_that_the_route_allows() {
     let login = AuthorizationServer::start().await.unwrap();
     let api = Api::builder(&login)
         .with_required_scope("/admin", "read admin")
@@ -162,36 +135,21 @@ async fn a_server_may_ask_for_the_scopes_that_its_route_allows() {
         .start()
         .await
         .unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\nscopes = ['read']\nallow_scopes = ['admin']\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
+    let rest = routed(&api, "scopes = ['read']\nallow_scopes = ['admin']");
     let proxy = Proxy::start(&config(&login, &rest)).await;
     assert_eq!(proxy.get("/a/admin").await.status, 200);
     assert_eq!(proxy.get("/a/root").await.status, 403);
-    assert!(
-        login
-            .requests()
-            .iter()
-            .all(|call| !call.parameter("scope").unwrap().contains("root"))
-    );
+    for call in login.requests() {
+        assert!(!call.parameter("scope").unwrap().contains("root"));
+    }
 }
 
 #[tokio::test]
-async fn no_token_and_no_secret_is_in_the_log() {
-    let login = AuthorizationServer::builder()
-        .with_client("client", "hunter2")
-        .start()
-        .await
-        .unwrap();
+async fn log_contains_no_token_or_secret() {
+    let login = login_with_secret("hunter2").await;
     let api = Api::start(&login).await.unwrap();
-    let rest = format!(
-        "[[route]]\nurl = '{}'\n{}",
-        api.url(),
-        upstream("/a", &api.url())
-    );
-    let text = config(&login, &rest).replace("'secret'", "{ env = 'PROXY_SECRET' }");
+    let text = config(&login, &routed(&api, ""));
+    let text = text.replace("'secret'", "{ env = 'PROXY_SECRET' }");
     let variables = [("RUST_LOG", "trace"), ("PROXY_SECRET", "hunter2")];
     let proxy = Proxy::start_with(&text, &variables).await;
     for _ in 0..2 {
@@ -202,11 +160,8 @@ async fn no_token_and_no_secret_is_in_the_log() {
     assert_eq!(proxy.get_with("/a/x", &callers).await.status, 401);
     let log = proxy.log();
     assert!(log.contains("token fetched"), "{log}");
-    let mut secrets: Vec<_> = api
-        .requests()
-        .into_iter()
-        .filter_map(|call| call.token)
-        .collect();
+    let calls = api.requests().into_iter();
+    let mut secrets: Vec<_> = calls.filter_map(|call| call.token).collect();
     assert!(secrets.len() >= 3);
     secrets.push("hunter2".into());
     for secret in secrets {

@@ -1,4 +1,4 @@
-//! Clients that prove themselves by an assertion or a certificate, to oidc-provider.
+//! Tests clients that authenticate to oidc-provider with an assertion or a certificate.
 
 use std::fs;
 
@@ -13,22 +13,18 @@ use tower_bearer::{
 
 use crate::{
     http_client::{KINDS, Kind},
-    round::{CLIENT_CREDENTIALS, Round},
-    signing::{about_itself, rs256},
-    site::{Client, SECRET, Site, address},
+    jwt_signing::{about_itself, rs256},
+    lifecycle::{CLIENT_CREDENTIALS, Lifecycle},
+    server::{Client, SECRET, Server, address},
 };
 
 #[tokio::test]
-async fn an_assertion_signed_with_the_secret_is_taken() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
-        return;
-    };
-    for site in [plain, tls] {
-        // As many bytes as HS256 wants.
+async fn secret_jwt_authenticates() {
+    for site in Server::oidc_plain_and_tls() {
+        // HS256 requires 32 bytes.
         let secret = SECRET.repeat(3);
         let words = json!({ "auth": "client_secret_jwt", "secret": secret, "algorithm": "HS256" });
         let client = site.client_with(words).await;
-        let asking = site.client("client_secret_basic").await;
         let source = async |transport| {
             ClientCredentials::from_endpoint(
                 TokenEndpoint::new(&site.token_url)
@@ -36,17 +32,13 @@ async fn an_assertion_signed_with_the_secret_is_taken() {
                     .with_transport(transport),
             )
         };
-        Round::of(&site, &client)
-            .asked_about_by(&asking)
-            .go(source)
-            .await;
+        Lifecycle::of(&site, &client).check(source).await;
     }
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
-    let Some(site) = Site::oidc() else { return };
-    let asking = site.client("client_secret_basic").await;
+async fn private_key_jwt_works_with_each_algorithm() {
+    let Some(site) = Server::oidc() else { return };
     for algorithm in [
         SigningAlgorithm::RS256,
         SigningAlgorithm::RS384,
@@ -62,7 +54,7 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
         let key = SigningKey::from_pem(&client.key).unwrap();
         let key = key.with_algorithm(algorithm).with_key_id(&client.id);
         let auth = ClientAuth::private_key_jwt(key);
-        // The token endpoint is whom an assertion is for unless it is said otherwise; the issuer is as good here.
+        // The default audience is the token endpoint; the server accepts the issuer, too.
         let auth = match algorithm {
             SigningAlgorithm::ES256 => auth.with_assertion_audience(&site.issuer),
             _ => auth,
@@ -74,15 +66,14 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
                     .with_transport(transport),
             )
         };
-        let round = Round::of(&site, &client).asked_about_by(&asking);
-        round.go(source).await;
+        let round = Lifecycle::of(&site, &client);
+        round.check(source).await;
     }
 }
 
 #[tokio::test]
-async fn an_assertion_that_somebody_else_signed_is_taken() {
-    let Some(site) = Site::oidc() else { return };
-    let asking = site.client("client_secret_basic").await;
+async fn externally_signed_assertion_authenticates() {
+    let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "RS256").await;
     let source = async |transport| {
         let (own, audience) = (client.clone(), site.issuer.clone());
@@ -96,15 +87,12 @@ async fn an_assertion_that_somebody_else_signed_is_taken() {
                 .with_transport(transport),
         )
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
 }
 
 #[tokio::test]
-async fn an_assertion_that_was_used_before_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+async fn reused_assertion_is_rejected() {
+    let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "RS256").await;
     let assertion = rs256(&client.key, &about_itself(&client.id, &site.issuer));
     let source = |kind: Kind| {
@@ -127,7 +115,7 @@ async fn an_assertion_that_was_used_before_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient, "{error}");
-    // Once: what has not changed is not sent again.
+    // Only once: an unchanged assertion is not sent again.
     let refused = site
         .count(&client.id, "invalid_client", CLIENT_CREDENTIALS)
         .await;
@@ -135,8 +123,8 @@ async fn an_assertion_that_was_used_before_is_refused() {
 }
 
 #[tokio::test]
-async fn an_assertion_for_somebody_else_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+async fn wrong_assertion_audience_is_rejected() {
+    let Some(site) = Server::oidc() else { return };
     let client = key_client(&site, "ES256").await;
     let key = SigningKey::from_pem(&client.key).unwrap();
     let auth =
@@ -156,15 +144,14 @@ async fn an_assertion_for_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
+async fn ca_signed_certificate_authenticates_at_the_mtls_alias() {
     let (Some(site), Some(certificate), Some(key)) = (
-        Site::oidc_tls(),
+        Server::oidc_tls(),
         address("TOWER_BEARER_CLIENT_CERT"),
         address("TOWER_BEARER_CLIENT_KEY"),
     ) else {
         return;
     };
-    let asking = site.client("client_secret_basic").await;
     let words = json!({ "auth": "tls_client_auth", "subject": "CN=client" });
     let client = site.client_with(words).await;
     let in_memory = (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
@@ -172,24 +159,19 @@ async fn a_certificate_of_an_authority_is_taken_where_the_metadata_say() {
         let transport = transport.with_client_identity_pem(&in_memory.0, &in_memory.1);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
     let source = async |transport: Transport| {
         let transport = transport.with_client_identity_files(&certificate, &key);
         with_certificate(transport.unwrap(), &site, &client)
     };
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registered() {
-    let Some(site) = Site::oidc_tls() else { return };
-    let asking = site.client("client_secret_basic").await;
+async fn registered_self_signed_certificate_authenticates() {
+    let Some(site) = Server::oidc_tls() else {
+        return;
+    };
     let own = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
     let words = json!({ "auth": "self_signed_tls_client_auth", "certificate": own.cert.pem() });
@@ -200,10 +182,7 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
         with_certificate(transport.unwrap(), &site, &client)
     };
     let source = async |transport| identified(transport, &own);
-    Round::of(&site, &client)
-        .asked_about_by(&asking)
-        .go(source)
-        .await;
+    Lifecycle::of(&site, &client).check(source).await;
     for kind in KINDS {
         let source = identified(kind.transport(&site), &other);
         let error = TokenCache::new(source)
@@ -216,14 +195,13 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
 
 type Identity = rcgen::CertifiedKey<rcgen::KeyPair>;
 
-fn with_certificate(transport: Transport, site: &Site, client: &Client) -> ClientCredentials {
-    let endpoint = TokenEndpoint::discover(&site.issuer)
-        .with_client(&client.id, ClientAuth::mtls())
-        .with_transport(transport);
-    ClientCredentials::from_endpoint(endpoint)
+fn with_certificate(transport: Transport, site: &Server, client: &Client) -> ClientCredentials {
+    let endpoint =
+        TokenEndpoint::discover_over(transport, &site.issuer, &client.id, Secret::none());
+    ClientCredentials::at(endpoint.with_client_auth(ClientAuth::mtls()))
 }
 
-async fn key_client(site: &Site, algorithm: &str) -> Client {
+async fn key_client(site: &Server, algorithm: &str) -> Client {
     let words = json!({ "auth": "private_key_jwt", "algorithm": algorithm });
     site.client_with(words).await
 }

@@ -1,26 +1,26 @@
-//! Client credentials, with the client's secret in the header and in the form.
+//! Tests client credentials, with the secret in the header and in the form.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{self, Instant};
 use tower_bearer::{
-    AuthLayer, ErrorKind, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
+    ErrorKind, TokenCache, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials},
 };
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{CLIENT_CREDENTIALS, Round},
-    site::{Client, SECRET, Site},
+    lifecycle::{CLIENT_CREDENTIALS, Lifecycle},
+    server::{Client, SECRET, Server},
 };
 
-fn source(site: &Site, client: &Client, kind: Kind) -> ClientCredentials {
+fn source(site: &Server, client: &Client, kind: Kind) -> ClientCredentials {
     let Client { id, secret, .. } = client.clone();
     ClientCredentials::new(&site.token_url, id, secret).with_transport(kind.transport(site))
 }
 
-async fn secrets_work(site: &Site, client: &Client, auth: fn(String) -> ClientAuth) {
+async fn secrets_work(site: &Server, client: &Client, auth: ClientAuth) {
     let source = async |transport| {
         let Client { id, secret, .. } = client.clone();
         ClientCredentials::from_endpoint(
@@ -29,15 +29,12 @@ async fn secrets_work(site: &Site, client: &Client, auth: fn(String) -> ClientAu
                 .with_transport(transport),
         )
     };
-    Round::of(site, client).go(source).await;
+    Lifecycle::of(site, client).check(source).await;
 }
 
 #[tokio::test]
-async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
-        return;
-    };
-    for site in [plain, tls] {
+async fn oidc_provider_accepts_secrets_with_special_characters() {
+    for site in Server::oidc_plain_and_tls() {
         let client = site.client("client_secret_basic").await;
         secrets_work(&site, &client, ClientAuth::basic).await;
         let client = site.client("client_secret_post").await;
@@ -46,9 +43,9 @@ async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the
 }
 
 #[tokio::test]
-async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form() {
-    let Some(site) = Site::django() else { return };
-    // oidc-provider refuses letters beyond ASCII in a secret; this one takes them.
+async fn django_accepts_secrets_with_special_characters() {
+    let Some(site) = Server::django() else { return };
+    // Unlike oidc-provider, Django accepts non-ASCII letters in a secret.
     let secret = format!("{SECRET}é");
     for hashed in [false, true] {
         let words = json!({ "auth": "any", "secret": secret, "hashed": hashed });
@@ -59,18 +56,13 @@ async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form()
 }
 
 #[tokio::test]
-async fn a_token_that_its_client_revoked_is_replaced_unseen() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+async fn token_revoked_by_its_client_is_replaced() {
+    for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
             let cache = TokenCache::new(source(&site, &client, kind));
             let spec = TokenSpec::scopes(["read"]);
-            let layer = AuthLayer::new(cache.clone());
-            let layer = layer.route(site.api_root(), spec.clone()).unwrap();
-            let http = HttpClient::new(kind, &site, &layer);
+            let http = HttpClient::new(kind, &site, &cache, spec.clone());
             let token = cache.get(&spec).await.unwrap();
             site.revoke_token(&client, &token).await;
             let answer = http.post(&site.api("read"), "body").await.unwrap();
@@ -80,11 +72,8 @@ async fn a_token_that_its_client_revoked_is_replaced_unseen() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+async fn wrong_secret_is_not_retried() {
+    for site in Server::oidc_and_django() {
         let mut client = site.client("client_secret_basic").await;
         client.secret = "wrong".into();
         for kind in KINDS {
@@ -102,17 +91,12 @@ async fn a_wrong_secret_is_the_providers_refusal_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_scope_that_the_token_lacks_is_the_callers_403() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+async fn missing_scope_returns_the_403() {
+    for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         for kind in KINDS {
             let cache = TokenCache::new(source(&site, &client, kind));
-            let layer = AuthLayer::new(cache);
-            let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
-            let http = HttpClient::new(kind, &site, &layer.unwrap());
+            let http = HttpClient::new(kind, &site, &cache, TokenSpec::scopes(["read"]));
             let answer = http.post(&site.api("write"), "body").await.unwrap();
             assert_eq!(answer.status, 403, "{kind:?}");
         }
@@ -122,8 +106,8 @@ async fn a_scope_that_the_token_lacks_is_the_callers_403() {
 }
 
 #[tokio::test]
-async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
-    let Some(site) = Site::django() else { return };
+async fn unknown_scope_is_invalid_scope() {
+    let Some(site) = Server::django() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         let cache = TokenCache::new(source(&site, &client, kind));
@@ -136,17 +120,15 @@ async fn a_scope_that_the_provider_does_not_have_is_its_refusal() {
 }
 
 #[tokio::test]
-async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
-    let Some(site) = Site::oidc() else { return };
+async fn each_resource_has_its_own_token() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         let cache = TokenCache::new(source(&site, &client, kind));
         let read = || TokenSpec::scopes(["read"]);
         for resource in ["urn:stock", "https://orders.example/v1"] {
             let spec = read().with_resource(resource);
-            let layer = AuthLayer::new(cache.clone());
-            let layer = layer.route(site.api_root(), spec.clone()).unwrap();
-            let http = HttpClient::new(kind, &site, &layer);
+            let http = HttpClient::new(kind, &site, &cache, spec.clone());
             for expected in ["none", "recovered"] {
                 let answer = http.post(&site.api("read"), "body").await.unwrap();
                 assert_eq!(answer.outcome(), (200, expected), "{kind:?}");
@@ -164,19 +146,17 @@ async fn tokens_for_two_resources_are_two_tokens_and_a_jwt_does_as_well() {
 }
 
 #[tokio::test]
-async fn tokens_of_two_seconds_follow_each_other_unseen() {
-    let Some(site) = Site::oidc() else { return };
+async fn short_lived_tokens_are_replaced() {
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "lifetime": 2 });
     for kind in KINDS {
         let client = site.client_with(words.clone()).await;
         let cache = TokenCache::new(source(&site, &client, kind));
-        let layer = AuthLayer::new(cache);
-        let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
-        let http = HttpClient::new(kind, &site, &layer.unwrap());
+        let http = HttpClient::new(kind, &site, &cache, TokenSpec::scopes(["read"]));
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
-            // The server counts whole seconds, so it ends a token up to a second before the lifetime that it gave: that is
-            // a refusal now and then.
+            // The server counts whole seconds, so a token may expire up to a second early, which causes an occasional
+            // rejection.
             let answer = http.post(&site.api("read"), "body").await.unwrap();
             assert_eq!(answer.status, 200, "{kind:?}");
             time::sleep(Duration::from_millis(100)).await;

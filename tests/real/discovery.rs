@@ -1,24 +1,21 @@
-//! Providers that are found by their issuers.
+//! Tests discovery of token endpoints by their issuers.
 
 use tower_bearer::{
     ErrorKind, TokenCache, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
 };
 
-use crate::{http_client::KINDS, round::Round, site::Site};
+use crate::{http_client::KINDS, lifecycle::Lifecycle, server::Server};
 
 #[tokio::test]
-async fn each_providers_token_endpoint_is_found_by_its_issuer() {
-    let (Some(oidc), Some(path), Some(tls), Some(django)) = (
-        Site::oidc(),
-        Site::oidc_with_path(),
-        Site::oidc_tls(),
-        Site::django(),
-    ) else {
-        return;
-    };
-    // Two of them have a path, which RFC 8414 puts behind the well-known one.
-    for site in [oidc, path, tls, django] {
+async fn each_token_endpoint_is_discovered() {
+    // Two of the issuers have a path, which RFC 8414 §3.1 puts after the well-known path.
+    for site in Server::all([
+        Server::oidc(),
+        Server::oidc_with_path(),
+        Server::oidc_tls(),
+        Server::django(),
+    ]) {
         let client = site.client("client_secret_basic").await;
         let source = async |transport| {
             let (id, secret) = (&client.id, client.secret.as_str());
@@ -28,13 +25,13 @@ async fn each_providers_token_endpoint_is_found_by_its_issuer() {
                     .with_transport(transport),
             )
         };
-        Round::of(&site, &client).go(source).await;
+        Lifecycle::of(&site, &client).check(source).await;
     }
 }
 
 #[tokio::test]
-async fn a_provider_that_goes_by_another_name_is_refused() {
-    let Some(site) = Site::oidc() else { return };
+async fn mismatched_issuer_is_rejected() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     for kind in KINDS {
         for issuer in [
@@ -50,6 +47,6 @@ async fn a_provider_that_goes_by_another_name_is_refused() {
             assert_ne!(error.kind(), ErrorKind::Network, "{error}");
         }
     }
-    let granted = site.count(&client.id, "granted", crate::round::CLIENT_CREDENTIALS);
+    let granted = site.count(&client.id, "granted", crate::lifecycle::CLIENT_CREDENTIALS);
     assert_eq!(granted.await, 0);
 }

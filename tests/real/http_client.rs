@@ -1,29 +1,25 @@
-//! [`HttpClient`]: reqwest's client and hyper's, behind the layer, with the same way to send.
+//! Wraps reqwest's and hyper's client, behind the layer, in one interface.
 
-use std::sync::Arc;
+use std::fmt::Debug;
 
 use bytes::Bytes;
 use http::Request;
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    AuthLayer, TokenError,
-    layer::{Auth, Recovery},
+    AuthLayer, TokenCache, TokenError, TokenSpec,
+    layer::{Auth, Error, Recovery},
     transport::Transport,
 };
 
-use crate::site::Site;
+use crate::{connector::connector, server::Server};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -39,19 +35,17 @@ pub(crate) enum HttpClient {
     Hyper(Box<Auth<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>),
 }
 
-/// What the caller of the API sees.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
-    /// What was done about a refusal.
     pub(crate) recovery: &'static str,
-    /// What the API says about the token that arrived.
+    /// The claims of the token, as the API received it.
     pub(crate) claims: Value,
 }
 
 impl Kind {
-    /// The token endpoint's transport of the same make.
-    pub(crate) fn transport(self, site: &Site) -> Transport {
+    /// Returns the transport that uses the same HTTP library.
+    pub(crate) fn transport(self, site: &Server) -> Transport {
         site.trusted(match self {
             Self::Reqwest => Transport::reqwest(),
             Self::Hyper => Transport::hyper(),
@@ -60,7 +54,10 @@ impl Kind {
 }
 
 impl HttpClient {
-    pub(crate) fn new(kind: Kind, site: &Site, layer: &AuthLayer) -> Self {
+    /// Returns a client whose requests to the API get tokens of this spec.
+    pub(crate) fn new(kind: Kind, site: &Server, cache: &TokenCache, spec: TokenSpec) -> Self {
+        let layer = AuthLayer::new(cache.clone());
+        let layer = layer.route(site.api_root(), spec).unwrap();
         match kind {
             Kind::Reqwest => {
                 let ca = site.ca();
@@ -69,46 +66,39 @@ impl HttpClient {
                 Self::Reqwest(layer.layer(client.unwrap()))
             }
             Kind::Hyper => {
-                let client = Client::builder(TokioExecutor::new()).build(connector(site.ca()));
+                let client =
+                    Client::builder(TokioExecutor::new()).build(connector(site.ca(), false));
                 Self::Hyper(Box::new(layer.layer(client)))
             }
         }
     }
 
-    /// Sends a body to the API, and says what came of it.
-    pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Answer, TokenError> {
+    pub(crate) async fn post(&self, url: &str, body: &str) -> Result<Response, TokenError> {
         match self.clone() {
             Self::Reqwest(client) => {
                 let mut request = reqwest::Request::new(http::Method::POST, url.parse().unwrap());
                 *request.body_mut() = Some(body.to_owned().into());
                 let response = client.oneshot(request).await.map_err(token_error)?;
-                let status = response.status().as_u16();
-                let recovery = response.extensions().get().map(Recovery::as_str);
-                Ok(Answer::new(
-                    status,
-                    recovery,
-                    &response.bytes().await.unwrap(),
-                ))
+                Ok(Response::read(response.into()).await)
             }
             Self::Hyper(client) => {
                 let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
                 let request = Request::post(url).body(body).unwrap();
                 let response = client.oneshot(request).await.map_err(token_error)?;
-                let status = response.status().as_u16();
-                let recovery = response.extensions().get().map(Recovery::as_str);
-                let body = response.into_body().collect().await.unwrap();
-                Ok(Answer::new(status, recovery, &body.to_bytes()))
+                Ok(Response::read(response).await)
             }
         }
     }
 }
 
-impl Answer {
-    fn new(status: u16, recovery: Option<&'static str>, body: &[u8]) -> Self {
+impl Response {
+    async fn read<B: Body<Error: Debug>>(response: http::Response<B>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
         Self {
-            status,
-            recovery: recovery.unwrap_or("none"),
-            claims: serde_json::from_slice(body).unwrap_or_default(),
+            status: parts.status.as_u16(),
+            recovery: parts.extensions.get().map_or("none", Recovery::as_str),
+            claims: serde_json::from_slice(&body).unwrap_or_default(),
         }
     }
 
@@ -117,30 +107,10 @@ impl Answer {
     }
 }
 
-fn connector(ca_pem: Option<&str>) -> HttpsConnector<HttpConnector> {
-    let mut roots = RootCertStore::empty();
-    if let Some(pem) = ca_pem {
-        let ca = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        roots.add(ca).unwrap();
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .build()
-}
-
-/// A refused token; any other failure has nothing to do with what is tested here.
-fn token_error<E: std::fmt::Debug + std::fmt::Display>(
-    error: tower_bearer::layer::Error<E>,
-) -> TokenError {
+/// Returns the token's error, and panics on any other.
+fn token_error<E: Debug>(error: Error<E>) -> TokenError {
     match error {
-        tower_bearer::layer::Error::Token(error) => error,
-        tower_bearer::layer::Error::Inner(error) => panic!("{error:?}"),
+        Error::Token(error) => error,
+        Error::Inner(error) => panic!("{error:?}"),
     }
 }

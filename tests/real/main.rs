@@ -1,19 +1,23 @@
-//! Against servers that others wrote: oidc-provider and django-oauth-toolkit, which `tests/run` starts.
+//! Tests the library against oidc-provider and django-oauth-toolkit, which `tests/run` starts.
 //!
-//! Each way to get a token goes the whole way: the token is fetched, used at an API that the server protects, known to the
-//! server's introspection, revoked, and replaced without the caller noticing.
+//! For each grant, a token is fetched, used at an API that the server protects, introspected, revoked, and replaced
+//! without an error for the caller.
 
 mod client_auth;
 mod client_credentials;
+#[path = "../support/connector.rs"]
+mod connector;
 mod discovery;
-mod fixed;
 mod http_client;
-mod on_behalf;
+mod jwt_signing;
+mod lifecycle;
+mod on_behalf_of;
 #[cfg(feature = "password")]
 mod password;
 mod refresh_token;
-mod rotation;
-mod round;
 mod saml2_bearer;
-mod signing;
-mod site;
+mod secret_rotation;
+mod server;
+mod static_token;
+#[path = "../support/temp_folder.rs"]
+mod temp_folder;

@@ -1,4 +1,4 @@
-//! The password grant, which django-oauth-toolkit still has of its own.
+//! Tests the password grant.
 
 use serde_json::json;
 use tower_bearer::{
@@ -9,16 +9,16 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    round::{PASSWORD, Round},
-    site::{Client, SECRET, Site},
+    lifecycle::{Lifecycle, PASSWORD},
+    server::{Client, SECRET, Server},
 };
 
-/// What a form has to encode, and letters beyond ASCII.
+/// Contains characters that a form encodes, and non-ASCII letters.
 const WORD: &str = "a b&c=d%+é/ÿ";
 
-/// A provider, and a client that may ask with a person's password.
-async fn scenes() -> Option<[(Site, Client); 2]> {
-    let (oidc, django) = (Site::oidc()?, Site::django()?);
+/// Returns both providers, each with a client that may use the password grant.
+async fn providers() -> Option<[(Server, Client); 2]> {
+    let (oidc, django) = (Server::oidc()?, Server::django()?);
     let client = oidc.client("client_secret_basic").await;
     let words = json!({ "auth": "any", "secret": SECRET, "grant": PASSWORD });
     let djangos = django.client_with(words).await;
@@ -26,7 +26,7 @@ async fn scenes() -> Option<[(Site, Client); 2]> {
 }
 
 fn source(
-    site: &Site,
+    site: &Server,
     client: &Client,
     transport: Transport,
     name: &str,
@@ -40,23 +40,27 @@ fn source(
 }
 
 #[tokio::test]
-async fn a_name_and_a_password_of_odd_characters_get_a_token() {
-    let Some(scenes) = scenes().await else { return };
-    for (site, client) in scenes {
+async fn password_with_special_characters_gets_a_token() {
+    let Some(providers) = providers().await else {
+        return;
+    };
+    for (site, client) in providers {
         let name = site.person(&client, WORD).await;
         let source = async |transport| source(&site, &client, transport, &name, WORD);
-        let seen = Round::of(&site, &client)
+        let seen = Lifecycle::of(&site, &client)
             .with_grant(PASSWORD)
-            .go(source)
+            .check(source)
             .await;
         assert!(seen.iter().all(|claims| claims["sub"] == name), "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_tried_once_and_shown_to_nobody() {
-    let Some(scenes) = scenes().await else { return };
-    for (site, client) in scenes {
+async fn wrong_password_is_sent_once_and_redacted() {
+    let Some(providers) = providers().await else {
+        return;
+    };
+    for (site, client) in providers {
         let name = site.person(&client, WORD).await;
         for kind in KINDS {
             let transport = kind.transport(&site);

@@ -1,23 +1,23 @@
-//! Refresh tokens that the server replaces at each use, and whose second use ends the sign-in.
+//! Tests refresh tokens that the server rotates, and whose reuse revokes the grant.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tokio::task::JoinSet;
 use tower_bearer::{
-    AuthLayer, ErrorKind, TokenCache, TokenSpec,
+    ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 };
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{REFRESH_TOKEN, Round},
-    site::{Client, Site},
+    lifecycle::{Lifecycle, REFRESH_TOKEN},
+    server::{Client, Server},
 };
 
 const SCOPES: &str = "read write";
 
-fn endpoint(site: &Site, client: &Client, kind: Kind) -> TokenEndpoint {
+fn endpoint(site: &Server, client: &Client, kind: Kind) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
     TokenEndpoint::new(&site.token_url)
         .with_client(id, ClientAuth::basic(secret))
@@ -25,11 +25,8 @@ fn endpoint(site: &Site, client: &Client, kind: Kind) -> TokenEndpoint {
 }
 
 #[tokio::test]
-async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+async fn rotated_refresh_tokens_keep_a_grant_alive() {
+    for site in Server::oidc_and_django() {
         let client = site.client("client_secret_basic").await;
         let source = async |transport| {
             let login = site.sign_in(&client, "ada", SCOPES).await;
@@ -39,19 +36,18 @@ async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
                 .with_transport(transport);
             RefreshToken::new(endpoint, login.refresh_token.as_str())
         };
-        let seen = Round::of(&site, &client)
+        let seen = Lifecycle::of(&site, &client)
             .with_grant(REFRESH_TOKEN)
-            .go(source)
+            .check(source)
             .await;
         assert!(seen.iter().all(|claims| claims["sub"] == "ada"), "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn a_public_client_needs_no_secret_to_refresh() {
-    let Some(site) = Site::oidc() else { return };
+async fn public_client_refreshes_without_a_secret() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client_with(json!({ "auth": "none" })).await;
-    let asking = site.client("client_secret_basic").await;
     let source = async |transport| {
         let login = site.sign_in(&client, "ada", SCOPES).await;
         let endpoint = TokenEndpoint::new(&site.token_url)
@@ -59,13 +55,13 @@ async fn a_public_client_needs_no_secret_to_refresh() {
             .with_transport(transport);
         RefreshToken::new(endpoint, login.refresh_token.as_str())
     };
-    let round = Round::of(&site, &client).with_grant(REFRESH_TOKEN);
-    round.asked_about_by(&asking).go(source).await;
+    let round = Lifecycle::of(&site, &client).with_grant(REFRESH_TOKEN);
+    round.check(source).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_use_each_refresh_token_once() {
-    let Some(site) = Site::oidc() else { return };
+async fn concurrent_callers_use_each_refresh_token_once() {
+    let Some(site) = Server::oidc() else { return };
     for kind in KINDS {
         let client = site.client("client_secret_basic").await;
         let login = site.sign_in(&client, "ada", SCOPES).await;
@@ -78,14 +74,10 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
                     std::future::ready(Ok(()))
                 });
         let cache = TokenCache::new(source);
-        // Two specs share the sign-in.
+        // Two specs share the refresh token.
         let [read, write] = ["read", "write"].map(|scope| {
-            let layer = AuthLayer::new(cache.clone());
-            let layer = layer.route(site.api_root(), TokenSpec::scopes([scope]));
-            (
-                HttpClient::new(kind, &site, &layer.unwrap()),
-                site.api(scope),
-            )
+            let spec = TokenSpec::scopes([scope]);
+            (HttpClient::new(kind, &site, &cache, spec), site.api(scope))
         });
         for round in 1..=3 {
             let mut crowd = JoinSet::new();
@@ -102,7 +94,7 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
             assert_eq!(kept.lock().unwrap().len() as u64, 2 * round, "{kind:?}");
             site.revoke(&client.id).await;
         }
-        // Whoever kept the last one goes on where this program ended.
+        // A new process continues with the last refresh token.
         let last = kept.lock().unwrap().pop().unwrap();
         let next = TokenCache::new(RefreshToken::new(endpoint(&site, &client, kind), last));
         next.get(&TokenSpec::scopes(["read"])).await.unwrap();
@@ -110,11 +102,8 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
 }
 
 #[tokio::test]
-async fn a_second_use_ends_the_sign_in_and_is_said_aloud() {
-    let (Some(oidc), Some(django)) = (Site::oidc(), Site::django()) else {
-        return;
-    };
-    for site in [oidc, django] {
+async fn reused_refresh_token_ends_the_grant() {
+    for site in Server::oidc_and_django() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
             let login = site.sign_in(&client, "ada", SCOPES).await;
@@ -125,15 +114,15 @@ async fn a_second_use_ends_the_sign_in_and_is_said_aloud() {
             let (first, second) = (cache(), cache());
             let spec = TokenSpec::scopes(["read"]);
             first.get(&spec).await.unwrap();
-            // Another program was given the same one.
+            // Another process uses the same refresh token.
             let error = second.get(&spec).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
-            // RFC 9700 §4.14.2: the server can't tell which of the two is the thief, and ends the sign-in for both.
+            // RFC 9700 §4.14.2: the server cannot tell which of the two is the attacker, and revokes the grant for both.
             let error = first.refresh(&spec).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
             let refused = site.count(&client.id, "invalid_grant", REFRESH_TOKEN).await;
             assert_eq!(refused, 2, "{kind:?}");
-            // The server is not asked again with what it has refused.
+            // A rejected refresh token is not sent again.
             first.refresh(&spec).await.unwrap_err();
             let refused = site.count(&client.id, "invalid_grant", REFRESH_TOKEN).await;
             assert_eq!(refused, 2, "{kind:?}");

@@ -1,4 +1,4 @@
-//! Tokens for whomever a SAML 2.0 assertion speaks for.
+//! Tests tokens for the subject of a SAML 2.0 assertion.
 
 use std::sync::{
     Arc,
@@ -14,11 +14,11 @@ use tower_bearer::{
 
 use crate::{
     http_client::KINDS,
-    round::{Round, SAML2_BEARER},
-    site::{Client, Site},
+    lifecycle::{Lifecycle, SAML2_BEARER},
+    server::{Client, Server},
 };
 
-/// XML about this person, of no other test. Its base64url has every odd character, and would be padded.
+/// Returns XML that is unique to the client. Its base64url uses `-` and `_`, and would be padded.
 fn xml(client: &Client, account: &str) -> String {
     let text = format!(
         "<saml:Assertion ID=\"{}\">\n  <saml:NameID>{account} ÿþ¿~~~~~?????</saml:NameID>\n</saml:Assertion>",
@@ -28,25 +28,22 @@ fn xml(client: &Client, account: &str) -> String {
     text + &" ".repeat(gap)
 }
 
-fn endpoint(site: &Site, client: &Client, transport: Transport) -> TokenEndpoint {
+fn endpoint(site: &Server, client: &Client, transport: Transport) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
     TokenEndpoint::new(&site.token_url)
         .with_client(id, ClientAuth::basic(secret))
         .with_transport(transport)
 }
 
-/// Somebody issues it about this person; or takes it back.
-async fn issue(site: &Site, text: &str, account: Value) {
+/// Registers the assertion for an account, or removes it.
+async fn issue(site: &Server, text: &str, account: Value) {
     let words = json!({ "text": text, "account": account });
     site.call("assertion", words).await;
 }
 
 #[tokio::test]
-async fn the_person_of_a_saml_assertion_gets_a_token() {
-    let (Some(plain), Some(tls)) = (Site::oidc(), Site::oidc_tls()) else {
-        return;
-    };
-    for site in [plain, tls] {
+async fn saml_assertion_gets_a_token_for_its_subject() {
+    for site in Server::oidc_plain_and_tls() {
         let client = site.client("client_secret_basic").await;
         let text = xml(&client, "ada");
         issue(&site, &text, json!("ada")).await;
@@ -56,15 +53,15 @@ async fn the_person_of_a_saml_assertion_gets_a_token() {
                 Secret::new(text.as_str()),
             )
         };
-        let round = Round::of(&site, &client).with_grant(SAML2_BEARER);
-        let seen = round.go(source).await;
+        let round = Lifecycle::of(&site, &client).with_grant(SAML2_BEARER);
+        let seen = round.check(source).await;
         assert!(seen.iter().all(|claims| claims["sub"] == "ada"), "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn a_saml_assertion_is_made_anew_for_each_token() {
-    let Some(site) = Site::oidc() else { return };
+async fn saml_assertion_is_created_for_each_token() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let made = Arc::new(AtomicU32::new(0));
     let source = async |transport| {
@@ -82,15 +79,14 @@ async fn a_saml_assertion_is_made_anew_for_each_token() {
         });
         Saml2Bearer::new(endpoint, assertion)
     };
-    let round = Round::of(&site, &client).with_grant(SAML2_BEARER);
-    round.go(source).await;
-    // Two tokens over each transport.
+    let round = Lifecycle::of(&site, &client).with_grant(SAML2_BEARER);
+    round.check(source).await;
     assert_eq!(made.load(Relaxed), 4);
 }
 
 #[tokio::test]
-async fn a_saml_assertion_that_does_not_hold_is_refused_and_shown_to_nobody() {
-    let Some(site) = Site::oidc() else { return };
+async fn invalid_saml_assertion_is_rejected_and_redacted() {
+    let Some(site) = Server::oidc() else { return };
     let client = site.client("client_secret_basic").await;
     let text = xml(&client, "ada");
     for kind in KINDS {

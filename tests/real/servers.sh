@@ -1,4 +1,4 @@
-# What the scripts that install and start servers share. Read by tests/run.
+# Defines functions that install and start servers. Sourced by tests/run.
 
 declare -A servers=()
 
@@ -11,12 +11,12 @@ fail() {
     exit 1
 }
 
-# The end of what a program said, without the addresses that it went to and where this lies: NAME.
+# Prints the end of a log without URLs and local paths: NAME.
 tell() {
     tail -n 20 "$real/log/$1.log" | sed -E -e 's#https?://[^ ]+#(an address)#g' -e "s#$PWD/##g" -e "s#$HOME/##g" >&2
 }
 
-# Starts a server: NAME COMMAND... Its words go to a file. It ends with this shell, even if that is killed.
+# Starts a server that logs to a file, and that ends with this shell: NAME COMMAND...
 start() {
     local bound=()
     ! command -v setpriv >/dev/null || bound=(setpriv --pdeathsig TERM)
@@ -24,7 +24,7 @@ start() {
     servers[$1]=$!
 }
 
-# Waits until a server is ready: NAME COMMAND... is tried until it succeeds, for as long as the server lives.
+# Waits until a command succeeds, while the server is running: NAME COMMAND...
 await() {
     local tries
     for ((tries = 0; tries < 1200; tries++)); do
@@ -47,7 +47,7 @@ stop_servers() {
     servers=()
 }
 
-# A port that nobody listens on, below those that the system gives out by itself. What listens on it has to try another if it was taken meanwhile.
+# Prints a free port below the ephemeral range. Another process may take it, so the caller must be ready to retry.
 free_port() {
     local port
     while :; do
@@ -59,12 +59,12 @@ free_port() {
     done
 }
 
-# Sees to it that a program is there: PROGRAM PACKAGE... of Debian.
+# Installs a program if it is missing: PROGRAM DEBIAN-PACKAGE...
 need() {
     command -v "$1" >/dev/null || debian "$1" "${@:2}"
 }
 
-# Installs packages of Debian: WHAT-FOR PACKAGE...
+# Installs Debian packages: PROGRAM DEBIAN-PACKAGE...
 debian() {
     local root=() log=$real/log/apt.log
     if ((EUID != 0)); then

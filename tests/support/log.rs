@@ -1,9 +1,8 @@
-//! What the log says to a test: there is one log for the whole program, and each thread reads what it wrote itself.
+//! Captures log lines: there is one subscriber for the process, and each thread reads the lines that it wrote.
 //!
-//! Whether anybody wants a line is asked once, when a thread first comes to where it is written, and the answer is kept for all
-//! threads. A log that one thread has to itself is not asked then, if another thread comes first: the line never shows, or does
-//! so on some days. So whatever reads a log here calls [`begin`] first, and so does every test beside it that may write the same
-//! lines.
+//! `tracing` asks once per call site whether a line is enabled, and caches the result for all threads. With a subscriber
+//! per thread, the result would depend on which thread is first. So each test that reads log lines calls [`begin`]
+//! first, and so does each test in the same binary that may write them.
 
 use std::{cell::RefCell, io, sync::Once};
 
@@ -11,7 +10,7 @@ thread_local! {
     static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// From here on, what this thread logs is kept.
+/// Starts to capture the log lines of this thread.
 pub(crate) fn begin() {
     static LOG: Once = Once::new();
     LOG.call_once(|| {
@@ -21,22 +20,22 @@ pub(crate) fn begin() {
             .without_time()
             .with_writer(|| OfThisThread)
             .finish();
-        tracing::subscriber::set_global_default(log).expect("there is another log");
+        tracing::subscriber::set_global_default(log).expect("another subscriber is installed");
     });
     LINES.set(Some(Vec::new()));
 }
 
-/// What this thread has logged since it was last asked.
+/// Returns the lines captured since the last call.
 pub(crate) fn take() -> String {
     let lines = LINES.replace(Some(Vec::new()));
-    String::from_utf8(lines.expect("the log has not begun")).unwrap()
+    String::from_utf8(lines.expect("log::begin was not called")).unwrap()
 }
 
 struct OfThisThread;
 
 impl io::Write for OfThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A thread that ends may have something to say after its lines are gone.
+        // A thread may log after its thread-local storage was destroyed.
         let _ = LINES.try_with(|lines| {
             if let Some(lines) = lines.borrow_mut().as_mut() {
                 lines.extend_from_slice(bytes);

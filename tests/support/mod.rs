@@ -1,4 +1,4 @@
-//! A token source and a client that do as they are told, and tell what was asked of them.
+//! Implements a scripted token source and a scripted client that record their calls.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod log;
@@ -24,7 +24,7 @@ use tower_bearer::{
     layer::Recovery, source::TokenRequest,
 };
 
-/// Where the tests' requests go.
+/// The origin of the tests' requests.
 pub(crate) const PLACE: &str = "https://api.example";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -46,7 +46,7 @@ pub(crate) fn tenant(name: impl fmt::Display) -> TokenSpec {
     TokenSpec::default().with_tenant(name.to_string())
 }
 
-/// A cache on Tokio's time.
+/// Returns a cache that uses Tokio's clock.
 pub(crate) fn cache(source: &Source) -> TokenCache {
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
@@ -67,7 +67,6 @@ pub(crate) fn request_with<B>(path: &str, body: B) -> Request<B> {
     Request::get(format!("{PLACE}{path}")).body(body).unwrap()
 }
 
-/// Waits until the service is ready, and calls it.
 pub(crate) async fn send<S, B>(service: &mut S, request: Request<B>) -> S::Future
 where
     S: Service<Request<B>>,
@@ -78,7 +77,6 @@ where
     service.call(request)
 }
 
-/// The status that the caller got, and what is said to have been done.
 pub(crate) fn outcome<B>(response: &Response<B>) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get::<Recovery>();
     (response.status().as_u16(), recovery.map(Recovery::as_str))
@@ -88,7 +86,7 @@ pub(crate) fn fault(kind: ErrorKind) -> TokenError {
     TokenError::new(kind, format!("scripted: {kind}"))
 }
 
-/// Lets all tasks run until none has anything to do, without any time passing.
+/// Runs all tasks until they are idle, without advancing the time.
 pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -99,14 +97,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a fetch comes to.
+/// A gate that is open until it is closed, and then admits as many as it is opened for.
+struct Gate {
+    permits: Semaphore,
+    closed: AtomicBool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            permits: Semaphore::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Gate {
+    async fn pass(&self) {
+        if self.closed.load(SeqCst) {
+            let permit = self.permits.acquire().await;
+            permit.expect("the gate is never closed").forget();
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(crate) enum Answer {
-    /// A token of its own, `token-N` for the Nth fetch, with this lifetime.
+    /// `token-N` for the Nth fetch, with this lifetime.
     Token(Option<Duration>),
-    /// A token with this text, for an hour.
+    /// A token with this text, valid for an hour.
     Text(&'static str),
-    /// A token of its own with a refresh point.
+    /// `token-N` with this lifetime and refresh interval.
     RefreshIn(Duration, Duration),
     Fail(TokenError),
     /// A panic before the future exists.
@@ -116,23 +137,29 @@ pub(crate) enum Answer {
     Never,
 }
 
+impl Default for Answer {
+    fn default() -> Self {
+        Self::Token(Some(HOUR))
+    }
+}
+
 impl Answer {
     pub(crate) fn fail(kind: ErrorKind) -> Self {
         Self::Fail(fault(kind))
     }
 }
 
-/// A source that answers by script. A clone is the same source.
+/// A scripted source. Clones share the script.
 #[derive(Clone)]
 pub(crate) struct Source(Arc<Script>);
 
+#[derive(Default)]
 struct Script {
     usual: Mutex<Answer>,
     next: Mutex<VecDeque<Answer>>,
     delay: Mutex<Duration>,
-    gate: Semaphore,
-    gated: AtomicBool,
-    asked: Mutex<Vec<TokenRequest>>,
+    gate: Gate,
+    requests: Mutex<Vec<TokenRequest>>,
     answered: AtomicUsize,
     abandoned: AtomicUsize,
     running: AtomicUsize,
@@ -140,20 +167,9 @@ struct Script {
 }
 
 impl Source {
-    /// Tokens for an hour, at once.
+    /// Returns a source of tokens that are valid for an hour, without delay.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Script {
-            usual: Mutex::new(Answer::Token(Some(HOUR))),
-            next: Mutex::default(),
-            delay: Mutex::default(),
-            gate: Semaphore::new(0),
-            gated: AtomicBool::new(false),
-            asked: Mutex::default(),
-            answered: AtomicUsize::new(0),
-            abandoned: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            most_running: AtomicUsize::new(0),
-        }))
+        Self(Arc::default())
     }
 
     pub(crate) fn usually(self, answer: Answer) -> Self {
@@ -165,15 +181,14 @@ impl Source {
         self.usually(Answer::Token(Some(lifetime)))
     }
 
-    /// Each fetch takes this long.
     pub(crate) fn taking(self, delay: Duration) -> Self {
         *lock(&self.0.delay) = delay;
         self
     }
 
-    /// Each fetch waits to be let through.
+    /// Makes each fetch wait for [`Self::open`].
     pub(crate) fn gated(self) -> Self {
-        self.0.gated.store(true, SeqCst);
+        self.0.gate.closed.store(true, SeqCst);
         self
     }
 
@@ -181,36 +196,34 @@ impl Source {
         *lock(&self.0.usual) = answer;
     }
 
-    /// The next fetch that has no answer of its own yet comes to this.
+    /// Appends a result to those of the next fetches.
     pub(crate) fn then(&self, answer: Answer) {
         lock(&self.0.next).push_back(answer);
     }
 
-    /// Takes back the answers of fetches that nobody has asked for yet.
+    /// Removes the results that were not used yet.
     pub(crate) fn forget_answers(&self) {
         lock(&self.0.next).clear();
     }
 
-    /// Lets one gated fetch through.
     pub(crate) fn open(&self) {
-        self.0.gate.add_permits(1);
+        self.0.gate.permits.add_permits(1);
     }
 
-    /// How often it was asked.
     pub(crate) fn fetches(&self) -> usize {
-        lock(&self.0.asked).len()
+        lock(&self.0.requests).len()
     }
 
     pub(crate) fn asked(&self) -> Vec<TokenRequest> {
-        lock(&self.0.asked).clone()
+        lock(&self.0.requests).clone()
     }
 
-    /// Fetches that came to an end of their own.
+    /// Returns the number of completed fetches.
     pub(crate) fn answered(&self) -> usize {
         self.0.answered.load(SeqCst)
     }
 
-    /// Fetches whose futures were dropped before their end.
+    /// Returns the number of fetches whose futures were dropped before completion.
     pub(crate) fn abandoned(&self) -> usize {
         self.0.abandoned.load(SeqCst)
     }
@@ -220,16 +233,15 @@ impl Source {
     }
 }
 
-/// Notices a fetch whose future is dropped.
+/// Counts a fetch as completed or abandoned on drop.
 struct Underway(Arc<Script>, bool);
 
 impl Drop for Underway {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, SeqCst);
-        let ended = if self.1 {
-            &self.0.answered
-        } else {
-            &self.0.abandoned
+        let ended = match self.1 {
+            true => &self.0.answered,
+            false => &self.0.abandoned,
         };
         ended.fetch_add(1, SeqCst);
     }
@@ -242,17 +254,15 @@ impl TokenSource for Source {
     ) -> impl Future<Output = Result<NewToken, TokenError>> + Send {
         let script = Arc::clone(&self.0);
         let number = {
-            let mut asked = lock(&script.asked);
-            asked.push(request.clone());
-            asked.len()
+            let mut requests = lock(&script.requests);
+            requests.push(request.clone());
+            requests.len()
         };
         let own = lock(&script.next).pop_front();
         let answer = own.unwrap_or_else(|| lock(&script.usual).clone());
         let delay = *lock(&script.delay);
-        assert!(
-            !matches!(answer, Answer::PanicAtOnce),
-            "scripted: no future"
-        );
+        let panics = matches!(answer, Answer::PanicAtOnce);
+        assert!(!panics, "scripted: no future");
         async move {
             let running = script.running.fetch_add(1, SeqCst) + 1;
             script.most_running.fetch_max(running, SeqCst);
@@ -260,14 +270,7 @@ impl TokenSource for Source {
             if !delay.is_zero() {
                 time::sleep(delay).await;
             }
-            if script.gated.load(SeqCst) {
-                script
-                    .gate
-                    .acquire()
-                    .await
-                    .expect("the gate is never closed")
-                    .forget();
-            }
+            script.gate.pass().await;
             let own = NewToken::bearer(&format!("token-{number}"))?;
             let result = match answer {
                 Answer::Token(Some(lifetime)) => Ok(own.with_lifetime(lifetime)),
@@ -286,7 +289,7 @@ impl TokenSource for Source {
     }
 }
 
-/// A client that records what it is given and answers by script. It panics if it is called without being ready.
+/// A scripted client that records its requests. It panics if it is called without being ready.
 pub(crate) struct Api {
     shared: Arc<ApiScript>,
     ready: bool,
@@ -294,19 +297,18 @@ pub(crate) struct Api {
 
 type Choose = dyn FnMut(&Seen) -> u16 + Send;
 
+#[derive(Default)]
 struct ApiScript {
     seen: Mutex<Vec<Seen>>,
     next: Mutex<VecDeque<u16>>,
-    choose: Mutex<Box<Choose>>,
+    choose: Mutex<Option<Box<Choose>>>,
     revoked: Mutex<HashSet<String>>,
-    gate: Semaphore,
-    gated: AtomicBool,
+    gate: Gate,
     unready: Mutex<VecDeque<bool>>,
     events: Mutex<Vec<Event>>,
     called_unready: AtomicUsize,
 }
 
-/// What happened to the client, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     PolledReady,
@@ -315,7 +317,6 @@ pub(crate) enum Event {
     BodyDropped,
 }
 
-/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -326,76 +327,62 @@ pub(crate) struct Seen {
     pub(crate) mark: Option<Mark>,
 }
 
-/// An extension to find again.
+/// An extension that is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u32);
 
 impl Seen {
-    /// The values of its `Authorization` lines.
+    /// Returns the values of the `Authorization` headers.
     pub(crate) fn authorization(&self) -> Vec<&str> {
         let values = self.headers.get_all(AUTHORIZATION);
         values.iter().map(|value| value.to_str().unwrap()).collect()
     }
 
-    /// The one token that it bears.
+    /// Returns the only bearer token.
     pub(crate) fn token(&self) -> &str {
         let [value] = self.authorization()[..] else {
-            panic!("not one Authorization line: {:?}", self.authorization());
+            panic!(
+                "expected one Authorization header: {:?}",
+                self.authorization()
+            );
         };
         value.strip_prefix("Bearer ").unwrap()
     }
 }
 
 impl Api {
-    /// 200 for all, but 401 for a revoked token, and for every path that starts with `/refused`.
+    /// Responds 401 to a revoked token and on paths that start with `/refused`, otherwise 200.
     pub(crate) fn new() -> Self {
-        let shared = ApiScript {
-            seen: Mutex::default(),
-            next: Mutex::default(),
-            choose: Mutex::new(Box::new(|seen| {
-                if seen.uri.path().starts_with("/refused") {
-                    401
-                } else {
-                    200
-                }
-            })),
-            revoked: Mutex::default(),
-            gate: Semaphore::new(0),
-            gated: AtomicBool::new(false),
-            unready: Mutex::default(),
-            events: Mutex::default(),
-            called_unready: AtomicUsize::new(0),
-        };
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::default(),
             ready: false,
         }
     }
 
-    /// Each answer waits to be let through.
+    /// Makes each response wait for [`Self::open`].
     pub(crate) fn gated(self) -> Self {
-        self.shared.gated.store(true, SeqCst);
+        self.shared.gate.closed.store(true, SeqCst);
         self
     }
 
     pub(crate) fn open(&self, answers: usize) {
-        self.shared.gate.add_permits(answers);
+        self.shared.gate.permits.add_permits(answers);
     }
 
-    /// The next answers' statuses, whatever they would be.
+    /// Sets the statuses of the next responses.
     pub(crate) fn answer(&self, statuses: impl IntoIterator<Item = u16>) {
         lock(&self.shared.next).extend(statuses);
     }
 
     pub(crate) fn choose(&self, choose: impl FnMut(&Seen) -> u16 + Send + 'static) {
-        *lock(&self.shared.choose) = Box::new(choose);
+        *lock(&self.shared.choose) = Some(Box::new(choose));
     }
 
     pub(crate) fn revoke(&self, token: impl Into<String>) {
         lock(&self.shared.revoked).insert(token.into());
     }
 
-    /// What becomes of the next times it is polled ready: an error for `true`.
+    /// Sets the results of the next calls of `poll_ready`: `true` is an error.
     pub(crate) fn fail_when_polled(&self, polls: impl IntoIterator<Item = bool>) {
         lock(&self.shared.unready).extend(polls);
     }
@@ -408,26 +395,22 @@ impl Api {
         lock(&self.shared.seen).len()
     }
 
-    /// The tokens of all requests, in order.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        self.seen()
-            .iter()
-            .map(|seen| seen.token().to_owned())
-            .collect()
+        let seen = self.seen();
+        seen.iter().map(|seen| seen.token().to_owned()).collect()
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
         lock(&self.shared.events).clone()
     }
 
-    /// How often it was called without having been polled ready.
     pub(crate) fn called_unready(&self) -> usize {
         self.shared.called_unready.load(SeqCst)
     }
 }
 
 impl Clone for Api {
-    /// A clone must be polled ready for itself.
+    /// Returns a client that is not ready.
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -436,7 +419,6 @@ impl Clone for Api {
     }
 }
 
-/// The client's own error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError(pub(crate) &'static str);
 
@@ -448,7 +430,7 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// A response's body, which tells when it is dropped.
+/// A response body that records its drop.
 pub(crate) struct Answered(Arc<ApiScript>);
 
 impl fmt::Debug for Answered {
@@ -463,7 +445,7 @@ impl Drop for Answered {
     }
 }
 
-/// The client's future, which tells when it is dropped.
+/// A response future that records its drop.
 pub(crate) struct Sending {
     work: Pin<Box<dyn Future<Output = Result<Response<Answered>, ApiError>> + Send>>,
     shared: Arc<ApiScript>,
@@ -517,13 +499,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         let status = shared.status(&seen);
         let work = Arc::clone(&shared);
         let work = Box::pin(async move {
-            if work.gated.load(SeqCst) {
-                work.gate
-                    .acquire()
-                    .await
-                    .expect("the gate is never closed")
-                    .forget();
-            }
+            work.gate.pass().await;
             if status == 0 {
                 return Err(ApiError("scripted: broken connection"));
             }
@@ -540,16 +516,18 @@ impl ApiScript {
         if let Some(status) = lock(&self.next).pop_front() {
             return status;
         }
-        let revoked = lock(&self.revoked);
         let tokens = seen.authorization();
-        if tokens
+        let mut tokens = tokens
             .iter()
-            .any(|value| revoked.contains(value.trim_start_matches("Bearer ")))
-        {
+            .map(|value| value.trim_start_matches("Bearer "));
+        if tokens.any(|token| lock(&self.revoked).contains(token)) {
             return 401;
         }
-        drop(revoked);
-        (lock(&self.choose))(seen)
+        match &mut *lock(&self.choose) {
+            Some(choose) => choose(seen),
+            None if seen.uri.path().starts_with("/refused") => 401,
+            None => 200,
+        }
     }
 }
 

@@ -1,177 +1,134 @@
-//! Bodies of every kind under a refusal: in memory, read once, streamed, kept up to a limit and beyond it.
+//! Tests how bodies are replayed: not clonable, streamed, within the buffer's limit and beyond it.
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
 use tower_bearer::testing::Fault;
 
 use super::{
-    client::{KINDS, Load, Sum},
-    stage::Stage,
+    client::{Digest, KINDS, Payload},
+    fixture::Fixture,
 };
+use crate::fixture::oauth_error;
 
 pub(super) const MEBIBYTE: usize = 1 << 20;
-const PART: usize = 16 << 10;
 
-/// So many bytes, of every kind there is, and not the same in any two parts of a stream.
-pub(super) fn some(size: usize) -> Bytes {
-    (0..size).map(|i| (i % 251) as u8).collect()
+/// Returns `size` bytes that include every value and differ between the parts of a stream.
+pub(super) fn pattern(size: usize) -> Bytes {
+    (0..size).map(|i| (i % 257) as u8).collect()
 }
 
-pub(super) fn sum(size: usize) -> Sum {
-    Sum::of(&some(size))
+pub(super) fn digest(size: usize) -> Digest {
+    Digest::of(&pattern(size))
 }
 
 #[tokio::test]
-async fn a_body_that_is_read_once_goes_once_and_the_refusal_is_the_callers() {
+async fn body_that_cannot_be_cloned_is_not_replayed() {
     for &kind in KINDS {
-        let stage = Stage::plain(kind).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "not_replayable"), "{kind:?}");
-        assert_eq!(stage.bodies(), [sum(5_000)], "{kind:?}");
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
+        let fixture = Fixture::plain(kind).await;
+        fixture.login.revoke_all();
+        let once = || Payload::Once(pattern(5_000));
+        fixture.send_payload(once(), (401, "not_replayable")).await;
+        assert_eq!(fixture.bodies(), [digest(5_000)], "{kind:?}");
+        assert_eq!(fixture.cache.stats().rejections, 1, "{kind:?}");
+        let response = fixture.send_payload(once(), (200, "none")).await;
+        assert_eq!(response.body, digest(5_000), "{kind:?}");
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
-async fn with_a_buffer_a_body_that_is_read_once_goes_twice() {
+async fn buffered_body_is_replayed_whole() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 8 << 10).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::Once(some(5_000))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(answer.body, sum(5_000), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(5_000); 2], "{kind:?}");
+        for (limit, payload, size) in [
+            (8 << 10, Payload::Once(pattern(5_000)), 5_000),
+            (2 * MEBIBYTE, Payload::in_parts(pattern(MEBIBYTE)), MEBIBYTE),
+        ] {
+            let fixture = Fixture::buffering(kind, limit).await;
+            fixture.login.revoke_all();
+            let response = fixture.send_payload(payload, (200, "recovered")).await;
+            // The response to a stream has several messages, of which tonic returns the first.
+            if size < MEBIBYTE {
+                assert_eq!(response.body, digest(size), "{kind:?}");
+            }
+            assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+            assert_eq!(fixture.bodies(), vec![digest(size); 2], "{kind:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_stream_within_the_limit_goes_twice_to_the_last_byte() {
+async fn stream_beyond_the_limit_is_sent_whole_and_not_replayed() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(MEBIBYTE); 2], "{kind:?}");
+        let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
+        fixture.login.revoke_all();
+        let stream = || Payload::in_parts(pattern(MEBIBYTE));
+        fixture
+            .send_payload(stream(), (401, "not_replayable"))
+            .await;
+        assert_eq!(fixture.bodies(), [digest(MEBIBYTE)], "{kind:?}");
+        fixture.send_payload(stream(), (200, "none")).await;
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies(), vec![digest(MEBIBYTE); 2], "{kind:?}");
     }
 }
 
-#[tokio::test]
-async fn a_stream_beyond_the_limit_goes_once_to_the_last_byte() {
-    for &kind in KINDS {
-        let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
-        stage.warm_up().await;
-        stage.login.revoke_all();
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "not_replayable"), "{kind:?}");
-        assert_eq!(stage.bodies(), [sum(MEBIBYTE)], "{kind:?}");
-        let answer = stage.post(Load::in_parts(some(MEBIBYTE))).await.unwrap();
-        assert_eq!(answer.outcome(), (200, "none"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies(), vec![sum(MEBIBYTE); 2], "{kind:?}");
-    }
-}
-
-/// A 401 that does not wait for the body, and that is longer than what the sockets hold.
-fn early() -> Fault {
+/// A 401 that does not wait for the body, and whose own body is larger than the socket buffers.
+fn early_401() -> Fault {
     let challenge = "Bearer error=\"invalid_token\"";
     let refused = Fault::status(401).with_header("www-authenticate", challenge);
-    let why = some(REASON);
+    let why = pattern(RESPONSE_SIZE);
     refused.with_body("text/plain", why).before_body()
 }
 
-const REASON: usize = 8 * MEBIBYTE;
-
-/// A stream that yields its first part, and the rest when it is told to.
-fn held(size: usize) -> (Load, oneshot::Sender<()>) {
-    let (sender, parts) = mpsc::channel(1);
-    let (go_on, told) = oneshot::channel();
-    let mut rest = some(size);
-    tokio::spawn(async move {
-        let first = rest.split_to(rest.len().min(PART));
-        sender.send(first).await.unwrap();
-        let _ = told.await;
-        while !rest.is_empty() {
-            let part = rest.split_to(rest.len().min(PART));
-            if sender.send(part).await.is_err() {
-                return;
-            }
-        }
-    });
-    (Load::Stream(parts), go_on)
-}
+const RESPONSE_SIZE: usize = 8 * MEBIBYTE;
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_is_recovered_from_with_the_rest_of_the_stream() {
+async fn early_401_replays_with_the_rest_of_the_stream() {
     for &kind in KINDS {
-        // Not even a buffer for all of it is needed: what was not yet sent goes once.
-        let stage = Stage::keeping(kind, MEBIBYTE / 2).await;
-        stage.warm_up().await;
-        stage.api.fault(early());
-        let (load, go_on) = held(MEBIBYTE);
+        // The buffer is smaller than the body: the part that was not yet sent needs no buffer.
+        let fixture = Fixture::buffering(kind, MEBIBYTE / 2).await;
+        fixture.api.fault(early_401());
+        let (payload, resume) = Payload::paused(pattern(MEBIBYTE));
         let again = async {
-            stage.api.wait_for_requests(2).await;
-            go_on.send(()).unwrap();
+            fixture.api.wait_for_requests(2).await;
+            resume.send(()).unwrap();
         };
-        let (answer, ()) = tokio::join!(stage.post(load), again);
-        assert_eq!(answer.unwrap().outcome(), (200, "recovered"), "{kind:?}");
-        assert_eq!(stage.counts(), (2, 1), "{kind:?}");
-        assert_eq!(stage.bodies()[1], sum(MEBIBYTE), "{kind:?}");
+        tokio::join!(fixture.send_payload(payload, (200, "recovered")), again);
+        assert_eq!(fixture.counts(), (2, 1), "{kind:?}");
+        assert_eq!(fixture.bodies()[1], digest(MEBIBYTE), "{kind:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_body_reaches_the_caller_whole_if_there_is_no_other_token()
-{
+async fn early_401_passes_whole_without_a_new_token() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.api.fault(early());
-        let refused = Fault::response(
-            400,
-            Some("application/json"),
-            r#"{"error":"invalid_grant"}"#,
-        );
-        stage.login.fault(refused);
-        let (load, _held) = held(MEBIBYTE);
-        let answer = stage.post(load).await.unwrap();
-        assert_eq!(answer.outcome(), (401, "no_token"), "{kind:?}");
+        let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
+        fixture.api.fault(early_401());
+        fixture.login.fault(oauth_error(400, "invalid_grant"));
+        let (payload, _rest) = Payload::paused(pattern(MEBIBYTE));
+        let response = fixture.send_payload(payload, (401, "no_token")).await;
         if !kind.is_tonic() {
-            assert_eq!(answer.body, sum(REASON), "{kind:?}");
+            assert_eq!(response.body, digest(RESPONSE_SIZE), "{kind:?}");
         }
-        assert_eq!(stage.counts(), (1, 1), "{kind:?}");
+        assert_eq!(fixture.counts(), (1, 1), "{kind:?}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_too_many_before_the_end_of_the_body_does_not_cut_the_stream() {
+async fn early_401_beyond_the_rejection_limit_passes_whole() {
     for &kind in KINDS {
-        let stage = Stage::keeping(kind, 2 * MEBIBYTE).await;
-        stage.warm_up().await;
-        stage.api.always_unauthorized(true);
+        let fixture = Fixture::buffering(kind, 2 * MEBIBYTE).await;
+        fixture.api.always_unauthorized(true);
         for _ in 0..5 {
-            let answer = stage.post(Load::Whole(some(9))).await.unwrap();
-            assert_eq!(answer.outcome(), (401, "rejected_again"), "{kind:?}");
+            fixture.send(9, (401, "rejected_again")).await;
         }
-        stage.api.reset_counts();
-        stage.api.fault(early());
-        let (load, _held) = held(MEBIBYTE);
-        let answer = stage.post(load).await.unwrap();
-        assert_eq!(
-            answer.outcome(),
-            (401, "rejection_limit_reached"),
-            "{kind:?}"
-        );
+        fixture.api.reset_counts();
+        fixture.api.fault(early_401());
+        let (payload, _rest) = Payload::paused(pattern(MEBIBYTE));
+        let outcome = (401, "rejection_limit_reached");
+        let response = fixture.send_payload(payload, outcome).await;
         if !kind.is_tonic() {
-            assert_eq!(answer.body, sum(REASON), "{kind:?}");
+            assert_eq!(response.body, digest(RESPONSE_SIZE), "{kind:?}");
         }
-        assert_eq!(stage.api.counts().requests, 1, "{kind:?}");
+        assert_eq!(fixture.api.counts().requests, 1, "{kind:?}");
     }
 }

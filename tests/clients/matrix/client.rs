@@ -1,8 +1,7 @@
-//! Each client behind a layer of whatever policy, called alike.
+//! Wraps each client, behind a layer with any replay policy, in one interface.
 
 use std::{
     convert::Infallible,
-    error::Error as StdError,
     hash::{DefaultHasher, Hasher},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -18,13 +17,13 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{
     Code, Status,
     codegen::tokio_stream::Stream,
     transport::{Channel, Endpoint},
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_bearer::{
     AuthLayer,
     layer::{
@@ -33,14 +32,15 @@ use tower_bearer::{
     },
 };
 
-use super::raw::Raw;
-use crate::caller::{BoxError, connector};
+use super::raw_codec::RawCodec;
+use crate::connector::connector;
 
-/// Which client, and over what.
+/// A client and its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Reqwest,
     ReqwestTls,
+    ReqwestHttp2Tls,
     #[cfg(feature = "reqwest-middleware")]
     Middleware,
     #[cfg(feature = "reqwest-middleware")]
@@ -56,6 +56,7 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: &[Kind] = &[
     Kind::Reqwest,
     Kind::ReqwestTls,
+    Kind::ReqwestHttp2Tls,
     #[cfg(feature = "reqwest-middleware")]
     Kind::Middleware,
     #[cfg(feature = "reqwest-middleware")]
@@ -73,56 +74,68 @@ impl Kind {
         format!("{self:?}").ends_with("Tls")
     }
 
+    pub(crate) fn is_http2(self) -> bool {
+        self.is_tonic() || matches!(self, Self::Http2 | Self::Http2Tls | Self::ReqwestHttp2Tls)
+    }
+
     pub(crate) fn is_tonic(self) -> bool {
         matches!(self, Self::Tonic | Self::TonicTls)
     }
 }
 
-/// What is sent.
-pub(crate) enum Load {
-    /// A body that is in memory.
+pub(crate) enum Payload {
+    /// Bytes in memory.
     Whole(Bytes),
-    /// One that is in memory, and can be read once.
+    /// Bytes in memory, in a body that cannot be cloned.
     Once(Bytes),
-    /// One that comes in parts, when they are made.
+    /// Parts that are produced while the body is sent.
     Stream(mpsc::Receiver<Bytes>),
 }
 
-impl Load {
-    /// A stream of these bytes in parts of 16 KiB.
-    pub(crate) fn in_parts(mut bytes: Bytes) -> Self {
+impl Payload {
+    /// Returns a stream of these bytes in parts of 16 KiB.
+    pub(crate) fn in_parts(bytes: Bytes) -> Self {
+        Self::paused(bytes).0
+    }
+
+    /// Like [`Self::in_parts`], but waits for the sender after the first part.
+    pub(crate) fn paused(mut bytes: Bytes) -> (Self, oneshot::Sender<()>) {
         let (sender, parts) = mpsc::channel(1);
+        let (resume, resumed) = oneshot::channel();
         tokio::spawn(async move {
+            let mut resumed = Some(resumed);
             while !bytes.is_empty() {
                 let part = bytes.split_to(bytes.len().min(16 << 10));
                 if sender.send(part).await.is_err() {
                     return;
                 }
+                if let Some(resumed) = resumed.take() {
+                    let _ = resumed.await;
+                }
             }
         });
-        Self::Stream(parts)
+        (Self::Stream(parts), resume)
     }
 }
 
-/// What the caller of the client sees.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ClientResponse {
     pub(crate) status: u16,
     pub(crate) recovery: Option<Recovery>,
-    /// Of tonic, the message without what gRPC puts around it.
-    pub(crate) body: Sum,
-    /// Of tonic, what its caller gets.
+    /// For tonic, the message without its gRPC framing.
+    pub(crate) body: Digest,
+    /// For tonic, the status code returned to the caller.
     pub(crate) code: Option<Code>,
 }
 
-/// How many bytes, and which: to compare, and to be told in a few words.
+/// Length and hash of a body, for short assertion messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sum {
+pub(crate) struct Digest {
     length: usize,
     hash: u64,
 }
 
-impl Sum {
+impl Digest {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
@@ -133,23 +146,33 @@ impl Sum {
     }
 }
 
-impl Answer {
-    /// The status, and the recovery's name.
+impl ClientResponse {
+    /// Returns the status and the name of the recovery.
     pub(crate) fn outcome(&self) -> (u16, &'static str) {
         let recovery = self.recovery.as_ref().map_or("none", Recovery::as_str);
         (self.status, recovery)
     }
 }
 
-pub(crate) type Sent = Result<Answer, Error<BoxError>>;
-pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
-pub(crate) type Sender = Arc<dyn Fn(&str, Load) -> Sending + Send + Sync>;
+pub(crate) type Outcome = Result<ClientResponse, Error<BoxError>>;
+pub(crate) type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 
-/// The body types that the clients' requests have.
 pub(crate) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+/// A replay policy for requests of a client, whose futures can be sent.
+pub(crate) trait Policy<Req, Client>:
+    ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+{
+}
+
+impl<R, Req, Client> Policy<Req, Client> for R where
+    R: ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+{
+}
+
 type Hyper<B> = Client<HttpsConnector<HttpConnector>, B>;
 
-/// A client of this kind whose requests go through this layer, where bodies go once or as the layer has it by itself.
+/// Returns a client whose requests pass through this layer, without a body buffer.
 pub(crate) fn plain<R>(
     kind: Kind,
     ca_pem: Option<&str>,
@@ -157,22 +180,14 @@ pub(crate) fn plain<R>(
     layer: &AuthLayer<R>,
 ) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request>
-        + ReplayPolicy<Request<Full<Bytes>>>
-        + ReplayPolicy<Request<Boxed>>,
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
-    <R as ReplayPolicy<reqwest::Request>>::Spare<reqwest::Client>: Send,
-    <R as ReplayPolicy<reqwest::Request>>::Spare<()>: Send,
-    <R as ReplayPolicy<reqwest::Request>>::Rest: Send,
-    <R as ReplayPolicy<Request<Full<Bytes>>>>::Spare<Hyper<Full<Bytes>>>: Send,
-    <R as ReplayPolicy<Request<Full<Bytes>>>>::Rest: Send,
-    <R as ReplayPolicy<Request<Boxed>>>::Spare<Hyper<Boxed>>: Send,
-    <R as ReplayPolicy<Request<Boxed>>>::Rest: Send,
-    <R as ReplayPolicy<Request<tonic::body::Body>>>::Spare<Channel>: Send,
-    <R as ReplayPolicy<Request<tonic::body::Body>>>::Rest: Send,
+    R: Policy<reqwest::Request, reqwest::Client> + Policy<reqwest::Request, ()>,
+    R: Policy<Request<Full<Bytes>>, Hyper<Full<Bytes>>> + Policy<Request<Boxed>, Hyper<Boxed>>,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     match kind {
-        Kind::Reqwest | Kind::ReqwestTls => over_reqwest(ca_pem, origin, layer),
+        Kind::Reqwest | Kind::ReqwestTls | Kind::ReqwestHttp2Tls => {
+            over_reqwest(kind, ca_pem, origin, layer)
+        }
         #[cfg(feature = "reqwest-middleware")]
         Kind::Middleware | Kind::MiddlewareTls => over_middleware(ca_pem, origin, layer),
         Kind::Tonic | Kind::TonicTls => over_tonic(ca_pem, origin, layer),
@@ -180,9 +195,9 @@ where
             let whole = layer.layer(hyper::<Full<Bytes>>(kind, ca_pem));
             let boxed = over_hyper(kind, ca_pem, origin, layer);
             let origin = origin.to_owned();
-            Arc::new(move |path, load| {
-                let Load::Whole(body) = load else {
-                    return boxed(path, load);
+            Arc::new(move |path, payload| {
+                let Payload::Whole(body) = payload else {
+                    return boxed(path, payload);
                 };
                 let request = Request::post(format!("{origin}{path}"));
                 let request = request.body(Full::new(body)).unwrap();
@@ -192,7 +207,7 @@ where
     }
 }
 
-/// The same where what is sent is kept, up to this limit.
+/// Like [`plain`], with a body buffer of this size.
 pub(crate) fn buffered(
     kind: Kind,
     ca_pem: Option<&str>,
@@ -200,91 +215,87 @@ pub(crate) fn buffered(
     layer: AuthLayer,
     limit: usize,
 ) -> Sender {
+    let wrap = reqwest::Body::wrap::<ReplayBody<reqwest::Body>>;
     match kind {
-        Kind::Reqwest | Kind::ReqwestTls => over_reqwest(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
-        ),
+        Kind::Reqwest | Kind::ReqwestTls | Kind::ReqwestHttp2Tls => {
+            let layer = layer.with_body_buffer(limit, wrap);
+            over_reqwest(kind, ca_pem, origin, &layer)
+        }
         #[cfg(feature = "reqwest-middleware")]
-        Kind::Middleware | Kind::MiddlewareTls => over_middleware(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, reqwest::Body::wrap::<ReplayBody<reqwest::Body>>),
-        ),
-        Kind::Tonic | Kind::TonicTls => over_tonic(
-            ca_pem,
-            origin,
-            &layer.with_body_buffer(limit, tonic::body::Body::new),
-        ),
+        Kind::Middleware | Kind::MiddlewareTls => {
+            let layer = layer.with_body_buffer(limit, wrap);
+            over_middleware(ca_pem, origin, &layer)
+        }
+        Kind::Tonic | Kind::TonicTls => {
+            let layer = layer.with_body_buffer(limit, tonic::body::Body::new);
+            over_tonic(ca_pem, origin, &layer)
+        }
         _ => {
-            let layer =
-                layer.with_body_buffer(limit, |body: ReplayBody<Boxed>| body.boxed_unsync());
+            let wrap = |body: ReplayBody<Boxed>| body.boxed_unsync();
+            let layer = layer.with_body_buffer(limit, wrap);
             over_hyper(kind, ca_pem, origin, &layer)
         }
     }
 }
 
-fn over_reqwest<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
+fn over_reqwest<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
-    R::Spare<reqwest::Client>: Send,
-    R::Rest: Send,
+    R: Policy<reqwest::Request, reqwest::Client>,
 {
-    let client = layer.layer(reqwest_client(ca_pem));
+    let client = layer.layer(reqwest_client(kind, ca_pem));
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let request = reqwest_request(&origin, path, load);
-        Box::pin(by_reqwest(client.clone(), request))
+    Arc::new(move |path, payload| {
+        let request = reqwest_request(&origin, path, payload);
+        let sending = client.clone().oneshot(request);
+        Box::pin(async { read(sending.await.map_err(inner)?.into()).await })
     })
 }
 
 #[cfg(feature = "reqwest-middleware")]
 fn over_middleware<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<reqwest::Request> + Send + Sync + 'static,
-    R::Spare<()>: Send,
-    R::Rest: Send,
+    R: Policy<reqwest::Request, ()>,
 {
-    let client = reqwest_middleware::ClientBuilder::new(reqwest_client(ca_pem));
+    let client = reqwest_middleware::ClientBuilder::new(reqwest_client(Kind::ReqwestTls, ca_pem));
     let client = client.with(layer.clone()).build();
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let request = reqwest_request(&origin, path, load);
+    Arc::new(move |path, payload| {
+        let request = reqwest_request(&origin, path, payload);
         Box::pin(by_middleware(client.clone(), request))
     })
 }
 
-/// Over HTTP/1.1, with TLS too.
-fn reqwest_client(ca_pem: Option<&str>) -> reqwest::Client {
+fn reqwest_client(kind: Kind, ca_pem: Option<&str>) -> reqwest::Client {
     let ca = ca_pem.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
-    let builder = reqwest::Client::builder().http1_only();
-    builder.tls_certs_only(ca).build().unwrap()
+    let builder = reqwest::Client::builder().tls_certs_only(ca);
+    let builder = match kind {
+        Kind::ReqwestHttp2Tls => builder,
+        _ => builder.http1_only(),
+    };
+    builder.build().unwrap()
 }
 
-fn reqwest_request(origin: &str, path: &str, load: Load) -> reqwest::Request {
+fn reqwest_request(origin: &str, path: &str, payload: Payload) -> reqwest::Request {
     let url = format!("{origin}{path}").parse().unwrap();
     let mut request = reqwest::Request::new(http::Method::POST, url);
-    *request.body_mut() = Some(match load {
-        Load::Whole(body) => body.into(),
-        Load::Once(body) => reqwest::Body::wrap(Full::new(body)),
-        Load::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
+    *request.body_mut() = Some(match payload {
+        Payload::Whole(body) => body.into(),
+        Payload::Once(body) => reqwest::Body::wrap(Full::new(body)),
+        Payload::Stream(parts) => reqwest::Body::wrap(Parts(parts)),
     });
     request
 }
 
 fn over_hyper<R>(kind: Kind, ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<Request<Boxed>> + Send + Sync + 'static,
-    R::Spare<Hyper<Boxed>>: Send,
-    R::Rest: Send,
+    R: Policy<Request<Boxed>, Hyper<Boxed>>,
 {
     let client = layer.layer(hyper::<Boxed>(kind, ca_pem));
     let origin = origin.to_owned();
-    Arc::new(move |path, load| {
-        let body = match load {
-            Load::Whole(body) | Load::Once(body) => boxed(Full::new(body)),
-            Load::Stream(parts) => boxed(Parts(parts)),
+    Arc::new(move |path, payload| {
+        let body = match payload {
+            Payload::Whole(body) | Payload::Once(body) => boxed(Full::new(body)),
+            Payload::Stream(parts) => boxed(Parts(parts)),
         };
         let request = Request::post(format!("{origin}{path}"));
         Box::pin(by_hyper(client.clone(), request.body(body).unwrap()))
@@ -293,15 +304,13 @@ where
 
 fn over_tonic<R>(ca_pem: Option<&str>, origin: &str, layer: &AuthLayer<R>) -> Sender
 where
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + Sync + 'static,
-    R::Spare<Channel>: Send,
-    R::Rest: Send,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     let layer = layer.clone().with_default_origin(origin).unwrap();
     let client = layer.layer(channel(ca_pem, origin));
-    Arc::new(move |path, load| {
+    Arc::new(move |path, payload| {
         let path = path.parse().unwrap();
-        Box::pin(by_tonic(client.clone(), path, load))
+        Box::pin(by_tonic(client.clone(), path, payload))
     })
 }
 
@@ -315,7 +324,7 @@ where
     builder.build(connector(ca_pem, kind != Kind::Http1Tls))
 }
 
-/// tonic's own TLS is a feature of its own; here the connector brings it.
+/// TLS is the connector's, because tonic's own TLS needs another feature.
 fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
     let target: http::Uri = origin.parse().unwrap();
     let mut connector = connector(ca_pem, true);
@@ -326,18 +335,11 @@ fn channel(ca_pem: Option<&str>, origin: &str) -> Channel {
         .connect_with_connector_lazy(connect)
 }
 
-async fn by_reqwest<R>(client: Auth<reqwest::Client, R>, request: reqwest::Request) -> Sent
-where
-    R: ReplayPolicy<reqwest::Request>,
-{
-    read(client.oneshot(request).await.map_err(inner)?).await
-}
-
 #[cfg(feature = "reqwest-middleware")]
 async fn by_middleware(
     client: reqwest_middleware::ClientWithMiddleware,
     request: reqwest::Request,
-) -> Sent {
+) -> Outcome {
     let answer = client.execute(request).await;
     let error = |error: reqwest_middleware::Error| match error {
         reqwest_middleware::Error::Middleware(error) => match error.downcast() {
@@ -346,46 +348,40 @@ async fn by_middleware(
         },
         other => Error::Inner(other.into()),
     };
-    read(answer.map_err(error)?).await
+    read(answer.map_err(error)?.into()).await
 }
 
-async fn read(response: reqwest::Response) -> Sent {
-    Ok(Answer {
-        status: response.status().as_u16(),
-        recovery: response.extensions().get().cloned(),
-        body: Sum::of(&response.bytes().await.map_err(lost)?),
+async fn read<B>(response: Response<B>) -> Outcome
+where
+    B: Body<Data: Send, Error: Into<BoxError>>,
+{
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await;
+    Ok(ClientResponse {
+        status: parts.status.as_u16(),
+        recovery: parts.extensions.get().cloned(),
+        body: Digest::of(&body.map_err(|error| Error::Inner(error.into()))?.to_bytes()),
         code: None,
     })
 }
 
-async fn by_hyper<B, R>(client: Auth<Hyper<B>, R>, request: Request<B>) -> Sent
+async fn by_hyper<B, R>(client: Auth<Hyper<B>, R>, request: Request<B>) -> Outcome
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
     R: ReplayPolicy<Request<B>>,
 {
-    let response = client.oneshot(request).await.map_err(inner)?;
-    Ok(Answer {
-        status: response.status().as_u16(),
-        recovery: response.extensions().get().cloned(),
-        body: Sum::of(
-            &response
-                .into_body()
-                .collect()
-                .await
-                .map_err(lost)?
-                .to_bytes(),
-        ),
-        code: None,
-    })
+    read(client.oneshot(request).await.map_err(inner)?).await
 }
 
-/// By tonic's own client, which sees no more of a response than its status and its message: the rest is seen on the way.
-async fn by_tonic<R>(client: Auth<Channel, R>, path: http::uri::PathAndQuery, load: Load) -> Sent
+/// Sends with tonic's client. It exposes only status and message of a response, so the rest is recorded on the way.
+async fn by_tonic<R>(
+    client: Auth<Channel, R>,
+    path: http::uri::PathAndQuery,
+    payload: Payload,
+) -> Outcome
 where
-    R: ReplayPolicy<Request<tonic::body::Body>> + Send + 'static,
-    R::Spare<Channel>: Send,
-    R::Rest: Send,
+    R: Policy<Request<tonic::body::Body>, Channel>,
 {
     let seen = Arc::new(Mutex::new(None));
     let failure = Arc::new(Mutex::new(None));
@@ -395,7 +391,7 @@ where
             let recovery = response.extensions().get::<Recovery>().cloned();
             let status = response.status().as_u16();
             *look.lock().unwrap() = Some((status, recovery));
-            // The API knows nothing of gRPC: its echoes lack the status at their ends.
+            // The API does not speak gRPC, so its responses lack the status.
             if status == 200 && !response.headers().contains_key("grpc-status") {
                 let ok = HeaderValue::from_static("0");
                 response.headers_mut().insert("grpc-status", ok);
@@ -409,14 +405,14 @@ where
         });
     let mut grpc = tonic::client::Grpc::new(watched);
     grpc.ready().await.unwrap();
-    let outcome: Result<_, Status> = match load {
-        Load::Whole(body) | Load::Once(body) => {
+    let outcome: Result<_, Status> = match payload {
+        Payload::Whole(body) | Payload::Once(body) => {
             let request = tonic::Request::new(body);
-            grpc.unary(request, path, Raw).await
+            grpc.unary(request, path, RawCodec).await
         }
-        Load::Stream(parts) => {
-            let request = tonic::Request::new(Messages(parts));
-            grpc.client_streaming(request, path, Raw).await
+        Payload::Stream(parts) => {
+            let request = tonic::Request::new(Parts(parts));
+            grpc.client_streaming(request, path, RawCodec).await
         }
     };
     if let Some(error) = failure.lock().unwrap().take() {
@@ -427,10 +423,10 @@ where
         Ok(message) => (message.into_inner(), Code::Ok),
         Err(status) => (Bytes::new(), status.code()),
     };
-    Ok(Answer {
+    Ok(ClientResponse {
         status,
         recovery,
-        body: Sum::of(&body),
+        body: Digest::of(&body),
         code: Some(code),
     })
 }
@@ -442,10 +438,6 @@ fn inner<E: Into<BoxError>>(error: Error<E>) -> Error<BoxError> {
     }
 }
 
-fn lost(error: impl StdError + Send + Sync + 'static) -> Error<BoxError> {
-    Error::Inner(error.into())
-}
-
 fn boxed<B>(body: B) -> Boxed
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -453,7 +445,7 @@ where
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of unknown length.
+/// A body of unknown length, or a stream of gRPC messages.
 struct Parts(mpsc::Receiver<Bytes>);
 
 impl Body for Parts {
@@ -469,10 +461,7 @@ impl Body for Parts {
     }
 }
 
-/// The same as gRPC's messages.
-struct Messages(mpsc::Receiver<Bytes>);
-
-impl Stream for Messages {
+impl Stream for Parts {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -480,7 +469,7 @@ impl Stream for Messages {
     }
 }
 
-/// Messages of gRPC, one after the other, without what stands before each (its length, and whether it is compressed).
+/// Returns the concatenated gRPC messages without their prefixes (compression flag and length).
 pub(crate) fn messages(mut body: Bytes) -> Bytes {
     let mut all = BytesMut::new();
     while let Some((head, _)) = body.split_first_chunk::<5>() {

@@ -1,10 +1,10 @@
-//! Every client against every answer that concerns a token: what the servers count, what the callers see.
+//! Tests every client against every response that concerns a token.
 
-mod bodies;
+pub(crate) mod bodies;
 mod challenges;
-mod client;
-mod connections;
+pub(crate) mod client;
+mod connection_reuse;
 mod faults;
-mod raw;
-mod refusals;
-mod stage;
+pub(crate) mod fixture;
+mod raw_codec;
+mod rejections;

@@ -1,4 +1,4 @@
-"""The tests' door: each call is a POST of JSON to `/control/NAME`, and answers JSON."""
+"""The control API for tests: each call is a POST of JSON to `/control/NAME`, and returns JSON."""
 
 import json
 import secrets
@@ -20,7 +20,6 @@ RefreshToken = get_refresh_token_model()
 
 
 def client(auth, secret="", hashed=False, grant=Application.GRANT_CLIENT_CREDENTIALS):
-    """A client of the test's own."""
     public = auth == "none"
     application = Application.objects.create(
         client_id=f"client-{uuid.uuid4()}",
@@ -33,7 +32,6 @@ def client(auth, secret="", hashed=False, grant=Application.GRANT_CLIENT_CREDENT
 
 
 def secret(client, secret):
-    """Another secret takes the place of the client's."""
     application = Application.objects.get(client_id=client)
     application.client_secret = secret
     application.save()
@@ -41,20 +39,18 @@ def secret(client, secret):
 
 
 def revoke(client):
-    """Ends the client's access tokens. Without them, the toolkit would not know the scopes of their refresh tokens."""
+    """Expires the client's access tokens. They are kept, because the scopes of the refresh tokens are stored there."""
     now = timezone.now()
     tokens = AccessToken.objects.filter(application__client_id=client, expires__gt=now)
     return {"revoked": tokens.update(expires=now)}
 
 
 def person(account, password):
-    """A person with a password of theirs."""
     User.objects.create_user(account, password=password)
     return {}
 
 
 def login(client, account, scope):
-    """A person signs in: an access token and a refresh token."""
     application = Application.objects.get(client_id=client)
     user, _ = User.objects.get_or_create(username=account)
     access = AccessToken.objects.create(
@@ -75,7 +71,7 @@ def login(client, account, scope):
 
 
 def counts(client):
-    """How many token requests of the client came to what: `"granted client_credentials": 3`."""
+    """Returns the client's token requests by outcome and grant: `"granted client_credentials": 3`."""
     return counts_of(client)
 
 

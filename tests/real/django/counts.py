@@ -1,4 +1,4 @@
-"""How many token requests of each client came to what."""
+"""Counts the token requests of each client by outcome and grant."""
 
 import base64
 import json
@@ -11,7 +11,6 @@ counts = defaultdict(Counter)
 
 
 def count(get_response):
-    """The middleware that counts."""
 
     def middleware(request):
         response = get_response(request)

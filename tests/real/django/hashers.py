@@ -1,4 +1,4 @@
-"""Django's own way to hash secrets, in a thousandth of the time: what is tested here is not how slow it is."""
+"""A variant of Django's password hasher with few iterations, to save time."""
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 

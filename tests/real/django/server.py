@@ -1,8 +1,8 @@
-"""django-oauth-toolkit on a loopback socket.
+"""Runs django-oauth-toolkit on a loopback socket.
 
     python server.py DATABASE ADDRESSES-FILE
 
-Once it is up, the file tells the shell where: the issuer, whose path is `/o`.
+When the server is ready, it writes the issuer, whose path is `/o`, to the file.
 """
 
 import os
@@ -19,13 +19,13 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 
 
 class Server(ThreadedWSGIServer):
-    # As many as the tests send at once.
+    # Enough for the concurrent connections of the tests.
     request_queue_size = 256
 
 
 class Handler(WSGIRequestHandler):
     def log_message(self, *_):
-        """Says nothing of each request."""
+        """Disables the log of requests."""
 
 
 def main():
@@ -33,7 +33,7 @@ def main():
     call_command("migrate", run_syncdb=True, verbosity=0)
     server = Server(("127.0.0.1", 0), Handler)
     server.set_app(get_wsgi_application())
-    # At once: whoever sees the file sees all of it.
+    # Renamed, so that no reader sees half of the file.
     with open(addresses + ".new", "w") as file:
         print(f"export TOWER_BEARER_DJANGO=http://127.0.0.1:{server.server_port}/o", file=file)
     os.rename(addresses + ".new", addresses)

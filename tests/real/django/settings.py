@@ -1,8 +1,8 @@
-"""Django with django-oauth-toolkit, as small as it gets."""
+"""Minimal settings of Django with django-oauth-toolkit."""
 
 import os
 
-# For the tests on this machine alone.
+# Only for local tests.
 SECRET_KEY = "no secret"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 USE_TZ = True
@@ -17,16 +17,16 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["DATABASE"],
         "CONN_MAX_AGE": None,
-        # Writers wait for each other, instead of failing when a reader wants to write.
+        # With deferred transactions, a reader that starts to write would fail instead of waiting.
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
-# The tables as they are now: their history would take a second.
+# Creates the tables directly, because migrations would take a second.
 MIGRATION_MODULES = {"auth": None, "contenttypes": None, "oauth2_provider": None}
 
 OAUTH2_PROVIDER = {
     "ACCESS_TOKEN_EXPIRE_SECONDS": 600,
-    # Nobody should use the password grant; here it is tried for those who must.
+    # The password grant is deprecated, but the library supports it.
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": False,
     "DEFAULT_SCOPES": ["read"],
     "REFRESH_TOKEN_REUSE_PROTECTION": True,

@@ -1,4 +1,4 @@
-# Installs django-oauth-toolkit with what it needs, as requirements.txt pins it, and starts it. Read by tests/run.
+# Installs django-oauth-toolkit as pinned by requirements.txt, and starts it. Sourced by tests/run.
 
 make_venv() {
     python3 -m venv "$django/venv" >"$real/log/pip.log" 2>&1
@@ -10,7 +10,7 @@ if ! cmp -s tests/real/django/requirements.txt "$django/installed"; then
     need python3 python3 python3-venv
     say "installing django-oauth-toolkit"
     rm -rf "$django/venv"
-    # Debian keeps what makes a virtual environment in a package of its own.
+    # Debian packages the venv module separately.
     make_venv || { debian "python3 -m venv" python3-venv && make_venv; } || { tell pip; fail "python3 -m venv failed"; }
     "$django/venv/bin/pip" install --quiet --require-hashes --disable-pip-version-check -r tests/real/django/requirements.txt \
         >"$real/log/pip.log" 2>&1 || { tell pip; fail "pip install failed"; }

@@ -1,4 +1,4 @@
-"""The provider below `/o/`, an API that it protects, and the tests' door."""
+"""Routes `/o/` to the provider, `/api/` to a protected API, and `/control/` to the control API for tests."""
 
 from django.http import JsonResponse
 from django.urls import include, path
@@ -11,12 +11,12 @@ from control import control
 
 
 def answer(request, **_):
-    """Whose token has arrived, and what else."""
+    """Returns the claims of the token, and the request's method and body."""
     text = request.headers["Authorization"].split(" ", 1)[1]
     arrived = {"method": request.method, "body": request.body.decode()}
     token = get_access_token_model().objects.filter(token=text).first()
     if not token:
-        # It held when it was judged, and was revoked since.
+        # The token was revoked after it was checked.
         return JsonResponse(arrived)
     client = token.application.client_id
     sub = token.user.username if token.user else client
@@ -24,7 +24,7 @@ def answer(request, **_):
 
 
 def protected(scopes):
-    """`/api/SCOPE/…` wants a token with that scope; the toolkit judges it and words the challenge."""
+    """Requires a token with these scopes; the toolkit checks it and creates the challenge."""
     return csrf_exempt(protected_resource(scopes=scopes, advertise_metadata=True)(answer))
 
 

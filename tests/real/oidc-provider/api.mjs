@@ -1,9 +1,9 @@
-// A protected API: `/api/SCOPE/…` wants a token with that scope, `/api/any/…` any token that holds, and says whose it is.
+// A protected API that returns the claims of the token: `/api/SCOPE/…` requires that scope, `/api/any/…` any valid token.
 
 import { client } from './store.mjs';
 import { looksLikeJwt, readJwt } from './tokens.mjs';
 
-// The API is a client of the provider too: it asks about tokens.
+// The API is a client of the provider, too, and introspects tokens.
 export const own = { client_id: 'api', client_secret: 'the secret of the API' };
 
 export async function api(provider, issuer, request, response) {
@@ -16,7 +16,7 @@ export async function api(provider, issuer, request, response) {
   if (headers.length > 1 || !text) return refuse(response, 400, 'Bearer realm="api", error="invalid_request"');
   const claims = looksLikeJwt(text) ? await readJwt(text) : await introspect(issuer, text);
   if (!claims) {
-    return refuse(response, 401, 'Bearer realm="api", error="invalid_token", error_description="it does not hold (any more)"');
+    return refuse(response, 401, 'Bearer realm="api", error="invalid_token", error_description="the token is expired, revoked or unknown"');
   }
   const needed = request.url.split('/')[2];
   if (needed !== 'any' && !(claims.scope ?? '').split(' ').includes(needed)) {
@@ -26,7 +26,7 @@ export async function api(provider, issuer, request, response) {
   response.end(JSON.stringify({ ...claims, token: undefined, method: request.method, body }));
 }
 
-// Asks the provider, as an API of somebody else's would (RFC 7662).
+// Introspects a token over HTTP, like a separate API (RFC 7662).
 async function introspect(issuer, token) {
   const { client_id: id, client_secret: secret } = await client(own.client_id);
   const basic = Buffer.from([id, secret].map(encodeURIComponent).join(':')).toString('base64');

@@ -1,26 +1,20 @@
-// The tests' door: each call is a POST of JSON to `/control/NAME`, and answers JSON.
+// The control API for tests: each call is a POST of JSON to `/control/NAME`, and returns JSON.
 
 import { X509Certificate, randomUUID } from 'node:crypto';
 
 import { own } from './api.mjs';
 import { countsOf } from './counts.mjs';
 import { changeKey, privatePem, publicKeys } from './keys.mjs';
-import { dropAssertion, putAssertion, putPerson } from './people.mjs';
-import { resourceServer } from './realm.mjs';
+import { dropAssertion, putAssertion, putPerson } from './accounts.mjs';
+import { resourceServer } from './issuer.mjs';
 import { accessTokens, client as find, putClient, revokeAccessTokens } from './store.mjs';
 import { issue } from './tokens.mjs';
 
-const grants = [
-  'client_credentials',
-  'refresh_token',
-  'urn:ietf:params:oauth:grant-type:token-exchange',
-  'urn:ietf:params:oauth:grant-type:jwt-bearer',
-  'urn:ietf:params:oauth:grant-type:saml2-bearer',
-  'password',
-];
+const extensions = ['token-exchange', 'jwt-bearer', 'saml2-bearer'].map((name) => `urn:ietf:params:oauth:grant-type:${name}`);
+const grants = ['client_credentials', 'refresh_token', 'password', ...extensions];
 
 const calls = {
-  // A client of the test's own: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.
+  // Registers a client: `{ auth, secret?, algorithm?, certificate?, subject?, lifetime?, scope? }`.
   async client({ auth, secret, algorithm, certificate, subject, lifetime, scope }) {
     const id = `client-${randomUUID()}`;
     const metadata = {
@@ -38,47 +32,42 @@ const calls = {
     if (auth === 'private_key_jwt') metadata.jwks = await publicKeys(algorithm, id);
     if (certificate) metadata.jwks = { keys: [selfSigned(certificate)] };
     await putClient(withoutGaps(metadata));
-    // Service accounts sign with this key too, whatever the client's own authentication is.
+    // Service accounts sign with this key, too, with any client authentication.
     return { id, key: algorithm && !algorithm.startsWith('HS') ? await privatePem(algorithm, id) : undefined };
   },
 
-  // Another secret takes the place of the client's.
   async secret({ client, secret }) {
     await putClient({ ...(await find(client)), client_secret: secret });
     return {};
   },
 
-  // Another key takes the place of the client's.
   async key({ client, algorithm }) {
     changeKey(client);
     await putClient({ ...(await find(client)), jwks: await publicKeys(algorithm, client) });
     return { key: await privatePem(algorithm, client) };
   },
 
-  // Ends the client's access tokens.
   async revoke({ client }) {
     return { revoked: revokeAccessTokens(client) };
   },
 
-  // The texts of the client's opaque access tokens.
   async tokens({ client }) {
     return { tokens: accessTokens(client) };
   },
 
-  // A person with a password of theirs.
   async person({ account, password }) {
     putPerson(account, password);
     return {};
   },
 
-  // Somebody has issued this assertion about a person; without one, takes it back.
+  // Registers an assertion for a user, or removes it.
   async assertion({ text, account }) {
     if (account) putAssertion(text, account);
     else dropAssertion(text);
     return {};
   },
 
-  // A person signs in: `{ client, account, scope, resource? }` gives an access token and a refresh token.
+  // Signs a user in, and returns an access token and a refresh token: `{ client, account, scope, resource? }`.
   async login({ client, account, scope, resource, resources }, provider) {
     return issue(provider, {
       account,
@@ -91,7 +80,7 @@ const calls = {
     });
   },
 
-  // How many token requests of the client came to what: `"granted client_credentials": 3`.
+  // Returns the client's token requests by outcome and grant: `"granted client_credentials": 3`.
   async counts({ client }) {
     return countsOf(client);
   },
@@ -112,7 +101,7 @@ export async function control(provider, request, response) {
   }
 }
 
-// The certificate as a key that the client may show by itself (RFC 8705 §2.2.2).
+// Returns a self-signed certificate as a key of the client (RFC 8705 §2.2.2).
 function selfSigned(certificate) {
   const x509 = new X509Certificate(certificate);
   return { ...x509.publicKey.export({ format: 'jwk' }), x5c: [x509.raw.toString('base64')] };

@@ -1,4 +1,4 @@
-// How many token requests of each client came to what.
+// Counts the token requests of each client by outcome and grant.
 
 const counts = new Map();
 

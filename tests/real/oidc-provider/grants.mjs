@@ -1,11 +1,11 @@
-// The grants that oidc-provider leaves to its users: token exchange, assertions in the place of a login, and a password.
+// Implements grants that oidc-provider does not have: token exchange, assertions and passwords.
 
 import { errors } from 'oidc-provider';
 import { decodeJwt, jwtVerify } from 'jose';
 
 import { keyFor } from './keys.mjs';
-import { accountOf, holderOf } from './people.mjs';
-import { resourceServer } from './realm.mjs';
+import { accountOf, holderOf } from './accounts.mjs';
+import { resourceServer } from './issuer.mjs';
 import { bearer, issue } from './tokens.mjs';
 
 const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token';
@@ -14,31 +14,21 @@ const jwtType = 'urn:ietf:params:oauth:token-type:jwt';
 const { InvalidGrant, InvalidRequest } = errors;
 
 export function addGrants(provider) {
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:token-exchange',
-    (context) => exchange(provider, context),
-    ['audience', 'resource', 'scope', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'],
-    ['audience', 'resource'],
-  );
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:jwt-bearer',
-    (context) => assertion(provider, context),
-    ['assertion', 'scope', 'requested_token_use', 'resource'],
-    ['resource'],
-  );
-  provider.registerGrantType(
-    'urn:ietf:params:oauth:grant-type:saml2-bearer',
-    (context) => saml(provider, context),
-    ['assertion', 'scope'],
-  );
-  provider.registerGrantType('password', (context) => password(provider, context), ['username', 'password', 'scope']);
+  const add = (name, grant, ...parameters) =>
+    provider.registerGrantType(name, (context) => grant(provider, context), ...parameters);
+  const types = ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type'];
+  const urn = 'urn:ietf:params:oauth:grant-type';
+  add(`${urn}:token-exchange`, exchange, ['audience', 'resource', 'scope', ...types], ['audience', 'resource']);
+  add(`${urn}:jwt-bearer`, assertion, ['assertion', 'scope', 'requested_token_use', 'resource'], ['resource']);
+  add(`${urn}:saml2-bearer`, saml, ['assertion', 'scope']);
+  add('password', password, ['username', 'password', 'scope']);
 }
 
-// RFC 8693: a token for a token, perhaps with somebody who acts.
+// RFC 8693: token exchange, optionally with an actor.
 async function exchange(provider, context) {
   const { params } = context.oidc;
   if (params.subject_token_type !== accessTokenType) {
-    throw new InvalidRequest('subject_token_type must be that of access tokens');
+    throw new InvalidRequest('subject_token_type must be the type of access tokens');
   }
   const subject = await bearer(provider, params.subject_token);
   // RFC 8693 §2.2.2: "If the request itself is not valid or if either the subject_token or actor_token are invalid …
@@ -47,7 +37,7 @@ async function exchange(provider, context) {
   if (!subject) throw new InvalidRequest('subject_token is invalid');
   let actor;
   if (params.actor_token !== undefined) {
-    if (params.actor_token_type !== accessTokenType) throw new InvalidRequest('actor_token_type must be that of access tokens');
+    if (params.actor_token_type !== accessTokenType) throw new InvalidRequest('actor_token_type must be the type of access tokens');
     actor = await bearer(provider, params.actor_token);
     if (!actor) throw new InvalidRequest('actor_token is invalid');
   } else if (params.actor_token_type !== undefined) {
@@ -73,7 +63,7 @@ async function exchange(provider, context) {
   };
 }
 
-// RFC 7523 §2.1: an assertion instead of a login. Either a person's access token (on behalf of), or a service account's own.
+// RFC 7523 §2.1: an assertion, which is a user's access token (on behalf of) or a service account's own JWT.
 async function assertion(provider, context) {
   const { params } = context.oidc;
   if (!params.assertion) throw new InvalidRequest('assertion is missing');
@@ -90,7 +80,7 @@ async function assertion(provider, context) {
 async function onBehalfOf(provider, context) {
   const { params, client } = context.oidc;
   const user = await bearer(provider, params.assertion);
-  if (!user) throw new InvalidGrant('the assertion is no access token that holds');
+  if (!user) throw new InvalidGrant('the assertion is not a valid access token');
   const scope = params.scope ?? 'read';
   const issued = await issueFor(provider, context, {
     account: user.account,
@@ -102,26 +92,26 @@ async function onBehalfOf(provider, context) {
   context.body = answer(issued);
 }
 
-// RFC 7523 §3: who issued the assertion, for whom, to whom, until when, and never twice.
+// RFC 7523 §3: checks issuer, audience, expiry and single use of the assertion.
 async function serviceAccount(provider, context) {
   const { client, params } = context.oidc;
   const { publicKey } = await keyFor('RS256', client.clientId);
   const audience = [...context.oidc.clientJwtAuthExpectedAudience()];
-  // Google wants no subject of an account that speaks for itself, and such an account names no client.
+  // Google requires no subject if the account acts for itself. Such a request has no client authentication.
   const requiredClaims = ['iss', 'aud', 'exp', 'jti', ...(context.nameless ? [] : ['sub'])];
   const issuer = client.clientId;
   let payload;
   try {
     ({ payload } = await jwtVerify(params.assertion, publicKey, { issuer, audience, requiredClaims, algorithms: ['RS256'] }));
   } catch (cause) {
-    throw new InvalidGrant(`the assertion does not hold: ${cause.message}`);
+    throw new InvalidGrant(`the assertion is invalid: ${cause.message}`);
   }
   const { iss, jti, exp } = decodeJwt(params.assertion);
   if (!(await provider.ReplayDetection.unique(iss, jti, exp))) throw new InvalidGrant('the assertion was used before');
   return { sub: issuer, ...payload };
 }
 
-// RFC 7522 §2.1: an assertion in XML instead of a login. It holds if it is what the door was told, letter by letter.
+// RFC 7522 §2.1: an assertion in XML. It is valid if a test registered exactly this text.
 async function saml(provider, context) {
   const { params } = context.oidc;
   if (!params.assertion) throw new InvalidRequest('assertion is missing');
@@ -129,17 +119,17 @@ async function saml(provider, context) {
   // characters ("=") SHOULD NOT be included."
   if (!/^[A-Za-z0-9_-]+$/.test(params.assertion)) throw new InvalidGrant('the assertion is not in base64url');
   const account = accountOf(Buffer.from(params.assertion, 'base64url').toString());
-  if (!account) throw new InvalidGrant('nobody has issued this assertion');
+  if (!account) throw new InvalidGrant('no test has registered this assertion');
   const issued = await issueFor(provider, context, { account, scope: params.scope ?? 'read', gty: 'saml2_bearer' });
   context.body = answer(issued);
 }
 
-// RFC 6749 §4.3: a person's name and password.
+// RFC 6749 §4.3: name and password of a user.
 async function password(provider, context) {
   const { params } = context.oidc;
   if (!params.username || !params.password) throw new InvalidRequest('username or password is missing');
   const account = holderOf(params.username, params.password);
-  if (!account) throw new InvalidGrant('there is nobody with this name and password');
+  if (!account) throw new InvalidGrant('wrong username or password');
   const issued = await issueFor(provider, context, { account, scope: params.scope ?? 'read', gty: 'password' });
   context.body = answer(issued);
 }

@@ -1,11 +1,10 @@
-// Private keys for each algorithm, made when they are asked for first: the provider's own, and its clients'.
+// Generates private keys of the provider and its clients on first use.
 
 import { generateKeyPair } from 'node:crypto';
 import { promisify } from 'node:util';
 
 const generate = promisify(generateKeyPair);
 const made = new Map();
-// How often each owner's key was changed.
 const changes = new Map();
 
 const kinds = {
@@ -16,7 +15,7 @@ const kinds = {
   EdDSA: ['ed25519', {}],
 };
 
-// A key for this algorithm. It is the same for all owners until one of them changes theirs: an RSA key takes a while.
+// Returns a key. Owners share it until they change their key, because generating an RSA key is slow.
 export async function keyFor(algorithm, owner) {
   const kind = kinds[algorithm] ?? kinds[algorithm.slice(0, 2)];
   const name = `${kind[0]} ${kind[1].namedCurve} ${changes.get(owner) ?? 0}`;
@@ -28,13 +27,12 @@ export function changeKey(owner) {
   changes.set(owner, (changes.get(owner) ?? 0) + 1);
 }
 
-// The public half as a key set, for one algorithm.
+// Returns the public key as a key set for one algorithm.
 export async function publicKeys(algorithm, owner) {
   const { publicKey } = await keyFor(algorithm, owner);
   return { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: algorithm, use: 'sig', kid: owner }] };
 }
 
-// The private half as PKCS#8 in PEM.
 export async function privatePem(algorithm, owner) {
   const { privateKey } = await keyFor(algorithm, owner);
   return privateKey.export({ format: 'pem', type: 'pkcs8' });

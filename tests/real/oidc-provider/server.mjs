@@ -1,8 +1,8 @@
-// oidc-provider on loopback sockets, with an API that its tokens protect, and a door through which tests control both.
+// Runs oidc-provider on loopback sockets, with a protected API and a control API for tests.
 //
 //   node server.mjs TLS-FOLDER ADDRESSES-FILE
 //
-// Once all is up, the file tells the shell where: the issuers and the tests' door.
+// When all servers are ready, it writes their issuers to the file.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 
 import { api } from './api.mjs';
 import { control } from './control.mjs';
-import { realm } from './realm.mjs';
+import { realm } from './issuer.mjs';
 
 const [folder, addresses] = process.argv.slice(2);
 const file = (name) => readFileSync(join(folder, name));
@@ -19,7 +19,7 @@ const tls = { cert: file('server.pem'), key: file('server.key'), ca: file('autho
 
 const plain = createServer();
 const secure = createTlsServer(tls);
-// The same behind mutual TLS. Whose certificate is good enough is for the provider to say.
+// With mutual TLS. The provider validates the client certificates.
 const mutual = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: false });
 const ports = await Promise.all([plain, secure, mutual].map(listen));
 
@@ -27,7 +27,6 @@ const issuer = `http://127.0.0.1:${ports[0]}`;
 const secureIssuer = `https://localhost:${ports[1]}`;
 const aliases = { token_endpoint: `https://localhost:${ports[2]}/token` };
 
-// An issuer may have a path.
 const tenants = '/tenants/orders';
 const home = realm(issuer);
 const plainRooms = { '': home, [tenants]: realm(issuer + tenants) };
@@ -42,12 +41,12 @@ const lines = Object.entries({
   TOWER_BEARER_OIDC_PATH: issuer + tenants,
   TOWER_BEARER_OIDC_TLS: secureIssuer,
 });
-// At once: whoever sees the file sees all of it.
+// Renamed, so that no reader sees half of the file.
 writeFileSync(`${addresses}.new`, lines.map(([name, value]) => `export ${name}=${value}\n`).join(''));
 renameSync(`${addresses}.new`, addresses);
 
 function listen(server) {
-  // Longer than any test: a connection that the server closes while a request is on its way is not what is tested here.
+  // Longer than any test, so that the server closes no connection that a client is about to use.
   server.keepAliveTimeout = 300_000;
   return new Promise((ready) => {
     server.listen(0, '127.0.0.1', () => ready(server.address().port));
@@ -63,7 +62,7 @@ function serve(server, rooms) {
   });
 }
 
-// Takes the issuer's path away, which the provider does not expect.
+// Removes the issuer's path, which the provider does not expect.
 function toRoom(rooms, request, response) {
   const wellKnown = '/.well-known/oauth-authorization-server';
   request.originalUrl = request.url;

@@ -1,4 +1,4 @@
-# Installs oidc-provider with what it needs, as package-lock.json pins it, and starts it. Read by tests/run.
+# Installs oidc-provider as pinned by package-lock.json, and starts it. Sourced by tests/run.
 
 node_is_new_enough() {
     node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)'

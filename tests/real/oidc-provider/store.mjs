@@ -1,7 +1,7 @@
-// What the provider keeps, in memory: an adapter for its models, and what the tests do to them behind its back.
+// Implements the provider's storage in memory, and the changes that tests make to it.
 
 const kept = new Map();
-// JWTs are not kept, so who issued them to whom is noted here, and which of them are revoked.
+// JWTs are not stored by the provider, so their clients and revocations are recorded here.
 const issuedJwts = new Map();
 const revokedJwts = new Set();
 
@@ -48,12 +48,10 @@ export async function client(id) {
   return new Store('Client').find(id);
 }
 
-// The opaque access tokens of a client.
 export function accessTokens(clientId) {
   return [...kept.values()].filter(isAccessTokenOf(clientId)).map(({ payload }) => payload.jti);
 }
 
-// Ends the access tokens of a client, opaque ones and JWTs.
 export function revokeAccessTokens(clientId) {
   const removed = remove(isAccessTokenOf(clientId));
   const jwts = issuedJwts.get(clientId) ?? [];

@@ -1,11 +1,11 @@
-// Access tokens by their text: whose they are, and whether they still hold.
+// Reads and issues access tokens.
 
 import { jwtVerify } from 'jose';
 
 import { providersKey } from './keys.mjs';
 import { jwtIsRevoked } from './store.mjs';
 
-// The token's claims if it is a JWT of this provider that holds; undefined if not.
+// Returns the claims of a valid JWT of this provider, otherwise undefined.
 export async function readJwt(text) {
   try {
     const { payload } = await jwtVerify(text, providersKey.publicKey, { typ: 'at+jwt' });
@@ -19,22 +19,19 @@ export function looksLikeJwt(text) {
   return text.split('.').length === 3;
 }
 
-// Who the bearer of this token is: `{ account, client, scope }`, or undefined.
+// Returns the owner of a valid token as `{ account, client, scope }`, otherwise undefined.
 export async function bearer(provider, text) {
   if (typeof text !== 'string') return undefined;
   if (looksLikeJwt(text)) {
     const claims = await readJwt(text);
     return claims && { account: claims.sub, client: claims.client_id, scope: claims.scope };
   }
-  const [own, users] = await Promise.all([
-    provider.ClientCredentials.find(text),
-    provider.AccessToken.find(text),
-  ]);
+  const [own, users] = await Promise.all([provider.ClientCredentials.find(text), provider.AccessToken.find(text)]);
   const token = own ?? users;
   return token && { account: token.accountId ?? token.clientId, client: token.clientId, scope: token.scope };
 }
 
-// A new access token for a person, and a refresh token beside it if that is wanted.
+// Issues an access token for a user, and a refresh token if `refresh` is set.
 export async function issue(provider, { account, client, scope, gty, resource, resourceInfo, extra, refresh }) {
   const grant = new provider.Grant({ accountId: account, clientId: client.clientId });
   grant.addOIDCScope(scope);

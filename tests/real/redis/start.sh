@@ -1,4 +1,4 @@
-# Starts a Redis server: plain and behind TLS, and with a user that has a password. Read by tests/run.
+# Starts a Redis server, with and without TLS, and with a user that has a password. Sourced by tests/run.
 
 need redis-server redis-server
 need redis-cli redis-tools
@@ -8,7 +8,7 @@ export TOWER_BEARER_REDIS_USER=orders
 export TOWER_BEARER_REDIS_PASSWORD='p w:c%d+e/f@é'
 digest=$(printf '%s' "$TOWER_BEARER_REDIS_PASSWORD" | openssl dgst -sha256 -r)
 
-# It, and not another that took the port meanwhile.
+# Another process may have taken the port.
 redis_is_up() {
     redis-cli -h 127.0.0.1 -p "$port" info server | grep -q "^process_id:${servers[redis]}\b"
 }

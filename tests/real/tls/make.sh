@@ -1,10 +1,10 @@
-# Makes the certificate authority of the servers, and what it signs, new for each run. Read by tests/run.
+# Creates a certificate authority and its certificates for this run. Sourced by tests/run.
 
 need openssl openssl
 tls=$run/tls
 mkdir -p "$tls"
 
-# A certificate of the authority: NAME EXTENSIONS, a section of openssl.cnf.
+# Issues a certificate: NAME EXTENSIONS (a section of openssl.cnf) OPTIONS...
 issue() {
     openssl req -x509 -config tests/real/tls/openssl.cnf -extensions "$2" -subj "/CN=$1" -days 2 \
         -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$tls/$1.key" -out "$tls/$1.pem" "${@:3}" \

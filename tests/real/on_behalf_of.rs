@@ -1,8 +1,8 @@
-//! Tokens that are somebody else's: of a service account, of a user who called, in exchange for another.
+//! Tests tokens of service accounts, on behalf of users, and from token exchange.
 
 use serde_json::json;
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
+    ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{
         ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint,
         TokenExchange,
@@ -14,21 +14,21 @@ use tower_bearer::{
 
 use crate::{
     http_client::{HttpClient, KINDS, Kind},
-    round::{JWT_BEARER, Round, TOKEN_EXCHANGE},
-    signing::{about_itself, rs256},
-    site::{Client, SECRET, Site},
+    jwt_signing::{about_itself, rs256},
+    lifecycle::{JWT_BEARER, Lifecycle, TOKEN_EXCHANGE},
+    server::{Client, SECRET, Server},
 };
 
-/// Each user's sign-in is at another client than the service that calls on.
-struct Scene {
-    site: Site,
+/// Users sign in at the `portal`, another client than the service.
+struct Fixture {
+    site: Server,
     portal: Client,
     service: Client,
 }
 
-impl Scene {
-    async fn set() -> Option<Self> {
-        let site = Site::oidc()?;
+impl Fixture {
+    async fn new() -> Option<Self> {
+        let site = Server::oidc()?;
         let portal = site.client("client_secret_basic").await;
         let service = site.client("client_secret_basic").await;
         Some(Self {
@@ -45,20 +45,20 @@ impl Scene {
             .with_transport(transport)
     }
 
-    /// The token that a user's request comes with.
+    /// Returns the user's token.
     async fn user(&self, name: &str) -> String {
         let login = self.site.sign_in(&self.portal, name, "read");
         login.await.access_token
     }
 
-    fn round(&self, grant: &'static str) -> Round<'_> {
-        Round::of(&self.site, &self.service).with_grant(grant)
+    fn round(&self, grant: &'static str) -> Lifecycle<'_> {
+        Lifecycle::of(&self.site, &self.service).with_grant(grant)
     }
 }
 
 #[tokio::test]
-async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
-    let Some(site) = Site::oidc() else { return };
+async fn service_account_signs_for_itself_or_a_user() {
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
     let signed = || {
@@ -79,37 +79,36 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
                 .with_transport(transport);
             JwtBearer::new(endpoint, assertion.clone())
         };
-        let round = Round::of(&site, &account).with_grant(JWT_BEARER);
-        for claims in round.go(source).await {
+        let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
+        for claims in round.check(source).await {
             assert_eq!(claims["sub"], whose);
         }
     }
 }
 
 #[tokio::test]
-async fn a_service_accounts_file_is_all_that_it_needs() {
-    let Some(site) = Site::oidc() else { return };
+async fn service_account_file_gets_a_token() {
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "none", "algorithm": "RS256" });
     let account = site.client_with(words).await;
-    let asking = site.client("client_secret_basic").await;
     let file = json!({
         "type": "service_account",
         "client_email": account.id,
         "private_key": account.key,
         "token_uri": site.token_url,
     });
-    // No client is named, and none proved.
+    // The request has no client authentication.
     let source =
         async |transport| JwtBearer::service_account(transport, &file.to_string()).unwrap();
-    let round = Round::of(&site, &account).with_grant(JWT_BEARER);
-    for claims in round.asked_about_by(&asking).go(source).await {
+    let round = Lifecycle::of(&site, &account).with_grant(JWT_BEARER);
+    for claims in round.check(source).await {
         assert_eq!(claims["sub"], account.id.as_str());
     }
 }
 
 #[tokio::test]
-async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
-    let Some(site) = Site::oidc() else { return };
+async fn externally_signed_grant_is_accepted_once() {
+    let Some(site) = Server::oidc() else { return };
     let words = json!({ "auth": "client_secret_basic", "secret": SECRET, "algorithm": "RS256" });
     let account = site.client_with(words).await;
     let text = rs256(&account.key, &about_itself(&account.id, &site.token_url));
@@ -129,14 +128,14 @@ async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
 }
 
 #[tokio::test]
-async fn a_users_token_is_exchanged_on_their_behalf() {
-    let Some(scene) = Scene::set().await else {
+async fn user_token_is_exchanged_on_behalf_of_the_user() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
     let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
     let source = async |transport| OnBehalfOf::new(scene.endpoint(transport));
-    let seen = scene.round(JWT_BEARER).with_spec(spec).go(source).await;
+    let seen = scene.round(JWT_BEARER).with_spec(spec).check(source).await;
     for claims in seen {
         assert_eq!(claims["sub"], "ada");
         assert_eq!(claims["act"]["sub"], scene.service.id.as_str());
@@ -144,8 +143,8 @@ async fn a_users_token_is_exchanged_on_their_behalf() {
 }
 
 #[tokio::test]
-async fn work_for_a_user_goes_on_after_their_token_has_ended() {
-    let Some(scene) = Scene::set().await else {
+async fn refresh_token_outlives_the_users_token() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {
@@ -157,7 +156,7 @@ async fn work_for_a_user_goes_on_after_their_token_has_ended() {
                 (200, name.to_string())
             );
         }
-        // The users' own tokens end, and those that the service got for them.
+        // Revokes the users' tokens, and those that the service got for them.
         scene.site.revoke(&scene.portal.id).await;
         scene.site.revoke(&scene.service.id).await;
         for (name, spec) in &specs {
@@ -166,7 +165,7 @@ async fn work_for_a_user_goes_on_after_their_token_has_ended() {
                 (200, name.to_string())
             );
         }
-        // Who keeps no refresh token can't go on.
+        // Without refresh tokens, the revoked user token is an error.
         let source = OnBehalfOf::new(scene.endpoint(kind.transport(&scene.site)));
         let cache = TokenCache::new(source.without_refresh_tokens());
         let error = cache.get(&specs[0].1).await.unwrap_err();
@@ -174,25 +173,23 @@ async fn work_for_a_user_goes_on_after_their_token_has_ended() {
     }
 }
 
-async fn specs_of(scene: &Scene, name: &'static str) -> (&'static str, TokenSpec) {
+async fn specs_of(scene: &Fixture, name: &'static str) -> (&'static str, TokenSpec) {
     let subject = Subject::new(scene.user(name).await);
     let spec = TokenSpec::scopes(["read", "offline_access"]).with_subject(subject);
     (name, spec)
 }
 
-/// The status, and whose token arrived at the API.
-async fn sub(scene: &Scene, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
-    let layer = AuthLayer::new(cache.clone());
-    let layer = layer.route(scene.site.api_root(), spec.clone()).unwrap();
-    let http = HttpClient::new(kind, &scene.site, &layer);
+/// Returns the status, and the subject of the token that the API received.
+async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
+    let http = HttpClient::new(kind, &scene.site, &cache, spec.clone());
     let answer = http.post(&scene.site.api("read"), "body").await.unwrap();
     let sub = answer.claims["sub"].as_str().unwrap_or_default().to_owned();
     (answer.status, sub)
 }
 
 #[tokio::test]
-async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
-    let Some(scene) = Scene::set().await else {
+async fn token_exchange_sends_actor_and_audience() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
@@ -202,7 +199,7 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
     let source = async |transport: Transport| {
         let Client { id, secret, .. } = scene.service.clone();
         let url = &scene.site.token_url;
-        // The actor's own token comes from another client, so that ending the exchanged ones leaves it.
+        // The actor's token belongs to another client, so that it is not revoked with the exchanged ones.
         let robot = scene.site.client("client_secret_basic").await;
         let own =
             ClientCredentials::new(url, robot.id, robot.secret).with_transport(transport.clone());
@@ -214,7 +211,11 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
         )
         .with_actor(own, TokenType::ACCESS_TOKEN)
     };
-    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    let seen = scene
+        .round(TOKEN_EXCHANGE)
+        .with_spec(spec)
+        .check(source)
+        .await;
     for claims in seen {
         assert_eq!(claims["sub"], "ada");
         assert_eq!(claims["for"], "stock");
@@ -227,8 +228,8 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
 }
 
 #[tokio::test]
-async fn a_token_is_exchanged_for_one_of_another_resource() {
-    let Some(scene) = Scene::set().await else {
+async fn token_exchange_sends_the_resource() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     let ada = scene.user("ada").await;
@@ -236,7 +237,11 @@ async fn a_token_is_exchanged_for_one_of_another_resource() {
         .with_resource("urn:stock")
         .with_subject(Subject::new(ada.as_str()));
     let source = async |transport| TokenExchange::new(scene.endpoint(transport));
-    let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
+    let seen = scene
+        .round(TOKEN_EXCHANGE)
+        .with_spec(spec)
+        .check(source)
+        .await;
     assert!(
         seen.iter().all(|claims| claims["aud"] == "urn:stock"),
         "{seen:?}"
@@ -244,8 +249,8 @@ async fn a_token_is_exchanged_for_one_of_another_resource() {
 }
 
 #[tokio::test]
-async fn what_is_no_bearer_token_is_not_sent_as_one() {
-    let Some(scene) = Scene::set().await else {
+async fn token_of_another_type_is_not_sent() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {
@@ -253,7 +258,7 @@ async fn what_is_no_bearer_token_is_not_sent_as_one() {
         let spec = TokenSpec::scopes(["read"]).with_subject(Subject::new(ada.as_str()));
         let source = TokenExchange::new(scene.endpoint(kind.transport(&scene.site)))
             .with_requested_token_type(TokenType::JWT);
-        // RFC 8693 §2.2.1: the server says N_A.
+        // RFC 8693 §2.2.1: the token type is `N_A`.
         let error = TokenCache::new(source).get(&spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
         assert!(error.to_string().contains("N_A"), "{error}");
@@ -261,8 +266,8 @@ async fn what_is_no_bearer_token_is_not_sent_as_one() {
 }
 
 #[tokio::test]
-async fn a_users_token_that_has_ended_is_refused_and_shown_to_nobody() {
-    let Some(scene) = Scene::set().await else {
+async fn revoked_user_token_is_rejected_and_redacted() {
+    let Some(scene) = Fixture::new().await else {
         return;
     };
     for kind in KINDS {

@@ -1,14 +1,14 @@
-// One issuer: oidc-provider with everything that the tests need switched on.
+// Configures oidc-provider for one issuer.
 
 import { Provider, errors } from 'oidc-provider';
 
 import { count } from './counts.mjs';
 import { addGrants } from './grants.mjs';
 import { providersKey, providersKeyId } from './keys.mjs';
-import { nameNameless } from './nameless.mjs';
+import { nameNameless } from './anonymous_clients.mjs';
 import { Store, noteJwt } from './store.mjs';
 
-// The protected resources of RFC 8707, and the kind of token that each takes.
+// The protected resources of RFC 8707, and the token format of each.
 const resources = {
   'urn:stock': { scope: 'read write', accessTokenFormat: 'opaque' },
   'https://orders.example/v1': {
@@ -40,15 +40,8 @@ function configuration(discovery) {
   const lifetime = (_context, _token, client) => client?.lifetime ?? 600;
   return {
     adapter: Store,
-    clientAuthMethods: [
-      'none',
-      'client_secret_basic',
-      'client_secret_post',
-      'client_secret_jwt',
-      'private_key_jwt',
-      'tls_client_auth',
-      'self_signed_tls_client_auth',
-    ],
+    clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt',
+      'tls_client_auth', 'self_signed_tls_client_auth'],
     discovery,
     enabledJWA: {
       clientAuthSigningAlgValues: ['HS256', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA'],
@@ -81,7 +74,7 @@ function configuration(discovery) {
     findAccount: (_context, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     issueRefreshToken: () => true,
     jwks: { keys: [{ ...providersKey.privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig', kid: providersKeyId }] },
-    // RFC 9700 §4.14.2: a refresh token is used once, and the second use ends its family.
+    // RFC 9700 §4.14.2: a refresh token is used once, and reuse revokes the grant.
     rotateRefreshToken: true,
     scopes: ['openid', 'offline_access', 'read', 'write'],
     ttl: { AccessToken: lifetime, ClientCredentials: lifetime, Grant: 86_400, RefreshToken: 86_400 },

@@ -1,4 +1,4 @@
-//! [`Site`]: a server that `tests/run` started, its API, and its door for tests.
+//! Describes a server that `tests/run` started: its endpoints, its API and its control API for tests.
 
 use std::{env, fs};
 
@@ -6,70 +6,78 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tower_bearer::{Token, transport::Transport};
 
-/// Blank, colon, percent, plus, slash.
+/// Contains a space, a colon, a percent sign, a plus sign and a slash.
 pub(crate) const SECRET: &str = "a b:c%d+e/f";
 
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
-    /// The issuer's address, letter by letter.
+pub(crate) struct Server {
     pub(crate) issuer: String,
     pub(crate) token_url: String,
     introspection_url: String,
     revocation_url: String,
-    /// Where `/api/…` is.
+    /// The origin of `/api/…`.
     origin: String,
-    door: String,
+    control: String,
     ca: Option<String>,
-    /// For what the test itself has to ask.
+    /// The client for the test's own requests.
     http: reqwest::Client,
 }
 
-/// A client that a test made for itself.
+/// A client that a test registered.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) id: String,
     pub(crate) secret: String,
-    /// The private key (PKCS#8 in PEM) that the server made for it, if it was to have one.
+    /// The private key (PKCS#8 in PEM), or an empty string.
     pub(crate) key: String,
+    /// Whether it can authenticate with a secret at the introspection endpoint.
+    pub(crate) can_introspect: bool,
 }
 
-/// What came of a person's sign-in.
+/// The tokens of a user who signed in.
 pub(crate) struct Login {
     pub(crate) access_token: String,
     pub(crate) refresh_token: String,
 }
 
-impl Site {
-    /// oidc-provider, if it is there.
+impl Server {
+    /// Returns oidc-provider, if it is running.
     pub(crate) fn oidc() -> Option<Self> {
         let issuer = address("TOWER_BEARER_OIDC")?;
         Some(Self::of_oidc(&issuer, &issuer, None))
     }
 
-    /// The same, by an issuer that has a path.
+    /// Returns oidc-provider with an issuer that has a path.
     pub(crate) fn oidc_with_path() -> Option<Self> {
-        let (issuer, door) = (
-            address("TOWER_BEARER_OIDC_PATH")?,
-            address("TOWER_BEARER_OIDC")?,
-        );
-        let site = Self::of_oidc(&issuer, &door, None);
-        Some(Self {
-            origin: door,
-            ..site
-        })
+        let issuer = address("TOWER_BEARER_OIDC_PATH")?;
+        let origin = address("TOWER_BEARER_OIDC")?;
+        let site = Self::of_oidc(&issuer, &origin, None);
+        Some(Self { origin, ..site })
     }
 
-    /// The same behind TLS.
+    /// Returns oidc-provider behind TLS.
     pub(crate) fn oidc_tls() -> Option<Self> {
-        let (issuer, door) = (
-            address("TOWER_BEARER_OIDC_TLS")?,
-            address("TOWER_BEARER_OIDC")?,
-        );
+        let issuer = address("TOWER_BEARER_OIDC_TLS")?;
+        let control = address("TOWER_BEARER_OIDC")?;
         let ca = fs::read_to_string(address("TOWER_BEARER_CA")?).unwrap();
-        Some(Self::of_oidc(&issuer, &door, Some(ca)))
+        Some(Self::of_oidc(&issuer, &control, Some(ca)))
     }
 
-    /// django-oauth-toolkit, if it is there.
+    pub(crate) fn oidc_and_django() -> Vec<Self> {
+        Self::all([Self::oidc(), Self::django()])
+    }
+
+    pub(crate) fn oidc_plain_and_tls() -> Vec<Self> {
+        Self::all([Self::oidc(), Self::oidc_tls()])
+    }
+
+    /// Returns these servers, or none if one is missing.
+    pub(crate) fn all<const N: usize>(servers: [Option<Self>; N]) -> Vec<Self> {
+        let all: Option<_> = servers.into_iter().collect();
+        all.unwrap_or_default()
+    }
+
+    /// Returns django-oauth-toolkit, if it is running.
     pub(crate) fn django() -> Option<Self> {
         let issuer = address("TOWER_BEARER_DJANGO")?;
         let origin = issuer.trim_end_matches("/o").to_owned();
@@ -77,7 +85,7 @@ impl Site {
             token_url: format!("{issuer}/token/"),
             introspection_url: format!("{issuer}/introspect/"),
             revocation_url: format!("{issuer}/revoke_token/"),
-            door: origin.clone(),
+            control: origin.clone(),
             origin,
             issuer,
             ca: None,
@@ -85,25 +93,24 @@ impl Site {
         })
     }
 
-    fn of_oidc(issuer: &str, door: &str, ca: Option<String>) -> Self {
+    fn of_oidc(issuer: &str, control: &str, ca: Option<String>) -> Self {
         Self {
             token_url: format!("{issuer}/token"),
             introspection_url: format!("{issuer}/token/introspection"),
             revocation_url: format!("{issuer}/token/revocation"),
             issuer: issuer.to_owned(),
             origin: issuer.to_owned(),
-            door: door.to_owned(),
+            control: control.to_owned(),
             http: http(ca.as_deref()),
             ca,
         }
     }
 
-    /// An address of the API that wants this scope.
+    /// Returns a URL of the API that requires this scope.
     pub(crate) fn api(&self, scope: &str) -> String {
         format!("{}/api/{scope}/items", self.origin)
     }
 
-    /// What all of the API's addresses begin with.
     pub(crate) fn api_root(&self) -> String {
         format!("{}/api", self.origin)
     }
@@ -112,7 +119,7 @@ impl Site {
         self.ca.as_deref()
     }
 
-    /// The transport with the trust that this server needs.
+    /// Adds the CA of the server to the transport.
     pub(crate) fn trusted(&self, transport: Transport) -> Transport {
         match &self.ca {
             Some(ca) => transport.with_root_certificate_pem(ca.as_bytes()).unwrap(),
@@ -120,24 +127,27 @@ impl Site {
         }
     }
 
-    /// A client with a secret, which proves itself in this way.
+    /// Registers a client with a secret and this authentication method.
     pub(crate) async fn client(&self, auth: &str) -> Client {
         self.client_with(json!({ "auth": auth, "secret": SECRET }))
             .await
     }
 
-    /// A client with what the server's own words for it say.
+    /// Registers a client with these parameters of the control API.
     pub(crate) async fn client_with(&self, words: Value) -> Client {
         let secret = words["secret"].as_str().unwrap_or_default().to_owned();
+        let auth = words["auth"].as_str().unwrap_or_default();
+        let can_introspect = matches!(auth, "client_secret_basic" | "client_secret_post" | "any");
         let made = self.call("client", words).await;
         Client {
             id: text(&made["id"]),
             secret,
             key: made["key"].as_str().unwrap_or_default().to_owned(),
+            can_introspect,
         }
     }
 
-    /// A person signs in to this client.
+    /// Signs a user in at this client.
     pub(crate) async fn sign_in(&self, client: &Client, account: &str, scope: &str) -> Login {
         let words = json!({ "client": client.id, "account": account, "scope": scope });
         let made = self.call("login", words).await;
@@ -147,7 +157,7 @@ impl Site {
         }
     }
 
-    /// A person who has this password, of no other test: their name.
+    /// Creates a user with this password, and returns the name.
     #[cfg(feature = "password")]
     pub(crate) async fn person(&self, client: &Client, password: &str) -> String {
         let account = format!("person-of-{}", client.id);
@@ -156,38 +166,38 @@ impl Site {
         account
     }
 
-    /// Another key takes the place of the client's, at once: its private half.
+    /// Replaces the client's key, and returns the new private key.
     pub(crate) async fn change_key(&self, client: &str, algorithm: &str) -> String {
         let words = json!({ "client": client, "algorithm": algorithm });
         text(&self.call("key", words).await["key"])
     }
 
-    /// Another secret takes the place of the client's, at once.
+    /// Replaces the client's secret.
     pub(crate) async fn change_secret(&self, client: &str, secret: &str) {
         let words = json!({ "client": client, "secret": secret });
         self.call("secret", words).await;
     }
 
-    /// Ends the client's access tokens behind its back, and says how many there were.
+    /// Revokes the client's access tokens, and returns their number.
     pub(crate) async fn revoke(&self, client: &str) -> u64 {
         let done = self.call("revoke", json!({ "client": client })).await;
         done["revoked"].as_u64().unwrap()
     }
 
-    /// How many of the client's token requests of this grant came to this.
+    /// Counts the client's token requests with this grant and outcome.
     pub(crate) async fn count(&self, client: &str, outcome: &str, grant: &str) -> u64 {
         let counts = self.call("counts", json!({ "client": client })).await;
         counts[format!("{outcome} {grant}")].as_u64().unwrap_or(0)
     }
 
-    /// Whether the server's introspection (RFC 7662) knows the token, and whose it says it is.
+    /// Introspects the token (RFC 7662). Returns its claims if it is active.
     pub(crate) async fn introspect(&self, asking: &Client, token: &Token) -> Option<Value> {
         let answer = self.ask(&self.introspection_url, asking, token).await;
         let claims: Value = serde_json::from_str(&answer).unwrap();
         claims["active"].as_bool().unwrap().then_some(claims)
     }
 
-    /// Revokes the token as its client would (RFC 7009).
+    /// Revokes the token as its client (RFC 7009).
     pub(crate) async fn revoke_token(&self, client: &Client, token: &Token) {
         self.ask(&self.revocation_url, client, token).await;
     }
@@ -213,7 +223,7 @@ impl Site {
     pub(crate) async fn call(&self, name: &str, words: Value) -> Value {
         let answer = self
             .http
-            .post(format!("{}/control/{name}", self.door))
+            .post(format!("{}/control/{name}", self.control))
             .body(words.to_string())
             .send()
             .await
@@ -230,15 +240,13 @@ fn http(ca: Option<&str>) -> reqwest::Client {
     client.unwrap()
 }
 
-/// What `tests/run` says. Without it, the test has nothing to test, and says so.
+/// Reads a variable that `tests/run` sets. Without it, the test is skipped with a message.
 pub(crate) fn address(variable: &str) -> Option<String> {
     let value = env::var(variable).ok();
     if value.is_none() {
         let under_run = env::var_os("TOWER_BEARER_REAL").is_some();
         assert!(!under_run, "tests/run did not set {variable}");
-        eprintln!(
-            "nothing tested: {variable} is not set; tests/run starts the servers and sets it"
-        );
+        eprintln!("skipped: {variable} is not set; tests/run starts the servers and sets it");
     }
     value
 }

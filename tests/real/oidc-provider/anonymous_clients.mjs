@@ -1,12 +1,12 @@
-// Whoever asks with an assertion alone, as service accounts do, and neither names nor proves a client.
+// Accepts token requests without client authentication, as service accounts send them with an assertion.
 
 import { decodeJwt } from 'jose';
 
 const jwtBearer = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 
 // RFC 7521 §4.1: "Authentication of the client is optional …, and consequently, the "client_id" is only needed when a form of
-// client authentication that relies on the parameter is used." oidc-provider does rely on it, so it is told who issued the
-// assertion.
+// client authentication that relies on the parameter is used." oidc-provider relies on it, so the issuer of the assertion is
+// inserted.
 export async function nameNameless(context, next) {
   if (context.method === 'POST' && context.path === '/token' && !context.get('authorization')) {
     const chunks = [];
@@ -16,7 +16,7 @@ export async function nameNameless(context, next) {
       context.nameless = true;
       params.set('client_id', issuerOf(params.get('assertion')));
     }
-    // The provider reads it here, since the stream is at its end.
+    // The provider reads the body from here, because the stream was consumed.
     context.req.body = params.toString();
   }
   await next();

@@ -1,4 +1,4 @@
-//! JWTs signed by somebody else than the library: a service account's program, a platform.
+//! Signs JWTs outside the library, as a platform does.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde_json::{Value, json};
 
-/// What a JWT of this one's about itself says to this audience, good for a minute and for one use.
+/// Returns the claims of a JWT that `name` issues about itself, valid for a minute and for one use.
 pub(crate) fn about_itself(name: &str, audience: &str) -> Value {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -18,7 +18,7 @@ pub(crate) fn about_itself(name: &str, audience: &str) -> Value {
     json!({ "iss": name, "sub": name, "aud": audience, "exp": now.as_secs() + 60, "jti": id })
 }
 
-/// Signs with a private key (PKCS#8 in PEM), by RS256.
+/// Signs claims with RS256 and a private key (PKCS#8 in PEM).
 pub(crate) fn rs256(key: &str, claims: &Value) -> String {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let header = json!({ "alg": "RS256", "typ": "JWT" }).to_string();

@@ -1,4 +1,4 @@
-// Who people are: by their password, or by an assertion that somebody issued about them.
+// Stores users by their password, or by an assertion about them.
 
 const passwords = new Map();
 const assertions = new Map();
@@ -7,7 +7,6 @@ export function putPerson(account, password) {
   passwords.set(account, password);
 }
 
-// Who has this name and this password.
 export function holderOf(account, password) {
   return passwords.get(account) === password ? account : undefined;
 }
@@ -20,7 +19,6 @@ export function dropAssertion(text) {
   assertions.delete(text);
 }
 
-// Of whom this assertion speaks.
 export function accountOf(text) {
   return assertions.get(text);
 }

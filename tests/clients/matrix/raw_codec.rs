@@ -1,4 +1,4 @@
-//! gRPC messages as they are: bytes in, bytes out.
+//! Implements a codec that passes gRPC messages as bytes.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{
@@ -7,9 +7,9 @@ use tonic::{
 };
 
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Raw;
+pub(crate) struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -24,7 +24,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -34,7 +34,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 

@@ -1,4 +1,4 @@
-//! What the proxy answers by itself: pages, and problems (RFC 9457).
+//! Builds the proxy's own responses: pages, and problem documents (RFC 9457).
 
 use std::error::Error;
 
@@ -12,7 +12,6 @@ use tower_bearer::TokenError;
 
 use crate::body::Payload;
 
-/// A page of the proxy's own.
 pub(crate) fn page(content_type: &'static str, text: String) -> Response<Payload> {
     let mut response = Response::new(Payload::new(Full::from(text)));
     let headers = response.headers_mut();
@@ -21,29 +20,29 @@ pub(crate) fn page(content_type: &'static str, text: String) -> Response<Payload
     response
 }
 
-/// A problem of this kind: what is wrong, and what to do about it.
+/// Returns a problem document. `detail` says what is wrong and how to fix it.
 pub(crate) fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Payload> {
-    told(status, kind, detail, None)
+    response(status, kind, detail, None)
 }
 
-/// There is no token to be had.
+/// Returns the response for a request whose token could not be fetched.
 pub(crate) fn no_token(error: &TokenError) -> Response<Payload> {
     let seconds = error.retry_after().map(|after| {
         let whole = after.as_secs();
         whole + u64::from(after.subsec_nanos() > 0)
     });
     let kind = error.kind().as_str();
-    told(StatusCode::BAD_GATEWAY, kind, &with_causes(error), seconds)
+    response(StatusCode::BAD_GATEWAY, kind, &with_causes(error), seconds)
 }
 
-/// The upstream can't be reached.
+/// Returns the response for an upstream that cannot be reached.
 pub(crate) fn unreachable(error: &dyn Error) -> Response<Payload> {
     problem(StatusCode::BAD_GATEWAY, "upstream", &with_causes(error))
 }
 
-/// This page is only looked at.
+/// Returns the response for a method that a page does not support.
 pub(crate) fn only_get() -> Response<Payload> {
-    let detail = "this page can only be looked at: use GET";
+    let detail = "this page supports only GET and HEAD";
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
     response
         .headers_mut()
@@ -51,7 +50,7 @@ pub(crate) fn only_get() -> Response<Payload> {
     response
 }
 
-fn told(
+fn response(
     status: StatusCode,
     kind: &str,
     detail: &str,
@@ -78,15 +77,15 @@ fn told(
 fn title(status: StatusCode, kind: &str) -> &'static str {
     match status {
         StatusCode::BAD_GATEWAY if kind == "upstream" => "The upstream can't be reached",
-        StatusCode::BAD_GATEWAY => "There is no token for the request",
-        StatusCode::FORBIDDEN => "The proxy refuses the request",
-        StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED => "The request can't be passed on",
-        StatusCode::METHOD_NOT_ALLOWED => "The method is not for this",
-        _ => "There is nothing here",
+        StatusCode::BAD_GATEWAY => "No token is available for the request",
+        StatusCode::FORBIDDEN => "The proxy rejects the request",
+        StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED => "The request can't be forwarded",
+        StatusCode::METHOD_NOT_ALLOWED => "The method is not supported",
+        _ => "Not found",
     }
 }
 
-/// An error and what is beneath it.
+/// Formats an error and its causes.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,55 +1,51 @@
-//! Which token a request asks for, with `x-token-scope` and `x-token-resource`.
+//! Reads `x-token-scope` and `x-token-resource`, with which a request replaces parts of its route's spec.
 
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use tower_bearer::{Route, TokenSpec, config::RouteConfig};
 
-/// What a request wants instead of its route's scopes, or its resources.
+/// The scopes and the resource that a request asks for in the place of its route's.
 #[derive(Default)]
-pub(crate) struct Wish {
+pub(crate) struct RequestedSpec {
     scopes: Option<Vec<String>>,
     resource: Option<String>,
     fault: Option<&'static str>,
 }
 
-/// Why a wish is not granted.
+/// The status and the reason of a refused request.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
 const SCOPE: &str = "x-token-scope";
 const RESOURCE: &str = "x-token-resource";
 
-const NO_SCOPES: &str = "x-token-scope is given twice, or is no list of scopes with a blank between each two: correct it";
+const NO_SCOPES: &str =
+    "x-token-scope is repeated, or is not a space-separated list of scopes: correct it";
 const NO_RESOURCE: &str =
-    "x-token-resource is given twice, or is no absolute URI without a fragment: correct it";
+    "x-token-resource is repeated, or is not an absolute URI without a fragment: correct it";
 
-impl Wish {
-    /// Takes the headers off the request. Whoever brings a token of their own wishes in vain, and does no wrong.
+impl RequestedSpec {
+    /// Removes the headers from the request and parses them. Only [`Self::spec`] reports invalid headers.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let mut requested = Self::default();
+        if headers.contains_key(SCOPE) {
+            requested.scopes = single(headers, SCOPE).and_then(read_scopes);
+            requested.fault = requested.scopes.is_none().then_some(NO_SCOPES);
+        }
+        if headers.contains_key(RESOURCE) {
+            requested.resource = single(headers, RESOURCE).and_then(read_resource);
+            let fault = requested.resource.is_none().then_some(NO_RESOURCE);
+            requested.fault = requested.fault.or(fault);
+        }
         let ours = |name: &&HeaderName| name.as_str().starts_with("x-token-");
         let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
-        let mut wish = Self::default();
         for name in ours {
-            let text = single(headers, &name);
-            match name.as_str() {
-                SCOPE => {
-                    wish.scopes = text.and_then(read_scopes);
-                    wish.fault = wish.fault.or(wish.scopes.is_none().then_some(NO_SCOPES));
-                }
-                RESOURCE => {
-                    wish.resource = text.and_then(read_resource);
-                    wish.fault = wish
-                        .fault
-                        .or(wish.resource.is_none().then_some(NO_RESOURCE));
-                }
-                _ => {}
-            }
             headers.remove(name);
         }
-        wish
+        requested
     }
 
-    /// The request's own spec, if it wants one and may have it.
+    /// Returns the request's own spec, if it asks for one and the route allows it.
     pub(crate) fn spec(
         self,
         route: Option<&Route>,
@@ -65,14 +61,14 @@ impl Wish {
         let known = route.and_then(|route| Some((route, routes.of(route)?)));
         let Some((route, allowed)) = known else {
             return forbidden(
-                "the request asks for a token, and no route names its URL: add a route",
+                "the request asks for a token, but no route covers its URL: add a route",
             );
         };
         let mut spec = route.spec().clone();
         if let Some(scopes) = self.scopes {
             if !scopes.iter().all(|scope| allowed.allows_scope(scope)) {
                 return forbidden(
-                    "x-token-scope is beyond the route's scopes: add what is missing to its allow_scopes",
+                    "x-token-scope contains scopes that the route does not allow: add them to its allow_scopes",
                 );
             }
             spec = spec.without_scopes().with_scopes(scopes);
@@ -80,7 +76,7 @@ impl Wish {
         if let Some(resource) = self.resource {
             if !allowed.allows_resource(&resource) {
                 return forbidden(
-                    "x-token-resource is beyond the route's: add it to its allow_resources",
+                    "x-token-resource is not allowed by the route: add it to its allow_resources",
                 );
             }
             spec = spec.without_resources().with_resource(resource);
@@ -95,9 +91,9 @@ pub(crate) struct Allowed(HashMap<String, RouteConfig>);
 impl Allowed {
     pub(crate) fn new(routes: Vec<RouteConfig>) -> Self {
         let routes = routes.into_iter().map(|route| {
-            // As the layer shows its own.
-            let shown = Route::new(&route.url, TokenSpec::default()).to_string();
-            (shown, route)
+            // The layer's routes are looked up by this text.
+            let key = Route::new(&route.url, TokenSpec::default()).to_string();
+            (key, route)
         });
         Self(routes.collect())
     }
@@ -107,7 +103,7 @@ impl Allowed {
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else {
         return None;
@@ -127,40 +123,4 @@ fn read_resource(text: &str) -> Option<String> {
     let uri = |c: u8| c.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&c);
     TokenSpec::default().with_resource(text).check().ok()?;
     text.bytes().all(uri).then(|| text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_are_those_of_the_rfc() {
-        assert_eq!(read_scopes("a b:c").unwrap(), ["a", "b:c"]);
-        for text in ["", "a  b", "a\"b", "a\\b", "a\tb"] {
-            assert!(read_scopes(text).is_none(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_resource_is_an_absolute_uri_without_a_fragment() {
-        for text in [
-            "https://a.example",
-            "https://a.example/x?y=%20",
-            "urn:stock",
-        ] {
-            assert!(read_resource(text).is_some(), "{text:?}");
-        }
-        for text in [
-            "",
-            "/x",
-            "stock",
-            "https://a.example#",
-            "https://a.example/#x",
-            "https://a.example/x y",
-            "https://a.example/\"",
-            "https://",
-        ] {
-            assert!(read_resource(text).is_none(), "{text:?}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The way of a request, top to bottom.
+//! Handles a request from top to bottom.
 
 use std::{
     error::Error as _,
@@ -19,18 +19,18 @@ use tower_bearer::{
 };
 
 use crate::{
-    answer::{no_token, problem, unreachable},
     body::Payload,
     client::{Client, client},
-    door::Door,
     headers::{only_chunked, strip_request, strip_response},
+    origin_check::OriginCheck,
     pages::Pages,
+    requested_spec::{Allowed, RequestedSpec},
+    responses::{no_token, problem, unreachable},
     settings::Settings,
     upstreams::Upstreams,
-    wish::{Allowed, Wish},
 };
 
-/// What all connections share, and the handle of one: a handle that is kept has its header at hand.
+/// The state shared by all connections, and the service handle of one connection, which caches its headers.
 #[derive(Clone)]
 pub(crate) struct Proxy(Arc<Parts>, Arc<Mutex<Authorized>>);
 
@@ -44,15 +44,15 @@ struct Parts {
     pages: Pages,
 }
 
-/// Makes of what keeps a body that body again.
+/// Converts a replay body to the client's body type.
 type Wrap = fn(ReplayBody<Payload>) -> Payload;
 
 impl Proxy {
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
         let client = client(settings.upstreams.any_over_tls())
-            .map_err(|error| format!("the platform's trust can't be read: {error}"))?;
+            .map_err(|error| format!("the platform's certificates can't be loaded: {error}"))?;
         let layer = settings.layer;
-        // A body of up to that much is kept while it is sent, for the case of a 401.
+        // Bodies up to this limit are buffered, so that they can be replayed after a 401.
         let replaying = layer
             .clone()
             .with_body_buffer(settings.replay_limit, Payload::new as Wrap);
@@ -67,36 +67,35 @@ impl Proxy {
         Ok(Self(Arc::new(parts), Arc::new(Mutex::new(auth))))
     }
 
-    /// The same with a handle of its own.
-    pub(crate) fn for_a_connection(&self) -> Self {
+    /// Returns a clone with its own service handle, for a new connection.
+    pub(crate) fn with_own_handle(&self) -> Self {
         let auth = self.0.auth.clone();
         Self(Arc::clone(&self.0), Arc::new(Mutex::new(auth)))
     }
 
-    /// The answer to a request, whoever gives it.
     pub(crate) async fn handle(
         &self,
-        door: &Door,
+        origins: &OriginCheck,
         request: Request<Incoming>,
     ) -> Response<Payload> {
-        if let Some(why) = door.refuses(request.uri(), request.headers()) {
+        if let Some(why) = origins.refuses(request.uri(), request.headers()) {
             return problem(StatusCode::FORBIDDEN, "forbidden", why);
         }
-        // A tunnel would carry what nobody looks at.
+        // The content of a tunnel could not be checked.
         if request.method() == Method::CONNECT {
-            let detail = "the proxy makes no tunnels: send the request itself, to its prefix";
+            let detail = "the proxy does not support CONNECT: send the request itself to the prefix of an upstream";
             return problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         }
         if let Some(page) = request.uri().path().strip_prefix("/-/") {
             return self.0.pages.show(request.method(), page);
         }
         match self.outgoing(request) {
-            Ok(request) => answered(self.send(request).await),
+            Ok(request) => incoming(self.send(request).await),
             Err(refusal) => *refusal,
         }
     }
 
-    /// The request as it goes to the upstream, but for the token.
+    /// Returns the request to the upstream, without the token.
     fn outgoing(
         &self,
         request: Request<Incoming>,
@@ -106,7 +105,7 @@ impl Proxy {
         // RFC 9112 §6.1: "A server that receives a request message with a transfer coding it does not understand SHOULD
         // respond with 501 (Not Implemented)."
         if !only_chunked(&parts.headers) {
-            let detail = "the body has a transfer coding other than chunked: send it without";
+            let detail = "the body has a transfer coding other than chunked: send it without one";
             return refuse(StatusCode::NOT_IMPLEMENTED, "bad_request", detail);
         }
         let Some(address) = self.0.upstreams.address(&parts.uri) else {
@@ -118,19 +117,19 @@ impl Proxy {
             let detail = "the path is too long for the upstream's URL: shorten it";
             return refuse(StatusCode::BAD_REQUEST, "bad_request", detail);
         };
-        // On a route with a path prefix, a path that a server could read as another one.
+        // Fails for paths with dot segments on a route with a path prefix.
         let route = match self.0.layer.match_route(&address) {
             Ok(route) => route,
             Err(error) => {
                 return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string());
             }
         };
-        let wish = Wish::take(&mut parts.headers);
+        let requested = RequestedSpec::take(&mut parts.headers);
         strip_request(&mut parts.headers, parts.version);
-        // A caller who has a token keeps it, and gets no other.
-        let spec = match has_own_token(&mut parts.headers) {
+        // The caller's own Authorization header passes unchanged.
+        let spec = match has_authorization(&mut parts.headers) {
             true => None,
-            false => match wish.spec(route, &self.0.allowed) {
+            false => match requested.spec(route, &self.0.allowed) {
                 Ok(spec) => spec,
                 Err((StatusCode::BAD_REQUEST, why)) => {
                     return refuse(StatusCode::BAD_REQUEST, "bad_request", why);
@@ -148,18 +147,18 @@ impl Proxy {
         Ok(outgoing)
     }
 
-    /// Sends it with its token.
+    /// Sends the request with its token.
     async fn send(
         &self,
         request: Request<Payload>,
     ) -> Result<Response<Incoming>, Error<legacy::Error>> {
         if request.headers().contains_key(AUTHORIZATION) {
-            // The layer would let it pass as it is, and count a hit for the token that it did not need.
+            // The layer would pass it unchanged, too, but count a hit.
             let client = self.0.auth.inner().clone();
             return client.oneshot(request).await.map_err(Error::Inner);
         }
         poll_fn(|cx| self.auth().poll_ready(cx)).await?;
-        // The lock is held for as long as it takes to set out.
+        // The lock is not held while the request is in progress.
         let response = self.auth().call(request);
         response.await
     }
@@ -169,22 +168,23 @@ impl Proxy {
     }
 }
 
-/// What came back, as the caller gets it.
-fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
+/// Converts the outcome to the response for the caller.
+fn incoming(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Response<Payload> {
     match outcome {
         Ok(response) if !only_chunked(response.headers()) => {
-            let detail = "the upstream's answer has a transfer coding other than chunked";
+            let detail = "the upstream's response has a transfer coding other than chunked";
             problem(StatusCode::BAD_GATEWAY, "upstream", detail)
         }
         Ok(mut response) => {
             strip_response(response.headers_mut());
-            // The caller's connection has a version of its own.
+            // The caller's connection may have another version.
             *response.version_mut() = Version::default();
             response.map(Payload::new)
         }
         Err(Error::Token(error)) => no_token(&error),
-        Err(Error::Inner(error)) if is_the_callers(&error) => {
-            let detail = "the request's body broke off, or its chunks are none: send all of it";
+        Err(Error::Inner(error)) if is_callers_fault(&error) => {
+            let detail =
+                "the request body is truncated or has invalid chunks: send a complete body";
             problem(StatusCode::BAD_REQUEST, "bad_request", detail)
         }
         Err(Error::Inner(error)) => {
@@ -195,13 +195,13 @@ fn answered(outcome: Result<Response<Incoming>, Error<legacy::Error>>) -> Respon
     }
 }
 
-/// Whether it was the caller's body that failed.
-fn is_the_callers(error: &legacy::Error) -> bool {
+/// Returns true if the caller's body failed.
+fn is_callers_fault(error: &legacy::Error) -> bool {
     let beneath = error.source().and_then(|error| error.downcast_ref());
     beneath.is_some_and(hyper::Error::is_user)
 }
 
-fn has_own_token(headers: &mut HeaderMap) -> bool {
+fn has_authorization(headers: &mut HeaderMap) -> bool {
     let mut own = false;
     if let http::header::Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
         own = true;
