@@ -1,9 +1,9 @@
 //! How a client proves itself, over real sockets: every form, what is refused, and what changes while the program runs.
 
-mod forms;
+mod methods;
 mod mutual_tls;
+mod redaction;
 mod rotation;
-mod secrecy;
 
 use std::{
     env, fs,

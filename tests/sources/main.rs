@@ -1,11 +1,11 @@
 //! Every source against a real authorization server: what it sends, what it makes of the answer, and what it keeps.
 
-mod exchanged;
+mod all_sources;
+mod grants;
 #[path = "../support/log.rs"]
 mod log;
-mod presented;
 mod refresh_token;
-mod shown;
+mod token_exchange;
 
 use std::time::Duration;
 
