@@ -28,7 +28,7 @@ fn whole() -> serde_json::Value {
 }
 
 #[test]
-fn json_says_the_same_as_toml() {
+fn json_is_read_like_toml() {
     let config: Config = serde_json::from_value(whole()).unwrap();
     assert_eq!(config.cache.max_bytes, Some(ConfigSize(65536)));
     assert_eq!(config.cache.assumed_lifetime, None);
@@ -73,7 +73,7 @@ fn debug_shows_no_secret() {
 }
 
 #[test]
-fn no_error_of_any_format_echoes_a_value() {
+fn errors_of_any_format_echo_no_value() {
     for (pointer, value) in [
         ("/source/client_secret", json!([SECRET])),
         ("/source/client_secret", json!({ SECRET: SECRET })),
@@ -135,7 +135,7 @@ fn as_toml(value: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_key_that_is_given_twice_is_an_error() {
+fn duplicate_key_is_an_error() {
     let text = format!(r#"{{ "source": {{ "client_id": "a", "client_id": "{SECRET}" }} }}"#);
     let error = serde_json::from_str::<Config>(&text)
         .unwrap_err()
@@ -145,7 +145,7 @@ fn a_key_that_is_given_twice_is_an_error() {
 }
 
 #[test]
-fn the_programs_own_sections_are_told_of_alike() {
+fn custom_sections_have_the_same_errors() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Own {

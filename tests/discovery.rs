@@ -49,7 +49,7 @@ fn tenant(name: &str) -> TokenSpec {
 }
 
 #[tokio::test]
-async fn either_standard_is_found_with_a_path_and_without_over_both_transports() {
+async fn oauth_and_openid_metadata_are_found_at_every_path() {
     let login = login().await;
     for path in ["", "/acme", "/acme/v2.0"] {
         for (oauth, openid, requests) in [(true, true, 1), (true, false, 1), (false, true, 2)] {
@@ -72,7 +72,7 @@ async fn either_standard_is_found_with_a_path_and_without_over_both_transports()
 }
 
 #[tokio::test]
-async fn a_crowd_asks_once() {
+async fn concurrent_fetches_share_one_metadata_request() {
     let login = login().await;
     let cache = TokenCache::new(of(&login.issuer()));
     let hold = login.hold_metadata();
@@ -91,7 +91,7 @@ async fn a_crowd_asks_once() {
 }
 
 #[tokio::test]
-async fn a_crowd_shares_a_failure() {
+async fn concurrent_fetches_share_one_metadata_error() {
     let login = login().await;
     login.metadata_fault_always(Fault::status(404));
     let source = of(&login.issuer());
@@ -115,7 +115,7 @@ async fn a_crowd_shares_a_failure() {
 }
 
 #[tokio::test]
-async fn each_tenant_has_an_issuer_of_its_own() {
+async fn each_tenant_has_its_own_issuer() {
     let login = login().await;
     let source = of(&format!("{}/{{tenant}}/v2.0", login.issuer()));
     for _ in 0..2 {
@@ -136,7 +136,7 @@ async fn each_tenant_has_an_issuer_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_differs_by_a_slash_is_told_with_the_right_one() {
+async fn issuer_with_an_extra_slash_is_a_configuration_error() {
     let login = login().await;
     let error = ask(&of(&format!("{}/", login.issuer()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
@@ -150,7 +150,7 @@ async fn an_issuer_that_differs_by_a_slash_is_told_with_the_right_one() {
 }
 
 #[tokio::test]
-async fn a_tls_provider_is_discovered_by_those_who_trust_it() {
+async fn tls_discovery_requires_a_trusted_certificate() {
     let login = AuthorizationServer::builder()
         .with_tls()
         .start()
@@ -168,7 +168,7 @@ async fn a_tls_provider_is_discovered_by_those_who_trust_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_metadata_is_told_with_the_address_and_a_remedy() {
+async fn invalid_metadata_errors_have_kind_and_remedy() {
     let html = Fault::answer(200, Some("text/html"), "<h1>Welcome</h1>");
     let empty = Fault::answer(200, Some("application/json"), "{}");
     for (fault, kind, requests) in [
@@ -208,7 +208,7 @@ async fn what_is_no_metadata_is_told_with_the_address_and_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn metadata_redirect_is_not_followed() {
     let (login, other) = (login().await, login().await);
     login.metadata_fault_always(Fault::redirect(&format!(
         "{}/.well-known/openid-configuration",
@@ -223,7 +223,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn silence_and_dripping_end_with_the_deadline() {
+async fn slow_metadata_ends_with_the_fetch_timeout() {
     let limit = Duration::from_millis(300);
     for fault in [Fault::never(), Fault::drip(limit / 2)] {
         let login = login().await;
@@ -239,7 +239,7 @@ async fn silence_and_dripping_end_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_refused_client_learns_what_the_provider_admits() {
+async fn invalid_client_error_lists_supported_methods() {
     let login = login().await;
     let endpoint = TokenEndpoint::discover(login.issuer(), "client", "wrong");
     let error = ask(&ClientCredentials::at(endpoint)).await.unwrap_err();
@@ -252,7 +252,7 @@ async fn a_refused_client_learns_what_the_provider_admits() {
 }
 
 #[test]
-fn an_issuer_that_can_be_none_is_told_at_once() {
+fn check_rejects_invalid_issuers() {
     for issuer in [
         "http://login.example",
         "https://login.example/?a=b",
@@ -349,7 +349,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn metadata_are_fetched_anew_once_a_day() {
+async fn metadata_is_refreshed_daily() {
     let provider = Provider::new();
     let source = provider.source();
     ask(&source).await.unwrap();
@@ -367,7 +367,7 @@ async fn metadata_are_fetched_anew_once_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_keeps_what_is_known_and_pauses() {
+async fn failed_metadata_refresh_keeps_the_old_metadata() {
     let provider = Provider::new();
     let source = provider.source();
     ask(&source).await.unwrap();
@@ -386,7 +386,7 @@ async fn a_failed_refresh_keeps_what_is_known_and_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_hangs_holds_up_one_fetch_for_three_seconds() {
+async fn hanging_metadata_refresh_delays_one_fetch_by_three_seconds() {
     let provider = Provider::new();
     let source = provider.source();
     ask(&source).await.unwrap();
@@ -405,7 +405,7 @@ async fn a_refresh_that_hangs_holds_up_one_fetch_for_three_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_has_moved_is_looked_for_before_the_day_is_over() {
+async fn moved_endpoint_refreshes_the_metadata_early() {
     let provider = Provider::new();
     let source = provider.source();
     ask(&source).await.unwrap();
@@ -425,7 +425,7 @@ async fn an_endpoint_that_has_moved_is_looked_for_before_the_day_is_over() {
 }
 
 #[tokio::test]
-async fn a_client_with_a_certificate_goes_to_the_address_for_such() {
+async fn mtls_alias_selects_the_mtls_endpoint() {
     let provider = Provider::new();
     *provider.0.open.lock().unwrap() = "https://mtls.login.example/t";
     let transport = {

@@ -14,7 +14,7 @@ use std::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn each_ends_well_and_says_something() {
+fn examples_succeed_and_print_something() {
     for name in names() {
         let output = run(&name);
         assert!(output.lines().count() > 1, "{name}: {output}");
@@ -22,7 +22,7 @@ fn each_ends_well_and_says_something() {
 }
 
 #[test]
-fn each_is_short_enough_to_read() {
+fn examples_are_short() {
     for name in names() {
         let text = fs::read_to_string(sources().join(&name).with_extension("rs")).unwrap();
         assert!(text.lines().count() < 100, "{name}");
@@ -35,7 +35,7 @@ fn each_is_short_enough_to_read() {
 
 /// An example that is a small program has a folder; `tests/proxy` and its like see how it does.
 #[test]
-fn each_file_of_a_program_is_short_enough_to_read() {
+fn program_files_are_short() {
     let mut files = 0;
     for folder in fs::read_dir(sources()).unwrap() {
         let folder = folder.unwrap().path();

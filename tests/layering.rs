@@ -26,7 +26,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 #[test]
-fn imports_go_only_down() {
+fn modules_import_only_lower_modules() {
     let mut faults = Vec::new();
     for (room, file) in files() {
         let Some(floor) = floor_of(&room) else {
@@ -45,7 +45,7 @@ fn imports_go_only_down() {
 }
 
 #[test]
-fn every_room_of_the_table_is_there() {
+fn every_module_of_the_table_exists() {
     let rooms: Vec<String> = files().into_iter().map(|(room, _)| room).collect();
     for room in FLOORS.iter().copied().flatten() {
         assert!(rooms.iter().any(|there| there == room), "no room {room}");

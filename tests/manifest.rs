@@ -27,7 +27,7 @@ fn metadata() -> Value {
 }
 
 #[test]
-fn no_dependency_needs_a_newer_rust_than_the_crate_says() {
+fn dependencies_support_the_declared_rust_version() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
     let own = packages
@@ -59,7 +59,7 @@ const LICENCES: &[&str] = &[
 ];
 
 #[test]
-fn every_dependency_may_be_used_by_everybody() {
+fn dependency_licences_are_permissive() {
     let metadata = metadata();
     for package in metadata["packages"].as_array().unwrap() {
         let licence = package["license"].as_str().unwrap_or_default();
@@ -91,7 +91,7 @@ fn the_reader_of_licences_knows_and_from_or() {
 }
 
 #[test]
-fn every_dependency_comes_from_the_registry() {
+fn dependencies_come_from_the_registry() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
     let elsewhere: Vec<_> = packages
@@ -107,7 +107,7 @@ fn every_dependency_comes_from_the_registry() {
 
 /// With every feature, on any system: what stands in `Cargo.lock` for a feature that nobody asks for is not built.
 #[test]
-fn there_is_one_provider_of_cryptography_and_one_of_each_interface() {
+fn interface_crates_have_one_version() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--all-features", "--target", "all"])
         .args(["--edges", "normal,build", "--prefix", "none"])
@@ -146,7 +146,7 @@ fn there_is_one_provider_of_cryptography_and_one_of_each_interface() {
 }
 
 #[test]
-fn every_feature_is_in_the_documentation() {
+fn features_are_documented() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
     let own = packages
@@ -164,7 +164,7 @@ fn every_feature_is_in_the_documentation() {
 }
 
 #[test]
-fn every_file_that_the_documentation_names_is_there() {
+fn paths_in_the_documentation_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
     let mut folders = vec![root.join("src/docs")];

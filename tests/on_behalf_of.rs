@@ -33,7 +33,7 @@ fn of(subject: &str, scope: &str) -> TokenSpec {
 }
 
 #[tokio::test]
-async fn the_users_token_and_what_it_is_for_are_sent() {
+async fn request_carries_the_user_token_and_scopes() {
     let login = login().await;
     let alice = sign_in(&login, "alice");
     let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
@@ -50,7 +50,7 @@ async fn the_users_token_and_what_it_is_for_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_of_users_at_once_gets_each_their_own() {
+async fn concurrent_users_get_their_own_tokens() {
     let login = login().await;
     let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
     let mut crowd = JoinSet::new();
@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_order_of_events_gives_a_user_anothers_token(
+    fn users_never_receive_tokens_of_other_users(
         steps in prop::collection::vec(step(), 1..40),
         by_exchange in any::<bool>(),
         with_refresh_tokens in any::<bool>(),
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn work_goes_on_after_the_users_token_has_expired() {
+async fn refresh_tokens_outlive_the_user_token() {
     let login = login().await;
     login.give_refresh_tokens(true);
     login.set_lifetime(Some(Duration::from_secs(1)));
@@ -175,7 +175,7 @@ async fn work_goes_on_after_the_users_token_has_expired() {
 }
 
 #[tokio::test]
-async fn without_refresh_tokens_nothing_outlives_the_users_token() {
+async fn disabled_refresh_tokens_are_not_used() {
     let login = login().await;
     login.give_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
@@ -190,7 +190,7 @@ async fn without_refresh_tokens_nothing_outlives_the_users_token() {
 }
 
 #[tokio::test]
-async fn a_refused_refresh_token_gives_way_to_the_users_own() {
+async fn rejected_refresh_token_falls_back_to_the_user_token() {
     let login = login().await;
     login.give_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
@@ -224,7 +224,7 @@ async fn refresh_tokens_are_bounded() {
 }
 
 #[tokio::test]
-async fn what_the_user_must_do_reaches_the_caller() {
+async fn interaction_required_reaches_the_caller() {
     let login = login().await;
     let alice = sign_in(&login, "alice");
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;

@@ -61,7 +61,7 @@ fn outcome(response: &Response) -> (u16, Option<&'static str>) {
 }
 
 #[tokio::test]
-async fn another_origin_gets_no_token_and_its_401_is_not_judged() {
+async fn redirect_to_an_unlisted_origin_carries_no_token() {
     let stage = Stage::new().await;
     let location = stage.other.url_of("/end");
     stage.api.fault_always(Fault::redirect(&location));
@@ -91,7 +91,7 @@ async fn another_origin_gets_no_token_and_its_401_is_not_judged() {
 }
 
 #[tokio::test]
-async fn a_listed_origin_gets_no_token_by_redirect_either() {
+async fn redirect_to_a_listed_origin_carries_no_token() {
     let stage = Stage::new().await;
     let layer = stage.layer.clone();
     let client = layer.route(stage.other.url(), spec()).unwrap();
@@ -106,7 +106,7 @@ async fn a_listed_origin_gets_no_token_by_redirect_either() {
 }
 
 #[tokio::test]
-async fn a_challenge_of_another_origin_is_not_told_as_ours() {
+async fn challenge_of_another_origin_has_no_recovery() {
     let stage = Stage::new().await;
     stage
         .api
@@ -119,7 +119,7 @@ async fn a_challenge_of_another_origin_is_not_told_as_ours() {
 }
 
 #[tokio::test]
-async fn the_same_origins_401_is_judged_and_the_request_goes_again_from_the_start() {
+async fn same_origin_401_is_recovered_from_the_first_url() {
     let stage = Stage::new().await;
     stage.api.fault(Fault::redirect("/end"));
     stage.api.fault(Fault::none());
@@ -142,7 +142,7 @@ async fn the_same_origins_401_is_judged_and_the_request_goes_again_from_the_star
 }
 
 #[tokio::test]
-async fn a_redirect_that_is_not_followed_is_the_callers() {
+async fn unfollowed_redirect_is_returned() {
     let stage = Stage::new().await;
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
     let client = stage.layer.layer(client);

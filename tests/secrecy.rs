@@ -32,7 +32,7 @@ const SECRET: &str = "hush hush:100%+sure/é? and long enough";
 const BROKEN: &str = "broken-token-of-nobody";
 
 #[test]
-fn no_line_of_any_log_holds_a_secret() {
+fn logs_contain_no_secret() {
     let log = Log::captured();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -73,13 +73,13 @@ fn no_line_of_any_log_holds_a_secret() {
 
 #[test]
 #[should_panic(expected = "is in second")]
-fn a_secret_that_is_shown_is_found() {
+fn leak_check_finds_a_secret() {
     assert_clean(&format!("first\nsecond {SECRET}\nthird"), &needles());
 }
 
 #[test]
 #[should_panic(expected = "is shown")]
-fn a_header_value_that_is_shown_is_found() {
+fn leak_check_finds_a_header_value() {
     let request = Request::get("/")
         .header("authorization", "Bearer abc")
         .body(());
@@ -87,7 +87,7 @@ fn a_header_value_that_is_shown_is_found() {
 }
 
 #[tokio::test]
-async fn nothing_that_can_be_shown_holds_a_secret() {
+async fn debug_and_display_contain_no_secret() {
     let login = AuthorizationServer::builder()
         .with_client(ID, SECRET)
         .start()

@@ -240,7 +240,7 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_no_stack_does_anything_deadlock_or_lose_a_permit() {
+async fn no_stack_deadlocks_or_loses_a_permit() {
     for above in PARTS {
         for below in PARTS {
             for hit in [true, false] {
@@ -253,7 +253,7 @@ async fn in_no_stack_does_anything_deadlock_or_lose_a_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_permit_is_held_while_a_token_is_fetched() {
+async fn first_fetch_holds_no_permit() {
     let (source, api) = (Source::new().gated(), Api::new());
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api.clone(), 1);
@@ -283,7 +283,7 @@ async fn no_permit_is_held_while_a_token_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_permit_is_held_while_a_second_token_is_fetched() {
+async fn recovery_fetch_holds_no_permit() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
@@ -310,7 +310,7 @@ async fn no_permit_is_held_while_a_second_token_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_must_not_be_sent_gives_its_permit_back() {
+async fn refused_request_releases_its_permit() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let mut client = layer(&cache).layer(ConcurrencyLimit::new(api, 1));
@@ -330,7 +330,7 @@ async fn a_request_that_must_not_be_sent_gives_its_permit_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_may_use_the_limited_client_that_it_serves() {
+async fn source_can_share_the_limited_client() {
     let api = Api::new();
     let limited = ConcurrencyLimit::new(api.clone(), 1);
     let through = limited.clone();
@@ -358,7 +358,7 @@ async fn a_source_may_use_the_limited_client_that_it_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_needs_what_the_first_401_pins_costs_its_deadline_and_no_more() {
+async fn source_blocked_by_the_first_401_ends_with_its_deadline() {
     // A client with one connection, which a response keeps until its body is dropped.
     let connection = Arc::new(Semaphore::new(1));
     let answered = Arc::new(AtomicUsize::new(0));
@@ -400,7 +400,7 @@ async fn a_source_that_needs_what_the_first_401_pins_costs_its_deadline_and_no_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_response_and_its_future_are_gone_before_the_client_is_polled_ready_again() {
+async fn first_response_is_dropped_before_the_second_poll_ready() {
     for at_hand in [true, false] {
         let (source, api) = (Source::new(), Api::new().gated());
         let cache = cache(&source);
@@ -432,7 +432,7 @@ async fn the_first_response_and_its_future_are_gone_before_the_client_is_polled_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_fails_when_made_ready_anew_is_the_callers_error() {
+async fn second_poll_ready_error_is_returned() {
     for (cold, polls) in [(true, vec![false, true]), (false, vec![false, true])] {
         let (source, api) = (Source::new(), Api::new());
         let cache = cache(&source);
@@ -455,7 +455,7 @@ async fn a_client_that_fails_when_made_ready_anew_is_the_callers_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_not_ready_is_told_to_whoever_polls() {
+async fn pending_client_wakes_the_caller() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api, 1);
@@ -469,7 +469,7 @@ async fn a_client_that_is_not_ready_is_told_to_whoever_polls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_client_passes_and_says_nothing_about_the_token() {
+async fn client_error_keeps_the_token() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
@@ -482,7 +482,7 @@ async fn an_error_of_the_client_passes_and_says_nothing_about_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_above_the_layer_gets_a_fresh_token_on_each_try() {
+async fn outer_retry_uses_the_current_token_on_each_attempt() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let retry = ServiceBuilder::new().retry(Once(1));
@@ -502,7 +502,7 @@ async fn retry_above_the_layer_gets_a_fresh_token_on_each_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_above_whose_token_expired_meanwhile_gets_another() {
+async fn outer_retry_replaces_an_expired_token() {
     /// Waits longer than the token serves before it tries again.
     #[derive(Clone)]
     struct Patient(u32);
@@ -538,7 +538,7 @@ async fn a_retry_above_whose_token_expired_meanwhile_gets_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_above_ends_the_wait_and_not_the_fetch() {
+async fn outer_timeout_does_not_cancel_the_fetch() {
     let source = Source::new().taking(millis(100));
     let api = Api::new();
     let cache = cache(&source);
@@ -558,7 +558,7 @@ async fn timeout_above_ends_the_wait_and_not_the_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_expires_while_the_client_is_not_ready_is_not_sent() {
+async fn token_expired_before_readiness_is_not_sent() {
     let source = Source::new().lasting(secs(100));
     let api = Api::new();
     let cache = cache(&source);
@@ -579,7 +579,7 @@ async fn a_token_that_expires_while_the_client_is_not_ready_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_callers_through_one_permit_are_all_served() {
+async fn hundred_callers_share_one_permit() {
     let (source, api) = (Source::new().taking(millis(100)), Api::new());
     let cache = cache(&source);
     let client = layer(&cache).layer(ConcurrencyLimitLayer::new(1).layer(api.clone()));

@@ -75,7 +75,7 @@ fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
+async fn every_event_is_reported_once() {
     log::begin();
     let hook = Hook::default();
     let (source, api) = (Source::new(), Api::new());
@@ -126,7 +126,7 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_storm_warns_once_and_goes_on_quietly() {
+async fn rejection_limit_warns_once() {
     log::begin();
     let hook = Hook::default();
     let (source, api) = (Source::new(), Api::new());
@@ -147,7 +147,7 @@ async fn a_storm_warns_once_and_goes_on_quietly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metrics_count_what_happened() {
+async fn metrics_count_every_event() {
     log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -190,7 +190,7 @@ async fn the_metrics_count_what_happened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_caches_add_up_in_the_metrics() {
+async fn metrics_of_two_caches_add_up() {
     log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -212,7 +212,7 @@ async fn two_caches_add_up_in_the_metrics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_knows_where_it_came_from_and_why() {
+async fn token_has_origin_and_reason() {
     log::begin();
     let source = Source::new();
     let cache = support::cache(&source);

@@ -58,7 +58,7 @@ async fn is_refused(login: &AuthorizationServer, secret: Secret, auth: ClientAut
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_the_secret_gets_a_token() {
+async fn secret_jwt_authenticates() {
     let login = AuthorizationServer::builder().with_client("orders", SECRET);
     let login = login.start().await.unwrap();
     asking_gets(&login, &ClientAuth::secret_jwt(), AuthMethod::SecretJwt).await;
@@ -67,7 +67,7 @@ async fn an_assertion_signed_with_the_secret_gets_a_token() {
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_a_key_of_any_kind_gets_a_token() {
+async fn private_key_jwt_authenticates_with_every_key_type() {
     let login = AuthorizationServer::builder().with_client("other", SECRET);
     let login = login.start().await.unwrap();
     for (name, private, algorithm) in [
@@ -99,7 +99,7 @@ async fn an_assertion_signed_with_a_key_of_any_kind_gets_a_token() {
 }
 
 #[tokio::test]
-async fn an_assertion_of_somebody_else_gets_a_token_from_wherever_it_comes() {
+async fn federated_assertion_authenticates_from_any_secret() {
     let login = AuthorizationServer::builder().with_client_assertion("orders", "by.somebody.else");
     let login = login.start().await.unwrap();
     let file = TempFile::new("by.somebody.else\n");
@@ -122,7 +122,7 @@ async fn an_assertion_of_somebody_else_gets_a_token_from_wherever_it_comes() {
 }
 
 #[tokio::test]
-async fn what_an_assertions_giver_fails_with_is_the_error() {
+async fn assertion_error_is_returned() {
     let login = AuthorizationServer::start().await.unwrap();
     let auth = ClientAuth::assertion_from(async || {
         Err(TokenError::new(ErrorKind::AccessDenied, "not for you"))
@@ -133,7 +133,7 @@ async fn what_an_assertions_giver_fails_with_is_the_error() {
 }
 
 #[tokio::test]
-async fn the_audience_is_the_token_endpoint_unless_it_is_set() {
+async fn assertion_audience_defaults_to_the_token_endpoint() {
     let login = AuthorizationServer::builder().with_client("orders", SECRET);
     let login = login.start().await.unwrap();
     let issuer = login.issuer();
@@ -157,7 +157,7 @@ async fn the_audience_is_the_token_endpoint_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn ten_thousand_assertions_have_ten_thousand_ids() {
+async fn assertion_ids_are_unique() {
     let seen = Arc::new(Mutex::new(HashSet::new()));
     let kept = seen.clone();
     let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
@@ -185,7 +185,7 @@ async fn ten_thousand_assertions_have_ten_thousand_ids() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_was_used_is_refused_and_one_for_another_client_too() {
+async fn replayed_assertion_is_rejected() {
     let login = AuthorizationServer::builder()
         .with_client("orders", SECRET)
         .with_client("stock", SECRET)
@@ -217,7 +217,7 @@ async fn an_assertion_that_was_used_is_refused_and_one_for_another_client_too() 
 }
 
 #[tokio::test]
-async fn an_assertion_is_made_anew_for_each_attempt_of_a_fetch() {
+async fn each_attempt_signs_a_new_assertion() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
     let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
@@ -240,7 +240,7 @@ async fn an_assertion_is_made_anew_for_each_attempt_of_a_fetch() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_told_before_anything_is_sent() {
+async fn invalid_client_auth_is_reported_before_sending() {
     let login = AuthorizationServer::start().await.unwrap();
     let rsa = || SigningKey::from_pem(vector("rsa.pkcs8.pem")).unwrap();
     let long = Duration::from_secs(60);

@@ -39,7 +39,7 @@ async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
 }
 
 #[tokio::test]
-async fn the_right_certificate_gets_a_token_and_no_other_does() {
+async fn only_the_registered_certificate_authenticates() {
     let login = server().await;
     let (right, wrong) = (
         login.client_certificate("orders").unwrap(),
@@ -60,7 +60,7 @@ async fn the_right_certificate_gets_a_token_and_no_other_does() {
 }
 
 #[tokio::test]
-async fn a_certificate_goes_with_every_form_of_proof() {
+async fn certificate_combines_with_a_secret() {
     let login = server().await;
     let certificate = login.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
@@ -72,7 +72,7 @@ async fn a_certificate_goes_with_every_form_of_proof() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_a_stranger_breaks_the_connection() {
+async fn unknown_certificate_authority_fails_the_handshake() {
     let login = server().await;
     let stranger = server().await.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
@@ -83,7 +83,7 @@ async fn a_certificate_of_a_stranger_breaks_the_connection() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_belong_to_the_certificate_is_told() {
+async fn mismatched_key_is_a_configuration_error() {
     let login = server().await;
     for transport in trusting(&login) {
         let (chain, key) = (vector("p256.certificate.pem"), vector("p384.pkcs8.pem"));
@@ -97,7 +97,7 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_told() {
 }
 
 #[tokio::test]
-async fn every_format_of_a_key_goes_with_its_certificate() {
+async fn every_key_format_builds_a_client_identity() {
     let login = server().await;
     for transport in trusting(&login) {
         for key in [
@@ -121,7 +121,7 @@ async fn every_format_of_a_key_goes_with_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_transport_of_ones_own_sees_to_its_certificate_itself() {
+async fn custom_transport_rejects_a_client_identity() {
     let own = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
     let error = own
         .clone()
@@ -136,7 +136,7 @@ async fn a_transport_of_ones_own_sees_to_its_certificate_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_in_files_is_replaced_while_the_client_runs() {
+async fn certificate_files_are_reloaded() {
     let login = server().await;
     for transport in trusting(&login) {
         let first = login.client_certificate("orders").unwrap();

@@ -52,14 +52,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn no_secret_comes_back_in_what_is_shown(secret in "[ -~é]{32,60}", form in 0..3) {
+    fn secrets_are_redacted(secret in "[ -~é]{32,60}", form in 0..3) {
         let auth = [ClientAuth::basic(), ClientAuth::post(), ClientAuth::secret_jwt()];
         let shown = shown(&secret, &auth[form as usize]);
         prop_assert!(!shown.contains(secret.trim()), "{}", shown);
     }
 
     #[test]
-    fn no_assertion_comes_back_in_what_is_shown(assertion in "[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}") {
+    fn given_assertions_are_redacted(assertion in "[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}") {
         let given = Secret::new(assertion.clone());
         for auth in [
             ClientAuth::assertion(given.clone()),
@@ -72,7 +72,7 @@ proptest! {
 }
 
 #[test]
-fn no_signed_assertion_comes_back_in_what_is_shown() {
+fn signed_assertions_are_redacted() {
     for name in ["rsa.pkcs8.pem", "p256.sec1.pem", "ed25519.pkcs8.pem"] {
         let key = SigningKey::from_pem(vector(name)).unwrap();
         let shown = shown("unused", &ClientAuth::private_key_jwt(key));

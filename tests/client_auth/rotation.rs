@@ -86,7 +86,7 @@ fn source(transport: Transport, secret: Secret) -> ClientCredentials {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_replaced_while_it_was_refused_is_tried_at_once() {
+async fn secret_replaced_during_the_request_is_retried_immediately() {
     let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
     let rotating = vault.clone();
     let transport = provider.transport(move || rotating.set("new"));
@@ -99,7 +99,7 @@ async fn a_secret_that_was_replaced_while_it_was_refused_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn a_secret_that_stays_what_it_was_is_tried_once() {
+async fn unchanged_secret_is_tried_once() {
     let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
     let source = source(provider.transport(|| {}), vault.secret());
     let request = TokenRequest::new(TokenSpec::default());
@@ -114,7 +114,7 @@ async fn a_secret_that_stays_what_it_was_is_tried_once() {
 }
 
 #[tokio::test]
-async fn a_secret_that_changes_at_every_look_is_tried_twice_and_no_more() {
+async fn secret_that_changes_on_every_read_is_tried_twice() {
     let provider = Provider::taking("never");
     let number = AtomicU32::new(0);
     let secret = Secret::from_fn(move || {
@@ -127,7 +127,7 @@ async fn a_secret_that_changes_at_every_look_is_tried_twice_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_source_that_can_no_longer_read_its_secret_tells_the_refusal() {
+async fn unreadable_secret_returns_the_provider_error() {
     let file = TempFile::new("old");
     let provider = Provider::taking("new");
     let path = file.path().to_owned();
@@ -139,7 +139,7 @@ async fn a_source_that_can_no_longer_read_its_secret_tells_the_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
+async fn secret_change_ends_the_invalid_client_back_off() {
     let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
     let source = source(provider.transport(|| {}), vault.secret());
     let cache = TokenCache::builder(source)
@@ -184,7 +184,7 @@ async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_for_something_else_lasts_whatever_becomes_of_the_secret() {
+async fn secret_change_does_not_end_other_back_offs() {
     let vault = Vault::new("old");
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
@@ -218,7 +218,7 @@ impl TokenSource for Fragile {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_when_asked_has_not_changed() {
+async fn panic_in_credential_changed_counts_as_unchanged() {
     let cache = TokenCache::new(Fragile);
     for _ in 0..3 {
         let error = cache.get(&TokenSpec::default()).await.unwrap_err();
@@ -227,7 +227,7 @@ async fn a_source_that_panics_when_asked_has_not_changed() {
 }
 
 #[tokio::test]
-async fn a_key_and_an_assertion_in_files_may_become_others() {
+async fn key_and_assertion_files_are_reloaded() {
     let login = AuthorizationServer::builder()
         .with_client_key("orders", vector("p256.public.pem"))
         .with_client_assertion("federated", "first.of.two")

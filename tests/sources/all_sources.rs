@@ -24,7 +24,7 @@ fn endpoint() -> TokenEndpoint {
 }
 
 #[test]
-fn debug_shows_no_secret_of_any_source() {
+fn debug_of_every_source_shows_no_secret() {
     let secret = || Secret::new(SECRET);
     let provider = tower_bearer::TokenCache::new(Static::new(secret()));
     let spec = TokenSpec::default().with_subject(Subject::new(SECRET));
@@ -55,7 +55,7 @@ fn debug_shows_no_secret_of_any_source() {
 }
 
 #[test]
-fn each_source_of_one_endpoint_is_another() {
+fn source_ids_differ_by_grant_and_client() {
     let secret = || Secret::new(SECRET);
     let identities = [
         ClientCredentials::at(endpoint()).source_id(),

@@ -16,7 +16,7 @@ fn spec() -> TokenSpec {
 }
 
 #[tokio::test]
-async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
+async fn jwt_bearer_sends_a_new_assertion_for_each_request() {
     let login = login().await;
     let url = login.token_url();
     login.believe(format!("1 for {url} and read"), "robot");
@@ -46,7 +46,7 @@ async fn a_service_account_presents_a_new_assertion_each_time_and_no_client() {
 }
 
 #[tokio::test]
-async fn an_assertion_may_be_the_token_of_a_provider_or_a_file() {
+async fn assertion_comes_from_a_provider_or_a_file() {
     let login = login().await;
     login.believe("the cluster's", "pod");
     let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
@@ -65,7 +65,7 @@ async fn an_assertion_may_be_the_token_of_a_provider_or_a_file() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_is_not_believed_is_an_invalid_grant() {
+async fn untrusted_assertion_is_an_invalid_grant() {
     let login = login().await;
     let source = JwtBearer::new(endpoint(&login), Secret::new("nobody's"));
     let error = fetch(&source, spec()).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn an_assertion_that_is_not_believed_is_an_invalid_grant() {
 }
 
 #[tokio::test]
-async fn saml_arrives_as_it_was_signed() {
+async fn saml_assertion_is_base64url_without_padding() {
     let login = login().await;
     // What base64 writes with plus, slash and padding.
     let xml = "<saml:Assertion>\u{3ff}\u{7fe}~~?>é</saml:Assertion> ";
@@ -91,7 +91,7 @@ async fn saml_arrives_as_it_was_signed() {
 
 #[cfg(feature = "password")]
 #[tokio::test]
-async fn a_password_signs_in() {
+async fn password_grant_signs_in() {
     use tower_bearer::{credentials::Password, testing::AuthorizationServer};
     let login = AuthorizationServer::builder()
         .with_user("robot", "correct horse & more")
@@ -110,7 +110,7 @@ async fn a_password_signs_in() {
 }
 
 #[tokio::test]
-async fn a_static_token_in_a_file_may_be_replaced() {
+async fn static_token_file_is_reloaded() {
     let path = std::env::temp_dir().join(format!("tower-bearer-pat-{}", std::process::id()));
     std::fs::write(&path, "first\n").unwrap();
     let cache = TokenCache::new(Static::new(Secret::from_file(&path).unwrap()));
@@ -126,7 +126,7 @@ async fn a_static_token_in_a_file_may_be_replaced() {
 }
 
 #[tokio::test]
-async fn resources_and_scopes_are_sent_letter_by_letter() {
+async fn resources_and_scopes_are_sent_unchanged() {
     let login = login().await;
     // Microsoft: the resource's own slash, and the one before the scope.
     let doubled = "https://stock.example//.default";
@@ -149,7 +149,7 @@ async fn resources_and_scopes_are_sent_letter_by_letter() {
 }
 
 #[tokio::test]
-async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
+async fn microsoft_v1_request_has_a_resource_and_no_scope() {
     let login = login().await;
     let end = std::time::SystemTime::now() + std::time::Duration::from_secs(600);
     let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -171,7 +171,7 @@ async fn the_older_form_of_microsoft_names_a_resource_and_no_scope() {
 }
 
 #[tokio::test]
-async fn a_subject_is_never_ignored() {
+async fn subject_is_never_ignored() {
     let endpoint = || TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     let spec = spec().with_subject(Subject::new("alice's"));
     for error in [
@@ -197,7 +197,7 @@ async fn a_subject_is_never_ignored() {
 }
 
 #[tokio::test]
-async fn no_parameter_of_the_grant_is_sent_twice() {
+async fn extra_parameters_cannot_repeat_the_grant() {
     let endpoint = |name: &str| {
         TokenEndpoint::over(silent(), "https://login.example/", "client", "secret")
             .with_extra(name, "x")
@@ -262,7 +262,7 @@ mod signed {
     }
 
     #[tokio::test]
-    async fn google_gets_its_scopes_inside_and_no_client() {
+    async fn service_account_assertion_contains_the_scopes() {
         let (transport, seen) = provider();
         let json = json!({
             "type": "service_account", "client_email": "robot@project", "private_key_id": "k1",
@@ -296,7 +296,7 @@ mod signed {
     }
 
     #[tokio::test]
-    async fn who_signs_may_speak_for_another() {
+    async fn signer_can_name_another_subject() {
         let (transport, seen) = provider();
         let endpoint =
             TokenEndpoint::over(transport, "https://login.example/", "orders", "hunter2");
@@ -325,7 +325,7 @@ mod signed {
     }
 
     #[test]
-    fn what_is_no_service_account_is_told_without_an_echo() {
+    fn service_account_errors_echo_nothing() {
         for json in [
             "hunter2".to_owned(),
             json!({ "type": "authorized_user", "private_key": "hunter2" }).to_string(),

@@ -28,7 +28,7 @@ fn write() -> TokenSpec {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_use_each_refresh_token_once() {
+async fn hundred_callers_use_each_refresh_token_once() {
     let login = login().await;
     let cache = TokenCache::new(signed_in(&login));
     for round in 1..=5 {
@@ -58,7 +58,7 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_specs_that_share_one_refresh_token_take_turns() {
+async fn specs_take_turns_with_one_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
     // Two caches too: clones of a source are one.
@@ -90,7 +90,7 @@ async fn two_specs_that_share_one_refresh_token_take_turns() {
 
 #[cfg(feature = "store")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_token_once() {
+async fn processes_with_a_shared_store_use_each_refresh_token_once() {
     use tower_bearer::store::{KeyRing, MemoryStore};
 
     let login = login().await;
@@ -142,7 +142,7 @@ async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_t
 }
 
 #[tokio::test]
-async fn an_answer_without_a_new_one_keeps_the_old() {
+async fn response_without_a_refresh_token_keeps_the_old_one() {
     let login = login().await;
     login.rotate_refresh_tokens(false);
     let source = signed_in(&login);
@@ -160,7 +160,7 @@ async fn an_answer_without_a_new_one_keeps_the_old() {
 }
 
 #[tokio::test]
-async fn each_new_one_is_told_before_the_access_token_is_handed_out() {
+async fn rotation_callback_runs_before_the_token_is_returned() {
     let login = login().await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let source = {
@@ -186,7 +186,7 @@ async fn each_new_one_is_told_before_the_access_token_is_handed_out() {
 }
 
 #[tokio::test]
-async fn a_keeper_that_fails_costs_nobody_the_token_and_is_told_again() {
+async fn failed_rotation_callback_is_called_again() {
     let login = login().await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let source = {
@@ -214,7 +214,7 @@ async fn a_keeper_that_fails_costs_nobody_the_token_and_is_told_again() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_comes_after_the_deadline_is_kept() {
+async fn refresh_token_received_after_the_deadline_is_kept() {
     let login = login().await;
     let told = Arc::new(Notify::new());
     let source = {
@@ -240,7 +240,7 @@ async fn a_refresh_token_that_comes_after_the_deadline_is_kept() {
 }
 
 #[tokio::test]
-async fn who_gives_up_in_the_queue_uses_nothing() {
+async fn cancelled_waiter_uses_no_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
     let hold = login.hold();
@@ -260,7 +260,7 @@ async fn who_gives_up_in_the_queue_uses_nothing() {
 }
 
 #[tokio::test]
-async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
+async fn revoked_refresh_token_is_logged_and_not_sent_again() {
     let login = login().await;
     let source = signed_in(&login);
     fetch(&source, read()).await.unwrap();
@@ -283,7 +283,7 @@ async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_new_sign_in_in_the_file_begins_anew() {
+async fn new_refresh_token_in_the_file_is_used() {
     let login = login().await;
     let path = std::env::temp_dir().join(format!("tower-bearer-family-{}", std::process::id()));
     let sign_in = || {
@@ -307,7 +307,7 @@ async fn a_new_sign_in_in_the_file_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_fault_that_passes_ends_no_family() {
+async fn transient_fault_keeps_the_refresh_token() {
     use tower_bearer::testing::Fault;
     let login = login().await;
     let source = signed_in(&login);
@@ -323,7 +323,7 @@ async fn a_fault_that_passes_ends_no_family() {
 }
 
 #[tokio::test]
-async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
+async fn panic_of_a_custom_transport_leaves_the_source_usable() {
     use bytes::Bytes;
     use tower_bearer::{credentials::TokenEndpoint, transport::Transport};
     let count = Arc::new(Mutex::new(0));
@@ -345,7 +345,7 @@ async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
 }
 
 #[tokio::test]
-async fn who_signed_in_is_known_by_the_first_token_or_by_name() {
+async fn refresh_token_source_id_is_its_first_token_or_name() {
     let login = login().await;
     let of = |token: &str| RefreshToken::new(endpoint(&login), token);
     assert_eq!(of("a").source_id(), of("a").source_id());

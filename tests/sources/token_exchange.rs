@@ -16,7 +16,7 @@ fn of(subject: &str) -> TokenSpec {
 }
 
 #[tokio::test]
-async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
+async fn actor_token_comes_from_its_own_cache() {
     let login = login().await;
     let own = TokenCache::new(ClientCredentials::at(endpoint(&login)));
     let actor = assertion::from_provider(own, TokenSpec::default());
@@ -44,7 +44,7 @@ async fn an_actor_with_a_cache_of_its_own_acts_for_each_user() {
 }
 
 #[tokio::test]
-async fn a_clusters_token_is_exchanged_without_a_client() {
+async fn fixed_subject_is_exchanged_without_a_client() {
     let login = login().await;
     login.believe("the cluster's", "pod");
     let endpoint = TokenEndpoint::new(login.token_url(), "", "").without_client();
@@ -68,7 +68,7 @@ async fn a_clusters_token_is_exchanged_without_a_client() {
 }
 
 #[tokio::test]
-async fn what_is_no_access_token_is_never_handed_out() {
+async fn other_issued_token_types_are_malformed() {
     let login = login().await;
     let (access, _) = login.sign_in("alice", "client", ["read"]);
     let source = TokenExchange::new(endpoint(&login));
@@ -100,7 +100,7 @@ async fn what_is_no_access_token_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn what_could_never_be_sent_is_not_asked_for() {
+async fn unusable_token_types_are_not_requested() {
     let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     for kind in [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2] {
         let source = TokenExchange::new(endpoint.clone()).with_requested_token_type(kind);
@@ -114,7 +114,7 @@ async fn what_could_never_be_sent_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_subject_that_is_not_believed_is_refused_by_name() {
+async fn untrusted_subject_is_refused() {
     let login = login().await;
     let source = TokenExchange::new(endpoint(&login));
     let error = fetch(&source, of("nobody's")).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn a_subject_that_is_not_believed_is_refused_by_name() {
 }
 
 #[test]
-fn the_identity_has_subject_actor_and_type_in_it() {
+fn source_id_contains_subject_actor_and_type() {
     let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     let plain = || TokenExchange::new(endpoint.clone());
     let a = || Secret::new("a");
