@@ -17,7 +17,7 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use super::{TempFile, transports, vector};
+use super::{TempFile, start, transports, vector};
 
 const SECRET: &str = "a secret of 32 bytes or more: é%+/";
 
@@ -59,8 +59,7 @@ async fn is_refused(login: &AuthorizationServer, secret: Secret, auth: ClientAut
 
 #[tokio::test]
 async fn secret_jwt_authenticates() {
-    let login = AuthorizationServer::builder().with_client("orders", SECRET);
-    let login = login.start().await.unwrap();
+    let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
     asking_gets(&login, &ClientAuth::secret_jwt(), AuthMethod::SecretJwt).await;
     let wrong = Secret::new(SECRET.replace('a', "b"));
     is_refused(&login, wrong, ClientAuth::secret_jwt()).await;
@@ -68,8 +67,7 @@ async fn secret_jwt_authenticates() {
 
 #[tokio::test]
 async fn private_key_jwt_authenticates_with_every_key_type() {
-    let login = AuthorizationServer::builder().with_client("other", SECRET);
-    let login = login.start().await.unwrap();
+    let login = start(AuthorizationServer::builder().with_client("other", SECRET)).await;
     for (name, private, algorithm) in [
         ("rsa", "rsa.pkcs8.pem", None),
         ("rsa", "rsa.pkcs1.pem", Some(SigningAlgorithm::RS512)),
@@ -134,8 +132,7 @@ async fn assertion_error_is_returned() {
 
 #[tokio::test]
 async fn assertion_audience_defaults_to_the_token_endpoint() {
-    let login = AuthorizationServer::builder().with_client("orders", SECRET);
-    let login = login.start().await.unwrap();
+    let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
     let issuer = login.issuer();
     for (audience, good) in [
         (Some(login.token_url()), true),
@@ -160,14 +157,9 @@ async fn assertion_audience_defaults_to_the_token_endpoint() {
 async fn assertion_ids_are_unique() {
     let seen = Arc::new(Mutex::new(HashSet::new()));
     let kept = seen.clone();
-    let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let body = request.into_body();
-        let mut form = form_urlencoded::parse(&body);
-        let (_, line) = form.find(|(name, _)| name == "client_assertion").unwrap();
-        kept.lock()
-            .unwrap()
-            .insert(claims(&line)["jti"].as_str().unwrap().to_owned());
-        std::future::ready(Ok(Response::new(Bytes::from(r#"{"access_token":"abc"}"#))))
+    let transport = catching(move |assertion| {
+        let id = claims(&assertion)["jti"].as_str().unwrap().to_owned();
+        kept.lock().unwrap().insert(id);
     });
     let key = SigningKey::from_pem(vector("ed25519.pkcs8.pem")).unwrap();
     let source = ClientCredentials::over(
@@ -186,21 +178,11 @@ async fn assertion_ids_are_unique() {
 
 #[tokio::test]
 async fn replayed_assertion_is_rejected() {
-    let login = AuthorizationServer::builder()
-        .with_client("orders", SECRET)
-        .with_client("stock", SECRET)
-        .start()
-        .await
-        .unwrap();
+    let login = AuthorizationServer::builder().with_client("orders", SECRET);
+    let login = start(login.with_client("stock", SECRET)).await;
     let seen = Arc::new(Mutex::new(String::new()));
     let kept = seen.clone();
-    let catching = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let body = request.into_body();
-        let mut form = form_urlencoded::parse(&body);
-        let (_, line) = form.find(|(name, _)| name == "client_assertion").unwrap();
-        *kept.lock().unwrap() = line.into_owned();
-        std::future::ready(Ok(Response::new(Bytes::from(r#"{"access_token":"abc"}"#))))
-    });
+    let catching = catching(move |assertion| *kept.lock().unwrap() = assertion);
     let auth = ClientAuth::secret_jwt().with_assertion_audience(login.issuer());
     ask(&login, catching, SECRET, auth).await.unwrap();
     let line = seen.lock().unwrap().clone();
@@ -218,25 +200,23 @@ async fn replayed_assertion_is_rejected() {
 
 #[tokio::test]
 async fn each_attempt_signs_a_new_assertion() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::new(Mutex::new(HashSet::new()));
     let kept = seen.clone();
     let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
         let mut kept = kept.lock().unwrap();
-        kept.push(request.into_body());
-        let status = if kept.len() < 3 { 503 } else { 200 };
+        assert!(kept.insert(request.into_body()), "a repeated assertion");
         let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
-        *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        if kept.len() < 3 {
+            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        }
         std::future::ready(Ok(answer))
     });
     let source =
         ClientCredentials::over(transport, "https://login.example/token", "orders", SECRET)
             .with_client_auth(ClientAuth::secret_jwt());
-    TokenCache::new(source)
-        .get(&TokenSpec::default())
-        .await
-        .unwrap();
-    let distinct: HashSet<_> = seen.lock().unwrap().drain(..).collect();
-    assert_eq!(distinct.len(), 3);
+    let cache = TokenCache::new(source);
+    cache.get(&TokenSpec::default()).await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -287,6 +267,17 @@ async fn invalid_client_auth_is_reported_before_sending() {
         }
     }
     assert_eq!(login.counts().requests, 0);
+}
+
+/// A transport that reports each client assertion and answers with a token.
+fn catching(report: impl Fn(String) + Send + Sync + 'static) -> Transport {
+    Transport::from_fn(move |request: http::Request<Bytes>| {
+        let mut form = form_urlencoded::parse(request.body());
+        let assertion = form.find(|(name, _)| name == "client_assertion");
+        report(assertion.unwrap().1.into_owned());
+        let answer = Bytes::from(r#"{"access_token":"abc"}"#);
+        std::future::ready(Ok(Response::new(answer)))
+    })
 }
 
 fn claims(line: &str) -> Value {

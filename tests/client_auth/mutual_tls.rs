@@ -1,5 +1,8 @@
 //! A certificate in the handshake (RFC 8705), given by value and in files that are replaced.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::{ClientAuth, ClientCredentials},
@@ -8,11 +11,10 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use super::{TempFile, transports, vector};
+use super::{TempFile, start, transports, vector};
 
 async fn server() -> AuthorizationServer {
-    let login = AuthorizationServer::builder().with_mutual_tls();
-    login.start().await.unwrap()
+    start(AuthorizationServer::builder().with_mutual_tls()).await
 }
 
 fn trusting(login: &AuthorizationServer) -> [Transport; 2] {
@@ -20,11 +22,18 @@ fn trusting(login: &AuthorizationServer) -> [Transport; 2] {
     transports().map(|transport| transport.with_root_certificate_pem(ca.as_bytes()).unwrap())
 }
 
-fn showing(transport: Transport, certificate: &ClientCertificate) -> Transport {
-    let (chain, key) = (certificate.certificate_pem(), certificate.key_pem());
-    transport
-        .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-        .unwrap()
+fn with_identity(transport: &Transport, chain: &str, key: &str) -> Transport {
+    let transport = transport.clone();
+    let transport = transport.with_client_identity_pem(chain.as_bytes(), key.as_bytes());
+    transport.unwrap()
+}
+
+fn showing(transport: &Transport, certificate: &ClientCertificate) -> Transport {
+    with_identity(
+        transport,
+        certificate.certificate_pem(),
+        certificate.key_pem(),
+    )
 }
 
 fn source(login: &AuthorizationServer, transport: Transport) -> ClientCredentials {
@@ -41,20 +50,16 @@ async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
 #[tokio::test]
 async fn only_the_registered_certificate_authenticates() {
     let login = server().await;
-    let (right, wrong) = (
-        login.client_certificate("orders").unwrap(),
-        login.client_certificate("stock").unwrap(),
-    );
+    let [right, wrong] = ["orders", "stock"].map(|id| login.client_certificate(id).unwrap());
     for transport in trusting(&login) {
-        fetch(&source(&login, showing(transport.clone(), &right)))
-            .await
-            .unwrap();
+        let authenticated = source(&login, showing(&transport, &right));
+        fetch(&authenticated).await.unwrap();
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, AuthMethod::Certificate);
         assert_eq!(call.parameter("client_id"), Some("orders"));
         assert_eq!(call.form.len(), 2);
 
-        let error = fetch(&source(&login, showing(transport, &wrong))).await;
+        let error = fetch(&source(&login, showing(&transport, &wrong))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
@@ -64,7 +69,7 @@ async fn certificate_combines_with_a_secret() {
     let login = server().await;
     let certificate = login.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
-        let transport = showing(transport, &certificate);
+        let transport = showing(&transport, &certificate);
         let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
         fetch(&source).await.unwrap();
         assert_eq!(login.requests().pop().unwrap().auth, AuthMethod::Basic);
@@ -76,7 +81,7 @@ async fn unknown_certificate_authority_fails_the_handshake() {
     let login = server().await;
     let stranger = server().await.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
-        let error = fetch(&source(&login, showing(transport, &stranger))).await;
+        let error = fetch(&source(&login, showing(&transport, &stranger))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Network);
     }
     assert_eq!(login.counts().requests, 0);
@@ -87,9 +92,7 @@ async fn mismatched_key_is_a_configuration_error() {
     let login = server().await;
     for transport in trusting(&login) {
         let (chain, key) = (vector("p256.certificate.pem"), vector("p384.pkcs8.pem"));
-        let transport = transport
-            .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-            .unwrap();
+        let transport = with_identity(&transport, &chain, &key);
         let error = fetch(&source(&login, transport)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.to_string().contains("belong together"), "{error}");
@@ -100,19 +103,11 @@ async fn mismatched_key_is_a_configuration_error() {
 async fn every_key_format_builds_a_client_identity() {
     let login = server().await;
     for transport in trusting(&login) {
-        for key in [
-            "rsa.pkcs1.pem",
-            "rsa.pkcs8.pem",
-            "p256.sec1.pem",
-            "p384.sec1.pem",
-            "ed25519.pkcs8.pem",
-        ] {
+        for key in "rsa.pkcs1 rsa.pkcs8 p256.sec1 p384.sec1 ed25519.pkcs8".split(' ') {
             let (name, _) = key.split_once('.').unwrap();
-            let (chain, key) = (vector(&format!("{name}.certificate.pem")), vector(key));
-            let transport = transport
-                .clone()
-                .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-                .unwrap();
+            let chain = vector(&format!("{name}.certificate.pem"));
+            let key = vector(&format!("{key}.pem"));
+            let transport = with_identity(&transport, &chain, &key);
             // The client can be built; the server knows none of them.
             let error = fetch(&source(&login, transport)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Network, "{name}: {error}");
@@ -123,13 +118,11 @@ async fn every_key_format_builds_a_client_identity() {
 #[tokio::test]
 async fn custom_transport_rejects_a_client_identity() {
     let own = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
+    let (chain, key) = (vector("p256.certificate.pem"), vector("p256.sec1.pem"));
     let error = own
         .clone()
-        .with_client_identity_pem(
-            vector("p256.certificate.pem").as_bytes(),
-            vector("p256.sec1.pem").as_bytes(),
-        )
-        .unwrap_err();
+        .with_client_identity_pem(chain.as_bytes(), key.as_bytes());
+    let error = error.unwrap_err();
     assert!(error.to_string().contains("your own"), "{error}");
     let source = ClientCredentials::over(own, "https://login.example", "orders", Secret::none());
     source.with_client_auth(ClientAuth::mtls()).check().unwrap();
@@ -153,12 +146,9 @@ async fn certificate_files_are_reloaded() {
             cache.refresh(&spec).await.unwrap();
         }
         // One connection for all three.
-        let connections = |calls: &[tower_bearer::testing::TokenCall]| {
-            let mut ids: Vec<_> = calls.iter().map(|call| call.connection).collect();
-            ids.dedup();
-            ids.len()
-        };
-        assert_eq!(connections(&login.requests()), 1);
+        let calls = login.requests();
+        let first_one = calls[0].connection;
+        assert!(calls.iter().all(|call| call.connection == first_one));
 
         let second = login.client_certificate("orders").unwrap();
         let error = cache.refresh(&spec).await.unwrap_err();
@@ -169,11 +159,12 @@ async fn certificate_files_are_reloaded() {
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
         key.write(second.key_pem());
         // The hold is looked at once a second.
-        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
-        while let Err(error) = cache.refresh(&spec).await {
-            assert!(tokio::time::Instant::now() < end, "{error}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        let replaced = async {
+            while cache.refresh(&spec).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), replaced).await.unwrap();
         login.reset_counts();
     }
 }

@@ -21,11 +21,8 @@ fn shown(secret: &str, auth: &ClientAuth) -> String {
             .collect();
         let header = request.headers().get("authorization").cloned();
         let header = header.map(|value| value.to_str().unwrap().to_owned());
-        let told = format!(
-            "{} | {} | {raw}",
-            pairs.join(" "),
-            header.unwrap_or_default()
-        );
+        let (pairs, header) = (pairs.join(" "), header.unwrap_or_default());
+        let told = format!("{pairs} | {header} | {raw}");
         let body = serde_json::json!({"error": "invalid_client", "error_description": told});
         let mut answer = Response::new(Bytes::from(body.to_string()));
         *answer.status_mut() = StatusCode::UNAUTHORIZED;
@@ -34,11 +31,7 @@ fn shown(secret: &str, auth: &ClientAuth) -> String {
     let source =
         ClientCredentials::over(transport, "https://login.example/token", "orders", secret)
             .with_client_auth(auth.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
         let request = TokenRequest::new(TokenSpec::default());
         let error = source.fetch(&request).await.unwrap_err();
         let cache = TokenCache::new(source.clone());
@@ -77,9 +70,7 @@ fn signed_assertions_are_redacted() {
         let key = SigningKey::from_pem(vector(name)).unwrap();
         let shown = shown("unused", &ClientAuth::private_key_jwt(key));
         // A JWT begins with the header's brace.
-        assert!(
-            shown.contains("client_assertion") && !shown.contains("eyJ"),
-            "{shown}"
-        );
+        assert!(shown.contains("client_assertion"), "{shown}");
+        assert!(!shown.contains("eyJ"), "{shown}");
     }
 }

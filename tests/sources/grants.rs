@@ -1,5 +1,11 @@
 //! What the sources present: assertions, passwords, fixed tokens, and the parameters that every request may have.
 
+use std::{
+    future::ready,
+    sync::atomic::{AtomicU32, Ordering},
+    time::UNIX_EPOCH,
+};
+
 use tower_bearer::{
     ErrorKind, NewToken, Secret, Subject, TokenCache, TokenSource, TokenSpec,
     credentials::{
@@ -7,9 +13,10 @@ use tower_bearer::{
         assertion,
     },
     source,
+    testing::Fault,
 };
 
-use crate::{endpoint, fetch, login, silent, token};
+use crate::{endpoint, fails, fetch, last_call, login, silent, temp_file::TempFile, token};
 
 fn spec() -> TokenSpec {
     TokenSpec::scopes(["read"])
@@ -21,16 +28,14 @@ async fn jwt_bearer_sends_a_new_assertion_for_each_request() {
     let url = login.token_url();
     login.believe(format!("1 for {url} and read"), "robot");
     login.believe(format!("2 for {url} and read"), "robot");
-    let count = std::sync::atomic::AtomicU32::new(0);
+    let count = AtomicU32::new(1);
     let assertion = assertion::from_fn(move |request| {
-        let count = 1 + count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let count = count.fetch_add(1, Ordering::Relaxed);
         let scopes: Vec<_> = request.spec().iter_scopes().collect();
-        let text = format!(
-            "{count} for {} and {}",
-            request.audience(),
-            scopes.join(" ")
-        );
-        std::future::ready(Ok(Secret::new(text)))
+        let (audience, scopes) = (request.audience(), scopes.join(" "));
+        ready(Ok(Secret::new(format!(
+            "{count} for {audience} and {scopes}"
+        ))))
     });
     let endpoint = TokenEndpoint::new(url, "", "").without_client();
     let cache = TokenCache::new(JwtBearer::new(endpoint, assertion));
@@ -38,7 +43,7 @@ async fn jwt_bearer_sends_a_new_assertion_for_each_request() {
         let token = cache.refresh(&spec()).await.unwrap();
         assert_eq!(login.subject_of(token.expose()).as_deref(), Some("robot"));
     }
-    let call = login.requests().pop().unwrap();
+    let call = last_call(&login);
     assert_eq!(call.parameter("client_id"), None);
     assert!(!call.headers.contains_key("authorization"));
     let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -51,9 +56,8 @@ async fn assertion_comes_from_a_provider_or_a_file() {
     login.believe("the cluster's", "pod");
     let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
     let provided = assertion::from_provider(cluster, TokenSpec::default());
-    let path = std::env::temp_dir().join(format!("tower-bearer-jwt-{}", std::process::id()));
-    std::fs::write(&path, "the cluster's\n").unwrap();
-    let read = Secret::from_file(&path).unwrap();
+    let file = TempFile::new("the cluster's\n");
+    let read = Secret::from_file(file.path()).unwrap();
     for source in [
         JwtBearer::new(endpoint(&login), provided),
         JwtBearer::new(endpoint(&login), read),
@@ -61,15 +65,13 @@ async fn assertion_comes_from_a_provider_or_a_file() {
         let token = token(source, &spec()).await;
         assert_eq!(login.subject_of(&token).as_deref(), Some("pod"));
     }
-    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
 async fn untrusted_assertion_is_an_invalid_grant() {
     let login = login().await;
-    let source = JwtBearer::new(endpoint(&login), Secret::new("nobody's"));
-    let error = fetch(&source, spec()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
+    let source = JwtBearer::new(endpoint(&login), Secret::new("unknown"));
+    fails(&source, spec(), ErrorKind::InvalidGrant).await;
 }
 
 #[tokio::test]
@@ -78,13 +80,10 @@ async fn saml_assertion_is_base64url_without_padding() {
     // What base64 writes with plus, slash and padding.
     let xml = "<saml:Assertion>\u{3ff}\u{7fe}~~?>é</saml:Assertion> ";
     login.believe(xml, "alice");
-    let token = token(
-        Saml2Bearer::new(endpoint(&login), Secret::new(xml)),
-        &spec(),
-    )
-    .await;
+    let source = Saml2Bearer::new(endpoint(&login), Secret::new(xml));
+    let token = token(source, &spec()).await;
     assert_eq!(login.subject_of(&token).as_deref(), Some("alice"));
-    let call = login.requests().pop().unwrap();
+    let call = last_call(&login);
     let sent = call.parameter("assertion").unwrap();
     assert!(!sent.contains(['+', '/', '=', '\n']), "{sent}");
 }
@@ -93,36 +92,24 @@ async fn saml_assertion_is_base64url_without_padding() {
 #[tokio::test]
 async fn password_grant_signs_in() {
     use tower_bearer::{credentials::Password, testing::AuthorizationServer};
-    let login = AuthorizationServer::builder()
-        .with_user("robot", "correct horse & more")
-        .start()
-        .await
-        .unwrap();
+    let login = AuthorizationServer::builder().with_user("robot", "correct horse & more");
+    let login = login.start().await.unwrap();
     let source = |password: &str| Password::new(endpoint(&login), "robot", password);
     let token = token(source("correct horse & more"), &spec()).await;
     assert_eq!(login.subject_of(&token).as_deref(), Some("robot"));
-    let error = fetch(&source("wrong"), spec()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidGrant);
-    assert_ne!(
-        source("a").source_id(),
-        Password::new(endpoint(&login), "other", "a").source_id()
-    );
+    fails(&source("wrong"), spec(), ErrorKind::InvalidGrant).await;
+    let other = Password::new(endpoint(&login), "other", "a");
+    assert_ne!(source("a").source_id(), other.source_id());
 }
 
 #[tokio::test]
 async fn static_token_file_is_reloaded() {
-    let path = std::env::temp_dir().join(format!("tower-bearer-pat-{}", std::process::id()));
-    std::fs::write(&path, "first\n").unwrap();
-    let cache = TokenCache::new(Static::new(Secret::from_file(&path).unwrap()));
+    let file = TempFile::new("first\n");
+    let cache = TokenCache::new(Static::new(Secret::from_file(file.path()).unwrap()));
     assert_eq!(cache.get(&spec()).await.unwrap().expose(), "first");
-    std::fs::write(&path, "second\n").unwrap();
+    file.write("second\n");
     assert_eq!(cache.refresh(&spec()).await.unwrap().expose(), "second");
-    std::fs::remove_file(&path).unwrap();
-    let broken = Static::new("line\nbreak");
-    assert_eq!(
-        fetch(&broken, spec()).await.unwrap_err().kind(),
-        ErrorKind::Malformed
-    );
+    fails(&Static::new("line\nbreak"), spec(), ErrorKind::Malformed).await;
 }
 
 #[tokio::test]
@@ -135,37 +122,28 @@ async fn resources_and_scopes_are_sent_unchanged() {
         .with_resource("https://two.example")
         .with_audience("stock");
     token(ClientCredentials::at(endpoint(&login)), &spec).await;
-    let call = login.requests().pop().unwrap();
+    let call = last_call(&login);
     assert_eq!(call.parameter("scope"), Some(doubled));
     assert_eq!(call.parameter("audience"), Some("stock"));
-    let resources: Vec<_> = call
-        .form
-        .iter()
-        .filter(|(name, _)| name == "resource")
-        .collect();
-    assert_eq!(resources.len(), 2);
-    assert_eq!(resources[0].1, "https://one.example/");
-    assert_eq!(resources[1].1, "https://two.example");
+    let mut resources = call.form.clone();
+    resources.retain(|(name, _)| name == "resource");
+    let resources: Vec<_> = resources.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(resources, ["https://one.example/", "https://two.example"]);
 }
 
 #[tokio::test]
 async fn microsoft_v1_request_has_a_resource_and_no_scope() {
     let login = login().await;
-    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(600);
-    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let end = UNIX_EPOCH.elapsed().unwrap().as_secs() + 600;
     // Everything is a string there, and the end is absolute.
     let answer = format!(r#"{{"token_type":"Bearer","expires_on":"{end}","access_token":"abc"}}"#);
-    login.fault(tower_bearer::testing::Fault::answer(
-        200,
-        Some("application/json"),
-        answer,
-    ));
+    login.fault(Fault::answer(200, Some("application/json"), answer));
     let spec = TokenSpec::default().with_resource("https://graph.example/");
     let cache = TokenCache::new(ClientCredentials::at(endpoint(&login)));
     let token = cache.get(&spec).await.unwrap();
     let lifetime = token.lifetime().as_secs();
     assert!((570..=600).contains(&lifetime), "{lifetime}");
-    let call = login.requests().pop().unwrap();
+    let call = last_call(&login);
     assert_eq!(call.parameter("resource"), Some("https://graph.example/"));
     assert_eq!(call.parameter("scope"), None);
 }
@@ -174,26 +152,19 @@ async fn microsoft_v1_request_has_a_resource_and_no_scope() {
 async fn subject_is_never_ignored() {
     let endpoint = || TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     let spec = spec().with_subject(Subject::new("alice's"));
+    let a = || Secret::new("a");
+    let kind = ErrorKind::Configuration;
     for error in [
-        fetch(&ClientCredentials::at(endpoint()), spec.clone()).await,
-        fetch(&RefreshToken::new(endpoint(), "r"), spec.clone()).await,
-        fetch(&JwtBearer::new(endpoint(), Secret::new("a")), spec.clone()).await,
-        fetch(
-            &Saml2Bearer::new(endpoint(), Secret::new("a")),
-            spec.clone(),
-        )
-        .await,
-        fetch(&Static::new("t"), spec.clone()).await,
-    ]
-    .map(Result::unwrap_err)
-    {
-        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
-        assert!(error.to_string().contains("subject"), "{error}");
+        fails(&ClientCredentials::at(endpoint()), spec.clone(), kind).await,
+        fails(&RefreshToken::new(endpoint(), "r"), spec.clone(), kind).await,
+        fails(&JwtBearer::new(endpoint(), a()), spec.clone(), kind).await,
+        fails(&Saml2Bearer::new(endpoint(), a()), spec.clone(), kind).await,
+        fails(&Static::new("t"), spec.clone(), kind).await,
+    ] {
+        assert!(error.contains("subject"), "{error}");
     }
-    let error = fetch(&OnBehalfOf::new(endpoint()), TokenSpec::default())
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("with_subject"), "{error}");
+    let error = fails(&OnBehalfOf::new(endpoint()), TokenSpec::default(), kind).await;
+    assert!(error.contains("with_subject"), "{error}");
 }
 
 #[tokio::test]
@@ -202,23 +173,16 @@ async fn extra_parameters_cannot_repeat_the_grant() {
         TokenEndpoint::over(silent(), "https://login.example/", "client", "secret")
             .with_extra(name, "x")
     };
+    let refresh = RefreshToken::new(endpoint("refresh_token"), "r");
+    let jwt = |name| JwtBearer::new(endpoint(name), Secret::new("a"));
+    let repeating = spec().with_extra("assertion", "b");
+    let kind = ErrorKind::Configuration;
     for error in [
-        fetch(&RefreshToken::new(endpoint("refresh_token"), "r"), spec()).await,
-        fetch(
-            &JwtBearer::new(endpoint("assertion"), Secret::new("a")),
-            spec(),
-        )
-        .await,
-        fetch(
-            &JwtBearer::new(endpoint("x"), Secret::new("a")),
-            spec().with_extra("assertion", "b"),
-        )
-        .await,
-    ]
-    .map(Result::unwrap_err)
-    {
-        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
-        assert!(error.to_string().contains("set by the grant"), "{error}");
+        fails(&refresh, spec(), kind).await,
+        fails(&jwt("assertion"), spec(), kind).await,
+        fails(&jwt("x"), repeating, kind).await,
+    ] {
+        assert!(error.contains("set by the grant"), "{error}");
     }
 }
 
@@ -244,19 +208,18 @@ mod signed {
         let kept = seen.clone();
         let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
             let form = form_urlencoded::parse(request.body());
-            let (_, jwt) = form
-                .into_iter()
-                .find(|(name, _)| name == "assertion")
-                .unwrap();
+            let mut assertions = form.filter(|(name, _)| name == "assertion");
+            let jwt = assertions.next().unwrap().1;
+            let [header, claims, _] = jwt.split('.').collect::<Vec<_>>()[..] else {
+                panic!("{jwt} does not have three parts");
+            };
             let part = |text: &str| {
                 let json = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
                 serde_json::from_slice(&json).unwrap()
             };
-            let parts: Vec<_> = jwt.split('.').collect();
-            assert_eq!(parts.len(), 3);
-            kept.lock().unwrap().push([part(parts[0]), part(parts[1])]);
+            kept.lock().unwrap().push([part(header), part(claims)]);
             let answer = Bytes::from(r#"{"access_token":"abc"}"#);
-            std::future::ready(Ok(http::Response::new(answer)))
+            ready(Ok(http::Response::new(answer)))
         });
         (transport, seen)
     }
@@ -271,17 +234,14 @@ mod signed {
         let source = JwtBearer::service_account(transport, &json.to_string()).unwrap();
         assert!(source.source_id().is_named());
         assert!(!format!("{source:?}").contains("PRIVATE"));
+        let spec = TokenSpec::scopes(["https://a.example/b", "c"]);
         for _ in 0..2 {
-            fetch(&source, TokenSpec::scopes(["https://a.example/b", "c"]))
-                .await
-                .unwrap();
+            fetch(&source, spec.clone()).await.unwrap();
         }
         let seen = seen.lock().unwrap();
         let [header, claims] = &seen[0];
-        assert_eq!(
-            (&header["alg"], &header["kid"]),
-            (&json!("RS256"), &json!("k1"))
-        );
+        assert_eq!(header["alg"], "RS256");
+        assert_eq!(header["kid"], "k1");
         for (name, value) in [
             ("iss", json!("robot@project")),
             ("aud", json!("https://oauth2.example/token")),
@@ -300,28 +260,21 @@ mod signed {
         let (transport, seen) = provider();
         let endpoint =
             TokenEndpoint::over(transport, "https://login.example/", "orders", "hunter2");
-        let key = || SigningKey::from_pem(PEM).unwrap();
-        let of = |assertion| JwtBearer::new(endpoint.clone(), assertion);
-        let (own, other) = (
-            of(Signed::new(key(), "robot")),
-            of(Signed::new(key(), "robot")
-                .with_subject("alice")
-                .with_audience("here")),
-        );
+        let signed = || Signed::new(SigningKey::from_pem(PEM).unwrap(), "robot");
+        let other = signed().with_subject("alice").with_audience("here");
+        let [own, other] =
+            [signed(), other].map(|assertion| JwtBearer::new(endpoint.clone(), assertion));
         assert_ne!(own.source_id(), other.source_id());
         for source in [own, other] {
             fetch(&source, spec()).await.unwrap();
         }
         let seen = seen.lock().unwrap();
-        assert_eq!(
-            (&seen[0][1]["sub"], &seen[0][1]["scope"]),
-            (&json!("robot"), &Value::Null)
-        );
-        assert_eq!(seen[0][1]["aud"], "https://login.example/");
-        assert_eq!(
-            (&seen[1][1]["sub"], &seen[1][1]["aud"]),
-            (&json!("alice"), &json!("here"))
-        );
+        let ([_, own], [_, other]) = (&seen[0], &seen[1]);
+        assert_eq!(own["sub"], "robot");
+        assert_eq!(own["scope"], Value::Null);
+        assert_eq!(own["aud"], "https://login.example/");
+        assert_eq!(other["sub"], "alice");
+        assert_eq!(other["aud"], "here");
     }
 
     #[test]

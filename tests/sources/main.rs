@@ -5,17 +5,17 @@ mod grants;
 #[path = "../support/log.rs"]
 mod log;
 mod refresh_token;
+#[path = "../support/temp_file.rs"]
+mod temp_file;
 mod token_exchange;
 
-use std::time::Duration;
-
 use tower_bearer::{
-    NewToken, TokenCache, TokenError, TokenSource, TokenSpec, credentials::TokenEndpoint,
-    source::TokenRequest, testing::AuthorizationServer, transport::Transport,
+    ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::TokenEndpoint,
+    source::{SourceId, TokenRequest},
+    testing::{AuthorizationServer, TokenCall},
+    transport::Transport,
 };
-
-/// What a busy machine may need for what takes no time.
-const SOON: Duration = Duration::from_secs(20);
 
 /// A server, and a log of what goes on from here.
 async fn login() -> AuthorizationServer {
@@ -31,6 +31,25 @@ fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
 /// One attempt, without a cache.
 async fn fetch(source: &impl TokenSource, spec: TokenSpec) -> Result<NewToken, TokenError> {
     source.fetch(&TokenRequest::new(spec)).await
+}
+
+/// One attempt, which has to fail in this way.
+async fn fails(source: &impl TokenSource, spec: TokenSpec, kind: ErrorKind) -> String {
+    let error = fetch(source, spec).await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
+}
+
+/// The token request that arrived last.
+fn last_call(login: &AuthorizationServer) -> TokenCall {
+    login.requests().pop().unwrap()
+}
+
+fn assert_distinct(ids: &[SourceId]) {
+    for (i, id) in ids.iter().enumerate() {
+        assert!(id.is_named(), "{i}");
+        assert!(!ids[..i].contains(id), "{i}");
+    }
 }
 
 /// The text of the token that a source has for a spec.

@@ -1,22 +1,54 @@
 //! Refresh tokens: each is used once, none is lost, and the end of a family is loud.
 
 use std::{
+    collections::HashSet,
     fs,
-    sync::{Arc, Mutex},
+    future::ready,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec, credentials::RefreshToken,
-    source::SourceId, testing::AuthorizationServer,
+    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::RefreshToken,
+    source::SourceId,
+    testing::{AuthorizationServer, Fault},
 };
 
-use crate::{SOON, endpoint, fetch, log, login};
+use crate::{endpoint, fails, fetch, last_call, log, login, temp_file::TempFile};
 
 fn signed_in(login: &AuthorizationServer) -> RefreshToken {
     let (_, refresh) = login.sign_in("alice", "client", ["read", "write"]);
     RefreshToken::new(endpoint(login), refresh)
+}
+
+/// Asserts how many refresh tokens were used; none was refused, as one that is used twice would be.
+fn assert_uses(login: &AuthorizationServer, uses: u64) {
+    assert_eq!(login.refresh_token_uses(), uses);
+    assert_eq!(login.counts().refused, 0);
+}
+
+/// The refresh tokens that a callback was given.
+type Given = Arc<Mutex<Vec<String>>>;
+
+/// A source whose callback records the refresh token, and fails for the first if it should.
+fn recording(login: &AuthorizationServer, fails_first: bool) -> (RefreshToken, Given) {
+    let given = Given::default();
+    let record = given.clone();
+    let source = signed_in(login).on_rotation(move |token: Secret| {
+        let mut record = record.lock().unwrap();
+        record.push(token.expose().unwrap().as_str().to_owned());
+        let fails = fails_first && record.len() == 1;
+        ready(match fails {
+            true => Err(TokenError::new(ErrorKind::Configuration, "disk full")),
+            false => Ok(()),
+        })
+    });
+    (source, given)
 }
 
 fn read() -> TokenSpec {
@@ -42,19 +74,12 @@ async fn hundred_callers_use_each_refresh_token_once() {
         assert!(tokens.iter().all(|token| token.expose() == first));
         assert!(login.is_valid(first, Some("read")));
         assert_eq!(login.subject_of(first).as_deref(), Some("alice"));
-        assert_eq!(login.refresh_token_uses(), round);
+        assert_uses(&login, round);
         assert!(cache.reject(&tokens[0]));
     }
-    // The server ends a family of which any was used twice.
-    assert_eq!(login.counts().refused, 0);
     let calls = login.requests();
-    let used: Vec<_> = calls
-        .iter()
-        .map(|call| call.parameter("refresh_token"))
-        .collect();
-    for (i, one) in used.iter().enumerate() {
-        assert!(!used[..i].contains(one));
-    }
+    let used = calls.iter().map(|call| call.parameter("refresh_token"));
+    assert_eq!(used.collect::<HashSet<_>>().len(), calls.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,11 +92,8 @@ async fn specs_take_turns_with_one_refresh_token() {
         let mut callers = JoinSet::new();
         for i in 0..100 {
             let cache = caches[i / 50].clone();
-            let (spec, scope) = if i % 2 == 0 {
-                (read(), "read")
-            } else {
-                (write(), "write")
-            };
+            let scope = ["read", "write"][i % 2];
+            let spec = TokenSpec::scopes([scope]);
             callers.spawn(async move { (cache.get(&spec).await.unwrap(), scope) });
         }
         for (token, scope) in callers.join_all().await {
@@ -82,10 +104,7 @@ async fn specs_take_turns_with_one_refresh_token() {
             cache.clear();
         }
     }
-    assert_eq!(
-        (login.refresh_token_uses(), login.counts().refused),
-        (20, 0)
-    );
+    assert_uses(&login, 20);
 }
 
 #[cfg(feature = "store")]
@@ -95,22 +114,15 @@ async fn processes_with_a_shared_store_use_each_refresh_token_once() {
 
     let login = login().await;
     let (_, first) = login.sign_in("alice", "client", ["read", "write"]);
-    let path = std::env::temp_dir().join(format!("tower-bearer-sign-in-{}", std::process::id()));
-    fs::write(&path, first).unwrap();
+    let file = TempFile::new(&first);
     let store = Arc::new(MemoryStore::new());
     let process = || {
-        let file = path.clone();
+        let path = file.path().to_owned();
         let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap())
             .with_source_id(SourceId::new("person").with("name", "alice"))
             .on_rotation(move |new| {
-                let file = file.clone();
-                async move {
-                    let new = new.expose()?;
-                    fs::write(file, new.as_str()).map_err(|error| {
-                        TokenError::new(ErrorKind::Configuration, "can't write the sign-in")
-                            .with_source(error)
-                    })
-                }
+                fs::write(&path, new.expose().unwrap().as_str()).unwrap();
+                ready(Ok(()))
             });
         let ring =
             KeyRing::new(Secret::new("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")).unwrap();
@@ -130,15 +142,11 @@ async fn processes_with_a_shared_store_use_each_refresh_token_once() {
         }
         let got = callers.join_all().await;
         assert!(login.is_valid(got[0].1.expose(), Some("read")));
-        assert_eq!(
-            (login.refresh_token_uses(), login.counts().refused),
-            (round, 0)
-        );
+        assert_uses(&login, round);
         for (cache, token) in got {
             assert!(cache.reject(&token));
         }
     }
-    fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
@@ -151,66 +159,37 @@ async fn response_without_a_refresh_token_keeps_the_old_one() {
         assert_eq!(login.refresh_token_uses(), uses);
     }
     let calls = login.requests();
-    let first = calls[0].parameter("refresh_token").unwrap();
-    assert!(
-        calls
-            .iter()
-            .all(|call| call.parameter("refresh_token") == Some(first))
-    );
+    let mut used = calls.iter().map(|call| call.parameter("refresh_token"));
+    let first = used.next().unwrap();
+    assert!(first.is_some() && used.all(|next| next == first));
 }
 
 #[tokio::test]
 async fn rotation_callback_runs_before_the_token_is_returned() {
     let login = login().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let source = {
-        let told = told.clone();
-        signed_in(&login).on_rotation(move |token: Secret| {
-            told.lock()
-                .unwrap()
-                .push(token.expose().unwrap().as_str().to_owned());
-            std::future::ready(Ok(()))
-        })
-    };
+    let (source, given) = recording(&login, false);
     for rotations in 1..=3 {
         fetch(&source, read()).await.unwrap();
-        assert_eq!(told.lock().unwrap().len(), rotations);
+        assert_eq!(given.lock().unwrap().len(), rotations);
     }
     // What was told last is what is used next.
     fetch(&source, read()).await.unwrap();
-    let used = login.requests().pop().unwrap();
-    assert_eq!(
-        used.parameter("refresh_token"),
-        Some(told.lock().unwrap()[2].as_str())
-    );
+    let used = last_call(&login);
+    let given = given.lock().unwrap();
+    assert_eq!(used.parameter("refresh_token"), Some(given[2].as_str()));
 }
 
 #[tokio::test]
 async fn failed_rotation_callback_is_called_again() {
     let login = login().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let source = {
-        let told = told.clone();
-        signed_in(&login).on_rotation(move |token: Secret| {
-            let mut told = told.lock().unwrap();
-            told.push(token.expose().unwrap().as_str().to_owned());
-            let outcome = match told.len() {
-                1 => Err(TokenError::new(ErrorKind::Configuration, "disk full")),
-                _ => Ok(()),
-            };
-            std::future::ready(outcome)
-        })
-    };
+    let (source, given) = recording(&login, true);
     fetch(&source, read()).await.unwrap();
     // Refused, so there is no new one; but the last was not kept yet.
     login.allow_scopes(Some(Vec::new()));
-    assert_eq!(
-        fetch(&source, read()).await.unwrap_err().kind(),
-        ErrorKind::InvalidScope
-    );
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[0], told[1]);
+    fails(&source, read(), ErrorKind::InvalidScope).await;
+    let given = given.lock().unwrap();
+    assert_eq!(given.len(), 2);
+    assert_eq!(given[0], given[1]);
 }
 
 #[tokio::test]
@@ -221,7 +200,7 @@ async fn refresh_token_received_after_the_deadline_is_kept() {
         let told = told.clone();
         signed_in(&login).on_rotation(move |_| {
             told.notify_one();
-            std::future::ready(Ok(()))
+            ready(Ok(()))
         })
     };
     let cache = TokenCache::builder(source.clone())
@@ -234,9 +213,11 @@ async fn refresh_token_received_after_the_deadline_is_kept() {
     drop(cache);
     assert_eq!(login.counts().requests, 1);
     hold.release();
-    timeout(SOON, told.notified()).await.unwrap();
+    timeout(Duration::from_secs(20), told.notified())
+        .await
+        .unwrap();
     fetch(&source, read()).await.unwrap();
-    assert_eq!((login.refresh_token_uses(), login.counts().refused), (2, 0));
+    assert_uses(&login, 2);
 }
 
 #[tokio::test]
@@ -276,8 +257,7 @@ async fn revoked_refresh_token_is_logged_and_not_sent_again() {
     assert!(log.contains("signs in again"), "{log}");
     let asked = login.counts().requests;
     for spec in [read(), write()] {
-        let again = fetch(&source, spec).await.unwrap_err();
-        assert_eq!(again.kind(), ErrorKind::InvalidGrant);
+        fails(&source, spec, ErrorKind::InvalidGrant).await;
     }
     assert_eq!(login.counts().requests, asked);
 }
@@ -285,30 +265,21 @@ async fn revoked_refresh_token_is_logged_and_not_sent_again() {
 #[tokio::test]
 async fn new_refresh_token_in_the_file_is_used() {
     let login = login().await;
-    let path = std::env::temp_dir().join(format!("tower-bearer-family-{}", std::process::id()));
-    let sign_in = || {
-        let (_, refresh) = login.sign_in("alice", "client", ["read"]);
-        fs::write(&path, refresh).unwrap();
-    };
-    sign_in();
-    let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap());
+    let sign_in = || login.sign_in("alice", "client", ["read"]).1;
+    let file = TempFile::new(&sign_in());
+    let source = RefreshToken::new(endpoint(&login), Secret::from_file(file.path()).unwrap());
     // The file stays as it is while its descendants are used.
     for _ in 0..3 {
         fetch(&source, read()).await.unwrap();
     }
     login.revoke_refresh_tokens();
-    assert_eq!(
-        fetch(&source, read()).await.unwrap_err().kind(),
-        ErrorKind::InvalidGrant
-    );
-    sign_in();
+    fails(&source, read(), ErrorKind::InvalidGrant).await;
+    file.write(&sign_in());
     fetch(&source, read()).await.unwrap();
-    fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
 async fn transient_fault_keeps_the_refresh_token() {
-    use tower_bearer::testing::Fault;
     let login = login().await;
     let source = signed_in(&login);
     for (fault, kind) in [
@@ -317,7 +288,7 @@ async fn transient_fault_keeps_the_refresh_token() {
         (Fault::answer(401, None, ""), ErrorKind::InvalidClient),
     ] {
         login.fault(fault);
-        assert_eq!(fetch(&source, read()).await.unwrap_err().kind(), kind);
+        fails(&source, read(), kind).await;
     }
     fetch(&source, read()).await.unwrap();
 }
@@ -326,16 +297,11 @@ async fn transient_fault_keeps_the_refresh_token() {
 async fn panic_of_a_custom_transport_leaves_the_source_usable() {
     use bytes::Bytes;
     use tower_bearer::{credentials::TokenEndpoint, transport::Transport};
-    let count = Arc::new(Mutex::new(0));
+    let is_first = AtomicBool::new(true);
     let transport = Transport::from_fn(move |_| {
-        let mut count = count.lock().unwrap();
-        *count += 1;
-        let first = *count == 1;
-        drop(count);
-        assert!(!first, "the first one panics");
-        std::future::ready(Ok(http::Response::new(Bytes::from(
-            r#"{"access_token":"abc"}"#,
-        ))))
+        assert!(!is_first.swap(false, SeqCst), "the first one panics");
+        let answer = Bytes::from(r#"{"access_token":"abc"}"#);
+        ready(Ok(http::Response::new(answer)))
     });
     let endpoint = TokenEndpoint::over(transport, "https://login.example/", "client", "secret");
     let source = RefreshToken::new(endpoint, "first");

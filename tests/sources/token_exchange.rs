@@ -1,13 +1,14 @@
 //! Token exchange: whose token comes of it, by whom, and what is never sent as a bearer token.
 
 use tower_bearer::{
-    ErrorKind, Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
+    ErrorKind::{Configuration, Malformed, Refused},
+    Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
     credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
     source::SourceId,
     testing::Fault,
 };
 
-use crate::{endpoint, fetch, login, silent};
+use crate::{assert_distinct, endpoint, fails, fetch, last_call, login, silent};
 
 fn of(subject: &str) -> TokenSpec {
     TokenSpec::scopes(["read"])
@@ -31,7 +32,7 @@ async fn actor_token_comes_from_its_own_cache() {
         assert_eq!(login.actor_of(token.expose()).as_deref(), Some("client"));
     }
     assert_eq!(login.counts().of_grant("client_credentials"), 1);
-    let call = login.requests().pop().unwrap();
+    let call = last_call(&login);
     for (name, value) in [
         ("subject_token_type", TokenType::ACCESS_TOKEN.as_str()),
         ("actor_token_type", TokenType::ACCESS_TOKEN.as_str()),
@@ -56,14 +57,12 @@ async fn fixed_subject_is_exchanged_without_a_client() {
     let token = cache.get(&TokenSpec::default()).await.unwrap();
     assert_eq!(login.subject_of(token.expose()).as_deref(), Some("pod"));
     assert_eq!(login.actor_of(token.expose()), None);
-    let call = login.requests().pop().unwrap();
-    assert_eq!(
-        call.parameter("subject_token_type"),
-        Some(TokenType::JWT.as_str())
-    );
+    let call = last_call(&login);
+    let kind = call.parameter("subject_token_type");
+    assert_eq!(kind, Some(TokenType::JWT.as_str()));
     // Two subjects at once: which one was meant?
     let error = cache.get(&of("alice's")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert_eq!(error.kind(), Configuration, "{error}");
     assert_eq!(login.counts().requests, 1);
 }
 
@@ -73,26 +72,20 @@ async fn other_issued_token_types_are_malformed() {
     let (access, _) = login.sign_in("alice", "client", ["read"]);
     let source = TokenExchange::new(endpoint(&login));
     // The server says N_A for what can't be sent as a bearer token.
-    let identity = source
-        .clone()
-        .with_requested_token_type(TokenType::ID_TOKEN);
-    let error = fetch(&identity, of(&access)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Malformed);
-    assert!(error.to_string().contains("N_A"), "{error}");
+    let identity = source.clone();
+    let identity = identity.with_requested_token_type(TokenType::ID_TOKEN);
+    let error = fails(&identity, of(&access), Malformed).await;
+    assert!(error.contains("N_A"), "{error}");
     // One that claims to be a bearer token of another type than was asked for.
-    for issued in [
-        TokenType::REFRESH_TOKEN,
-        TokenType::SAML2,
-        TokenType::new("urn:x"),
-    ] {
+    let other = TokenType::new("urn:x");
+    for issued in [TokenType::REFRESH_TOKEN, TokenType::SAML2, other] {
+        let issued = issued.as_str();
         let body = format!(
-            r#"{{"access_token":"abc","token_type":"Bearer","issued_token_type":"{}"}}"#,
-            issued.as_str()
+            r#"{{"access_token":"abc","token_type":"Bearer","issued_token_type":"{issued}"}}"#
         );
         login.fault(Fault::answer(200, Some("application/json"), body));
-        let error = fetch(&source, of(&access)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Malformed);
-        assert!(error.to_string().contains("issued_token_type"), "{error}");
+        let error = fails(&source, of(&access), Malformed).await;
+        assert!(error.contains("issued_token_type"), "{error}");
     }
     // Some leave the type out.
     login.fault(Fault::answer(200, None, r#"{"access_token":"abc"}"#));
@@ -104,23 +97,20 @@ async fn unusable_token_types_are_not_requested() {
     let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     for kind in [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2] {
         let source = TokenExchange::new(endpoint.clone()).with_requested_token_type(kind);
-        let error = fetch(&source, of("a")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        fails(&source, of("a"), Configuration).await;
     }
-    let error = fetch(&TokenExchange::new(endpoint), TokenSpec::default())
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("no subject"), "{error}");
+    let source = TokenExchange::new(endpoint);
+    let error = fails(&source, TokenSpec::default(), Configuration).await;
+    assert!(error.contains("no subject"), "{error}");
 }
 
 #[tokio::test]
 async fn untrusted_subject_is_refused() {
     let login = login().await;
     let source = TokenExchange::new(endpoint(&login));
-    let error = fetch(&source, of("nobody's")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("not believed"), "{error}");
-    assert!(!error.to_string().contains("nobody's"), "{error}");
+    let error = fails(&source, of("unknown"), Refused).await;
+    assert!(error.contains("not believed"), "{error}");
+    assert!(!error.contains("unknown"), "{error}");
 }
 
 #[test]
@@ -128,30 +118,18 @@ fn source_id_contains_subject_actor_and_type() {
     let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
     let plain = || TokenExchange::new(endpoint.clone());
     let a = || Secret::new("a");
-    let identities = [
+    let b = Secret::new("b");
+    let (jwt, id_token) = (TokenType::JWT, TokenType::ID_TOKEN);
+    assert_distinct(&[
         plain().source_id(),
-        plain().with_subject(a(), TokenType::JWT).source_id(),
-        plain().with_subject(a(), TokenType::ID_TOKEN).source_id(),
-        plain()
-            .with_subject(Secret::new("b"), TokenType::JWT)
-            .source_id(),
-        plain().with_actor(a(), TokenType::JWT).source_id(),
-        plain()
-            .with_requested_token_type(TokenType::JWT)
-            .source_id(),
+        plain().with_subject(a(), jwt.clone()).source_id(),
+        plain().with_subject(a(), id_token).source_id(),
+        plain().with_subject(b, jwt.clone()).source_id(),
+        plain().with_actor(a(), jwt.clone()).source_id(),
+        plain().with_requested_token_type(jwt.clone()).source_id(),
         plain().with_source_id(SourceId::new("x")).source_id(),
-    ];
-    for (i, one) in identities.iter().enumerate() {
-        assert!(one.is_named());
-        for other in &identities[..i] {
-            assert_ne!(one, other);
-        }
-    }
+    ]);
     let unknown = assertion::from_fn(async |_| Ok(Secret::new("a")));
-    assert!(
-        !plain()
-            .with_actor(unknown, TokenType::JWT)
-            .source_id()
-            .is_named()
-    );
+    let source = plain().with_actor(unknown, jwt);
+    assert!(!source.source_id().is_named());
 }
