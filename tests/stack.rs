@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -18,10 +18,11 @@ use support::{
     settle, spec, tenant,
 };
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, advance, timeout};
+use tokio::time::{Instant, Sleep, advance, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    layer::util::Identity,
     limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
     retry::Policy,
     util::BoxCloneService,
@@ -32,6 +33,21 @@ type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 
 /// Longer than anything here takes: a test that gets there hangs.
 const HANGS: Duration = Duration::from_secs(3_600);
+
+async fn ends<T>(case: &str, future: impl Future<Output = T>) -> T {
+    let output = timeout(HANGS, future).await;
+    output.unwrap_or_else(|_| panic!("{case}: it hangs"))
+}
+
+/// A request of another user of the client, which has to succeed within a second.
+async fn gets_through<S, B>(client: &mut S, path: &str)
+where
+    S: Service<Request<String>, Response = Response<B>, Error: Debug>,
+{
+    let response = timeout(secs(1), async { send(client, request(path)).await.await });
+    let response = response.await.expect("the permit is held");
+    assert_eq!(response.unwrap().status(), 200);
+}
 
 /// Where a request ends up in trouble.
 #[derive(Clone, Copy, Debug)]
@@ -61,26 +77,25 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::NotSent,
 ];
 
-/// Tries a failed request or a 401 once more.
+/// Tries a request again after an error, a 401 or a 503: once, after this time.
 #[derive(Clone, Copy)]
-struct Once(u32);
+struct Once(Option<Duration>);
+
+const ONCE: Once = Once(Some(Duration::ZERO));
 
 impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
-    type Future = Ready<()>;
+    type Future = Sleep;
 
     fn retry(
         &mut self,
         _: &mut Request<String>,
         result: &mut Result<Response<Answered>, E>,
-    ) -> Option<Ready<()>> {
-        let failed = result
+    ) -> Option<Sleep> {
+        let status = result
             .as_ref()
-            .map_or(true, |response| response.status() == 401);
-        if self.0 == 0 || !failed {
-            return None;
-        }
-        self.0 -= 1;
-        Some(ready(()))
+            .map_or(503, |response| response.status().as_u16());
+        let failed = [401, 503].contains(&status);
+        self.0.take_if(|_| failed).map(sleep)
     }
 
     fn clone_request(&mut self, request: &Request<String>) -> Option<Request<String>> {
@@ -88,46 +103,27 @@ impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
     }
 }
 
-/// One thing that stands above or below the layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Nothing,
-    Limit,
-    Buffer,
-    Shed,
-    ShedLimit,
-    Timeout,
-    Retry,
-}
+/// A middleware that stands above or below the layer.
+type Part = (&'static str, fn(Client) -> Client);
 
 const PARTS: [Part; 7] = [
-    Part::Nothing,
-    Part::Limit,
-    Part::Buffer,
-    Part::Shed,
-    Part::ShedLimit,
-    Part::Timeout,
-    Part::Retry,
+    ("nothing", |inner| inner),
+    ("limit", |inner| boxed(ConcurrencyLimit::new(inner, 1))),
+    ("buffer", |inner| boxed(stack().buffer(1).service(inner))),
+    ("shed", |inner| boxed(stack().load_shed().service(inner))),
+    ("shed and limit", |inner| {
+        boxed(stack().load_shed().concurrency_limit(1).service(inner))
+    }),
+    ("timeout", |inner| {
+        boxed(stack().timeout(secs(30)).service(inner))
+    }),
+    (RETRY, |inner| boxed(stack().retry(ONCE).service(inner))),
 ];
 
-impl Part {
-    fn around<S>(self, service: S) -> Client
-    where
-        S: Service<Request<String>, Response = Response<Answered>> + Clone + Send + 'static,
-        S::Error: Into<BoxError> + Send + Sync + 'static,
-        S::Future: Send + 'static,
-    {
-        let builder = ServiceBuilder::new();
-        match self {
-            Self::Nothing => boxed(service),
-            Self::Limit => boxed(builder.concurrency_limit(1).service(service)),
-            Self::Buffer => boxed(builder.buffer(1).service(service)),
-            Self::Shed => boxed(builder.load_shed().service(service)),
-            Self::ShedLimit => boxed(builder.load_shed().concurrency_limit(1).service(service)),
-            Self::Timeout => boxed(builder.timeout(secs(30)).service(service)),
-            Self::Retry => boxed(builder.retry(Once(1)).service(service)),
-        }
-    }
+const RETRY: &str = "retry";
+
+fn stack() -> ServiceBuilder<Identity> {
+    ServiceBuilder::new()
 }
 
 fn boxed<S>(service: S) -> Client
@@ -139,17 +135,15 @@ where
     BoxCloneService::new(service.map_err(Into::into))
 }
 
-async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
-    let case = format!(
-        "{above:?} above, {below:?} below, {} {trouble:?}",
-        if hit { "hit" } else { "miss" }
-    );
+async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble: Trouble) {
+    let case = format!("{above} above, {below} below, hit: {hit}, {trouble:?}");
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     if hit {
         cache.get(spec()).await.unwrap();
     }
-    let mut client = above.around(layer(&cache).layer(below.around(api.clone())));
+    let inner = under(boxed(api.clone()));
+    let mut client = over(boxed(layer(&cache).layer(inner)));
     let mut other = client.clone();
     let mut call = request("/");
     match trouble {
@@ -178,9 +172,7 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
             call.extensions_mut().insert(tenant("own"));
         }
     }
-    let response = timeout(HANGS, send(&mut client, call))
-        .await
-        .unwrap_or_else(|_| panic!("{case}: it hangs"));
+    let response = ends(&case, send(&mut client, call)).await;
     match trouble {
         Trouble::DroppedAtOnce => drop(response),
         Trouble::DroppedDuringFetch | Trouble::DroppedDuringSend | Trouble::DroppedDuringReplay => {
@@ -192,26 +184,21 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
             drop(response);
         }
         _ => {
-            let outcome = timeout(HANGS, response)
-                .await
-                .unwrap_or_else(|_| panic!("{case}: it hangs"));
-            let retried = Part::Retry == above || Part::Retry == below;
-            match (trouble, outcome) {
-                (Trouble::None | Trouble::Refused, Ok(response)) => {
-                    assert_eq!(response.status(), 200, "{case}");
+            let outcome = ends(&case, response).await;
+            let retried = [above, below].contains(&RETRY);
+            let status = match trouble {
+                Trouble::BrokenConnection if !retried => None,
+                Trouble::FailingSource | Trouble::NotSent => None,
+                Trouble::AlwaysRefused => Some(401),
+                _ => Some(200),
+            };
+            match (status, outcome.map(|response| response.status())) {
+                (Some(expected), Ok(status)) => assert_eq!(status, expected, "{case}"),
+                (None, Err(error)) => {
+                    let ours = !matches!(trouble, Trouble::BrokenConnection);
+                    assert_eq!(is_ours(&*error), ours, "{case}: {error}");
                 }
-                (Trouble::BrokenConnection, Ok(response)) if retried => {
-                    assert_eq!(response.status(), 200, "{case}");
-                }
-                (Trouble::BrokenConnection, Err(_)) if !retried => {}
-                (Trouble::AlwaysRefused, Ok(response)) => {
-                    assert_eq!(response.status(), 401, "{case}");
-                }
-                (Trouble::FailingSource | Trouble::NotSent, Err(error)) => {
-                    assert!(is_ours(&*error), "{case}: {error}");
-                }
-                (_, Ok(response)) => panic!("{case}: {}", response.status()),
-                (_, Err(error)) => panic!("{case}: {error}"),
+                (_, outcome) => panic!("{case}: {outcome:?}"),
             }
         }
     }
@@ -224,10 +211,7 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
     advance(secs(120)).await;
     settle().await;
     for client in [&mut other, &mut client] {
-        let served = timeout(HANGS, async { send(client, request("/")).await.await });
-        let served = served
-            .await
-            .unwrap_or_else(|_| panic!("{case}: a permit is lost"));
+        let served = ends(&case, async { send(client, request("/")).await.await }).await;
         let served = served.unwrap_or_else(|error| panic!("{case}: afterwards {error}"));
         assert_eq!(served.status(), 200, "{case}");
     }
@@ -265,13 +249,7 @@ async fn first_fetch_holds_no_permit() {
     assert_eq!((source.fetches(), api.sends()), (1, 0));
     // Another user of the same client gets through meanwhile, again and again.
     for _ in 0..3 {
-        let through = timeout(secs(1), async {
-            send(&mut user, request("/user")).await.await
-        });
-        assert_eq!(
-            through.await.expect("the permit is held").unwrap().status(),
-            200
-        );
+        gets_through(&mut user, "/user").await;
     }
     // And while it has the permit, the token may come: the request waits for its turn.
     let user = send(&mut user, request("/user")).await;
@@ -294,19 +272,11 @@ async fn recovery_fetch_holds_no_permit() {
     let mut user = limited.clone();
     let mut response = task::spawn(send(&mut client, request("/")).await);
     assert_pending!(response.poll());
-    let through = timeout(secs(1), async {
-        send(&mut user, request("/user")).await.await
-    });
-    assert_eq!(
-        through.await.expect("the permit is held").unwrap().status(),
-        200
-    );
+    gets_through(&mut user, "/user").await;
     source.open();
     settle().await;
-    assert_eq!(
-        outcome(&assert_ready_ok!(response.poll())),
-        (200, Some("recovered"))
-    );
+    let response = assert_ready_ok!(response.poll());
+    assert_eq!(outcome(&response), (200, Some("recovered")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,18 +285,11 @@ async fn refused_request_releases_its_permit() {
     let cache = cache(&source);
     let mut client = layer(&cache).layer(ConcurrencyLimit::new(api, 1));
     let mut other = client.clone();
-    let mut elsewhere = Request::get("https://elsewhere.example/")
-        .body(String::new())
-        .unwrap();
+    let mut elsewhere = request("/");
+    *elsewhere.uri_mut() = "https://elsewhere.example/".parse().unwrap();
     elsewhere.extensions_mut().insert(tenant("own"));
     send(&mut client, elsewhere).await.await.unwrap_err();
-    let served = timeout(secs(1), async {
-        send(&mut other, request("/")).await.await
-    });
-    assert_eq!(
-        served.await.expect("the permit is held").unwrap().status(),
-        200
-    );
+    gets_through(&mut other, "/").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,14 +297,11 @@ async fn source_can_share_the_limited_client() {
     let api = Api::new();
     let limited = ConcurrencyLimit::new(api.clone(), 1);
     let through = limited.clone();
-    let source = tower_bearer::source::from_fn(move |request| {
+    let source = tower_bearer::source::from_fn(move |token_request| {
         let mut through = through.clone();
         async move {
-            let ask = Request::get("https://login.example/token")
-                .body(String::new())
-                .unwrap();
-            send(&mut through, ask).await.await.unwrap();
-            let text = format!("token-{}", request.reason().as_str());
+            send(&mut through, request("/token")).await.await.unwrap();
+            let text = format!("token-{}", token_request.reason().as_str());
             tower_bearer::NewToken::bearer(&text)
         }
     });
@@ -352,8 +312,8 @@ async fn source_can_share_the_limited_client() {
             "/" if seen.token() == "token-missing" => status,
             _ => 200,
         });
-        let answer = timeout(HANGS, async { send(&mut client, request("/")).await.await });
-        assert_eq!(answer.await.expect("it hangs").unwrap().status(), 200);
+        let answer = async { send(&mut client, request("/")).await.await };
+        assert_eq!(ends("shared", answer).await.unwrap().status(), 200);
     }
 }
 
@@ -401,7 +361,7 @@ async fn source_blocked_by_the_first_401_ends_with_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn first_response_is_dropped_before_the_second_poll_ready() {
-    for at_hand in [true, false] {
+    for available in [true, false] {
         let (source, api) = (Source::new(), Api::new().gated());
         let cache = cache(&source);
         cache.get(spec()).await.unwrap();
@@ -409,48 +369,42 @@ async fn first_response_is_dropped_before_the_second_poll_ready() {
         api.answer([401]);
         let mut response = task::spawn(send(&mut client, request("/")).await);
         assert_pending!(response.poll());
-        if at_hand {
+        if available {
             cache.refresh(spec()).await.unwrap();
         }
         api.open(2);
         assert_eq!(outcome(&response.await.unwrap()), (200, Some("recovered")));
         let events = api.events();
-        let again = events
-            .iter()
-            .rposition(|event| *event == Event::PolledReady)
-            .unwrap();
+        let mut polled = events.iter();
+        let again = polled.rposition(|event| *event == Event::PolledReady);
+        let again = again.unwrap();
         assert_eq!(events[..2], [Event::PolledReady, Event::Called]);
         let mut between = events[2..again].to_vec();
         between.sort_by_key(|event| *event as u8);
-        assert_eq!(
-            between,
-            [Event::FutureDropped, Event::BodyDropped],
-            "at hand: {at_hand}"
-        );
+        let dropped = [Event::FutureDropped, Event::BodyDropped];
+        assert_eq!(between, dropped, "available: {available}");
         assert_eq!(events[again + 1], Event::Called);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn second_poll_ready_error_is_returned() {
-    for (cold, polls) in [(true, vec![false, true]), (false, vec![false, true])] {
+    for cold in [true, false] {
         let (source, api) = (Source::new(), Api::new());
         let cache = cache(&source);
         if !cold {
             cache.get(spec()).await.unwrap();
             api.answer([401]);
         }
-        api.fail_when_polled(polls);
+        api.fail_when_polled([false, true]);
         let mut client = layer(&cache).layer(api.clone());
         let error = send(&mut client, request("/")).await.await.unwrap_err();
         let Error::Inner(error) = error else {
             panic!("{error}");
         };
         assert_eq!(error.0, "scripted: not ready");
-        assert_eq!(
-            outcome(&send(&mut client, request("/")).await.await.unwrap()),
-            (200, None)
-        );
+        let response = send(&mut client, request("/")).await.await.unwrap();
+        assert_eq!(outcome(&response), (200, None));
     }
 }
 
@@ -459,11 +413,11 @@ async fn pending_client_wakes_the_caller() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api, 1);
-    let _held = send(&mut limited.clone(), request("/user")).await;
+    let held = send(&mut limited.clone(), request("/user")).await;
     let mut client = layer(&cache).layer(limited);
     let mut sending = task::spawn(send(&mut client, request("/")));
     assert_pending!(sending.poll());
-    drop(_held);
+    drop(held);
     assert!(sending.is_woken());
     drop(assert_ready!(sending.poll()));
 }
@@ -485,7 +439,7 @@ async fn client_error_keeps_the_token() {
 async fn outer_retry_uses_the_current_token_on_each_attempt() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
-    let retry = ServiceBuilder::new().retry(Once(1));
+    let retry = ServiceBuilder::new().retry(ONCE);
     let mut client = retry.layer(layer(&cache)).service(api.clone());
     api.answer([401, 401]);
     let response = send(&mut client, request("/")).await.await.unwrap();
@@ -503,32 +457,11 @@ async fn outer_retry_uses_the_current_token_on_each_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn outer_retry_replaces_an_expired_token() {
-    /// Waits longer than the token serves before it tries again.
-    #[derive(Clone)]
-    struct Patient(u32);
-    impl<E> Policy<Request<String>, Response<Answered>, E> for Patient {
-        type Future = tokio::time::Sleep;
-        fn retry(
-            &mut self,
-            _: &mut Request<String>,
-            result: &mut Result<Response<Answered>, E>,
-        ) -> Option<Self::Future> {
-            let again = result
-                .as_ref()
-                .is_ok_and(|response| response.status() == 503)
-                && self.0 > 0;
-            self.0 = self.0.saturating_sub(1);
-            again.then(|| tokio::time::sleep(secs(100)))
-        }
-        fn clone_request(&mut self, request: &Request<String>) -> Option<Request<String>> {
-            Some(request.clone())
-        }
-    }
     let source = Source::new().lasting(secs(100));
     let api = Api::new();
     let cache = cache(&source);
     let mut client = ServiceBuilder::new()
-        .retry(Patient(1))
+        .retry(Once(Some(secs(100))))
         .layer(layer(&cache))
         .service(api.clone());
     api.answer([503]);
@@ -550,10 +483,8 @@ async fn outer_timeout_does_not_cancel_the_fetch() {
     assert!(error.is::<tower::timeout::error::Elapsed>());
     advance(millis(70)).await;
     settle().await;
-    assert_eq!(
-        outcome(&send(&mut client, request("/")).await.await.unwrap()),
-        (200, None)
-    );
+    let response = send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(outcome(&response), (200, None));
     assert_eq!((source.fetches(), api.sends()), (1, 1));
 }
 
