@@ -1,5 +1,7 @@
 //! Configurations in other formats than the proxy's, and what they may say.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
 use tower_bearer::{
@@ -8,6 +10,12 @@ use tower_bearer::{
 };
 
 const SECRET: &str = "hunter2-and-more";
+
+/// Reads the document, and returns the error.
+fn error_of(document: serde_json::Value) -> String {
+    let error = serde_json::from_value::<Config>(document).unwrap_err();
+    error.to_string()
+}
 
 fn whole() -> serde_json::Value {
     json!({
@@ -32,43 +40,31 @@ fn json_is_read_like_toml() {
     let config: Config = serde_json::from_value(whole()).unwrap();
     assert_eq!(config.cache.max_bytes, Some(ConfigSize(65536)));
     assert_eq!(config.cache.assumed_lifetime, None);
-    assert_eq!(
-        config
-            .source
-            .fetch_timeout
-            .map(|ConfigDuration(limit)| limit.as_secs()),
-        Some(3)
-    );
+    let fetch_timeout = config.source.fetch_timeout;
+    assert_eq!(fetch_timeout, Some(ConfigDuration(Duration::from_secs(3))));
     let [first, second] = &*config.routes else {
-        panic!()
+        panic!("{:?}", config.routes)
     };
-    assert_eq!(
-        first.spec(),
-        TokenSpec::scopes(["a", "b"]).with_resource("urn:one")
-    );
+    let expected = TokenSpec::scopes(["a", "b"]).with_resource("urn:one");
+    assert_eq!(first.spec(), expected);
     assert_eq!(second.spec().iter_resources().count(), 2);
     assert!(second.allows_scope("any") && !first.allows_scope("any"));
     assert!(first.allows_resource("urn:one") && !first.allows_resource("urn:two"));
 
     let cache = config.cache().unwrap();
     let layer = config.layer(&cache).unwrap();
-    let route = layer
-        .match_route(&"https://b.example/v2/x".parse().unwrap())
-        .unwrap();
-    assert_eq!(
-        route.map(ToString::to_string).as_deref(),
-        Some("https://b.example/v2")
-    );
+    let url = "https://b.example/v2/x".parse().unwrap();
+    let route = layer.match_route(&url).unwrap().unwrap();
+    assert_eq!(route.to_string(), "https://b.example/v2");
 }
 
 #[test]
 fn debug_shows_no_secret() {
     let config: Config = serde_json::from_value(whole()).unwrap();
     let shown = format!("{config:?} {config:#?}");
-    assert!(
-        shown.contains("orders") && shown.contains("https://a.example"),
-        "{shown}"
-    );
+    for part in ["orders", "https://a.example"] {
+        assert!(shown.contains(part), "{shown}");
+    }
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
@@ -95,51 +91,45 @@ fn errors_of_any_format_echo_no_value() {
             Some(place) => *place = value,
             None => text["source"]["client_auth"] = value,
         }
-        let json = serde_json::from_value::<Config>(text.clone())
-            .unwrap_err()
-            .to_string();
         let toml = toml::from_str::<Config>(&as_toml(&text)).unwrap_err();
-        for message in [&*json, toml.message()] {
-            assert!(
-                !message.contains("hunter2") && !message.contains("12345"),
-                "{message}"
-            );
-            let key = pointer.trim_start_matches('/').split('/').next().unwrap();
+        let key = pointer.split('/').nth(1).unwrap();
+        for message in [&*error_of(text), toml.message()] {
+            for secret in ["hunter2", "12345"] {
+                assert!(!message.contains(secret), "{message}");
+            }
             assert!(message.starts_with(key), "{pointer}: {message}");
         }
     }
 }
 
-/// As one line for each top-level key, with inline tables.
-fn as_toml(value: &serde_json::Value) -> String {
-    fn inline(value: &serde_json::Value) -> String {
+/// One line for each top-level key, with inline tables.
+fn as_toml(document: &serde_json::Value) -> String {
+    use serde_json::Value;
+
+    fn inline(value: &Value) -> String {
         match value {
-            serde_json::Value::Object(table) => {
+            Value::Object(table) => {
                 let table = table.iter().filter(|(_, value)| !value.is_null());
-                let pairs: Vec<_> = table
-                    .map(|(key, value)| format!("'{key}' = {}", inline(value)))
-                    .collect();
-                format!("{{ {} }}", pairs.join(", "))
+                let pairs = table.map(|(key, value)| format!("'{key}' = {}", inline(value)));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
             }
-            serde_json::Value::Array(list) => {
+            Value::Array(list) => {
                 let list: Vec<_> = list.iter().map(inline).collect();
                 format!("[{}]", list.join(", "))
             }
             other => other.to_string(),
         }
     }
-    let table = value.as_object().unwrap().iter();
-    table
-        .map(|(key, value)| format!("{key} = {}\n", inline(value)))
-        .collect()
+    let table = document.as_object().unwrap().iter();
+    let lines = table.map(|(key, value)| format!("{key} = {}\n", inline(value)));
+    lines.collect()
 }
 
 #[test]
 fn duplicate_key_is_an_error() {
     let text = format!(r#"{{ "source": {{ "client_id": "a", "client_id": "{SECRET}" }} }}"#);
-    let error = serde_json::from_str::<Config>(&text)
-        .unwrap_err()
-        .to_string();
+    let error = serde_json::from_str::<Config>(&text).unwrap_err();
+    let error = error.to_string();
     assert!(error.contains("client_id: it is given twice"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
@@ -172,19 +162,13 @@ fn custom_sections_have_the_same_errors() {
     let config = read(json!({ "tasks": [{ "every": "1m" }, { "every": "1h" }] })).unwrap();
     let worker = config.own.worker.unwrap();
     assert_eq!(worker.tasks[1].every.0.as_secs(), 3600);
+    let number = json!({ "tasks": [{ "every": "1m" }, { "every": 60 }] });
+    let missing = json!({ "tasks": [{}] });
+    let unknown = json!({ "task": [] });
     for (section, expected) in [
-        (
-            json!({ "tasks": [{ "every": "1m" }, { "every": 60 }] }),
-            "worker.tasks[1].every: it is a number",
-        ),
-        (
-            json!({ "tasks": [{}] }),
-            "worker.tasks[0].every: it is missing",
-        ),
-        (
-            json!({ "task": [] }),
-            "worker: there is no key `task` here, only `tasks`",
-        ),
+        (number, "worker.tasks[1].every: it is a number"),
+        (missing, "worker.tasks[0].every: it is missing"),
+        (unknown, "worker: there is no key `task` here, only `tasks`"),
     ] {
         let error = read(section).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
@@ -192,11 +176,8 @@ fn custom_sections_have_the_same_errors() {
     // A program without sections of its own knows none.
     let mut text = whole();
     text["worker"] = json!({});
-    let error = serde_json::from_value::<Config>(text)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("`worker`") && error.contains("`route`"),
-        "{error}"
-    );
+    let error = error_of(text);
+    for key in ["`worker`", "`route`"] {
+        assert!(error.contains(key), "{error}");
+    }
 }

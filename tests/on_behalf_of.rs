@@ -72,9 +72,8 @@ async fn concurrent_users_get_their_own_tokens() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Get(&'static str, &'static str),
-    Refresh(&'static str, &'static str),
-    Reject(&'static str, &'static str),
+    /// "get", "refresh" or "reject", for a user and a scope.
+    Use(&'static str, &'static str, &'static str),
     /// The user comes with another token.
     SignIn(&'static str),
     EndSignIns,
@@ -82,11 +81,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (users, scopes) = (|| select(&USERS[..]), || select(&SCOPES[..]));
+    let users = || select(&USERS[..]);
+    let uses = select(vec!["get", "get", "refresh", "reject"]);
     prop_oneof![
-        6 => (users(), scopes()).prop_map(|(user, scope)| Step::Get(user, scope)),
-        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Refresh(user, scope)),
-        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Reject(user, scope)),
+        12 => (uses, users(), select(&SCOPES[..]))
+            .prop_map(|(how, user, scope)| Step::Use(how, user, scope)),
         2 => users().prop_map(Step::SignIn),
         1 => Just(Step::EndSignIns),
         1 => Just(Step::Clear),
@@ -113,35 +112,28 @@ proptest! {
             let mut came_with: HashMap<_, _> =
                 USERS.iter().map(|user| (*user, sign_in(&login, user))).collect();
             for step in steps {
-                let (user, scope, token) = match step {
-                    Step::Get(user, scope) => {
-                        (user, scope, cache.get(&of(&came_with[user], scope)).await)
-                    }
-                    Step::Refresh(user, scope) => {
-                        (user, scope, cache.refresh(&of(&came_with[user], scope)).await)
-                    }
-                    Step::Reject(user, scope) => {
-                        if let Some(token) = cache.peek(&of(&came_with[user], scope)) {
-                            cache.reject(&token);
-                        }
-                        continue;
+                match step {
+                    Step::Use(how, user, scope) => {
+                        let spec = of(&came_with[user], scope);
+                        let token = match how {
+                            "get" => cache.get(&spec).await.unwrap(),
+                            "refresh" => cache.refresh(&spec).await.unwrap(),
+                            _ => {
+                                if let Some(token) = cache.peek(&spec) {
+                                    cache.reject(&token);
+                                }
+                                continue;
+                            }
+                        };
+                        assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
+                        assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
                     }
                     Step::SignIn(user) => {
                         came_with.insert(user, sign_in(&login, user));
-                        continue;
                     }
-                    Step::EndSignIns => {
-                        login.revoke_refresh_tokens();
-                        continue;
-                    }
-                    Step::Clear => {
-                        cache.clear();
-                        continue;
-                    }
-                };
-                let token = token.unwrap();
-                assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
-                assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
+                    Step::EndSignIns => login.revoke_refresh_tokens(),
+                    Step::Clear => cache.clear(),
+                }
             }
         });
     }
@@ -235,11 +227,8 @@ async fn interaction_required_reaches_the_caller() {
         ("mfa_required", ""),
     ] {
         let body = serde_json::json!({ "error": error, "suberror": suberror, "claims": claims });
-        login.fault(Fault::answer(
-            400,
-            Some("application/json"),
-            body.to_string(),
-        ));
+        let json = Some("application/json");
+        login.fault(Fault::answer(400, json, body.to_string()));
         let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
         let error = cache.get(&of(&alice, "read")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InteractionRequired, "{error}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, settle, spec};
+use support::{Answer, Api, HOUR, Source, layer, log, outcome, request, secs, send, settle, spec};
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
@@ -49,25 +49,21 @@ impl Hook {
 fn sums(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metrics = snapshotter.snapshot().into_vec();
     let named = metrics.into_iter().map(|(key, _, _, value)| {
-        let labels: Vec<_> = key
-            .key()
-            .labels()
-            .map(|l| format!("{}={}", l.key(), l.value()))
-            .collect();
+        let (name, labels) = (key.key().name(), key.key().labels());
+        let labels = labels.map(|label| format!("{}={}", label.key(), label.value()));
+        let labels = labels.collect::<Vec<_>>().join(",");
         let value = match value {
             DebugValue::Counter(count) => count as f64,
             DebugValue::Gauge(level) => level.0,
             DebugValue::Histogram(values) => values.len() as f64,
         };
-        (
-            format!("{}{{{}}}", key.key().name(), labels.join(",")),
-            value,
-        )
+        (format!("{name}{{{labels}}}"), value)
     });
     named.collect()
 }
 
 fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
+    log::begin();
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_events(hook.clone())
@@ -76,18 +72,14 @@ fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
 
 #[tokio::test(start_paused = true)]
 async fn every_event_is_reported_once() {
-    log::begin();
-    let hook = Hook::default();
-    let (source, api) = (Source::new(), Api::new());
+    let (hook, source, api) = (Hook::default(), Source::new(), Api::new());
     let cache = cache_with(&hook, &source);
     let mut client = layer(&cache).layer(api.clone());
 
     source.then(Answer::fail(ErrorKind::Unavailable));
     send(&mut client, request("/")).await.await.unwrap();
-    assert_eq!(
-        hook.take(),
-        ["attempt 1 failed", "fetched: missing", "waited"]
-    );
+    let events = ["attempt 1 failed", "fetched: missing", "waited"];
+    assert_eq!(hook.take(), events);
     let log = log::take();
     for line in [
         "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: a token request failed and is tried again",
@@ -104,15 +96,8 @@ async fn every_event_is_reported_once() {
     api.revoke("token-2");
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
-    assert_eq!(
-        hook.take(),
-        [
-            "rejected",
-            "fetched: rejected",
-            "waited",
-            "refused: recovered"
-        ]
-    );
+    let events = "rejected, fetched: rejected, waited, refused: recovered";
+    assert_eq!(hook.take().join(", "), events);
 
     // Past the refresh point of an hour's token.
     advance(secs(3400)).await;
@@ -127,28 +112,22 @@ async fn every_event_is_reported_once() {
 
 #[tokio::test(start_paused = true)]
 async fn rejection_limit_warns_once() {
-    log::begin();
     let hook = Hook::default();
-    let (source, api) = (Source::new(), Api::new());
-    let cache = cache_with(&hook, &source);
-    let mut client = layer(&cache).layer(api);
+    let cache = cache_with(&hook, &Source::new());
+    let mut client = layer(&cache).layer(Api::new());
     for _ in 0..50 {
         send(&mut client, request("/refused")).await.await.unwrap();
     }
     let told = hook.take();
-    let storms = |first| {
-        told.iter()
-            .filter(|name| **name == format!("storm: {first}"))
-            .count()
-    };
-    assert_eq!((storms(true), storms(false)), (1, 44));
+    let count = |name| told.iter().filter(|event| *event == name).count();
+    assert_eq!(count("storm: true"), 1);
+    assert_eq!(count("storm: false"), 44);
     assert_eq!(log::take().matches(" WARN ").count(), 1);
     assert_eq!(cache.entries()[0].state, EntryState::RejectionLimitReached);
 }
 
 #[tokio::test(start_paused = true)]
 async fn metrics_count_every_event() {
-    log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -191,11 +170,10 @@ async fn metrics_count_every_event() {
 
 #[tokio::test(start_paused = true)]
 async fn metrics_of_two_caches_add_up() {
-    log::begin();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let caches = [Source::new(), Source::new()].map(|source| support::cache(&source));
+    let caches = [(), ()].map(|()| cache_with(&Hook::default(), &Source::new()));
     for cache in &caches {
         for _ in 0..4 {
             cache.get(spec()).await.unwrap();
@@ -213,31 +191,19 @@ async fn metrics_of_two_caches_add_up() {
 
 #[tokio::test(start_paused = true)]
 async fn token_has_origin_and_reason() {
-    log::begin();
-    let source = Source::new();
-    let cache = support::cache(&source);
+    let cache = cache_with(&Hook::default(), &Source::new());
     let first = cache.get(spec()).await.unwrap();
-    assert_eq!(
-        (first.origin(), first.reason()),
-        (TokenOrigin::Provider, FetchReason::Missing)
-    );
-    assert_eq!(first.lifetime(), support::HOUR);
+    assert_eq!(first.origin(), TokenOrigin::Provider);
+    assert_eq!(first.reason(), FetchReason::Missing);
+    assert_eq!(first.lifetime(), HOUR);
     cache.reject(&first);
-    assert_eq!(
-        cache.get(spec()).await.unwrap().reason(),
-        FetchReason::Rejected
-    );
-    assert_eq!(
-        cache.refresh(spec()).await.unwrap().reason(),
-        FetchReason::Forced
-    );
-    advance(support::HOUR).await;
+    let second = cache.get(spec()).await.unwrap();
+    assert_eq!(second.reason(), FetchReason::Rejected);
+    let third = cache.refresh(spec()).await.unwrap();
+    assert_eq!(third.reason(), FetchReason::Forced);
+    advance(HOUR).await;
     let last = cache.get(spec()).await.unwrap();
     assert_eq!(last.reason(), FetchReason::Expired);
-    let apart = last
-        .requested_at()
-        .duration_since(first.requested_at())
-        .unwrap();
-    assert_eq!(apart, support::HOUR);
+    assert_eq!(last.requested_at(), first.requested_at() + HOUR);
     assert_eq!(cache.entries()[0].origin, Some(TokenOrigin::Provider));
 }
