@@ -1,4 +1,4 @@
-//! Configurations in other formats than the proxy's, and what they may say.
+//! Tests configurations in JSON and TOML, and their errors.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower_bearer::{
 
 const SECRET: &str = "hunter2-and-more";
 
-/// Reads the document, and returns the error.
+/// Reads the document and returns the error.
 fn error_of(document: serde_json::Value) -> String {
     let error = serde_json::from_value::<Config>(document).unwrap_err();
     error.to_string()
@@ -24,7 +24,7 @@ fn whole() -> serde_json::Value {
             "token_url": "https://login.example/token",
             "client_id": "orders",
             "client_secret": SECRET,
-            "extra": { "further": SECRET },
+            "extra": { "parameter": SECRET },
             "fetch_timeout": "3s",
         },
         "cache": { "max_entries": 10, "max_bytes": 65536, "assumed_lifetime": null },
@@ -86,9 +86,9 @@ fn errors_of_any_format_echo_no_value() {
         ("/source", json!(12345)),
     ] {
         let mut text = whole();
-        // Every value above is at a place that some document has.
+        // Only `client_auth` is missing in the document.
         match text.pointer_mut(pointer) {
-            Some(place) => *place = value,
+            Some(target) => *target = value,
             None => text["source"]["client_auth"] = value,
         }
         let toml = toml::from_str::<Config>(&as_toml(&text)).unwrap_err();
@@ -102,7 +102,7 @@ fn errors_of_any_format_echo_no_value() {
     }
 }
 
-/// One line for each top-level key, with inline tables.
+/// Writes one line for each top-level key, with inline tables.
 fn as_toml(document: &serde_json::Value) -> String {
     use serde_json::Value;
 
@@ -173,7 +173,7 @@ fn custom_sections_have_the_same_errors() {
         let error = read(section).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
-    // A program without sections of its own knows none.
+    // A program without custom sections accepts none.
     let mut text = whole();
     text["worker"] = json!({});
     let error = error_of(text);

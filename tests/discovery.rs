@@ -1,4 +1,4 @@
-//! A provider by its issuer: where its metadata are looked for, when they are fetched, and what is never done with them.
+//! Tests the discovery of a provider by its issuer (RFC 8414): URLs, refreshes and invalid metadata.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -16,7 +16,7 @@ use tower_bearer::{
     transport::Transport,
 };
 
-/// What a busy machine may add to a deadline.
+/// The delay that a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(15);
 
 async fn login() -> AuthorizationServer {
@@ -41,7 +41,7 @@ async fn ask(source: &ClientCredentials) -> Result<(), TokenError> {
     fetch(source, TokenSpec::default()).await
 }
 
-/// One attempt, which has to fail in this way.
+/// Makes one attempt that must fail with this kind of error, and returns the message.
 async fn fails(source: &ClientCredentials, kind: ErrorKind) -> String {
     let error = ask(source).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
@@ -76,7 +76,7 @@ async fn oauth_and_openid_metadata_are_found_at_every_path() {
     }
 }
 
-/// Twenty fetches that wait for the same metadata.
+/// Starts twenty fetches that wait for the same metadata, and returns their errors.
 async fn crowd(login: &AuthorizationServer, source: &ClientCredentials) -> Vec<Option<ErrorKind>> {
     let hold = login.hold_metadata();
     let mut crowd = JoinSet::new();
@@ -104,7 +104,7 @@ async fn concurrent_fetches_share_one_metadata_error() {
     login.metadata_fault_always(Fault::status(404));
     let source = of(&login.issuer());
     assert_eq!(crowd(&login, &source).await, [Some(ErrorKind::Refused); 20]);
-    // Both places, once. Nothing latches: the next one asks again.
+    // Both URLs were requested once. The error is not cached: the next fetch requests them again.
     assert_eq!(login.metadata_requests(), 2);
     login.clear_metadata_faults();
     ask(&source).await.unwrap();
@@ -240,15 +240,15 @@ fn check_rejects_invalid_issuers() {
     }
 }
 
-/// A provider without sockets, for paused time. A clone is the same provider.
+/// A provider without sockets, for paused time. Clones share their state.
 #[derive(Clone)]
 struct Provider(Arc<Mutex<ProviderState>>);
 
 #[derive(Default)]
 struct ProviderState {
-    /// What its document says; none: there is none.
+    /// The endpoint in the metadata, or `None` if there is no metadata.
     endpoint: Option<&'static str>,
-    /// Where tokens are given out.
+    /// The endpoint that issues tokens.
     open: &'static str,
     hangs: bool,
     documents: usize,
@@ -377,7 +377,7 @@ async fn moved_endpoint_refreshes_the_metadata_early() {
     let source = provider.source();
     ask(&source).await.unwrap();
     provider.move_to(SECOND);
-    // Quite new metadata are believed.
+    // Metadata that is a few minutes old is not refreshed after an error.
     for _ in 0..2 {
         fails(&source, ErrorKind::Refused).await;
     }

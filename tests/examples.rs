@@ -1,4 +1,4 @@
-//! Each example, as a process of its own, tells what it tells and ends well.
+//! Runs each example as a process, and limits its length.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-/// The slowest waits a second for a token to be due.
+/// The slowest example waits a second for a token to be due.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -35,7 +35,7 @@ fn examples_are_short() {
     }
 }
 
-/// What it prints, if it ends in time and well.
+/// Returns the output of an example that exits successfully within the time limit.
 async fn run(name: &str) -> String {
     let path = built().join(name);
     let path = path.with_extension(env::consts::EXE_EXTENSION);
@@ -48,7 +48,7 @@ async fn run(name: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The Rust files of a folder.
+/// Returns the Rust files of a folder.
 fn sources(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = fs::read_dir(folder).unwrap();
@@ -58,7 +58,7 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Cargo puts examples beside the folder of the tests.
+/// Returns the folder of the built examples, next to the folder of the tests.
 fn built() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().join("examples")

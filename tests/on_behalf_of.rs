@@ -1,4 +1,4 @@
-//! On behalf of users: each gets their own token, whatever happens in the cache, and work outlives the token that it began with.
+//! Tests the on-behalf-of grant: each user gets their own token, and refresh tokens outlive the user token.
 
 use std::{
     collections::HashMap,
@@ -74,7 +74,7 @@ async fn concurrent_users_get_their_own_tokens() {
 enum Step {
     /// "get", "refresh" or "reject", for a user and a scope.
     Use(&'static str, &'static str, &'static str),
-    /// The user comes with another token.
+    /// The user sends another token.
     SignIn(&'static str),
     EndSignIns,
     Clear,
@@ -154,13 +154,13 @@ async fn refresh_tokens_outlive_the_user_token() {
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The server ends a family of which one was used twice, so each is used once.
+    // Each refresh token is used once. The server revokes them all if one is used twice.
     for uses in 1..=5 {
         let token = cache.refresh(&spec).await.unwrap();
         assert_eq!(login.subject_of(token.expose()).as_deref(), Some("alice"));
         assert_eq!(login.refresh_token_uses(), uses);
     }
-    // What was not begun in time can't be begun: not for another scope, and not by another user.
+    // The expired user token cannot be used for another scope.
     let error = cache.get(&of(&alice, "write")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
     assert_eq!(login.counts().refused, 1);
@@ -192,7 +192,7 @@ async fn rejected_refresh_token_falls_back_to_the_user_token() {
     login.revoke_refresh_tokens();
     cache.refresh(&spec).await.unwrap();
     assert_eq!(login.refresh_token_uses(), 1);
-    // It brought another, which is used from then on.
+    // The response contained another refresh token, which is used next.
     login.revoke(&alice);
     cache.refresh(&spec).await.unwrap();
     assert_eq!(login.refresh_token_uses(), 2);

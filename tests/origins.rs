@@ -1,4 +1,4 @@
-//! No token ever reaches an origin that no route names, however the request's URL is spelled.
+//! Tests that no token is sent to an origin without a route, in any spelling of the URL.
 
 use std::{cell::Cell, convert::Infallible, future::ready};
 
@@ -8,10 +8,10 @@ use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{AuthLayer, ErrorKind, NewToken, TokenCache, TokenSpec, source};
 
-/// The tenant whose token a request got, if it got one; or that it was refused.
+/// The tenant whose token a request carried, if any, or the error.
 type Outcome = Result<Option<String>, ErrorKind>;
 
-/// A client whose tokens name the tenant of their route.
+/// Returns a client whose tokens are the names of the tenants of their routes.
 fn client(
     routes: &[(&str, &str)],
     default_origin: Option<&str>,
@@ -126,7 +126,7 @@ fn path_with_dot_segments_is_refused() {
         let got = send(get(&url).expect(&url));
         assert_eq!(got, Err(ErrorKind::Configuration), "{url}");
     }
-    // On a route to the whole origin there is nothing to lead out of.
+    // A route to the whole origin accepts dot segments.
     let request = get("https://api.example.com/a/../b").unwrap();
     let got = send(request);
     assert_eq!(got, Ok(Some("api".to_owned())));
@@ -206,7 +206,7 @@ fn invalid_route_url_is_an_error() {
     assert!(!route("https://user:hunter2@[bad/").contains("hunter2"));
 }
 
-/// A listed origin, and how it can be spelled without becoming another.
+/// Generates spellings of a listed origin.
 fn same_origin() -> impl Strategy<Value = (String, &'static str)> {
     let user = prop::option::of("[a-z]{1,8}(:[a-z0-9.]{0,8})?");
     let port = prop::sample::select(vec!["", ":443", ":", ":00443"]);
@@ -224,7 +224,7 @@ fn same_origin() -> impl Strategy<Value = (String, &'static str)> {
     })
 }
 
-/// An origin that has much of a listed one and is another.
+/// Generates origins that resemble a listed one.
 fn other_origin() -> impl Strategy<Value = String> {
     let listed = "api.example.com";
     let tricks = prop_oneof![
@@ -237,7 +237,7 @@ fn other_origin() -> impl Strategy<Value = String> {
             .prop_filter("listed", |port| ![443, 8443].contains(port))
             .prop_map(move |port| format!("{listed}:{port}")),
         (0..listed.len()).prop_map(move |at| {
-            // There is no z in it.
+            // The listed origin does not contain a z.
             let mut changed = listed.to_owned();
             changed.replace_range(at..=at, "z");
             changed

@@ -1,4 +1,4 @@
-//! A redirect that the client follows: whose 401 it is that comes in the end.
+//! Tests redirects that the client follows: tokens stay at the first origin, and so does recovery.
 
 use http::Method;
 use reqwest::{Client, Request, Response, redirect::Policy};
@@ -12,7 +12,7 @@ use tower_bearer::{
 struct Stage {
     login: AuthorizationServer,
     api: Api,
-    /// An API of the same kind, which no route names.
+    /// An API on another origin, without a route.
     other: Api,
     cache: TokenCache,
     layer: AuthLayer,
@@ -56,7 +56,7 @@ async fn post(client: &Auth<Client>, api: &Api) -> Response {
     client.clone().oneshot(request).await.unwrap()
 }
 
-/// The status, and what was done about it.
+/// Returns the status and the recovery.
 fn outcome(response: &Response) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get().map(Recovery::as_str);
     (response.status().as_u16(), recovery)
@@ -79,7 +79,7 @@ async fn redirect_to_an_unlisted_origin_carries_no_token() {
     assert_eq!((stats.rejections, stats.replays), (0, 0));
     assert_eq!(stats.rejection_limit_reached, 0);
     assert_eq!(stage.login.counts().requests, 1);
-    // The token is still good, and in service.
+    // The token is still valid and cached.
     stage.api.clear_faults();
     let response = stage.post().await;
     assert_eq!(outcome(&response), (200, None));

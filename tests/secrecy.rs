@@ -1,4 +1,4 @@
-//! No secret in any log line of any crate at any level, nor in anything that can be shown.
+//! Tests that no secret appears in the logs of any crate at any level, nor in `Debug` and `Display` output.
 
 use std::{
     error::Error as StdError,
@@ -26,10 +26,10 @@ use tower_bearer::{
 use tracing_subscriber::{fmt::format::FmtSpan, util::SubscriberInitExt};
 
 const ID: &str = "orders é";
-/// It has what every encoding writes in another way.
+/// Contains characters that the encodings represent differently.
 const SECRET: &str = "hush hush:100%+sure/é? and long enough";
-/// What stands in answers that are no good; no part of it may be shown.
-const BROKEN: &str = "broken-token-of-nobody";
+/// A part of invalid responses, which must not appear in any output.
+const BROKEN: &str = "broken-token-in-a-response";
 
 #[test]
 fn logs_contain_no_secret() {
@@ -53,9 +53,9 @@ fn logs_contain_no_secret() {
         days.join_all().await.concat()
     }));
     let text = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
-    // The capturing works: all of these were heard.
+    // The log contains records of all these crates.
     for who in "tower_bearer h2:: hyper_util:: rustls:: reqwest::".split(' ') {
-        assert!(text.contains(who), "{who} said nothing");
+        assert!(text.contains(who), "no record of {who}");
     }
     assert!(forbidden.len() > 100, "{}", forbidden.len());
     assert_clean(&text, &forbidden);
@@ -157,7 +157,7 @@ async fn debug_and_display_contain_no_secret() {
     }
 }
 
-/// Tokens are fetched, used, refused, fetched again, over every protocol. Says which tokens there were.
+/// Fetches, uses, rejects and replaces tokens over every protocol. Returns the tokens and assertions.
 async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
     let stage = Stage::new(transport, auth, tls).await;
     let cache = stage.cache(Duration::from_secs(10));
@@ -209,7 +209,7 @@ async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Str
     tokens
 }
 
-/// The provider fails in every way that it can, and says what it knows. There are no tokens.
+/// Runs through the faults of a provider, which echoes secrets. Returns no tokens.
 async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
     let stage = Stage::new(transport, auth, tls).await;
     let json = Some("application/json");
@@ -253,7 +253,7 @@ async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Stri
     vec![]
 }
 
-/// A refusal that says the secret again, in every form in which it was sent.
+/// An error response that echoes the secret in each encoding that is sent.
 fn echo(status: u16) -> Fault {
     let (sent, _) = secrets();
     let body =
@@ -293,7 +293,7 @@ impl Stage {
     }
 }
 
-/// The client's secret: in the forms in which it is sent, and in others that somebody may make of it.
+/// Returns the client secret in the encodings that are sent, and in others.
 fn secrets() -> (Vec<String>, Vec<String>) {
     let form = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let percents = |text: &str| form(text).replace('+', "%20");
@@ -308,21 +308,21 @@ fn secrets() -> (Vec<String>, Vec<String>) {
     (sent, others)
 }
 
-/// What no text may hold, beside the tokens.
+/// Returns the texts, in addition to the tokens, that must not appear in any output.
 fn needles() -> Vec<String> {
     let (sent, others) = secrets();
     [sent, others, vec![BROKEN.to_owned()]].concat()
 }
 
-fn assert_clean(text: &str, needles: &[String]) {
-    for needle in needles {
+fn assert_clean(text: &str, forbidden: &[String]) {
+    for needle in forbidden {
         let Some(at) = text.find(needle) else {
             continue;
         };
         let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
         panic!("{needle:?} is in {}", text[start..].lines().next().unwrap());
     }
-    // A value in the clear stands behind its scheme; a challenge does too.
+    // An unredacted header value follows its scheme, as a challenge does.
     for scheme in ["Bearer ", "Basic "] {
         for after in text.split(scheme).skip(1) {
             let value = after.split([' ', '"', ',', '\\', '\n']).next().unwrap();
@@ -332,7 +332,7 @@ fn assert_clean(text: &str, needles: &[String]) {
     }
 }
 
-/// Everything that was shown.
+/// Collected `Debug` and `Display` output.
 #[derive(Default)]
 struct Shown(Vec<String>);
 
@@ -342,7 +342,7 @@ impl Shown {
         self.0.push(format!("{value:#?}"));
     }
 
-    /// The error and all its causes.
+    /// Adds the error and all its causes.
     fn errors(&mut self, error: &(dyn StdError + 'static)) {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -356,7 +356,7 @@ impl Shown {
     }
 }
 
-/// What was logged, by tracing and by `log`.
+/// The output of `tracing` and `log`.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct LogWriter;
@@ -376,6 +376,6 @@ fn capture_log() {
         .with_max_level(tracing::Level::TRACE)
         .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
         .with_writer(|| LogWriter);
-    // Sets up the records of `log` too.
+    // Captures records of the `log` crate too.
     SubscriberInitExt::init(subscriber.finish());
 }

@@ -1,4 +1,4 @@
-//! The layer among tower's own: nothing deadlocks, and no permit is lost or held for nothing.
+//! Tests the layer in combination with tower's middleware: no deadlocks, and no lost or unused permits.
 
 mod support;
 
@@ -31,15 +31,15 @@ use tower_bearer::{Error, ErrorKind, TokenCache, TokenError, clock::Clock};
 
 type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 
-/// Longer than anything here takes: a test that gets there hangs.
+/// A time limit that only a deadlock reaches.
 const HANGS: Duration = Duration::from_secs(3_600);
 
 async fn ends<T>(case: &str, future: impl Future<Output = T>) -> T {
     let output = timeout(HANGS, future).await;
-    output.unwrap_or_else(|_| panic!("{case}: it hangs"))
+    output.unwrap_or_else(|_| panic!("{case}: deadlock"))
 }
 
-/// A request of another user of the client, which has to succeed within a second.
+/// Sends a request of another user of the client, which must succeed within a second.
 async fn gets_through<S, B>(client: &mut S, path: &str)
 where
     S: Service<Request<String>, Response = Response<B>, Error: Debug>,
@@ -49,7 +49,7 @@ where
     assert_eq!(response.unwrap().status(), 200);
 }
 
-/// Where a request ends up in trouble.
+/// The way in which a request fails.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     None,
@@ -77,7 +77,7 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::NotSent,
 ];
 
-/// Tries a request again after an error, a 401 or a 503: once, after this time.
+/// Retries a request once, after this time, if there was an error, a 401 or a 503.
 #[derive(Clone, Copy)]
 struct Once(Option<Duration>);
 
@@ -103,7 +103,7 @@ impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
     }
 }
 
-/// A middleware that stands above or below the layer.
+/// A middleware outside or inside of the layer.
 type Part = (&'static str, fn(Client) -> Client);
 
 const PARTS: [Part; 7] = [
@@ -202,7 +202,7 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble:
             }
         }
     }
-    // Afterwards, with the first handle idle, another one is served; and so is the first.
+    // Afterwards, both handles can send a request.
     source.henceforth(Answer::Text("afterwards"));
     for _ in 0..10 {
         source.open();
@@ -218,7 +218,7 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble:
     assert_eq!(api.called_unready(), 0, "{case}");
 }
 
-/// Whether it is the layer's own error, perhaps inside another.
+/// Returns true if the error or one of its causes is a token error.
 fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<TokenError>() || error.source().is_some_and(is_ours)
 }
@@ -247,11 +247,11 @@ async fn first_fetch_holds_no_permit() {
     assert_pending!(response.poll());
     settle().await;
     assert_eq!((source.fetches(), api.sends()), (1, 0));
-    // Another user of the same client gets through meanwhile, again and again.
+    // Another user of the same client can send requests meanwhile.
     for _ in 0..3 {
         gets_through(&mut user, "/user").await;
     }
-    // And while it has the permit, the token may come: the request waits for its turn.
+    // The token arrives while the other user holds the permit: the request waits for it.
     let user = send(&mut user, request("/user")).await;
     source.open();
     settle().await;
@@ -319,7 +319,7 @@ async fn source_can_share_the_limited_client() {
 
 #[tokio::test(start_paused = true)]
 async fn source_blocked_by_the_first_401_ends_with_its_deadline() {
-    // A client with one connection, which a response keeps until its body is dropped.
+    // A client with one connection, which a response occupies until its body is dropped.
     let connection = Arc::new(Semaphore::new(1));
     let answered = Arc::new(AtomicUsize::new(0));
     let client = {
@@ -444,7 +444,7 @@ async fn outer_retry_uses_the_current_token_on_each_attempt() {
     api.answer([401, 401]);
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, None));
-    // Each try's refused token is replaced before its replay; the second try begins with the newest.
+    // The layer replaces the rejected token before its replay; the second attempt starts with the new one.
     assert_eq!(api.tokens(), ["token-1", "token-2", "token-2"]);
 
     api.answer([0]);
@@ -521,7 +521,7 @@ async fn hundred_callers_share_one_permit() {
         calls.spawn(async move {
             let mut response = task::spawn(send(&mut client, request("/")).await);
             if number % 3 == 0 {
-                // A third of them give up half way.
+                // A third of the callers is cancelled.
                 let _ = response.poll();
                 return Ok::<_, Infallible>(());
             }
@@ -530,7 +530,7 @@ async fn hundred_callers_share_one_permit() {
             Ok(())
         });
     }
-    timeout(HANGS, calls.join_all()).await.expect("it hangs");
+    timeout(HANGS, calls.join_all()).await.expect("deadlock");
     assert_eq!(source.fetches(), 1);
     assert!(start.elapsed() < millis(110), "{:?}", start.elapsed());
 }

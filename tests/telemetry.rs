@@ -1,4 +1,4 @@
-//! What an operator sees: each thing that happens is told once, to the log, the metrics and the hook.
+//! Tests that each event is reported once to the log, the metrics and the event listener.
 
 mod support;
 
@@ -17,7 +17,7 @@ use tower_bearer::{
     telemetry::{TokenEvent, TokenEvents},
 };
 
-/// Keeps the names of events.
+/// An event listener that records the names of events.
 #[derive(Clone, Default)]
 struct Hook(Arc<Mutex<Vec<String>>>);
 
@@ -45,7 +45,7 @@ impl Hook {
     }
 }
 
-/// The sums of each metric that was touched, by name and labels; for a histogram, how often.
+/// Returns the value of each changed metric by name and labels; for a histogram, the number of values.
 fn sums(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metrics = snapshotter.snapshot().into_vec();
     let named = metrics.into_iter().map(|(key, _, _, value)| {
@@ -89,7 +89,7 @@ async fn every_event_is_reported_once() {
         assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
     }
 
-    // A hit says nothing.
+    // A hit reports nothing.
     send(&mut client, request("/")).await.await.unwrap();
     assert!(hook.take().is_empty() && log::take().is_empty());
 
@@ -99,7 +99,7 @@ async fn every_event_is_reported_once() {
     let events = "rejected, fetched: rejected, waited, refused: recovered";
     assert_eq!(hook.take().join(", "), events);
 
-    // Past the refresh point of an hour's token.
+    // The refresh of the token is due.
     advance(secs(3400)).await;
     source.then(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
@@ -141,7 +141,7 @@ async fn metrics_count_every_event() {
     }
     api.revoke("token-2");
     send(&mut client, request("/")).await.await.unwrap();
-    // Past the refresh point: served, and refreshed.
+    // The refresh is due: the token is used and refreshed.
     advance(secs(3400)).await;
     source.then(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
@@ -184,7 +184,7 @@ async fn metrics_of_two_caches_add_up() {
     let both = sums(&snapshotter);
     assert_eq!(both["tower_bearer_entries{}"], 2.0);
     assert_eq!(both["tower_bearer_hits_total{state=fresh}"], 6.0);
-    // A snapshot starts from zero again.
+    // Each snapshot starts from zero.
     drop(caches);
     assert_eq!(sums(&snapshotter)["tower_bearer_entries{}"], -2.0);
 }

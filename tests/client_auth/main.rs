@@ -1,4 +1,4 @@
-//! How a client proves itself, over real sockets: every form, what is refused, and what changes while the program runs.
+//! Tests client authentication over sockets: every method, rejected credentials, and credentials that are replaced at run time.
 
 mod methods;
 mod mutual_tls;

@@ -1,4 +1,4 @@
-//! Every form of proof gets a token, and what is wrong with it gets none.
+//! Tests that each client authentication method obtains a token, and that invalid credentials do not.
 
 use std::{
     collections::HashSet,
@@ -269,7 +269,7 @@ async fn invalid_client_auth_is_reported_before_sending() {
     assert_eq!(login.counts().requests, 0);
 }
 
-/// A transport that reports each client assertion and answers with a token.
+/// Returns a transport that reports each client assertion and responds with a token.
 fn catching(report: impl Fn(String) + Send + Sync + 'static) -> Transport {
     Transport::from_fn(move |request: http::Request<Bytes>| {
         let mut form = form_urlencoded::parse(request.body());

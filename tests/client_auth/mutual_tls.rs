@@ -1,4 +1,4 @@
-//! A certificate in the handshake (RFC 8705), given by value and in files that are replaced.
+//! Tests mutual TLS (RFC 8705) with certificates given as values and as files that are replaced.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ async fn every_key_format_builds_a_client_identity() {
             let chain = vector(&format!("{name}.certificate.pem"));
             let key = vector(&format!("{key}.pem"));
             let transport = with_identity(&transport, &chain, &key);
-            // The client can be built; the server knows none of them.
+            // The client can be built; the server does not trust the certificate.
             let error = fetch(&source(&login, transport)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Network, "{name}: {error}");
         }
@@ -145,7 +145,7 @@ async fn certificate_files_are_reloaded() {
         for _ in 0..3 {
             cache.refresh(&spec).await.unwrap();
         }
-        // One connection for all three.
+        // All three use one connection.
         let calls = login.requests();
         let first_one = calls[0].connection;
         assert!(calls.iter().all(|call| call.connection == first_one));
@@ -153,12 +153,12 @@ async fn certificate_files_are_reloaded() {
         let second = login.client_certificate("orders").unwrap();
         let error = cache.refresh(&spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
-        // One file after the other: in between they don't belong together, and the first pair still asks.
+        // The files are replaced one after the other. While they do not match, the first pair stays in use.
         chain.write(second.certificate_pem());
         let error = fetch(&source(&login, transport)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
         key.write(second.key_pem());
-        // The hold is looked at once a second.
+        // The credentials are checked once a second during a back-off.
         let replaced = async {
             while cache.refresh(&spec).await.is_err() {
                 sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! No secret, key or assertion in anything that can be shown.
+//! Tests that no secret, key or assertion appears in errors or `Debug` output.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -12,7 +12,7 @@ use tower_bearer::{
 
 use super::vector;
 
-/// What is shown of a source, its cache and its errors, when the provider echoes the whole request, plain and decoded.
+/// Returns the output of a source, its cache and its errors when the provider echoes the request, encoded and decoded.
 fn shown(secret: &str, auth: &ClientAuth) -> String {
     let transport = Transport::from_fn(|request: http::Request<Bytes>| {
         let raw = String::from_utf8_lossy(request.body()).into_owned();
@@ -69,7 +69,7 @@ fn signed_assertions_are_redacted() {
     for name in ["rsa.pkcs8.pem", "p256.sec1.pem", "ed25519.pkcs8.pem"] {
         let key = SigningKey::from_pem(vector(name)).unwrap();
         let shown = shown("unused", &ClientAuth::private_key_jwt(key));
-        // A JWT begins with the header's brace.
+        // The encoded form of the brace that begins a JWT header.
         assert!(shown.contains("client_assertion"), "{shown}");
         assert!(!shown.contains("eyJ"), "{shown}");
     }

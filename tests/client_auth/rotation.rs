@@ -1,4 +1,4 @@
-//! Secrets, keys and assertions that become others while the program runs.
+//! Tests secrets, keys and assertions that are replaced while the program runs.
 
 use std::{
     sync::{
@@ -64,7 +64,7 @@ impl ReplaceableSecret {
     }
 }
 
-/// A provider that accepts one secret. It counts its requests, and calls the closure when one has arrived.
+/// Returns a provider that accepts one secret, and the count of its requests. It calls the closure for each of them.
 fn provider(
     accepted: &'static str,
     on_arrival: impl Fn() + Send + Sync + 'static,
@@ -118,7 +118,7 @@ async fn unchanged_secret_is_tried_once() {
     assert!(!source.credential_changed(&error));
     secret.set("new");
     assert!(source.credential_changed(&error));
-    // An error of somebody else says nothing about this source.
+    // The error of another source says nothing about this one.
     assert!(!source.credential_changed(&TokenError::new(ErrorKind::InvalidClient, "no")));
 }
 
@@ -148,7 +148,7 @@ async fn secret_change_ends_the_invalid_client_back_off() {
     let (transport, requests) = provider("new", || {});
     let cache = cache(source(transport, secret.secret()));
     let specs = ["a", "b"].map(|scope| TokenSpec::scopes([scope]));
-    // Refused until the wait is as long as it gets.
+    // The client is refused until the back-off has its maximum length.
     for _ in 0..8 {
         let error = cache.get(&specs[0]).await.unwrap_err();
         time::advance(error.retry_after().unwrap_or(Duration::from_secs(60))).await;
@@ -162,7 +162,7 @@ async fn secret_change_ends_the_invalid_client_back_off() {
     time::advance(Duration::from_secs(1)).await;
     secret.reads.take();
     requests.take();
-    // A hundred requests in a second, and then another: one look each.
+    // The secret is read once a second, for any number of requests.
     for _ in 0..2 {
         for _ in 0..100 {
             assert!(cache.get(&specs[1]).await.is_err());
@@ -175,7 +175,7 @@ async fn secret_change_ends_the_invalid_client_back_off() {
     cache.get(&specs[0]).await.unwrap();
     assert_eq!(requests.take(), 2);
 
-    // And a hit looks at nothing.
+    // A hit does not read the secret.
     secret.reads.take();
     for _ in 0..100 {
         cache.get(&specs[0]).await.unwrap();
@@ -201,7 +201,7 @@ async fn secret_change_does_not_end_other_back_offs() {
     assert_eq!((requests.take(), secret.reads.take()), (1, 0));
 }
 
-/// Panics when it is asked about its credential.
+/// A source that panics in `credential_changed`.
 struct Fragile;
 
 impl TokenSource for Fragile {
@@ -252,7 +252,7 @@ async fn key_and_assertion_files_are_reloaded() {
         key.write(&vector("rsa.jwk.json"));
         assertion.write("second.of.two");
         for cache in &caches {
-            // The hold was not looked at before: it ends at once.
+            // This is the first check during the back-off, so it ends immediately.
             cache.refresh(&spec).await.unwrap();
         }
     }
@@ -265,12 +265,12 @@ async fn no_request_fails_while_the_secret_rotates() {
     second.await.unwrap();
 }
 
-/// A hundred requests a second for eight, while every two seconds another secret is the good one. Our file learns of it
-/// half a second later, and meanwhile somebody sees to it that the old one is refused.
+/// Sends a hundred requests a second for eight seconds. The accepted secret changes every two seconds, the file half a
+/// second later, and in between a fetch for another spec is refused.
 async fn rotations(transport: Transport) {
     let login = AuthorizationServer::builder().with_client("orders", "secret-0");
     let login = start(login.with_lifetime(Duration::from_secs(6))).await;
-    // Due early, so that a refresh that is refused can be made up for while the token is still good.
+    // The refresh is due early, so that a refused refresh can be repeated while the token is valid.
     login.set_refresh_in(Some(Duration::from_secs(2)));
     let file = TempFile::new("secret-0");
     let secret = Secret::from_file(file.path()).unwrap();

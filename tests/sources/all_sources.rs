@@ -1,4 +1,4 @@
-//! What can be seen of a source: no secret, and who it is.
+//! Tests properties that all sources share: their `Debug` output contains no secret, and their source IDs are distinct.
 
 use std::fmt::Debug;
 

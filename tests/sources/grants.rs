@@ -1,4 +1,4 @@
-//! What the sources present: assertions, passwords, fixed tokens, and the parameters that every request may have.
+//! Tests the parameters of token requests: assertions, passwords, fixed tokens, resources and scopes.
 
 use std::{
     future::ready,
@@ -77,7 +77,7 @@ async fn untrusted_assertion_is_an_invalid_grant() {
 #[tokio::test]
 async fn saml_assertion_is_base64url_without_padding() {
     let login = login().await;
-    // What base64 writes with plus, slash and padding.
+    // Standard base64 encodes this with plus, slash and padding.
     let xml = "<saml:Assertion>\u{3ff}\u{7fe}~~?>é</saml:Assertion> ";
     login.believe(xml, "alice");
     let source = Saml2Bearer::new(endpoint(&login), Secret::new(xml));
@@ -115,7 +115,7 @@ async fn static_token_file_is_reloaded() {
 #[tokio::test]
 async fn resources_and_scopes_are_sent_unchanged() {
     let login = login().await;
-    // Microsoft: the resource's own slash, and the one before the scope.
+    // Microsoft: the resource ends with a slash, and another one separates the scope.
     let doubled = "https://stock.example//.default";
     let spec = TokenSpec::scopes([doubled])
         .with_resource("https://one.example/")
@@ -135,7 +135,7 @@ async fn resources_and_scopes_are_sent_unchanged() {
 async fn microsoft_v1_request_has_a_resource_and_no_scope() {
     let login = login().await;
     let end = UNIX_EPOCH.elapsed().unwrap().as_secs() + 600;
-    // Everything is a string there, and the end is absolute.
+    // Version 1 of the endpoint returns strings only, and an absolute expiry.
     let answer = format!(r#"{{"token_type":"Bearer","expires_on":"{end}","access_token":"abc"}}"#);
     login.fault(Fault::answer(200, Some("application/json"), answer));
     let spec = TokenSpec::default().with_resource("https://graph.example/");
@@ -202,7 +202,7 @@ mod signed {
 
     const PEM: &str = include_str!("../vectors/keys/rsa.pkcs8.pem");
 
-    /// A provider that gives tokens to everybody, and the header and claims of each assertion.
+    /// Returns a provider that accepts every assertion, and records their headers and claims.
     fn provider() -> (Transport, Arc<Mutex<Vec<[Value; 2]>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let kept = seen.clone();

@@ -1,4 +1,4 @@
-//! Every source against a real authorization server: what it sends, what it makes of the answer, and what it keeps.
+//! Tests every source against an authorization server: requests, responses and cached state.
 
 mod all_sources;
 mod grants;
@@ -17,30 +17,30 @@ use tower_bearer::{
     transport::Transport,
 };
 
-/// A server, and a log of what goes on from here.
+/// Starts a server, and begins to capture the log.
 async fn login() -> AuthorizationServer {
     log::begin();
     AuthorizationServer::start().await.unwrap()
 }
 
-/// The server's endpoint, as the client that it knows.
+/// The server's endpoint, with the credentials of the registered client.
 fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
     TokenEndpoint::new(login.token_url(), "client", "secret")
 }
 
-/// One attempt, without a cache.
+/// Makes one attempt, without a cache.
 async fn fetch(source: &impl TokenSource, spec: TokenSpec) -> Result<NewToken, TokenError> {
     source.fetch(&TokenRequest::new(spec)).await
 }
 
-/// One attempt, which has to fail in this way.
+/// Makes one attempt that must fail with this kind of error, and returns the message.
 async fn fails(source: &impl TokenSource, spec: TokenSpec, kind: ErrorKind) -> String {
     let error = fetch(source, spec).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
 }
 
-/// The token request that arrived last.
+/// Returns the most recent token request.
 fn last_call(login: &AuthorizationServer) -> TokenCall {
     login.requests().pop().unwrap()
 }
@@ -52,13 +52,13 @@ fn assert_distinct(ids: &[SourceId]) {
     }
 }
 
-/// The text of the token that a source has for a spec.
+/// Returns the text of a token that the source fetches for the spec.
 async fn token(source: impl TokenSource, spec: &TokenSpec) -> String {
     let cache = TokenCache::new(source);
     cache.get(spec).await.unwrap().expose().to_owned()
 }
 
-/// A transport on which nothing may be sent.
+/// Returns a transport that panics when a request is sent.
 fn silent() -> Transport {
-    Transport::from_fn(async |_| panic!("nothing may be sent"))
+    Transport::from_fn(async |_| panic!("a request was sent"))
 }

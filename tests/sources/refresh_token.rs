@@ -1,4 +1,4 @@
-//! Refresh tokens: each is used once, none is lost, and the end of a family is loud.
+//! Tests that each refresh token is used once, that none is lost, and that revocation is logged as an error.
 
 use std::{
     collections::HashSet,
@@ -26,16 +26,16 @@ fn signed_in(login: &AuthorizationServer) -> RefreshToken {
     RefreshToken::new(endpoint(login), refresh)
 }
 
-/// Asserts how many refresh tokens were used; none was refused, as one that is used twice would be.
+/// Asserts how many refresh tokens were used, and that none was refused. The server refuses one that is used twice.
 fn assert_uses(login: &AuthorizationServer, uses: u64) {
     assert_eq!(login.refresh_token_uses(), uses);
     assert_eq!(login.counts().refused, 0);
 }
 
-/// The refresh tokens that a callback was given.
+/// The refresh tokens passed to a rotation callback.
 type Given = Arc<Mutex<Vec<String>>>;
 
-/// A source whose callback records the refresh token, and fails for the first if it should.
+/// Returns a source whose callback records the refresh tokens; the first call fails if `fails_first` is set.
 fn recording(login: &AuthorizationServer, fails_first: bool) -> (RefreshToken, Given) {
     let given = Given::default();
     let record = given.clone();
@@ -86,7 +86,7 @@ async fn hundred_callers_use_each_refresh_token_once() {
 async fn specs_take_turns_with_one_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
-    // Two caches too: clones of a source are one.
+    // Clones of a source share its refresh token, also from two caches.
     let caches = [TokenCache::new(source.clone()), TokenCache::new(source)];
     for _ in 0..5 {
         let mut callers = JoinSet::new();
@@ -172,7 +172,7 @@ async fn rotation_callback_runs_before_the_token_is_returned() {
         fetch(&source, read()).await.unwrap();
         assert_eq!(given.lock().unwrap().len(), rotations);
     }
-    // What was told last is what is used next.
+    // The next request uses the token that the callback got last.
     fetch(&source, read()).await.unwrap();
     let used = last_call(&login);
     let given = given.lock().unwrap();
@@ -184,7 +184,7 @@ async fn failed_rotation_callback_is_called_again() {
     let login = login().await;
     let (source, given) = recording(&login, true);
     fetch(&source, read()).await.unwrap();
-    // Refused, so there is no new one; but the last was not kept yet.
+    // The provider refuses, so there is no new refresh token, but the last one still has to be stored.
     login.allow_scopes(Some(Vec::new()));
     fails(&source, read(), ErrorKind::InvalidScope).await;
     let given = given.lock().unwrap();
@@ -209,7 +209,7 @@ async fn refresh_token_received_after_the_deadline_is_kept() {
     let hold = login.hold();
     let error = cache.get(&read()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    // Nobody waits any more, and the exchange goes on.
+    // No caller waits any more, and the exchange continues.
     drop(cache);
     assert_eq!(login.counts().requests, 1);
     hold.release();
@@ -268,7 +268,7 @@ async fn new_refresh_token_in_the_file_is_used() {
     let sign_in = || login.sign_in("alice", "client", ["read"]).1;
     let file = TempFile::new(&sign_in());
     let source = RefreshToken::new(endpoint(&login), Secret::from_file(file.path()).unwrap());
-    // The file stays as it is while its descendants are used.
+    // The file is not changed while later refresh tokens are used.
     for _ in 0..3 {
         fetch(&source, read()).await.unwrap();
     }
@@ -299,7 +299,7 @@ async fn panic_of_a_custom_transport_leaves_the_source_usable() {
     use tower_bearer::{credentials::TokenEndpoint, transport::Transport};
     let is_first = AtomicBool::new(true);
     let transport = Transport::from_fn(move |_| {
-        assert!(!is_first.swap(false, SeqCst), "the first one panics");
+        assert!(!is_first.swap(false, SeqCst), "the first request panics");
         let answer = Bytes::from(r#"{"access_token":"abc"}"#);
         ready(Ok(http::Response::new(answer)))
     });

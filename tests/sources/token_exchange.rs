@@ -1,4 +1,4 @@
-//! Token exchange: whose token comes of it, by whom, and what is never sent as a bearer token.
+//! Tests token exchange (RFC 8693): subjects, actors and token types.
 
 use tower_bearer::{
     ErrorKind::{Configuration, Malformed, Refused},
@@ -22,7 +22,7 @@ async fn actor_token_comes_from_its_own_cache() {
     let own = TokenCache::new(ClientCredentials::at(endpoint(&login)));
     let actor = assertion::from_provider(own, TokenSpec::default());
     let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
-    // Both the client's and the actor's are known, so the whole is.
+    // The source ID is known because those of the client and of the actor are.
     assert!(source.source_id().is_named());
     let cache = TokenCache::new(source);
     for user in ["alice", "bob"] {
@@ -60,7 +60,7 @@ async fn fixed_subject_is_exchanged_without_a_client() {
     let call = last_call(&login);
     let kind = call.parameter("subject_token_type");
     assert_eq!(kind, Some(TokenType::JWT.as_str()));
-    // Two subjects at once: which one was meant?
+    // A source with a fixed subject rejects a spec with a subject.
     let error = cache.get(&of("alice's")).await.unwrap_err();
     assert_eq!(error.kind(), Configuration, "{error}");
     assert_eq!(login.counts().requests, 1);
@@ -71,12 +71,12 @@ async fn other_issued_token_types_are_malformed() {
     let login = login().await;
     let (access, _) = login.sign_in("alice", "client", ["read"]);
     let source = TokenExchange::new(endpoint(&login));
-    // The server says N_A for what can't be sent as a bearer token.
+    // The server answers with the token type N_A for a token that is not a bearer token.
     let identity = source.clone();
     let identity = identity.with_requested_token_type(TokenType::ID_TOKEN);
     let error = fails(&identity, of(&access), Malformed).await;
     assert!(error.contains("N_A"), "{error}");
-    // One that claims to be a bearer token of another type than was asked for.
+    // The response claims to contain a bearer token, of a type that was not requested.
     let other = TokenType::new("urn:x");
     for issued in [TokenType::REFRESH_TOKEN, TokenType::SAML2, other] {
         let issued = issued.as_str();
@@ -87,7 +87,7 @@ async fn other_issued_token_types_are_malformed() {
         let error = fails(&source, of(&access), Malformed).await;
         assert!(error.contains("issued_token_type"), "{error}");
     }
-    // Some leave the type out.
+    // Some servers omit the type.
     login.fault(Fault::answer(200, None, r#"{"access_token":"abc"}"#));
     fetch(&source, of(&access)).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A temporary file that is deleted with its owner.
+//! Provides a temporary file that is deleted when it is dropped.
 
 use std::{
     env, fs,
