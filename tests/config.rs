@@ -17,7 +17,7 @@ fn error_of(document: serde_json::Value) -> String {
     error.to_string()
 }
 
-fn whole() -> serde_json::Value {
+fn document() -> serde_json::Value {
     json!({
         "source": {
             "type": "client_credentials",
@@ -37,7 +37,7 @@ fn whole() -> serde_json::Value {
 
 #[test]
 fn json_is_read_like_toml() {
-    let config: Config = serde_json::from_value(whole()).unwrap();
+    let config: Config = serde_json::from_value(document()).unwrap();
     assert_eq!(config.cache.max_bytes, Some(ConfigSize(65536)));
     assert_eq!(config.cache.assumed_lifetime, None);
     let fetch_timeout = config.source.fetch_timeout;
@@ -60,12 +60,12 @@ fn json_is_read_like_toml() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let config: Config = serde_json::from_value(whole()).unwrap();
-    let shown = format!("{config:?} {config:#?}");
+    let config: Config = serde_json::from_value(document()).unwrap();
+    let output = format!("{config:?} {config:#?}");
     for part in ["orders", "https://a.example"] {
-        assert!(shown.contains(part), "{shown}");
+        assert!(output.contains(part), "{output}");
     }
-    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!output.contains("hunter2"), "{output}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn errors_of_any_format_echo_no_value() {
         ("/route/0", json!(SECRET)),
         ("/source", json!(12345)),
     ] {
-        let mut text = whole();
+        let mut text = document();
         // Only `client_auth` is missing in the document.
         match text.pointer_mut(pointer) {
             Some(target) => *target = value,
@@ -138,7 +138,7 @@ fn duplicate_key_is_an_error() {
 fn custom_sections_have_the_same_errors() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Own {
+    struct Sections {
         worker: Option<Worker>,
     }
 
@@ -155,9 +155,9 @@ fn custom_sections_have_the_same_errors() {
     }
 
     let read = |worker: serde_json::Value| {
-        let mut text = whole();
+        let mut text = document();
         text["worker"] = worker;
-        serde_json::from_value::<Config<Own>>(text).map_err(|error| error.to_string())
+        serde_json::from_value::<Config<Sections>>(text).map_err(|error| error.to_string())
     };
     let config = read(json!({ "tasks": [{ "every": "1m" }, { "every": "1h" }] })).unwrap();
     let worker = config.own.worker.unwrap();
@@ -174,7 +174,7 @@ fn custom_sections_have_the_same_errors() {
         assert!(error.starts_with(expected), "{error}");
     }
     // A program without custom sections accepts none.
-    let mut text = whole();
+    let mut text = document();
     text["worker"] = json!({});
     let error = error_of(text);
     for key in ["`worker`", "`route`"] {

@@ -33,17 +33,17 @@ fn of(issuer: &str) -> ClientCredentials {
     over(Transport::reqwest(), issuer)
 }
 
-async fn fetch(source: &ClientCredentials, spec: TokenSpec) -> Result<(), TokenError> {
+async fn fetch_for(source: &ClientCredentials, spec: TokenSpec) -> Result<(), TokenError> {
     source.fetch(&TokenRequest::new(spec)).await.map(drop)
 }
 
-async fn ask(source: &ClientCredentials) -> Result<(), TokenError> {
-    fetch(source, TokenSpec::default()).await
+async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
+    fetch_for(source, TokenSpec::default()).await
 }
 
 /// Makes one attempt that must fail with this kind of error, and returns the message.
 async fn fails(source: &ClientCredentials, kind: ErrorKind) -> String {
-    let error = ask(source).await.unwrap_err();
+    let error = fetch(source).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
 }
@@ -66,7 +66,7 @@ async fn oauth_and_openid_metadata_are_found_at_every_path() {
                 login.reset_counts();
                 let source = over(transport, &format!("{}{path}", login.issuer()));
                 for _ in 0..3 {
-                    ask(&source).await.unwrap();
+                    fetch(&source).await.unwrap();
                 }
                 assert_eq!(login.counts().issued, 3);
                 let made = login.metadata_requests();
@@ -82,7 +82,7 @@ async fn crowd(login: &AuthorizationServer, source: &ClientCredentials) -> Vec<O
     let mut crowd = JoinSet::new();
     for _ in 0..20 {
         let source = source.clone();
-        crowd.spawn(async move { ask(&source).await.err().map(|error| error.kind()) });
+        crowd.spawn(async move { fetch(&source).await.err().map(|error| error.kind()) });
     }
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -107,7 +107,7 @@ async fn concurrent_fetches_share_one_metadata_error() {
     // Both URLs were requested once. The error is not cached: the next fetch requests them again.
     assert_eq!(login.metadata_requests(), 2);
     login.clear_metadata_faults();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn each_tenant_has_its_own_issuer() {
     let source = of(&format!("{}/{{tenant}}/v2.0", login.issuer()));
     for _ in 0..2 {
         for name in ["acme", "umbrella"] {
-            fetch(&source, tenant(name)).await.unwrap();
+            fetch_for(&source, tenant(name)).await.unwrap();
         }
     }
     assert_eq!((login.metadata_requests(), login.counts().issued), (2, 4));
@@ -126,7 +126,7 @@ async fn each_tenant_has_its_own_issuer() {
         (&fixed, tenant("acme"), "issuer has no place"),
         (&source, tenant("../x"), ""),
     ] {
-        let error = fetch(source, spec).await.unwrap_err();
+        let error = fetch_for(source, spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.to_string().contains(message), "{error}");
     }
@@ -153,7 +153,7 @@ async fn tls_discovery_requires_a_trusted_certificate() {
         let source = over(transport.clone(), &login.issuer());
         fails(&source, ErrorKind::Network).await;
         let transport = transport.with_root_certificate_pem(ca.as_bytes()).unwrap();
-        ask(&over(transport, &login.issuer())).await.unwrap();
+        fetch(&over(transport, &login.issuer())).await.unwrap();
     }
 }
 
@@ -176,7 +176,7 @@ async fn invalid_metadata_errors_have_kind_and_remedy() {
         for transport in transports() {
             let login = login().await;
             login.metadata_fault_always(fault.clone());
-            let error = ask(&over(transport, &login.issuer())).await.unwrap_err();
+            let error = fetch(&over(transport, &login.issuer())).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{fault:?}: {error}");
             assert_eq!(login.metadata_requests(), requests, "{fault:?}: {error}");
             assert_eq!(login.counts().requests, 0);
@@ -249,10 +249,10 @@ struct ProviderState {
     /// The endpoint in the metadata, or `None` if there is no metadata.
     endpoint: Option<&'static str>,
     /// The endpoint that issues tokens.
-    open: &'static str,
+    issuing: &'static str,
     hangs: bool,
     documents: usize,
-    last_asked: String,
+    last_request: String,
 }
 
 const ISSUER: &str = "https://login.example";
@@ -264,7 +264,7 @@ impl Provider {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(ProviderState {
             endpoint: Some(FIRST),
-            open: FIRST,
+            issuing: FIRST,
             ..ProviderState::default()
         })))
     }
@@ -284,7 +284,7 @@ impl Provider {
 
     fn move_to(&self, endpoint: &'static str) {
         let mut state = self.state();
-        (state.endpoint, state.open) = (Some(endpoint), endpoint);
+        (state.endpoint, state.issuing) = (Some(endpoint), endpoint);
     }
 
     async fn answer(self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
@@ -301,9 +301,9 @@ impl Provider {
             })
         } else {
             let mut state = self.state();
-            state.last_asked = request.uri().to_string();
-            let is_open = state.open == state.last_asked;
-            is_open.then(|| r#"{"access_token":"abc"}"#.to_owned())
+            state.last_request = request.uri().to_string();
+            let is_issuing = state.issuing == state.last_request;
+            is_issuing.then(|| r#"{"access_token":"abc"}"#.to_owned())
         };
         let mut response = Response::new(Bytes::new());
         match text {
@@ -313,9 +313,10 @@ impl Provider {
         Ok(response)
     }
 
-    fn assert_asked(&self, documents: usize, endpoint: &str) {
+    fn assert_requests(&self, documents: usize, endpoint: &str) {
         let state = self.state();
-        assert_eq!((state.documents, &*state.last_asked), (documents, endpoint));
+        let requests = (state.documents, &*state.last_request);
+        assert_eq!(requests, (documents, endpoint));
     }
 }
 
@@ -326,48 +327,48 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn metadata_is_refreshed_daily() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     time::advance(DAY - MINUTE).await;
-    ask(&source).await.unwrap();
-    provider.assert_asked(1, FIRST);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(1, FIRST);
     provider.move_to(SECOND);
     time::advance(MINUTE).await;
-    ask(&source).await.unwrap();
-    provider.assert_asked(2, SECOND);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(2, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn failed_metadata_refresh_keeps_the_old_metadata() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     provider.state().endpoint = None;
     time::advance(DAY).await;
     for _ in 0..3 {
-        ask(&source).await.unwrap();
-        provider.assert_asked(2, FIRST);
+        fetch(&source).await.unwrap();
+        provider.assert_requests(2, FIRST);
     }
     time::advance(5 * MINUTE).await;
-    ask(&source).await.unwrap();
-    provider.assert_asked(3, FIRST);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(3, FIRST);
 }
 
 #[tokio::test(start_paused = true)]
 async fn hanging_metadata_refresh_delays_one_fetch_by_three_seconds() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     provider.state().hangs = true;
     time::advance(DAY).await;
     let before = time::Instant::now();
-    let (first, second) = tokio::join!(ask(&source), async {
-        ask(&source).await.unwrap();
+    let (first, second) = tokio::join!(fetch(&source), async {
+        fetch(&source).await.unwrap();
         before.elapsed()
     });
     first.unwrap();
     assert_eq!(second, Duration::ZERO);
     assert_eq!(before.elapsed(), Duration::from_secs(3));
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     assert_eq!(before.elapsed(), Duration::from_secs(3));
 }
 
@@ -375,26 +376,26 @@ async fn hanging_metadata_refresh_delays_one_fetch_by_three_seconds() {
 async fn moved_endpoint_refreshes_the_metadata_early() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     provider.move_to(SECOND);
     // Metadata that is a few minutes old is not refreshed after an error.
     for _ in 0..2 {
         fails(&source, ErrorKind::Refused).await;
     }
-    provider.assert_asked(1, FIRST);
+    provider.assert_requests(1, FIRST);
     time::advance(5 * MINUTE).await;
-    ask(&source).await.unwrap();
-    provider.assert_asked(2, SECOND);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(2, SECOND);
 }
 
 #[tokio::test]
 async fn mtls_alias_selects_the_mtls_endpoint() {
     let provider = Provider::new();
-    provider.state().open = MTLS;
+    provider.state().issuing = MTLS;
     let transport = provider.transport();
     let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", "")
         .with_client_auth(ClientAuth::none())
         .with_mtls_alias();
-    ask(&ClientCredentials::at(endpoint)).await.unwrap();
-    provider.assert_asked(1, MTLS);
+    fetch(&ClientCredentials::at(endpoint)).await.unwrap();
+    provider.assert_requests(1, MTLS);
 }

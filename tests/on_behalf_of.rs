@@ -109,12 +109,12 @@ proptest! {
             } else {
                 TokenCache::new(OnBehalfOf::new(endpoint(&login)))
             };
-            let mut came_with: HashMap<_, _> =
+            let mut user_tokens: HashMap<_, _> =
                 USERS.iter().map(|user| (*user, sign_in(&login, user))).collect();
             for step in steps {
                 match step {
                     Step::Use(how, user, scope) => {
-                        let spec = of(&came_with[user], scope);
+                        let spec = of(&user_tokens[user], scope);
                         let token = match how {
                             "get" => cache.get(&spec).await.unwrap(),
                             "refresh" => cache.refresh(&spec).await.unwrap(),
@@ -129,7 +129,7 @@ proptest! {
                         assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
                     }
                     Step::SignIn(user) => {
-                        came_with.insert(user, sign_in(&login, user));
+                        user_tokens.insert(user, sign_in(&login, user));
                     }
                     Step::EndSignIns => login.revoke_refresh_tokens(),
                     Step::Clear => cache.clear(),

@@ -34,9 +34,9 @@ const BROKEN: &str = "broken-token-in-a-response";
 #[test]
 fn logs_contain_no_secret() {
     capture_log();
-    let mut forbidden = needles();
+    let mut forbidden = secret_texts();
     forbidden.extend(Runtime::new().unwrap().block_on(async {
-        let mut days = JoinSet::new();
+        let mut runs = JoinSet::new();
         let methods = [
             ClientAuth::basic(),
             ClientAuth::post(),
@@ -45,12 +45,12 @@ fn logs_contain_no_secret() {
         for transport in [Transport::reqwest(), Transport::hyper()] {
             for auth in methods.clone() {
                 for tls in [false, true] {
-                    days.spawn(good_days(transport.clone(), auth.clone(), tls));
-                    days.spawn(bad_days(transport.clone(), auth.clone(), tls));
+                    runs.spawn(use_tokens(transport.clone(), auth.clone(), tls));
+                    runs.spawn(run_faults(transport.clone(), auth.clone(), tls));
                 }
             }
         }
-        days.join_all().await.concat()
+        runs.join_all().await.concat()
     }));
     let text = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
     // The log contains records of all these crates.
@@ -64,7 +64,7 @@ fn logs_contain_no_secret() {
 #[test]
 #[should_panic(expected = "is in second")]
 fn leak_check_finds_a_secret() {
-    assert_clean(&format!("first\nsecond {SECRET}\nthird"), &needles());
+    assert_clean(&format!("first\nsecond {SECRET}\nthird"), &secret_texts());
 }
 
 #[test]
@@ -91,8 +91,8 @@ async fn debug_and_display_contain_no_secret() {
         .await
         .unwrap();
     let builder = TokenCache::builder(source.clone());
-    let mut shown = Shown::default();
-    shown.debug(&builder);
+    let mut output = Output::default();
+    output.debug(&builder);
     let cache = builder.build();
     let spec = TokenSpec::scopes(["read"]).with_extra("password", SECRET);
     let layer = AuthLayer::new(cache.clone())
@@ -102,71 +102,71 @@ async fn debug_and_display_contain_no_secret() {
 
     let url = api.url_of("/orders");
     let get = || reqwest::Request::new(http::Method::GET, url.parse().unwrap());
-    shown.debug(&client);
+    output.debug(&client);
     let first = client.ready().await.unwrap().call(get()).await.unwrap();
-    shown.debug(&first);
+    output.debug(&first);
     login.revoke_all();
     let pending = client.ready().await.unwrap().call(get());
-    shown.debug(&pending);
+    output.debug(&pending);
     let second = pending.await.unwrap();
     let recovery = second.extensions().get::<Recovery>().unwrap();
     assert!(matches!(recovery, Recovery::Recovered));
-    shown.debug(recovery);
-    shown.debug(&second);
+    output.debug(recovery);
+    output.debug(&second);
     let token = cache.get(&spec).await.unwrap();
     let mut request = Request::get("https://api.example.com/").body(()).unwrap();
     token.apply(request.headers_mut());
     let mut theirs = get();
     token.apply(theirs.headers_mut());
 
-    shown.0.push(secret.to_string());
+    output.0.push(secret.to_string());
     let exposed = secret.expose().unwrap();
-    shown.debug(&(&secret, exposed, &new, &token, token.header_value()));
-    shown.debug(&(&spec, TokenRequest::new(spec.clone()), &source, &transport));
-    shown.debug(&(&cache, cache.stats(), cache.entries(), &layer, &client));
-    shown.debug(&Route::new(api.url(), spec.clone()));
-    shown.debug(&(replay::CloneBody, replay::NoReplay));
-    shown.debug(&AuthorizationServer::builder().with_client(ID, SECRET));
-    shown.debug(&(&login, &api, Api::builder(&login), login.hold()));
-    shown.debug(&(login.requests(), api.requests(), login.counts()));
-    shown.debug(&Fault::answer(200, None, SECRET).with_header("x-echo", "hush-hush"));
-    shown.debug(&(&request, &theirs));
+    output.debug(&(&secret, exposed, &new, &token, token.header_value()));
+    output.debug(&(&spec, TokenRequest::new(spec.clone()), &source, &transport));
+    output.debug(&(&cache, cache.stats(), cache.entries(), &layer, &client));
+    output.debug(&Route::new(api.url(), spec.clone()));
+    output.debug(&(replay::CloneBody, replay::NoReplay));
+    output.debug(&AuthorizationServer::builder().with_client(ID, SECRET));
+    output.debug(&(&login, &api, Api::builder(&login), login.hold()));
+    output.debug(&(login.requests(), api.requests(), login.counts()));
+    output.debug(&Fault::answer(200, None, SECRET).with_header("x-echo", "hush-hush"));
+    output.debug(&(&request, &theirs));
     let own = NewToken::bearer(BROKEN).unwrap();
     let value = http::HeaderValue::from_static(BROKEN);
-    shown.debug(&own.with_header(http::HeaderName::from_static("x-more"), value));
-    shown.errors(&NewToken::bearer(&format!("{BROKEN}\n")).unwrap_err());
-    shown.errors(&Secret::from_file("/no/such/file").unwrap_err());
+    output.debug(&own.with_header(http::HeaderName::from_static("x-more"), value));
+    output.errors(&NewToken::bearer(&format!("{BROKEN}\n")).unwrap_err());
+    output.errors(&Secret::from_file("/no/such/file").unwrap_err());
     let refused = client.clone().oneshot(get());
     login.revoke_all();
     let _ = cache.remove(&spec);
     login.fault_always(echo(400));
     match refused.await {
-        Ok(response) => shown.debug(&response),
-        Err(error) => shown.errors(&error),
+        Ok(response) => output.debug(&response),
+        Err(error) => output.errors(&error),
     }
     let entries = cache.entries();
     assert!(entries.iter().any(|entry| entry.last_error.is_some()));
-    shown.debug(&entries);
+    output.debug(&entries);
 
-    let mut forbidden = needles();
+    let mut forbidden = secret_texts();
     forbidden.push(token.expose().to_owned());
     forbidden.extend(api.requests().into_iter().filter_map(|call| call.token));
-    assert!(shown.0.len() > 30, "{}", shown.0.len());
-    for text in &shown.0 {
+    assert!(output.0.len() > 30, "{}", output.0.len());
+    for text in &output.0 {
         assert_clean(text, &forbidden);
     }
 }
 
 /// Fetches, uses, rejects and replaces tokens over every protocol. Returns the tokens and assertions.
-async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
-    let stage = Stage::new(transport, auth, tls).await;
-    let cache = stage.cache(Duration::from_secs(10));
+async fn use_tokens(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
+    let servers = Servers::new(transport, auth, tls).await;
+    let cache = servers.cache(Duration::from_secs(10));
     let spec = TokenSpec::scopes(["read"]);
     let layer = AuthLayer::new(cache.clone());
-    let layer = layer.route(stage.api.url(), spec.clone()).unwrap();
-    let url = stage.api.url_of("/orders");
+    let layer = layer.route(servers.api.url(), spec.clone()).unwrap();
+    let url = servers.api.url_of("/orders");
 
-    let ca = stage.api.ca_pem();
+    let ca = servers.api.ca_pem();
     let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
     let client = reqwest::Client::builder().tls_certs_only(ca).build();
     let mut client = layer.layer(client.unwrap());
@@ -175,7 +175,7 @@ async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Str
         *request.body_mut() = Some("abc".into());
         let response = client.ready().await.unwrap().call(request).await.unwrap();
         assert_eq!(response.bytes().await.unwrap(), "abc");
-        stage.login.revoke_all();
+        servers.login.revoke_all();
     }
     if !tls {
         for http2 in [false, true] {
@@ -187,31 +187,31 @@ async fn good_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Str
                 let response = client.ready().await.unwrap().call(request).await.unwrap();
                 let body = response.into_body().collect().await.unwrap();
                 assert_eq!(body.to_bytes(), "abc");
-                stage.login.revoke_all();
+                servers.login.revoke_all();
             }
         }
     }
     let token = cache.refresh(&spec).await.unwrap();
     cache.reject(&token);
     let next = cache.get(&spec).await.unwrap();
-    stage.api.always_unauthorized(true);
+    servers.api.always_unauthorized(true);
     for _ in 0..8 {
         let request = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
         client.ready().await.unwrap().call(request).await.unwrap();
     }
     let mut tokens = vec![token.expose().to_owned(), next.expose().to_owned()];
-    let calls = stage.api.requests().into_iter();
+    let calls = servers.api.requests().into_iter();
     tokens.extend(calls.filter_map(|call| call.token));
     let assertion = |call: TokenCall| Some(call.parameter("client_assertion")?.to_owned());
-    tokens.extend(stage.login.requests().into_iter().filter_map(assertion));
+    tokens.extend(servers.login.requests().into_iter().filter_map(assertion));
     tokens.sort_unstable();
     tokens.dedup();
     tokens
 }
 
 /// Runs through the faults of a provider, which echoes secrets. Returns no tokens.
-async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
-    let stage = Stage::new(transport, auth, tls).await;
+async fn run_faults(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<String> {
+    let servers = Servers::new(transport, auth, tls).await;
     let json = Some("application/json");
     let answer = |body: String| Fault::answer(200, json, body);
     let with = |rest: String| answer(format!(r#"{{"access_token":"{BROKEN}"{rest}"#));
@@ -233,22 +233,22 @@ async fn bad_days(transport: Transport, auth: ClientAuth, tls: bool) -> Vec<Stri
         Fault::never(),
         Fault::huge(2 << 20),
     ];
-    let mut shown = Shown::default();
+    let mut output = Output::default();
     for fault in faults {
-        stage.login.clear_faults();
-        stage.login.fault_always(fault);
-        let cache = stage.cache(Duration::from_secs(1));
+        servers.login.clear_faults();
+        servers.login.fault_always(fault);
+        let cache = servers.cache(Duration::from_secs(1));
         for _ in 0..2 {
-            shown.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
+            output.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
         }
-        shown.debug(&cache.entries());
+        output.debug(&cache.entries());
     }
-    stage.login.clear_faults();
-    stage.login.set_client_secret(ID, "another");
-    let cache = stage.cache(Duration::from_secs(10));
-    shown.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
-    for text in shown.0 {
-        assert_clean(&text, &needles());
+    servers.login.clear_faults();
+    servers.login.set_client_secret(ID, "another");
+    let cache = servers.cache(Duration::from_secs(10));
+    output.errors(&cache.get(&TokenSpec::default()).await.unwrap_err());
+    for text in output.0 {
+        assert_clean(&text, &secret_texts());
     }
     vec![]
 }
@@ -261,13 +261,13 @@ fn echo(status: u16) -> Fault {
     Fault::answer(status, Some("application/json"), body.to_string())
 }
 
-struct Stage {
+struct Servers {
     login: AuthorizationServer,
     api: Api,
     source: ClientCredentials,
 }
 
-impl Stage {
+impl Servers {
     async fn new(mut transport: Transport, auth: ClientAuth, tls: bool) -> Self {
         let mut login = AuthorizationServer::builder().with_client(ID, SECRET);
         if tls {
@@ -309,7 +309,7 @@ fn secrets() -> (Vec<String>, Vec<String>) {
 }
 
 /// Returns the texts, in addition to the tokens, that must not appear in any output.
-fn needles() -> Vec<String> {
+fn secret_texts() -> Vec<String> {
     let (sent, others) = secrets();
     [sent, others, vec![BROKEN.to_owned()]].concat()
 }
@@ -334,9 +334,9 @@ fn assert_clean(text: &str, forbidden: &[String]) {
 
 /// Collected `Debug` and `Display` output.
 #[derive(Default)]
-struct Shown(Vec<String>);
+struct Output(Vec<String>);
 
-impl Shown {
+impl Output {
     fn debug(&mut self, value: &impl fmt::Debug) {
         self.0.push(format!("{value:?}"));
         self.0.push(format!("{value:#?}"));

@@ -32,10 +32,10 @@ use tower_bearer::{Error, ErrorKind, TokenCache, TokenError, clock::Clock};
 type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 
 /// A time limit that only a deadlock reaches.
-const HANGS: Duration = Duration::from_secs(3_600);
+const DEADLOCK_LIMIT: Duration = Duration::from_secs(3_600);
 
 async fn ends<T>(case: &str, future: impl Future<Output = T>) -> T {
-    let output = timeout(HANGS, future).await;
+    let output = timeout(DEADLOCK_LIMIT, future).await;
     output.unwrap_or_else(|_| panic!("{case}: deadlock"))
 }
 
@@ -51,10 +51,10 @@ where
 
 /// The way in which a request fails.
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+enum Failure {
     None,
-    Refused,
-    AlwaysRefused,
+    Rejected,
+    AlwaysRejected,
     FailingSource,
     BrokenConnection,
     DroppedAtOnce,
@@ -64,17 +64,17 @@ enum Trouble {
     NotSent,
 }
 
-const TROUBLES: [Trouble; 10] = [
-    Trouble::None,
-    Trouble::Refused,
-    Trouble::AlwaysRefused,
-    Trouble::FailingSource,
-    Trouble::BrokenConnection,
-    Trouble::DroppedAtOnce,
-    Trouble::DroppedDuringFetch,
-    Trouble::DroppedDuringSend,
-    Trouble::DroppedDuringReplay,
-    Trouble::NotSent,
+const FAILURES: [Failure; 10] = [
+    Failure::None,
+    Failure::Rejected,
+    Failure::AlwaysRejected,
+    Failure::FailingSource,
+    Failure::BrokenConnection,
+    Failure::DroppedAtOnce,
+    Failure::DroppedDuringFetch,
+    Failure::DroppedDuringSend,
+    Failure::DroppedDuringReplay,
+    Failure::NotSent,
 ];
 
 /// Retries a request once, after this time, if there was an error, a 401 or a 503.
@@ -135,8 +135,8 @@ where
     BoxCloneService::new(service.map_err(Into::into))
 }
 
-async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble: Trouble) {
-    let case = format!("{above} above, {below} below, hit: {hit}, {trouble:?}");
+async fn exercise((above, over): Part, (below, under): Part, hit: bool, failure: Failure) {
+    let case = format!("{above} above, {below} below, hit: {hit}, {failure:?}");
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     if hit {
@@ -146,36 +146,36 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble:
     let mut client = over(boxed(layer(&cache).layer(inner)));
     let mut other = client.clone();
     let mut call = request("/");
-    match trouble {
-        Trouble::None | Trouble::DroppedAtOnce => {}
-        Trouble::Refused => api.answer([401]),
-        Trouble::AlwaysRefused => *call.uri_mut() = request("/refused").into_parts().0.uri,
-        Trouble::FailingSource => {
+    match failure {
+        Failure::None | Failure::DroppedAtOnce => {}
+        Failure::Rejected => api.answer([401]),
+        Failure::AlwaysRejected => *call.uri_mut() = request("/refused").into_parts().0.uri,
+        Failure::FailingSource => {
             cache.clear();
             source.henceforth(Answer::fail(ErrorKind::AccessDenied));
         }
-        Trouble::BrokenConnection => api.answer([0]),
-        Trouble::DroppedDuringFetch => {
+        Failure::BrokenConnection => api.answer([0]),
+        Failure::DroppedDuringFetch => {
             cache.clear();
             source.clone().gated();
         }
-        Trouble::DroppedDuringSend => {
+        Failure::DroppedDuringSend => {
             api.clone().gated();
         }
-        Trouble::DroppedDuringReplay => {
+        Failure::DroppedDuringReplay => {
             api.answer([401]);
             api.clone().gated();
             api.open(1);
         }
-        Trouble::NotSent => {
+        Failure::NotSent => {
             *call.uri_mut() = "https://elsewhere.example/".parse().unwrap();
             call.extensions_mut().insert(tenant("own"));
         }
     }
     let response = ends(&case, send(&mut client, call)).await;
-    match trouble {
-        Trouble::DroppedAtOnce => drop(response),
-        Trouble::DroppedDuringFetch | Trouble::DroppedDuringSend | Trouble::DroppedDuringReplay => {
+    match failure {
+        Failure::DroppedAtOnce => drop(response),
+        Failure::DroppedDuringFetch | Failure::DroppedDuringSend | Failure::DroppedDuringReplay => {
             let mut response = task::spawn(response);
             for _ in 0..20 {
                 assert_pending!(response.poll(), "{}", case);
@@ -186,16 +186,16 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, trouble:
         _ => {
             let outcome = ends(&case, response).await;
             let retried = [above, below].contains(&RETRY);
-            let status = match trouble {
-                Trouble::BrokenConnection if !retried => None,
-                Trouble::FailingSource | Trouble::NotSent => None,
-                Trouble::AlwaysRefused => Some(401),
+            let status = match failure {
+                Failure::BrokenConnection if !retried => None,
+                Failure::FailingSource | Failure::NotSent => None,
+                Failure::AlwaysRejected => Some(401),
                 _ => Some(200),
             };
             match (status, outcome.map(|response| response.status())) {
                 (Some(expected), Ok(status)) => assert_eq!(status, expected, "{case}"),
                 (None, Err(error)) => {
-                    let ours = !matches!(trouble, Trouble::BrokenConnection);
+                    let ours = !matches!(failure, Failure::BrokenConnection);
                     assert_eq!(is_ours(&*error), ours, "{case}: {error}");
                 }
                 (_, outcome) => panic!("{case}: {outcome:?}"),
@@ -228,8 +228,8 @@ async fn no_stack_deadlocks_or_loses_a_permit() {
     for above in PARTS {
         for below in PARTS {
             for hit in [true, false] {
-                for trouble in TROUBLES {
-                    exercise(above, below, hit, trouble).await;
+                for failure in FAILURES {
+                    exercise(above, below, hit, failure).await;
                 }
             }
         }
@@ -530,7 +530,9 @@ async fn hundred_callers_share_one_permit() {
             Ok(())
         });
     }
-    timeout(HANGS, calls.join_all()).await.expect("deadlock");
+    timeout(DEADLOCK_LIMIT, calls.join_all())
+        .await
+        .expect("deadlock");
     assert_eq!(source.fetches(), 1);
     assert!(start.elapsed() < millis(110), "{:?}", start.elapsed());
 }

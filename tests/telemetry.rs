@@ -19,9 +19,9 @@ use tower_bearer::{
 
 /// An event listener that records the names of events.
 #[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Vec<String>>>);
+struct Listener(Arc<Mutex<Vec<String>>>);
 
-impl TokenEvents for Hook {
+impl TokenEvents for Listener {
     fn on_event(&self, event: &TokenEvent<'_>) {
         let name = match event {
             TokenEvent::AttemptFailed { attempt, .. } => format!("attempt {attempt} failed"),
@@ -39,7 +39,7 @@ impl TokenEvents for Hook {
     }
 }
 
-impl Hook {
+impl Listener {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -62,24 +62,24 @@ fn sums(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     named.collect()
 }
 
-fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
+fn cache_with(listener: &Listener, source: &Source) -> TokenCache {
     log::begin();
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_events(hook.clone())
+        .with_events(listener.clone())
         .build()
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_event_is_reported_once() {
-    let (hook, source, api) = (Hook::default(), Source::new(), Api::new());
-    let cache = cache_with(&hook, &source);
+    let (listener, source, api) = (Listener::default(), Source::new(), Api::new());
+    let cache = cache_with(&listener, &source);
     let mut client = layer(&cache).layer(api.clone());
 
     source.then(Answer::fail(ErrorKind::Unavailable));
     send(&mut client, request("/")).await.await.unwrap();
     let events = ["attempt 1 failed", "fetched: missing", "waited"];
-    assert_eq!(hook.take(), events);
+    assert_eq!(listener.take(), events);
     let log = log::take();
     for line in [
         "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: a token request failed and is tried again",
@@ -91,20 +91,20 @@ async fn every_event_is_reported_once() {
 
     // A hit reports nothing.
     send(&mut client, request("/")).await.await.unwrap();
-    assert!(hook.take().is_empty() && log::take().is_empty());
+    assert!(listener.take().is_empty() && log::take().is_empty());
 
     api.revoke("token-2");
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
     let events = "rejected, fetched: rejected, waited, refused: recovered";
-    assert_eq!(hook.take().join(", "), events);
+    assert_eq!(listener.take().join(", "), events);
 
     // The refresh of the token is due.
     advance(secs(3400)).await;
     source.then(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
     settle().await;
-    assert_eq!(hook.take(), ["failed: stale: invalid_scope"]);
+    assert_eq!(listener.take(), ["failed: stale: invalid_scope"]);
     let log = log::take();
     assert_eq!(log.matches(" WARN ").count(), 1, "{log}");
     assert!(log.contains("kind=\"invalid_scope\""), "{log}");
@@ -112,14 +112,14 @@ async fn every_event_is_reported_once() {
 
 #[tokio::test(start_paused = true)]
 async fn rejection_limit_warns_once() {
-    let hook = Hook::default();
-    let cache = cache_with(&hook, &Source::new());
+    let listener = Listener::default();
+    let cache = cache_with(&listener, &Source::new());
     let mut client = layer(&cache).layer(Api::new());
     for _ in 0..50 {
         send(&mut client, request("/refused")).await.await.unwrap();
     }
-    let told = hook.take();
-    let count = |name| told.iter().filter(|event| *event == name).count();
+    let events = listener.take();
+    let count = |name| events.iter().filter(|event| *event == name).count();
     assert_eq!(count("storm: true"), 1);
     assert_eq!(count("storm: false"), 44);
     assert_eq!(log::take().matches(" WARN ").count(), 1);
@@ -132,7 +132,7 @@ async fn metrics_count_every_event() {
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let (source, api) = (Source::new(), Api::new());
-    let cache = cache_with(&Hook::default(), &source);
+    let cache = cache_with(&Listener::default(), &source);
     let mut client = layer(&cache).layer(api.clone());
 
     source.then(Answer::fail(ErrorKind::Unavailable));
@@ -173,7 +173,7 @@ async fn metrics_of_two_caches_add_up() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let caches = [(), ()].map(|()| cache_with(&Hook::default(), &Source::new()));
+    let caches = [(), ()].map(|()| cache_with(&Listener::default(), &Source::new()));
     for cache in &caches {
         for _ in 0..4 {
             cache.get(spec()).await.unwrap();
@@ -191,7 +191,7 @@ async fn metrics_of_two_caches_add_up() {
 
 #[tokio::test(start_paused = true)]
 async fn token_has_origin_and_reason() {
-    let cache = cache_with(&Hook::default(), &Source::new());
+    let cache = cache_with(&Listener::default(), &Source::new());
     let first = cache.get(spec()).await.unwrap();
     assert_eq!(first.origin(), TokenOrigin::Provider);
     assert_eq!(first.reason(), FetchReason::Missing);

@@ -202,9 +202,9 @@ async fn secret_change_does_not_end_other_back_offs() {
 }
 
 /// A source that panics in `credential_changed`.
-struct Fragile;
+struct Panicking;
 
-impl TokenSource for Fragile {
+impl TokenSource for Panicking {
     async fn fetch(&self, _: &TokenRequest) -> Result<tower_bearer::NewToken, TokenError> {
         Err(TokenError::new(ErrorKind::InvalidClient, "no"))
     }
@@ -216,7 +216,7 @@ impl TokenSource for Fragile {
 
 #[tokio::test]
 async fn panic_in_credential_changed_counts_as_unchanged() {
-    let cache = TokenCache::new(Fragile);
+    let cache = TokenCache::new(Panicking);
     for _ in 0..3 {
         let error = cache.get(&TokenSpec::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
