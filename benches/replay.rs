@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneService};
-use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, replay::ReplayBody, source};
+use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, layer::replay::ReplayBody, source};
 
 type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 type BoxedClient = BoxCloneService<Request<Boxed>, (), BoxError>;

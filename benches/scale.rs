@@ -28,7 +28,7 @@ use http::{HeaderValue, Request, Response, Uri, header::ACCEPT};
 use http_body_util::Full;
 use tokio::runtime::{self, Runtime};
 use tower::{Layer, Service};
-use tower_bearer::{AuthLayer, CacheBuilder, NewToken, TokenCache, TokenSpec, source};
+use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, cache::CacheBuilder, source};
 
 type Body = Full<Bytes>;
 

@@ -6,7 +6,10 @@ use reqwest::{Client, Method, Request, Response};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::credentials::ClientCredentials;
 use tower_bearer::testing::{Api, AuthorizationServer};
-use tower_bearer::{Auth, AuthLayer, Recovery, Route, TokenCache, TokenSpec, Verdict};
+use tower_bearer::{
+    AuthLayer, Route, TokenCache, TokenSpec,
+    layer::{Auth, Recovery, Verdict},
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -5,8 +5,8 @@ use std::{error::Error, time::Duration};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    AuthLayer, ErrorKind, NewToken, TokenCache, TokenError, TokenProvider, TokenSource, TokenSpec,
-    source::{self, TokenRequest},
+    AuthLayer, ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
+    source::{self, TokenProvider, TokenRequest},
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

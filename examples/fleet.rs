@@ -4,10 +4,11 @@ use std::error::Error;
 
 use tokio::task::JoinSet;
 use tower_bearer::{
-    Secret, TokenCache, TokenOrigin, TokenSpec,
+    Secret, TokenCache, TokenSpec,
     credentials::ClientCredentials,
     store::{KeyRing, MemoryStore},
     testing::AuthorizationServer,
+    token::TokenOrigin,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

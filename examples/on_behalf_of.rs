@@ -9,8 +9,9 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    AuthLayer, Subject, TokenCache, TokenSpec,
+    AuthLayer, TokenCache, TokenSpec,
     credentials::{OnBehalfOf, TokenEndpoint},
+    token::Subject,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

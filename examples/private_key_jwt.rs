@@ -8,8 +8,9 @@ use reqwest::{Client, Method, Request};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    Auth, AuthLayer, Secret, TokenCache, TokenSpec,
+    AuthLayer, Secret, TokenCache, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, SigningKey},
+    layer::Auth,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

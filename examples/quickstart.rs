@@ -6,7 +6,7 @@ use reqwest::{Client, Method, Request};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
-use tower_bearer::{Auth, AuthLayer, TokenCache, TokenSpec, credentials::ClientCredentials};
+use tower_bearer::{AuthLayer, TokenCache, TokenSpec, credentials::ClientCredentials, layer::Auth};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 

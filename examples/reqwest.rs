@@ -8,7 +8,9 @@ use reqwest::{Body, Client, Method, Request, Response};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    Auth, AuthLayer, Recovery, TokenCache, TokenSpec, credentials::ClientCredentials,
+    AuthLayer, TokenCache, TokenSpec,
+    credentials::ClientCredentials,
+    layer::{Auth, Recovery},
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

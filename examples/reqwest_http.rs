@@ -7,7 +7,10 @@ use http::{Request, request::Builder};
 use reqwest::{Body, Client, Response};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
-use tower_bearer::{Auth, AuthLayer, Recovery, TokenCache, TokenSpec};
+use tower_bearer::{
+    AuthLayer, TokenCache, TokenSpec,
+    layer::{Auth, Recovery},
+};
 use tower_bearer::{clients::ReqwestClient, credentials::ClientCredentials};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -8,7 +8,7 @@ use reqwest::{Body, Client};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 use tower_bearer::{
-    AuthLayer, Recovery, TokenCache, TokenError, TokenSpec, credentials::ClientCredentials,
+    AuthLayer, TokenCache, TokenError, TokenSpec, credentials::ClientCredentials, layer::Recovery,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -4,8 +4,9 @@ use std::error::Error;
 
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{
-    ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
+    ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
+    token::{Subject, TokenType},
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -24,7 +24,7 @@ async fn main() -> Outcome {
         .with_default_origin(&url)?;
     let channel = Channel::from_shared(url)?.connect_lazy();
     // With errors that name their causes, tonic tells a status code from them.
-    let client = ServiceBuilder::new().map_err(tower_bearer::Error::with_causes);
+    let client = ServiceBuilder::new().map_err(tower_bearer::layer::Error::with_causes);
     let mut client = HealthClient::new(client.layer(auth).service(channel));
 
     let health = || HealthCheckRequest {

@@ -25,7 +25,7 @@ async fn main() -> Outcome {
         .with_default_origin(&url)?
         .with_body_buffer(64 << 10, Body::new);
     let channel = Channel::from_shared(url)?.connect_lazy();
-    let client = ServiceBuilder::new().map_err(tower_bearer::Error::with_causes);
+    let client = ServiceBuilder::new().map_err(tower_bearer::layer::Error::with_causes);
     let mut client = HealthClient::new(client.layer(auth).service(channel));
     let orders = || HealthCheckRequest {
         service: "orders".into(),

@@ -251,7 +251,7 @@ impl std::error::Error for TokenError {
 /// What a service behind an [`AuthLayer`](crate::AuthLayer) may return: no token, or the inner service's own error.
 ///
 /// ```
-/// use tower_bearer::{Error, ErrorKind, TokenError};
+/// use tower_bearer::{layer::Error, ErrorKind, TokenError};
 ///
 /// let error: Error<std::io::Error> = TokenError::new(ErrorKind::Timeout, "no answer within 10s").into();
 /// assert_eq!(error.token().map(TokenError::kind), Some(ErrorKind::Timeout));
@@ -299,7 +299,7 @@ impl<E> Error<E> {
     /// ```
     /// use std::error::Error as _;
     /// use tower::{Service, ServiceBuilder, ServiceExt};
-    /// use tower_bearer::{AuthLayer, Error, NewToken, TokenCache, source};
+    /// use tower_bearer::{AuthLayer, layer::Error, NewToken, TokenCache, source};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));

@@ -114,7 +114,7 @@
     )
 )]
 
-mod cache;
+pub mod cache;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub mod clients;
@@ -128,47 +128,30 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
-mod hand;
 #[cfg(feature = "jwt")]
 mod jwt;
-mod layer;
-mod message;
+pub mod layer;
 mod oauth;
-mod parts;
-mod recovery;
-pub mod replay;
-mod routes;
 mod secret;
-mod service;
 pub mod source;
-mod spec;
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub mod store;
-mod subject;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-mod token;
+pub mod token;
 pub mod transport;
 mod util;
 mod verdict;
-mod window;
 
-pub use cache::{CacheBuilder, Entry, EntryState, Stats, TokenCache};
-pub use error::{Error, ErrorKind, TokenError, WithCauses};
-pub use layer::AuthLayer;
-pub use parts::{FetchReason, TokenOrigin};
-pub use recovery::Recovery;
-pub use routes::Route;
+pub use cache::TokenCache;
+pub use error::{ErrorKind, TokenError};
+pub use layer::{AuthLayer, Route};
 pub use secret::Secret;
-pub use service::{Auth, ResponseFuture};
-pub use source::{TokenProvider, TokenSource};
-pub use spec::TokenSpec;
-pub use subject::{Subject, TokenType};
-pub use token::{NewToken, Token};
-pub use verdict::Verdict;
+pub use source::TokenSource;
+pub use token::{NewToken, Token, TokenSpec};
 
 /// The README's examples are tests.
 #[cfg(all(doctest, feature = "testing", feature = "reqwest"))]

@@ -51,7 +51,9 @@ use tracing::{Span, debug, debug_span, info, warn};
 #[cfg(feature = "store")]
 use crate::store::StoreError;
 use crate::{
-    error::TokenError, parts::FetchReason, recovery::Recovery, spec::TokenSpec, token::Token,
+    error::TokenError,
+    token::{FetchReason, Token, TokenSpec},
+    verdict::Recovery,
 };
 
 /// Is told what happens in a cache and in the layers over it.

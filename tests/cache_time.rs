@@ -14,8 +14,10 @@ use support::{Answer, HOUR, Source, cache, fault, millis, secs, settle, spec, te
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_bearer::{
-    EntryState, ErrorKind, FetchReason, TokenCache, TokenSpec,
+    ErrorKind, TokenCache, TokenSpec,
+    cache::EntryState,
     clock::{Clock, Moment},
+    token::FetchReason,
 };
 
 /// Serves a token of this lifetime, and looks at it just before and after each of its times, in milliseconds: fresh

@@ -24,8 +24,12 @@ use tokio::{sync::Semaphore, task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, util::BoxCloneService};
 use tower_bearer::{
-    Auth, AuthLayer, ErrorKind, FetchReason, Recovery, Route, TokenCache, TokenSpec, Verdict,
-    replay::{ReplayBody, ReplayPolicy},
+    AuthLayer, ErrorKind, Route, TokenCache, TokenSpec,
+    layer::{
+        Auth, Recovery, Verdict,
+        replay::{ReplayBody, ReplayPolicy},
+    },
+    token::FetchReason,
 };
 
 /// An API that knows what each token was asked for with.

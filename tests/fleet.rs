@@ -25,12 +25,13 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::Layer;
 use tower_bearer::{
-    CacheBuilder, ErrorKind, FetchReason, NewToken, Secret, Token, TokenCache, TokenError,
-    TokenOrigin, TokenSource,
+    ErrorKind, NewToken, Secret, Token, TokenCache, TokenError, TokenSource,
+    cache::CacheBuilder,
     clock::{Clock, Moment},
     source::{SourceId, TokenRequest},
     store::{Fence, KeyRing, Lease, MemoryStore, Name, StoreError, StoreErrorKind, TokenStore},
     telemetry::{TokenEvent, TokenEvents},
+    token::{FetchReason, TokenOrigin},
 };
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
@@ -93,7 +94,7 @@ async fn a_hundred_cold_replicas_cost_one_token_request() {
         .iter()
         .filter(|token| token.origin() == TokenOrigin::Provider);
     assert_eq!(fetched.count(), 1);
-    let sum = |of: fn(&tower_bearer::Stats) -> u64| -> u64 {
+    let sum = |of: fn(&tower_bearer::cache::Stats) -> u64| -> u64 {
         replicas.iter().map(|cache| of(&cache.stats())).sum()
     };
     assert_eq!(sum(|stats| stats.fetches), 1);

@@ -8,9 +8,10 @@ use std::{
 use proptest::{prelude::*, sample::select};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_bearer::{
-    ErrorKind, Subject, TokenCache, TokenSpec,
+    ErrorKind, TokenCache, TokenSpec,
     credentials::{OnBehalfOf, TokenEndpoint, TokenExchange},
     testing::{AuthorizationServer, Fault},
+    token::Subject,
 };
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];

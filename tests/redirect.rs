@@ -4,8 +4,9 @@ use http::Method;
 use reqwest::{Client, Request, Response, redirect::Policy};
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Recovery, TokenCache, TokenSpec,
+    AuthLayer, TokenCache, TokenSpec,
     credentials::ClientCredentials,
+    layer::{Auth, Recovery},
     testing::{Api, AuthorizationServer, Fault},
 };
 

@@ -16,9 +16,9 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
-    AuthLayer, NewToken, Recovery, Route, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
+    AuthLayer, NewToken, Route, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::{ClientAuth, ClientCredentials},
-    replay,
+    layer::{Recovery, replay},
     source::TokenRequest,
     testing::{Api, AuthorizationServer, Fault, TokenCall},
     transport::Transport,

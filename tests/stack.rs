@@ -27,7 +27,7 @@ use tower::{
     retry::Policy,
     util::BoxCloneService,
 };
-use tower_bearer::{Error, ErrorKind, TokenCache, TokenError, clock::Clock};
+use tower_bearer::{ErrorKind, TokenCache, TokenError, clock::Clock, layer::Error};
 
 type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 

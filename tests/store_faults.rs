@@ -19,9 +19,10 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    AuthLayer, NewToken, Secret, TokenCache, TokenOrigin, TokenSpec, source,
+    AuthLayer, NewToken, Secret, TokenCache, TokenSpec, source,
     store::{KeyRing, RedisStore},
     telemetry::{TokenEvent, TokenEvents},
+    token::TokenOrigin,
 };
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";

@@ -12,9 +12,11 @@ use support::{Answer, Api, HOUR, Source, layer, log, outcome, request, secs, sen
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
-    EntryState, ErrorKind, FetchReason, TokenCache, TokenOrigin,
+    ErrorKind, TokenCache,
+    cache::EntryState,
     clock::Clock,
     telemetry::{TokenEvent, TokenEvents},
+    token::{FetchReason, TokenOrigin},
 };
 
 /// An event listener that records the names of events.

@@ -11,8 +11,11 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Error,
-    replay::{BufferBody, ReplayBody},
+    AuthLayer,
+    layer::{
+        Auth, Error,
+        replay::{BufferBody, ReplayBody},
+    },
 };
 
 use crate::{

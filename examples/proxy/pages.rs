@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tower_bearer::{Entry, TokenCache};
+use tower_bearer::{TokenCache, cache::Entry};
 
 use crate::{
     answer::{only_get, page, problem},

@@ -113,24 +113,21 @@ pub(crate) fn next_attempt(error: &TokenError, attempt: u32) -> Option<Duration>
 /// How many more rejections of a key's token are believed.
 ///
 /// An endpoint that always answers 401 must not cost a fetch for each request, and a real revocation must always
-/// recover: so each rejection takes one of five, what turns out well gives it back, and time gives back one each 30 s.
+/// recover: so each rejection takes one of five, what turns out well gives it back, and time gives back one each 15 s.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u8,
     since: Moment,
-    /// Before then, no acceptance gives anything back.
-    next_by_acceptance: Moment,
 }
 
 impl Budget {
     pub(crate) const FULL: u8 = 5;
-    const REFILL: Duration = Duration::from_secs(30);
+    const REFILL: Duration = Duration::from_secs(15);
 
     pub(crate) fn new() -> Self {
         Self {
             left: Self::FULL,
             since: Moment::NEVER,
-            next_by_acceptance: Moment::default(),
         }
     }
 
@@ -149,15 +146,6 @@ impl Budget {
 
     pub(crate) fn give_back(&mut self) {
         self.left = (self.left + 1).min(Self::FULL);
-    }
-
-    /// Some request with the next token was accepted. It may have gone to a healthier endpoint than the one that was
-    /// refused, so that counts for something once in a while only.
-    pub(crate) fn give_back_by_acceptance(&mut self, now: Moment) {
-        if self.next_by_acceptance.is_past(now) {
-            self.next_by_acceptance = now + Self::REFILL;
-            self.give_back();
-        }
     }
 
     pub(crate) fn is_full(&self, now: Moment) -> bool {
@@ -270,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn five_rejections_are_believed_and_one_more_each_thirty_seconds() {
+    fn five_rejections_are_believed_and_one_more_each_15_seconds() {
         let mut budget = Budget::new();
         assert!((0..5).all(|_| budget.take(START)));
         assert!(!budget.take(START));
         assert!(budget.is_spent(START));
-        let later = START + Duration::from_secs(61);
+        let later = START + Duration::from_secs(31);
         assert!(budget.take(later) && budget.take(later) && !budget.take(later));
     }
 
@@ -287,17 +275,6 @@ mod tests {
             budget.give_back();
         }
         assert!((0..5).all(|_| budget.take(START)));
-    }
-
-    #[test]
-    fn an_acceptance_elsewhere_counts_once_in_thirty_seconds() {
-        let mut budget = Budget::new();
-        let mut believed = 0;
-        while budget.take(START) {
-            believed += 1;
-            budget.give_back_by_acceptance(START);
-        }
-        assert_eq!(believed, 6);
     }
 
     #[test]

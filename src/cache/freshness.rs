@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::{clock::Moment, parts::Times};
+use crate::{clock::Moment, token::Times};
 
 const LONGEST_LEAD: Duration = Duration::from_secs(5 * 60);
 const LONGEST_MARGIN: Duration = Duration::from_secs(10);

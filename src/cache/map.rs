@@ -15,8 +15,8 @@ use std::{
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
-use super::{bypass::Bypass, slot::Slot};
-use crate::{clock::Moment, spec::TokenSpec};
+use super::slot::Slot;
+use crate::{clock::Moment, token::TokenSpec};
 
 /// Between two sweeps for what has expired, at least this share of the entries comes in.
 const SWEEP_SHARE: u64 = 8;
@@ -29,7 +29,6 @@ pub(super) struct SlotMap {
     cache: Cache<TokenSpec, Shelf, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     tally: Arc<Tally>,
     share: u64,
-    bypass: Bypass,
 }
 
 /// What the map counts as entries come and go.
@@ -37,7 +36,7 @@ pub(super) struct SlotMap {
 struct Tally {
     bytes: AtomicU64,
     evictions: AtomicU64,
-    created: Arc<AtomicU64>,
+    created: AtomicU64,
     /// Of these, how many at the last sweep.
     created_at_sweep: AtomicU64,
     /// Monotonic.
@@ -80,21 +79,15 @@ impl SlotMap {
             Err(_) => Cache::with(entries, capacity, by_weight, Default::default(), pinning),
         };
         heaviest.get_or_init(|| cache.shard_capacity().max(1));
-        let bypass = Bypass::new(entries, Arc::clone(&tally.created));
         Self {
             cache,
             tally,
-            bypass,
             share,
         }
     }
 
     pub(super) fn get(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         self.cache.get(spec).map(|shelf| shelf.slot)
-    }
-
-    pub(super) fn bypass(&self) -> &Bypass {
-        &self.bypass
     }
 
     /// Looks without counting it as a use.
@@ -308,7 +301,6 @@ impl Hasher for Precomputed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::owed::Owed;
 
     const NOW: Moment = Moment {
         monotonic: 1,
@@ -369,16 +361,6 @@ mod tests {
         let again = map.get_or_make(&spec(0), NOW);
         assert!(Arc::ptr_eq(&held, &again));
         assert!(map.evictions() > 0);
-    }
-
-    #[test]
-    fn an_entry_that_waits_for_an_acceptance_is_not_waited_for_when_it_is_gone() {
-        let owed = Owed::default();
-        let map = SlotMap::new(10, 1 << 20);
-        map.get_or_make(&spec(0), NOW).vindicate_later(1, &owed);
-        assert!(owed.any());
-        map.remove(&spec(0));
-        assert!(!owed.any());
     }
 
     #[test]

@@ -1,64 +1,29 @@
-//! The shared cache: hit, single flight, refresh ahead of expiry, rejection, back-off, bound.
+//! The shared token cache: lookup, single-flight fetch, refresh ahead of expiry, rejection, back-off, bounds.
 //!
-//! | file | what it holds |
-//! |---|---|
-//! | `token_cache` | [`TokenCache`], what users call |
-//! | `options` | [`CacheBuilder`] and every default |
-//! | `flight` | the task that fetches, and the wait for it |
-//! | `provider` | asking the provider: the attempts of one flight |
-//! | `visit` | the way of a flight over a store (feature `store`) |
-//! | `fleet` | what a cache keeps for its store |
-//! | `core` | what all clones of a cache share |
-//! | `map` | the bounded map from spec to slot |
-//! | `bypass` | the way to a token past the map, for specs that are kept |
-//! | `slot` | what is known of one spec's token: a state machine without I/O |
-//! | `owed` | which slots wait for an acceptance |
-//! | `stats` | counters, and what an operator sees |
-//! | `places` | how many fetches run at once |
-//! | `freshness` | fresh, stale or expired; pure |
-//! | `wishes` | what servers want of a token beyond its spec; pure |
-//! | `asked` | what a store is asked, within bounds |
-//! | `record` | a token as a store keeps it, and back; pure |
-//! | `outage` | whether a store is worth asking |
-//! | `refused` | what is not taken from a store any more |
-//! | `backoff` | when to try again, and how often to believe a 401; pure |
+//! A caller asks [`lookup`](lookup) for the token of a [`slot`](slot), the cache's entry for one spec. It gets the token at
+//! once, or a waiter for the one [`fetch`](fetch) in progress.
 
-#[cfg(feature = "store")]
-mod asked;
 mod backoff;
-mod bypass;
-mod core;
-#[cfg(feature = "store")]
-mod fleet;
-mod flight;
+mod builder;
+mod fetch;
+mod fetch_limit;
 mod freshness;
 #[cfg(test)]
-pub(crate) mod locks;
+pub(crate) mod held_locks;
 mod map;
-mod options;
-#[cfg(feature = "store")]
-mod outage;
-mod owed;
-mod places;
 mod provider;
+mod required_claims;
 #[cfg(feature = "store")]
-mod record;
-#[cfg(feature = "store")]
-mod refused;
+mod second_level;
+mod shared;
 mod slot;
 mod stats;
 mod token_cache;
-#[cfg(feature = "store")]
-mod visit;
-mod wishes;
 
-pub(crate) use bypass::Bypass;
-pub(crate) use owed::Owed;
+pub(crate) use required_claims::Wish;
 pub(crate) use slot::{Rejection, Slot};
-pub(crate) use stats::LocalHits;
+pub(crate) use token_cache::Waiting;
 
-pub use options::CacheBuilder;
+pub use builder::CacheBuilder;
 pub use stats::{Entry, EntryState, Stats};
 pub use token_cache::TokenCache;
-pub(crate) use token_cache::Waiting;
-pub(crate) use wishes::Wish;

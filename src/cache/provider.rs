@@ -3,18 +3,16 @@
 use tokio::time;
 
 use super::{
-    backoff,
-    core::{Works, chance, next_generation},
-    freshness,
+    backoff, freshness,
+    shared::{Works, chance, next_generation},
     slot::{Fetched, Takeoff},
     stats::count,
 };
 use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
-    parts::TokenOrigin,
     telemetry::{Telemetry, TokenEvent},
-    token::NewToken,
+    token::{NewToken, TokenOrigin},
 };
 
 /// What a flight comes back with.
@@ -93,6 +91,5 @@ fn judge(works: &Works, token: NewToken, asked: Moment) -> Result<Fetched, Token
         times,
         generation: next_generation(),
         origin: TokenOrigin::Provider,
-        cache: works.cache_id(),
     })
 }

@@ -1,10 +1,7 @@
 //! Counters, and what an operator sees of a cache.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,7 +9,11 @@ use super::{
     freshness::{self, Freshness},
     slot::Slot,
 };
-use crate::{clock::Moment, error::TokenError, parts::TokenOrigin, spec::TokenSpec, token::Token};
+use crate::{
+    clock::Moment,
+    error::TokenError,
+    token::{Token, TokenOrigin, TokenSpec},
+};
 
 /// What a cache has done so far, and holds now.
 ///
@@ -66,7 +67,7 @@ pub struct Stats {
 /// How a spec's token stands.
 ///
 /// ```
-/// assert_eq!(tower_bearer::EntryState::BackingOff.as_str(), "backing_off");
+/// assert_eq!(tower_bearer::cache::EntryState::BackingOff.as_str(), "backing_off");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -100,7 +101,7 @@ impl EntryState {
 /// One spec of a cache, and how its token stands. It holds no token.
 ///
 /// ```
-/// use tower_bearer::{NewToken, EntryState, TokenCache, TokenSpec, source};
+/// use tower_bearer::{NewToken, cache::EntryState, TokenCache, TokenSpec, source};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
@@ -158,7 +159,6 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Counters {
     hits: Stripes,
-    local_hits: Mutex<Vec<Weak<Apart>>>,
     /// Those of all hits that were served a stale token, while another was on its way.
     pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
@@ -180,6 +180,7 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Counters {
+    #[inline]
     pub(super) fn hit(&self, stale: bool) {
         if stale {
             count(&self.stale_hits);
@@ -187,28 +188,10 @@ impl Counters {
         count(self.hits.of_this_thread());
     }
 
-    /// All the hits, those that handles count for themselves too.
+    /// The number of hits that all threads have counted.
     pub(super) fn hits(&self) -> u64 {
-        let local = self
-            .local_hits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let theirs = local.iter().filter_map(Weak::upgrade);
-        self.hits.sum() + theirs.map(|hits| hits.0.load(Relaxed)).sum::<u64>()
+        self.hits.sum()
     }
-}
-
-#[cfg(test)]
-impl Counters {
-    pub(super) fn hold_local_hits(&self) -> impl Sized + '_ {
-        self.local_hits.lock().unwrap()
-    }
-}
-
-/// Hits that one handle counts for itself, so that threads share no cache line.
-pub(crate) struct LocalHits {
-    hits: Option<Arc<Apart>>,
-    counters: Arc<Counters>,
 }
 
 /// One counter in several, so that threads seldom share a cache line.
@@ -238,45 +221,3 @@ impl Stripes {
 #[derive(Default)]
 #[repr(align(128))]
 struct Apart(AtomicU64);
-
-impl LocalHits {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let hits = Arc::new(Apart::default());
-        let mut all = counters
-            .local_hits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::downgrade(&hits));
-        drop(all);
-        Self {
-            hits: Some(hits),
-            counters,
-        }
-    }
-
-    /// Only the handle that made it writes, so no read-modify-write is needed.
-    #[inline]
-    pub(crate) fn hit(&self, stale: bool) {
-        if stale {
-            count(&self.counters.stale_hits);
-        }
-        if let Some(hits) = &self.hits {
-            hits.0.store(hits.0.load(Relaxed) + 1, Relaxed);
-        }
-    }
-}
-
-impl Drop for LocalHits {
-    fn drop(&mut self) {
-        let mut all = self
-            .counters
-            .local_hits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(hits) = self.hits.take() {
-            let stripe = self.counters.hits.of_this_thread();
-            stripe.fetch_add(hits.0.load(Relaxed), Relaxed);
-        }
-        all.retain(|hits| hits.strong_count() > 0);
-    }
-}

@@ -2,25 +2,20 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use arc_swap::Guard;
-
 use super::{
-    bypass::Bypass,
-    core::Core,
-    flight,
-    options::CacheBuilder,
-    owed::Owed,
+    builder::CacheBuilder,
+    fetch,
+    required_claims::Wish,
+    shared::Core,
     slot::{Outcome, Rejection, Slot},
-    stats::{Entry, LocalHits, Stats, count},
-    wishes::Wish,
+    stats::{Entry, Stats, count},
 };
 use crate::{
     clock::Moment,
     error::TokenError,
     source::{SourceId, TokenProvider, TokenSource},
-    spec::TokenSpec,
     telemetry::TokenEvent,
-    token::Token,
+    token::{Token, TokenSpec},
 };
 
 /// A shared cache over one source. A clone shares it.
@@ -77,12 +72,6 @@ impl TokenCache {
     /// then the error comes at once, and [`retry_after`](TokenError::retry_after) says how long it will.
     pub async fn get(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let now = self.now();
-        let bypass = self.0.works.map.bypass();
-        let shown = bypass.look(spec, now, || self.tell_of_use(spec));
-        if let Some(token) = shown.and_then(Guard::into_inner) {
-            self.count_hit(false);
-            return Ok(Token::new(token, spec.clone()));
-        }
         let slot = match self.0.works.map.get(spec) {
             Some(slot) => slot,
             None => self.slot(spec)?,
@@ -96,7 +85,7 @@ impl TokenCache {
             self.count_hit(token.is_stale(now));
             return Ok(token);
         }
-        flight::wait_as_a_miss(&self.0, &slot).await
+        fetch::wait_as_a_miss(&self.0, &slot).await
     }
 
     /// A token that is fetched now, however good the one in service is; who asks while one is fetched shares it.
@@ -116,7 +105,7 @@ impl TokenCache {
     /// ```
     pub async fn refresh(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let slot = self.slot(spec)?;
-        flight::wait_anew(&self.0, &slot).await
+        fetch::wait_anew(&self.0, &slot).await
     }
 
     /// The token in service, if it can be sent. Nothing is fetched, and it does not count as a use.
@@ -206,7 +195,7 @@ impl TokenCache {
         let mut first = Ok(());
         for slot in slots {
             let outcome = match slot {
-                Ok(slot) => flight::wait(&self.0, &slot).await.map(drop),
+                Ok(slot) => fetch::wait(&self.0, &slot).await.map(drop),
                 Err(error) => Err(error),
             };
             first = first.and(outcome);
@@ -289,12 +278,6 @@ impl TokenCache {
         self.0.works.settings.clock.now_since(last)
     }
 
-    /// Tells the map of a use that went past it: else what is used most would seem to be used least.
-    #[cold]
-    pub(crate) fn tell_of_use(&self, spec: &TokenSpec) {
-        self.0.works.map.get(spec);
-    }
-
     /// The spec's slot, if there is one.
     pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         spec.check().ok()?;
@@ -309,7 +292,7 @@ impl TokenCache {
 
     /// A token if there is one that can be sent; sees to it that a stale one is refreshed.
     pub(crate) fn without_waiting(&self, slot: &Arc<Slot>, now: Moment) -> Option<Token> {
-        flight::without_waiting(&self.0, slot, now)
+        fetch::without_waiting(&self.0, slot, now)
     }
 
     /// The wait for the slot's token; it counts as one unless there is a token at hand.
@@ -317,20 +300,20 @@ impl TokenCache {
         let core = Arc::clone(&self.0);
         if let Some(token) = at_hand {
             self.count_hit(token.is_stale(self.now()));
-            return Box::pin(async move { flight::wait(&core, &slot).await });
+            return Box::pin(async move { fetch::wait(&core, &slot).await });
         }
-        Box::pin(async move { flight::wait_as_a_miss(&core, &slot).await })
+        Box::pin(async move { fetch::wait_as_a_miss(&core, &slot).await })
     }
 
     /// Like [`without_waiting`](Self::without_waiting), for a token with all that servers want by now.
     pub(crate) fn wished_without_waiting(&self, slot: &Arc<Slot>) -> Option<Token> {
-        flight::wished_without_waiting(&self.0, slot, self.now())
+        fetch::wished_without_waiting(&self.0, slot, self.now())
     }
 
     /// The wait for a token with all that servers want by now.
     pub(crate) fn waiting_as_wished(&self, slot: Arc<Slot>) -> Waiting {
         let core = Arc::clone(&self.0);
-        Box::pin(async move { flight::wait_as_wished(&core, &slot).await })
+        Box::pin(async move { fetch::wait_as_wished(&core, &slot).await })
     }
 
     /// A server refuses exactly this token, and perhaps says what it wants instead.
@@ -377,23 +360,11 @@ impl TokenCache {
     pub(crate) fn count_replay(&self) {
         count(&self.0.works.counters.replays);
     }
-
-    pub(crate) fn bypass(&self) -> Bypass {
-        self.0.works.map.bypass().clone()
-    }
-
-    pub(crate) fn owed(&self) -> Owed {
-        self.0.works.owed.clone()
-    }
-
-    pub(crate) fn local_hits(&self) -> LocalHits {
-        LocalHits::new(Arc::clone(&self.0.works.counters))
-    }
 }
 
 #[cfg(test)]
 impl TokenCache {
-    pub(super) fn works(&self) -> &super::core::Works {
+    pub(super) fn works(&self) -> &super::shared::Works {
         &self.0.works
     }
 }

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use reqwest::{Body, Client, ResponseBuilderExt};
 use tower_service::Service;
 
-use crate::message::AnsweredBy;
+use crate::layer::AnsweredBy;
 
 /// A `reqwest::Client` as a service over `http::Request`, with bodies of any one type that reqwest takes: `reqwest::Body`
 /// itself, strings, `Bytes`, vectors.
@@ -55,7 +55,7 @@ pub struct ReqwestClient<B = Body> {
 /// Why there is no response from a [`ReqwestClient`].
 ///
 /// ```
-/// use tower_bearer::{Error, clients::ReqwestError};
+/// use tower_bearer::{layer::Error, clients::ReqwestError};
 ///
 /// fn is_worth_another_try(error: &Error<ReqwestError>) -> bool {
 ///     match error {

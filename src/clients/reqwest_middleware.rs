@@ -17,8 +17,9 @@ use reqwest_middleware::{Middleware, Next, Result};
 use tower_service::Service;
 
 use crate::{
-    error::Error, layer::AuthLayer, message::HttpRequest, replay::ReplayPolicy, routes::Scheme,
-    service::Auth, spec::TokenSpec,
+    error::Error,
+    layer::{Auth, AuthLayer, HttpRequest, RequestScheme, replay::ReplayPolicy},
+    token::TokenSpec,
 };
 
 /// See [`clients`](crate::clients#as-a-middleware-of-reqwest-middleware).
@@ -89,7 +90,7 @@ impl HttpRequest for Asked {
         self.request.method()
     }
 
-    fn scheme(&self) -> Scheme {
+    fn scheme(&self) -> RequestScheme {
         self.request.scheme()
     }
 
@@ -113,9 +114,9 @@ impl HttpRequest for Asked {
         self.request.headers_mut()
     }
 
-    fn twin(&mut self) -> Option<Self> {
+    fn try_clone(&mut self) -> Option<Self> {
         Some(Self {
-            request: self.request.twin()?,
+            request: self.request.try_clone()?,
             spec: self.spec.clone(),
         })
     }

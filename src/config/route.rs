@@ -6,7 +6,7 @@ use serde::{
 };
 
 use super::error::ConfigError;
-use crate::{routes::Route, spec::TokenSpec};
+use crate::{layer::Route, token::TokenSpec};
 
 /// One entry `[[route]]`: a place that receives tokens, and which.
 ///

@@ -13,8 +13,7 @@ use crate::{
         ClientAuth, ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange,
     },
     secret::Secret,
-    spec::fault_in_source_extra,
-    subject::TokenType,
+    token::{TokenType, fault_in_source_extra},
     transport::Transport,
 };
 

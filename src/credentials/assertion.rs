@@ -16,7 +16,7 @@ use crate::{
     error::TokenError,
     secret::Secret,
     source::{SourceId, TokenProvider},
-    spec::TokenSpec,
+    token::TokenSpec,
 };
 
 #[cfg(feature = "jwt")]

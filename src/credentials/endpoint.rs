@@ -12,7 +12,7 @@ use crate::{
     oauth::Address,
     secret::Secret,
     source::SourceId,
-    spec::{TokenSpec, fault_in_source_extra},
+    token::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
 };
 

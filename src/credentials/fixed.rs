@@ -9,7 +9,7 @@ use crate::{
 
 /// The same token for everything that is asked for.
 ///
-/// Nobody says how long it lives, so a cache assumes [a few minutes](crate::CacheBuilder::with_assumed_lifetime) and then
+/// Nobody says how long it lives, so a cache assumes [a few minutes](crate::cache::CacheBuilder::with_assumed_lifetime) and then
 /// reads it anew: a token in a [file](Secret::from_file) may be replaced while the program runs. One that is refused stays in
 /// service as long as there is no other, and the caller gets the 401.
 ///

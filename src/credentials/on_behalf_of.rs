@@ -16,9 +16,7 @@ use crate::{
     oauth::TokenResponse,
     secret::Secret,
     source::{SourceId, TokenRequest, TokenSource},
-    spec::TokenSpec,
-    subject::Subject,
-    token::NewToken,
+    token::{NewToken, Subject, TokenSpec},
 };
 
 /// Tokens on behalf of the user whose token came with a request.
@@ -27,7 +25,7 @@ use crate::{
 /// ever gets another's token. Give each incoming request a spec of its own:
 ///
 /// ```
-/// use tower_bearer::{Subject, TokenSpec};
+/// use tower_bearer::{token::Subject, TokenSpec};
 ///
 /// let stock = TokenSpec::scopes(["api://stock/.default"]);
 /// // For each request that came in:
@@ -50,8 +48,7 @@ use crate::{
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     Subject, TokenCache, TokenSpec,
-///     credentials::{OnBehalfOf, TokenEndpoint},
+///     token::Subject, TokenCache, TokenSpec, credentials::{OnBehalfOf, TokenEndpoint},
 ///     transport::Transport,
 /// };
 ///

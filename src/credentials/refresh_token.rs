@@ -21,7 +21,7 @@ use crate::{
 /// given the same refresh token don't know of each other: share one source.
 ///
 /// Processes share one by a file, which [`on_rotation`](Self::on_rotation) writes and each use reads, behind caches with a
-/// [store](crate::CacheBuilder#method.with_store): there, one process at a time uses it. Give it a
+/// [store](crate::cache::CacheBuilder#method.with_store): there, one process at a time uses it. Give it a
 /// [name](Self::with_source_id) that stays when the token changes.
 ///
 /// # When it is refused

@@ -10,8 +10,7 @@ use super::{
 use crate::{
     error::{ErrorKind, TokenError},
     source::{SourceId, TokenRequest, TokenSource},
-    subject::TokenType,
-    token::NewToken,
+    token::{NewToken, TokenType},
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -26,10 +25,8 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     NewToken, Subject, TokenCache, TokenSpec, TokenType,
-///     credentials::{TokenEndpoint, TokenExchange, assertion},
-///     source,
-///     transport::Transport,
+///     NewToken, token::{Subject, TokenType}, TokenCache, TokenSpec,
+///     credentials::{TokenEndpoint, TokenExchange, assertion}, source, transport::Transport,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {

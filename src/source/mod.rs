@@ -6,9 +6,7 @@ mod source_id;
 
 use crate::{
     error::TokenError,
-    parts::FetchReason,
-    spec::TokenSpec,
-    token::{NewToken, Token},
+    token::{FetchReason, NewToken, Token, TokenSpec},
 };
 pub use source_id::SourceId;
 
@@ -75,7 +73,7 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// Whether two processes of a fleet must not fetch at the same time: each use of a rotating refresh token ends it, say.
     ///
-    /// Behind a cache [with a store](crate::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
+    /// Behind a cache [with a store](crate::cache::CacheBuilder#method.with_store), such a source is asked under a lease that outlasts
     /// the fetch. Who doesn't get it within the fetch timeout and about a second, since others have it one after another, gets an
     /// error that is retryable. While the store itself fails, everybody asks without: no store is ever the reason why there is
     /// no token. Unless it is overridden, no.
@@ -238,7 +236,7 @@ impl<F> fmt::Debug for FromFn<F> {
 /// cached one.
 ///
 /// ```
-/// use tower_bearer::{NewToken, TokenCache, TokenError, TokenProvider, TokenSpec, source};
+/// use tower_bearer::{NewToken, TokenCache, TokenError, source::{self, TokenProvider}, TokenSpec};
 ///
 /// async fn whoever(provider: impl TokenProvider) -> Result<usize, TokenError> {
 ///     Ok(provider.token(&TokenSpec::default()).await?.expose().len())

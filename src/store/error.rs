@@ -1,10 +1,10 @@
-//! What goes wrong in a store.
+//! Defines the error of a store.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
-/// Why a store could not do what it was asked.
+/// The error of a call to a store.
 ///
-/// The message says what was wrong and what to do about it, and never holds a secret: no password of a URL, no value.
+/// The message names the cause and the remedy. It never contains a secret, such as the password of a URL or a stored value.
 ///
 /// ```
 /// use tower_bearer::store::{StoreError, StoreErrorKind};
@@ -20,7 +20,7 @@ pub struct StoreError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of trouble a store has.
+/// The kind of a [`StoreError`].
 ///
 /// ```
 /// use tower_bearer::store::StoreErrorKind;
@@ -30,20 +30,20 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It can't be reached, or was not asked because it could not be reached a moment ago.
+    /// The store can't be reached.
     Unavailable,
-    /// It did not answer in time. What it was asked may have been done.
+    /// The store did not respond in time. The operation may have been executed.
     Timeout,
-    /// It answers, and says no: out of memory or space, read-only, not permitted.
+    /// The store refused the operation: it is out of memory or disk space, read-only, or the user lacks permission.
     Refused,
-    /// Its answer makes no sense, or what it keeps is damaged.
+    /// The store sent an invalid response, or its data is damaged.
     Broken,
-    /// Our side: a key, a path or an address that can't work.
+    /// The configuration is wrong: a key, a path or a URL.
     Configuration,
 }
 
 impl StoreErrorKind {
-    /// The kind's name in snake_case, for logs and metrics.
+    /// Returns the name in snake_case, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl fmt::Display for StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error of this kind; the message says what was wrong and what to do. It must not hold a secret.
+    /// Creates an error. The message should name the cause and the remedy, and must not contain a secret.
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -73,14 +73,14 @@ impl StoreError {
         }
     }
 
-    /// The error beneath. It is shown as part of the chain, so it must not hold a secret.
+    /// Adds the underlying error. It is shown in the error chain, so it must not contain a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// What kind of trouble it is.
+    /// Returns the kind.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind

@@ -1,4 +1,4 @@
-//! A store in this process's memory: for tests, and the shortest that there is to read.
+//! Implements a store in the memory of the process, for tests.
 
 use std::{
     fmt,
@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Fence, Lease, Name, StoreError, TokenStore, holder::new_holder, shelf::Shelf};
+use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::random_holder};
 
-/// A store in memory, which all its clones share. For tests: what a process forgets anyway, its cache has.
+/// A store in memory, shared by its clones. Intended for tests: within one process, the cache itself is enough.
 ///
-/// It goes by Tokio's clock, so that a test can pause it.
+/// It uses Tokio's clock, so a test can pause the time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,34 +22,34 @@ use super::{Fence, Lease, Name, StoreError, TokenStore, holder::new_holder, shel
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::store::StoreError> {
 /// let store = MemoryStore::new();
 /// let name = Name::new("a")?;
-/// assert!(store.put(&name, "sealed".into(), Duration::from_secs(60), None).await?);
-/// assert_eq!(store.clone().get(&name).await?.as_deref(), Some(&b"sealed"[..]));
+/// assert!(store.put(&name, "encrypted".into(), Duration::from_secs(60), None).await?);
+/// assert_eq!(store.clone().get(&name).await?.as_deref(), Some(&b"encrypted"[..]));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
-    shelf: Mutex<Shelf>,
+    table: Mutex<Table>,
     start: Instant,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner {
-            shelf: Mutex::default(),
+            table: Mutex::default(),
             start: Instant::now(),
         }))
     }
 
-    /// The shelf, without what is over, and what time it is.
-    fn shelf(&self) -> (MutexGuard<'_, Shelf>, u64) {
+    /// Returns the table without its expired entries, and the current time.
+    fn table(&self) -> (MutexGuard<'_, Table>, u64) {
         let now = u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut shelf = self.0.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.prune(now);
-        (shelf, now)
+        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.prune(now);
+        (table, now)
     }
 }
 
@@ -61,8 +61,8 @@ impl Default for MemoryStore {
 
 impl TokenStore for MemoryStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        let (shelf, now) = self.shelf();
-        Ok(shelf.get(name, now))
+        let (table, now) = self.table();
+        Ok(table.get(name, now))
     }
 
     async fn put(
@@ -72,24 +72,24 @@ impl TokenStore for MemoryStore {
         lifetime: Duration,
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.put(name, value, lifetime, fence, now))
+        let (mut table, now) = self.table();
+        Ok(table.put(name, value, lifetime, fence, now))
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.delete_if(name, value, now))
+        let (mut table, now) = self.table();
+        Ok(table.delete_if(name, value, now))
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let holder = new_holder()?;
-        let (mut shelf, now) = self.shelf();
-        Ok(shelf.lease(name, lifetime, &holder, now))
+        let holder = random_holder()?;
+        let (mut table, now) = self.table();
+        Ok(table.lease(name, lifetime, &holder, now))
     }
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        let (mut shelf, now) = self.shelf();
-        let _was_ours = shelf.release(name, &lease, now);
+        let (mut table, now) = self.table();
+        let _is_released = table.release(name, &lease, now);
         Ok(())
     }
 }

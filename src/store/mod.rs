@@ -1,29 +1,34 @@
-//! A second level behind the cache, which outlives the process or is shared by a fleet.
+//! Provides a second level behind the cache, which outlives the process or is shared by several.
 //!
-//! A cache that has no token for a spec asks its store before it asks the provider. So a program that starts goes on with the token of
-//! its last run, and of the many processes of a fleet one fetches and the others read.
+//! A cache that has no token for a spec reads its store before it fetches one from the provider. A program that is started
+//! again continues with the token of its last run, and in a fleet one process fetches a token and the others read it.
 //!
-//! | store | for | |
+//! | store | used for | |
 //! |---|---|---|
-//! | [`FileStore`] | a program that starts often, or several at once on a machine | feature `file` |
+//! | [`FileStore`] | a program that starts often, or several on one machine | feature `file` |
 //! | [`RedisStore`] | a fleet | feature `redis` |
 //! | [`MemoryStore`] | tests | |
-//! | your own [`TokenStore`] | whatever else there is; `testing::store_suite` tries it | |
+//! | a custom [`TokenStore`] | anything else; test it with `testing::store_suite` | |
 //!
-//! # What a store may know
-//! Nothing. It keeps opaque bytes under opaque names. A name is an HMAC of the whole key of a token: the source's identity and the spec. The bytes
-//! are the token with its times, scopes and headers, sealed by AES-256-GCM with a key of the [`KeyRing`] and, as
-//! authenticated data, that same whole key. So whoever reads the store learns no token and not what there are tokens for;
-//! whoever writes to it can't make one up, nor put one in another's place. He can bring back an older one, which its expiry, sealed with it, ends, and he can
-//! delete: then it is fetched. There is no store without a key.
+//! # What a store can learn
+//! A store sees only opaque bytes under opaque names. A name is an HMAC of the whole key of a token: the source's id and the
+//! spec. The bytes are the token with its times, scopes and headers, encrypted with AES-256-GCM under a key of the [`KeyRing`],
+//! with the same whole key as authenticated data. Therefore:
 //!
-//! # What a store must do
-//! Little, and that exactly: [`TokenStore`] has a value that ends, a deletion by comparison, and a lease with a fence. It need not be reliable. What it
-//! has lost is fetched anew; what it can't answer in time is a miss.
+//! - An attacker with read access learns neither a token nor which tokens exist.
+//! - An attacker with write access can't forge a token or move one to another name. They can restore an old value, but only
+//!   until its authenticated expiry, or delete one, which causes a fetch.
 //!
-//! - **Deletion by comparison**: a late 401 for an old token must not cost the fleet its new one.
-//! - **The lease** keeps a fleet from asking the provider all at once. It is no more than a courtesy: where it fails, one fetch is made twice.
-//! - **The fence** keeps what must not go wrong right: who slept over the end of his lease can't overwrite what came after.
+//! Every store needs a key.
+//!
+//! # What a store must provide
+//! A store provides values with a lifetime, compare-and-delete, and leases with fencing tokens; see [`TokenStore`]. It need not
+//! be reliable: lost values are fetched again, and an error or a timeout counts as a miss.
+//!
+//! - **Compare-and-delete**: a late 401 for an old token must not delete the new one.
+//! - **Leases** keep the processes of a fleet from fetching the same token at the same time. Where they fail, a token is fetched
+//!   twice.
+//! - **Fencing tokens** keep a process whose lease has expired from overwriting a newer value.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,10 +38,10 @@
 //! let (store, name) = (MemoryStore::new(), Name::new("a")?);
 //! let (short, long) = (Duration::from_secs(5), Duration::from_secs(3600));
 //!
-//! let late = store.lease(&name, short).await?.expect("nobody has it");
+//! let late = store.lease(&name, short).await?.expect("the lease is free");
 //! assert!(store.lease(&name, short).await?.is_none());
 //! tokio::time::sleep(short).await;
-//! let next = store.lease(&name, short).await?.expect("it was over");
+//! let next = store.lease(&name, short).await?.expect("the lease has expired");
 //!
 //! assert!(store.put(&name, "new".into(), long, Some(next.fence())).await?);
 //! assert!(!store.put(&name, "old".into(), long, Some(late.fence())).await?);
@@ -45,19 +50,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # The files
-//! | file | what it holds |
+//! # Files
+//! | file | contents |
 //! |---|---|
-//! | `token_store` | [`TokenStore`], what a store does |
-//! | `name`, `lease`, `error` | [`Name`], [`Lease`] and [`Fence`], [`StoreError`] |
-//! | `key_ring` | [`KeyRing`], the keys |
-//! | `record` | a token as it is written |
-//! | `seal` | a record, sealed and opened |
-//! | `vault` | a store and its keys: what the cache uses |
-//! | `shelf` | what a store does, without I/O; pure |
-//! | `memory`, `file`, `redis` | the stores |
-//! | `circuit` | when not to ask a store; pure |
-//! | `holder` | what a lease's holder is known by |
+//! | `token_store` | [`TokenStore`], the trait that a store implements |
+//! | `types`, `error` | [`Name`], [`Lease`] and [`Fence`], [`StoreError`] |
+//! | `encryption/` | [`KeyRing`] and the encryption of records |
+//! | `table` | values, leases and fences without I/O; pure |
+//! | `memory`, `file/`, `redis/` | the stores |
 
 // Links to stores whose features are off.
 #![cfg_attr(
@@ -65,36 +65,27 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-#[cfg(feature = "redis")]
-mod circuit;
+mod encryption;
 mod error;
 #[cfg(feature = "file")]
 mod file;
-mod holder;
-mod key_ring;
-mod lease;
 mod memory;
-mod name;
-mod record;
 #[cfg(feature = "redis")]
 mod redis;
-mod seal;
-mod shelf;
+mod table;
 mod token_store;
-mod vault;
+mod types;
 
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
+pub use encryption::KeyRing;
 pub use error::{StoreError, StoreErrorKind};
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use file::FileStore;
-pub use key_ring::KeyRing;
-pub use lease::{Fence, Lease};
 pub use memory::MemoryStore;
-pub use name::Name;
 pub use token_store::TokenStore;
+pub use types::{Fence, Lease, Name};
 
-pub(crate) use record::Record;
-pub(crate) use vault::{Held, Loaded, Place, TokenDigest, Vault};
+pub(crate) use encryption::{EncryptedStore, HeldLease, Loaded, Record, StoreKey, TokenDigest};

@@ -1,6 +1,8 @@
 //! Small helpers that know nothing of tokens.
 
 pub(crate) mod fingerprint;
+#[cfg(feature = "store")]
+pub(crate) mod length_prefixed;
 pub(crate) mod loopback;
 #[cfg(any(
     feature = "jwt",

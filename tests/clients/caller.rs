@@ -17,8 +17,9 @@ use rustls::{
 };
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Error, Recovery, TokenCache, TokenSpec,
+    AuthLayer, TokenCache, TokenSpec,
     credentials::ClientCredentials,
+    layer::{Auth, Error, Recovery},
     testing::{Api, AuthorizationServer},
 };
 

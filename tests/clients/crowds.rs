@@ -9,8 +9,9 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    AuthLayer, Error, ErrorKind, Recovery, TokenCache, TokenError, TokenSpec,
+    AuthLayer, ErrorKind, TokenCache, TokenError, TokenSpec,
     credentials::ClientCredentials,
+    layer::{Error, Recovery},
     testing::{Api, AuthorizationServer},
     transport::Transport,
 };

@@ -20,8 +20,9 @@ use tonic_health::pb::{
 };
 use tower::{Layer, util::MapErr};
 use tower_bearer::{
-    Auth, AuthLayer, Error, ErrorKind, TokenCache, TokenError, TokenSpec, WithCauses,
+    AuthLayer, ErrorKind, TokenCache, TokenError, TokenSpec,
     credentials::ClientCredentials,
+    layer::{Auth, Error, WithCauses},
     testing::{AuthorizationServer, Fault},
 };
 

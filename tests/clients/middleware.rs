@@ -12,8 +12,9 @@ use reqwest::{Body, Client, Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Next, Result};
 use tokio::{task::JoinSet, time::timeout};
 use tower_bearer::{
-    AuthLayer, ErrorKind, Recovery, TokenCache, TokenError, TokenSpec,
+    AuthLayer, ErrorKind, TokenCache, TokenError, TokenSpec,
     credentials::ClientCredentials,
+    layer::Recovery,
     testing::{Api, AuthorizationServer, Fault},
 };
 

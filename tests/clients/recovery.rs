@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Version;
-use tower_bearer::{ErrorKind, Recovery, testing::Fault};
+use tower_bearer::{ErrorKind, layer::Recovery, testing::Fault};
 
 use crate::caller::{Caller, KINDS, Kind};
 

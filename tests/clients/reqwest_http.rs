@@ -10,9 +10,10 @@ use reqwest::{Body, Client};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Error, ErrorKind, Recovery, TokenCache, TokenSpec,
+    AuthLayer, ErrorKind, TokenCache, TokenSpec,
     clients::{ReqwestClient, ReqwestError},
     credentials::ClientCredentials,
+    layer::{Auth, Error, Recovery},
     testing::{Api, AuthorizationServer, Fault},
 };
 

@@ -17,7 +17,11 @@ use rustls::{
 };
 use serde_json::Value;
 use tower::{Layer, ServiceExt};
-use tower_bearer::{Auth, AuthLayer, Recovery, TokenError, transport::Transport};
+use tower_bearer::{
+    AuthLayer, TokenError,
+    layer::{Auth, Recovery},
+    transport::Transport,
+};
 
 use crate::site::Site;
 
@@ -133,10 +137,10 @@ fn connector(ca_pem: Option<&str>) -> HttpsConnector<HttpConnector> {
 
 /// A refused token; any other failure has nothing to do with what is tested here.
 fn token_error<E: std::fmt::Debug + std::fmt::Display>(
-    error: tower_bearer::Error<E>,
+    error: tower_bearer::layer::Error<E>,
 ) -> TokenError {
     match error {
-        tower_bearer::Error::Token(error) => error,
-        tower_bearer::Error::Inner(error) => panic!("{error:?}"),
+        tower_bearer::layer::Error::Token(error) => error,
+        tower_bearer::layer::Error::Inner(error) => panic!("{error:?}"),
     }
 }

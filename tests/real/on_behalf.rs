@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, Subject, TokenCache, TokenSpec, TokenType,
+    AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint, TokenExchange,
         assertion::{self, Signed},
     },
+    token::{Subject, TokenType},
     transport::Transport,
 };
 

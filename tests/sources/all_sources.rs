@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 
 use tower_bearer::{
-    Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
+    Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
         TokenExchange, assertion,
     },
     source::SourceId,
+    token::{Subject, TokenType},
 };
 
 use crate::{assert_distinct, silent};

@@ -7,13 +7,14 @@ use std::{
 };
 
 use tower_bearer::{
-    ErrorKind, NewToken, Secret, Subject, TokenCache, TokenSource, TokenSpec,
+    ErrorKind, NewToken, Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{
         ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
         assertion,
     },
     source,
     testing::Fault,
+    token::Subject,
 };
 
 use crate::{endpoint, fails, fetch, last_call, login, silent, temp_file::TempFile, token};

@@ -2,10 +2,11 @@
 
 use tower_bearer::{
     ErrorKind::{Configuration, Malformed, Refused},
-    Secret, Subject, TokenCache, TokenSource, TokenSpec, TokenType,
+    Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
     source::SourceId,
     testing::Fault,
+    token::{Subject, TokenType},
 };
 
 use crate::{assert_distinct, endpoint, fails, fetch, last_call, login, silent};

@@ -64,25 +64,13 @@ fn no_fault_in_a_url_shows_any_of_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_takes_a_call_no_longer_than_its_limit_and_then_nothing() {
+async fn a_call_to_a_silent_server_ends_at_its_time_limit() {
     let (_listener, store) = silent();
     let start = Instant::now();
     let error = store.get(&name()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Timeout);
     assert!(error.to_string().contains("within 50ms"), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(50));
-
-    // Real time, bounded: 10,000 calls while nobody is let through take less than the patience for two.
-    let start = Instant::now();
-    let mut asked = 0;
-    for _ in 0..10_000 {
-        let error = store.get(&name()).await.unwrap_err();
-        asked += usize::from(error.kind() == StoreErrorKind::Timeout);
-    }
-    assert!(
-        asked <= 1 + start.elapsed().as_millis() as usize / 100,
-        "{asked}"
-    );
 }
 
 #[tokio::test]
@@ -112,8 +100,6 @@ async fn a_port_where_nobody_listens_fails_at_once_and_by_name() {
     let error = store.get(&name()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.to_string().contains(&port.to_string()), "{error}");
-    let error = store.get(&name()).await.unwrap_err();
-    assert!(error.to_string().contains("was not asked"), "{error}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version, header::AUTHORIZA
 use tokio::{sync::Semaphore, time};
 use tower::Service;
 use tower_bearer::{
-    AuthLayer, ErrorKind, NewToken, Recovery, TokenCache, TokenError, TokenSource, TokenSpec,
-    clock::Clock, source::TokenRequest,
+    AuthLayer, ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec, clock::Clock,
+    layer::Recovery, source::TokenRequest,
 };
 
 /// Where the tests' requests go.

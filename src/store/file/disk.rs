@@ -1,8 +1,8 @@
-//! The file itself: read whole, locked for a change, replaced at once. All of it blocks.
+//! Reads, locks and replaces the file. All functions block.
 //!
-//! Readers take no lock. A change is written to a second file beside it, brought to the disk, and put in the first one's place by
-//! one `rename`: whoever reads sees the file before or after, and so does whoever comes after a crash. The lock is on a third
-//! file, since the first is another one after each change; the system gives it back when its holder dies.
+//! Readers take no lock. A change is written to a second file next to the first, synced to the disk, and moved into place by one
+//! `rename`: a reader sees the file either before or after the change, also after a crash. The lock is on a third file, since
+//! the first is replaced by each change. The operating system releases the lock when the process ends.
 
 use std::{
     ffi::OsString,
@@ -14,91 +14,94 @@ use std::{
 };
 
 use super::format;
-use crate::store::{Name, StoreError, StoreErrorKind, shelf::Shelf};
+use crate::store::{Name, StoreError, StoreErrorKind, table::Table};
 
-/// Where the file is and what it may hold.
+/// The location and the limits of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    /// Bytes of values and names.
+    /// The maximum size of all names and values in bytes.
     pub(super) limit: usize,
     pub(super) timeout: Duration,
 }
 
-/// Longest pause between two looks at the lock.
-const LOOK: Duration = Duration::from_millis(20);
+/// The longest pause between two attempts to lock the file.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Disk {
-    /// What this sees of the file as it is now.
-    pub(super) fn see<T>(&self, look: impl FnOnce(&Shelf, u64) -> T) -> Result<T, StoreError> {
-        Ok(look(&self.read()?, now()))
+    /// Runs the closure on the table in the file and the current time.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Table, u64) -> T) -> Result<T, StoreError> {
+        Ok(read(&self.read_table()?, now()))
     }
 
-    /// Changes what stands in the file, alone. The change says whether there was one.
+    /// Changes the table in the file under the lock. The closure also returns whether it has changed the table.
     ///
-    /// What is put under this name must not be what makes room.
+    /// If the table is too large, other values than that of `name` are removed.
     pub(super) fn change<T>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Shelf, u64) -> (T, bool),
+        change: impl FnOnce(&mut Table, u64) -> (T, bool),
     ) -> Result<T, StoreError> {
         let _lock = self.lock()?;
-        let mut shelf = self.read()?;
+        let mut table = self.read_table()?;
         let now = now();
-        shelf.prune(now);
-        let (outcome, is_changed) = change(&mut shelf, now);
+        table.prune(now);
+        let (outcome, is_changed) = change(&mut table, now);
         if is_changed {
-            shelf.shrink(self.limit, name);
-            if shelf.size() > self.limit {
+            table.shrink(self.limit, name);
+            if table.size() > self.limit {
                 return Err(StoreError::new(
                     StoreErrorKind::Refused,
                     format!(
-                        "the store file {} may hold {} bytes: give it a higher limit",
+                        "the store file {} is limited to {} bytes: set a higher limit",
                         self.path.display(),
                         self.limit
                     ),
                 ));
             }
-            self.replace(&format::write(&shelf))
+            self.replace(&format::write(&table))
                 .map_err(|error| self.fault("can't be written", error))?;
         }
         Ok(outcome)
     }
 
-    /// A file that is not there is empty, and so is one that is damaged: the next change replaces it.
-    fn read(&self) -> Result<Shelf, StoreError> {
+    /// Reads the table. A missing or damaged file counts as empty, and is replaced by the next change.
+    fn read_table(&self) -> Result<Table, StoreError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Shelf::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
             Err(error) => return Err(self.fault("can't be opened", error)),
         };
-        tighten(&file).map_err(|error| {
-            self.fault("is open to other users, and can't be closed to them", error)
+        restrict_permissions(&file).map_err(|error| {
+            self.fault(
+                "is accessible to other users, and its permissions can't be changed",
+                error,
+            )
         })?;
-        // Beyond this it is not ours, and need not be read to its end.
-        let most = self.limit as u64 * 2 + (1 << 20);
+        // A larger file was not written by this store.
+        let max_size = self.limit as u64 * 2 + (1 << 20);
         let mut bytes = Vec::new();
-        file.take(most)
+        file.take(max_size)
             .read_to_end(&mut bytes)
             .map_err(|error| self.fault("can't be read", error))?;
         Ok(format::read(&bytes).unwrap_or_else(|| {
             tracing::warn!(
                 target: "tower_bearer",
                 path = %self.path.display(),
-                "the store's file is damaged or of another version: it counts as empty, and the next change replaces it"
+                "the store file is damaged or of another version: treating it as empty until the next change replaces it"
             );
-            Shelf::default()
+            Table::default()
         }))
     }
 
-    /// The right to change the file. Looked for again and again, since a wait within the system has no end.
+    /// Locks the file. Polls the lock, because a blocking wait could not be limited.
     fn lock(&self) -> Result<File, StoreError> {
-        self.make_folder()
-            .map_err(|error| self.fault("has no folder, and none can be made", error))?;
+        self.create_directory()
+            .map_err(|error| self.fault("has no directory, and none can be created", error))?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
-        let lock = own(&mut options)
-            .open(self.beside(".lock"))
+        let lock = owner_only(&mut options)
+            .open(self.sibling(".lock"))
             .map_err(|error| self.fault("can't be locked", error))?;
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
@@ -107,35 +110,35 @@ impl Disk {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::Error(error)) => return Err(self.fault("can't be locked", error)),
                 Err(TryLockError::WouldBlock) if start.elapsed() < self.timeout => {}
-                Err(TryLockError::WouldBlock) => return Err(self.late()),
+                Err(TryLockError::WouldBlock) => return Err(self.timeout_error()),
             }
             thread::sleep(pause);
-            pause = (pause * 2).min(LOOK);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Puts these bytes in the file's place: all of them or none, whatever happens meanwhile.
+    /// Replaces the file atomically.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let new = self.beside(".new");
-        // One that a crash left. Not opened: it might be a link to elsewhere.
+        let new = self.sibling(".new");
+        // Removes the rest of a crash. The file is not opened, because it might be a link.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut options = OpenOptions::new();
-        let mut file = own(options.write(true).create_new(true)).open(&new)?;
+        let mut file = owner_only(options.write(true).create_new(true)).open(&new)?;
         file.write_all(bytes)?;
-        // Before it has the name: else a crash could leave the name on a file that is empty yet.
+        // Before the rename: otherwise a crash could leave an empty file under the final name.
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
-        sync_folder(self.folder())
+        sync_directory(self.directory())
     }
 
-    pub(super) fn late(&self) -> StoreError {
+    pub(super) fn timeout_error(&self) -> StoreError {
         StoreError::new(
             StoreErrorKind::Timeout,
             format!(
-                "the store file {} was not to be had within {:?}: another process keeps it locked, or the disk is slow",
+                "the store file {} could not be locked or read within {:?}: another process holds the lock, or the disk is slow",
                 self.path.display(),
                 self.timeout
             ),
@@ -158,44 +161,44 @@ impl Disk {
         StoreError::new(kind, format!("the store file {path} {what}: {error}")).with_source(error)
     }
 
-    /// Another file of the same folder: a rename must not cross a file system.
-    fn beside(&self, ending: &str) -> PathBuf {
+    /// Another file of the same directory: a rename must not cross a file system.
+    fn sibling(&self, ending: &str) -> PathBuf {
         let mut name = OsString::from(&self.path);
         name.push(ending);
         name.into()
     }
 
-    fn folder(&self) -> &Path {
+    fn directory(&self) -> &Path {
         match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         }
     }
 
-    fn make_folder(&self) -> io::Result<()> {
+    fn create_directory(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(self.folder())
+        builder.recursive(true).create(self.directory())
     }
 }
 
-/// On the wall clock, since the file is of several processes, in microseconds.
+/// Returns the wall-clock time in microseconds. Several processes share the file, so a monotonic clock can't be used.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A file that is made now is for its owner alone.
-fn own(options: &mut OpenOptions) -> &mut OpenOptions {
+/// Makes a new file accessible only to its owner.
+fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-/// Closes a file to others. What is in it is sealed, but who reads it could keep it until the key is known.
+/// Makes a file accessible only to its owner. Its values are encrypted, but a copy could be kept until a key leaks.
 #[cfg(unix)]
-fn tighten(file: &File) -> io::Result<()> {
+fn restrict_permissions(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 == 0 {
@@ -205,17 +208,17 @@ fn tighten(file: &File) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn tighten(_: &File) -> io::Result<()> {
+fn restrict_permissions(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// A rename is on the disk when its folder is.
+/// Makes a rename durable.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -1,105 +1,88 @@
-//! What stands in the file: a first line, a digest of the rest, and the rest.
+//! Encodes a table as a file: a first line, a digest of the rest, and the rest.
 //!
-//! The digest tells a file that was cut or overwritten from one that is whole. It does not keep anybody from changing it: the
-//! seal on each value does.
+//! The digest detects a truncated or overwritten file. It does not protect from deliberate changes; the encryption of each value
+//! does.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 
-use crate::store::{
-    Name,
-    shelf::{Kept, Shelf, Spot},
+use crate::{
+    store::{
+        Name,
+        table::{Expiring, Table, TableEntry},
+    },
+    util::length_prefixed::{put, put_u64, take, take_u64},
 };
 
 const FIRST_LINE: &[u8] = b"tower-bearer store 1\n";
 const DIGEST: usize = 32;
 
-/// The file that holds this shelf.
-pub(super) fn write(shelf: &Shelf) -> Vec<u8> {
-    let mut body = Vec::with_capacity(2 * shelf.size());
-    for (name, spot) in &shelf.spots {
-        put_bytes(&mut body, name.as_str().as_bytes());
-        put_kept(&mut body, spot.value.as_ref(), |body, value| {
-            put_bytes(body, value);
+/// Encodes a table.
+pub(super) fn write(table: &Table) -> Vec<u8> {
+    let mut body = Vec::with_capacity(2 * table.size());
+    for (name, entry) in &table.entries {
+        put(&mut body, name.as_str().as_bytes());
+        put_kept(&mut body, entry.value.as_ref(), |body, value| {
+            put(body, value);
         });
-        put_kept(&mut body, spot.lease.as_ref(), |body, holder| {
-            put_bytes(body, holder.as_bytes());
+        put_kept(&mut body, entry.lease.as_ref(), |body, holder| {
+            put(body, holder.as_bytes());
         });
-        put_kept(&mut body, spot.fence.as_ref(), |body, fence| {
-            put_number(body, *fence);
+        put_kept(&mut body, entry.fence.as_ref(), |body, fence| {
+            put_u64(body, *fence);
         });
     }
     [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat()
 }
 
-/// The shelf that this file holds, if it is whole.
-pub(super) fn read(file: &[u8]) -> Option<Shelf> {
+/// Decodes a table. Returns `None` if the file is damaged or has another version.
+pub(super) fn read(file: &[u8]) -> Option<Table> {
     let (found, mut body) = file.strip_prefix(FIRST_LINE)?.split_at_checked(DIGEST)?;
     if digest(&SHA256, body).as_ref() != found {
         return None;
     }
-    let mut shelf = Shelf::default();
+    let mut table = Table::default();
     while !body.is_empty() {
-        let name = Name::new(str::from_utf8(take_bytes(&mut body)?).ok()?).ok()?;
-        let spot = Spot {
-            value: take_kept(&mut body, |body| {
-                take_bytes(body).map(Bytes::copy_from_slice)
-            })?,
+        let name = Name::new(str::from_utf8(take(&mut body)?).ok()?).ok()?;
+        let entry = TableEntry {
+            value: take_kept(&mut body, |body| take(body).map(Bytes::copy_from_slice))?,
             lease: take_kept(&mut body, |body| {
-                Some(str::from_utf8(take_bytes(body)?).ok()?.into())
+                Some(str::from_utf8(take(body)?).ok()?.into())
             })?,
-            fence: take_kept(&mut body, take_number)?,
+            fence: take_kept(&mut body, take_u64)?,
         };
-        shelf.spots.insert(name, spot);
+        table.entries.insert(name, entry);
     }
-    Some(shelf)
+    Some(table)
 }
 
-fn put_number(body: &mut Vec<u8>, number: u64) {
-    body.extend(number.to_be_bytes());
-}
-
-fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(body, bytes.len() as u64);
-    body.extend_from_slice(bytes);
-}
-
-fn put_kept<T>(body: &mut Vec<u8>, kept: Option<&Kept<T>>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+fn put_kept<T>(
+    body: &mut Vec<u8>,
+    kept: Option<&Expiring<T>>,
+    encode: impl FnOnce(&mut Vec<u8>, &T),
+) {
     let Some(kept) = kept else {
         body.push(0);
         return;
     };
     body.push(1);
-    put_number(body, kept.start);
-    put_number(body, kept.end);
-    put(body, &kept.it);
-}
-
-fn take_number(body: &mut &[u8]) -> Option<u64> {
-    let (number, rest) = body.split_first_chunk()?;
-    *body = rest;
-    Some(u64::from_be_bytes(*number))
-}
-
-fn take_bytes<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(take_number(body)?).ok()?;
-    let (bytes, rest) = body.split_at_checked(length)?;
-    *body = rest;
-    Some(bytes)
+    put_u64(body, kept.start);
+    put_u64(body, kept.end);
+    encode(body, &kept.value);
 }
 
 fn take_kept<T>(
     body: &mut &[u8],
-    take: impl FnOnce(&mut &[u8]) -> Option<T>,
-) -> Option<Option<Kept<T>>> {
+    decode: impl FnOnce(&mut &[u8]) -> Option<T>,
+) -> Option<Option<Expiring<T>>> {
     let (&is_there, rest) = body.split_first()?;
     *body = rest;
     if is_there == 0 {
         return Some(None);
     }
-    let (start, end) = (take_number(body)?, take_number(body)?);
-    Some(Some(Kept {
-        it: take(body)?,
+    let (start, end) = (take_u64(body)?, take_u64(body)?);
+    Some(Some(Expiring {
+        value: decode(body)?,
         start,
         end,
     }))
@@ -111,41 +94,41 @@ mod tests {
 
     use super::*;
 
-    fn shelf() -> Shelf {
-        let mut shelf = Shelf::default();
+    fn table() -> Table {
+        let mut table = Table::default();
         let [a, b] = ["a", "b"].map(|name| Name::new(name).unwrap());
-        let lease = shelf
+        let lease = table
             .lease(&a, Duration::from_secs(5), "holder", 1)
             .unwrap();
-        shelf.put(
+        table.put(
             &a,
             "value".into(),
             Duration::from_secs(9),
             Some(lease.fence()),
             2,
         );
-        shelf.put(&b, Bytes::new(), Duration::MAX, None, 3);
-        shelf
+        table.put(&b, Bytes::new(), Duration::MAX, None, 3);
+        table
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        for shelf in [Shelf::default(), shelf()] {
-            assert_eq!(read(&write(&shelf)), Some(shelf));
+    fn decoding_returns_the_encoded_table() {
+        for table in [Table::default(), table()] {
+            assert_eq!(read(&write(&table)), Some(table));
         }
     }
 
     #[test]
-    fn a_file_that_was_cut_anywhere_is_not_read() {
-        let file = write(&shelf());
+    fn truncated_file_is_not_decoded() {
+        let file = write(&table());
         for length in 0..file.len() {
             assert_eq!(read(&file[..length]), None, "{length}");
         }
     }
 
     #[test]
-    fn a_file_with_any_bit_changed_is_not_read() {
-        let file = write(&shelf());
+    fn file_with_any_bit_changed_is_not_decoded() {
+        let file = write(&table());
         for bit in 0..file.len() * 8 {
             let mut changed = file.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -155,7 +138,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_digest_over_anything_makes_no_panic(body: Vec<u8>) {
+        fn arbitrary_contents_with_a_valid_digest_cause_no_panic(body: Vec<u8>) {
             let file = [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat();
             read(&file);
         }

@@ -1,13 +1,13 @@
-//! A store in one file, for programs that start often, and for several of them at once.
+//! Implements a store in one file, for programs that start often and may run several times at once.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
-//! | `store` | [`FileStore`] |
-//! | `disk` | the file: read, locked, replaced |
-//! | `format` | what stands in it; pure |
+//! | `file_store` | [`FileStore`] |
+//! | `disk` | reading, locking and replacing the file |
+//! | `format` | the encoding of the file; pure |
 
 mod disk;
+mod file_store;
 mod format;
-mod store;
 
-pub use store::FileStore;
+pub use file_store::FileStore;

@@ -1,4 +1,4 @@
-//! One connection: to a server, or to all that a cluster is of.
+//! Establishes a connection to a server or to a cluster, and sends commands over it.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use redis::{
 };
 
 use super::{
-    address::{Address, Client},
-    fault::fault,
+    config::{RedisClient, RedisConfig},
+    error::store_error,
 };
 use crate::{
     store::{StoreError, StoreErrorKind},
     util::timer,
 };
 
-/// A connection. Clones share it.
+/// A connection, shared by its clones.
 #[derive(Clone)]
 pub(super) enum Connection {
     Server(MultiplexedConnection),
@@ -24,7 +24,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// What is answered to this command.
+    /// Sends a command and returns the response.
     pub(super) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         match self {
             Self::Server(connection) => command.query_async(connection).await,
@@ -33,54 +33,54 @@ impl Connection {
     }
 }
 
-/// Makes a connection, with the password and the keys as they are now.
+/// Establishes a connection. Reads the password and the keys again.
 pub(super) async fn connect(
-    address: &Address,
-    patience: Duration,
+    config: &RedisConfig,
+    limit: Duration,
 ) -> Result<Connection, StoreError> {
-    if address.has_tls() {
-        provide_crypto();
+    if config.has_tls() {
+        install_crypto_provider();
     }
     let connection = async {
-        match address.client(patience)? {
-            Client::Server(client) => {
-                // Deadlines are ours.
+        match config.client(limit)? {
+            RedisClient::Server(client) => {
+                // The store has its own deadlines.
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(None)
                     .set_response_timeout(None);
                 let connection = client.get_multiplexed_async_connection_with_config(&config);
                 connection.await.map(Connection::Server)
             }
-            Client::Cluster(_) if timer::after(Duration::ZERO).is_none() => {
+            RedisClient::Cluster(_) if timer::after(Duration::ZERO).is_none() => {
                 return Err(StoreError::new(
                     StoreErrorKind::Configuration,
-                    "a cluster of redis is asked with timers, and this Tokio runtime has none: build it with enable_all",
+                    "a redis cluster needs timers, and this Tokio runtime has none: build it with enable_all",
                 ));
             }
-            Client::Cluster(client) => {
+            RedisClient::Cluster(client) => {
                 let connection = client.get_async_connection();
                 connection.await.map(Connection::Cluster)
             }
         }
-        .map_err(|error| fault(&address.shown(), &error))
+        .map_err(|error| store_error(&config.server_name(), &error))
     };
-    match timer::within(patience, connection).await {
+    match timer::within(limit, connection).await {
         Some(made) => made,
         None => Err(StoreError::new(
             StoreErrorKind::Timeout,
             format!(
-                "redis at {} was not connected within {patience:?}",
-                address.shown()
+                "could not connect to redis at {} within {limit:?}",
+                config.server_name()
             ),
         )),
     }
 }
 
-/// redis takes the process's provider of cryptography, and panics where there is none and rustls can't tell which is meant.
-fn provide_crypto() {
+/// Installs a crypto provider. The redis crate uses the one of the process, and panics if rustls can't determine it.
+fn install_crypto_provider() {
     use rustls::crypto::{CryptoProvider, aws_lc_rs};
     if CryptoProvider::get_default().is_none() {
-        // Somebody else may have been quicker.
+        // Another thread may have installed one in the meantime.
         let _ = aws_lc_rs::default_provider().install_default();
     }
 }

@@ -1,8 +1,8 @@
-//! The connections to Redis: one for each runtime, made by a task when it is first needed, and anew when it breaks.
+//! Keeps one connection to Redis for each runtime.
 //!
-//! A connection is driven by a task of the runtime that made it, so another runtime has one of its own. A runtime that is gone took
-//! its task with it, and nobody asks for its connection any more. The task that makes a connection goes on when the caller for
-//! whom it began has lost patience: else nobody would ever be connected to a server that is slower to greet than to answer.
+//! A connection is driven by a task of the runtime that established it, so each runtime needs a separate one. A connection is
+//! established on first use and again after it breaks, by a task that continues when the caller has given up: otherwise a server
+//! that is slow to connect would never be connected.
 
 use std::{
     sync::{
@@ -18,69 +18,69 @@ use tokio::{
 };
 
 use super::{
-    address::Address,
+    config::RedisConfig,
     connection::{Connection, connect},
 };
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Runtimes that have a connection at once. There is one in nearly every program; tests have many.
-const MOST: usize = 16;
+/// The number of runtimes that can have a connection at once. Most programs have one runtime; tests have many.
+const MAX_RUNTIMES: usize = 16;
 
 /// The connections of all runtimes.
 pub(super) struct Connections {
-    slots: Mutex<Vec<Slot>>,
-    numbers: AtomicU64,
+    all: Mutex<Vec<RuntimeConnection>>,
+    next_number: AtomicU64,
 }
 
-/// A connection, and its number.
+/// A connection with its number.
 #[derive(Clone)]
-pub(super) struct Numbered {
+pub(super) struct NumberedConnection {
     pub(super) connection: Connection,
     pub(super) number: u64,
-    /// Whether it was there before it was asked for.
-    pub(super) is_used: bool,
+    /// Whether it was established before this call.
+    pub(super) is_reused: bool,
 }
 
-struct Slot {
+struct RuntimeConnection {
     runtime: Id,
     number: u64,
-    state: watch::Receiver<Option<Made>>,
+    state: watch::Receiver<Option<ConnectResult>>,
 }
 
-type Made = Result<Connection, StoreError>;
+type ConnectResult = Result<Connection, StoreError>;
 
 impl Connections {
     pub(super) const fn new() -> Self {
         Self {
-            slots: Mutex::new(Vec::new()),
-            numbers: AtomicU64::new(0),
+            all: Mutex::new(Vec::new()),
+            next_number: AtomicU64::new(0),
         }
     }
 
-    /// The connection of this runtime, which is made if there is none.
+    /// Returns the connection of this runtime, and establishes it if necessary.
     pub(super) async fn get(
         &self,
-        address: &Address,
-        patience: Duration,
-    ) -> Result<Numbered, StoreError> {
+        config: &RedisConfig,
+        limit: Duration,
+    ) -> Result<NumberedConnection, StoreError> {
         let Ok(runtime) = Handle::try_current() else {
             return Err(StoreError::new(
                 StoreErrorKind::Configuration,
-                "redis can be asked within a Tokio runtime alone",
+                "redis can only be used within a Tokio runtime",
             ));
         };
-        let (number, mut state) = self.slot(&runtime, address, patience);
-        let is_used = state.borrow().is_some();
+        let (number, mut state) = self.receiver(&runtime, config, limit);
+        let is_reused = state.borrow().is_some();
         let made = match state.wait_for(Option::is_some).await {
             Ok(made) => made.clone(),
-            // The task died: of a panic, or with its runtime.
+            // The task panicked, or its runtime was shut down.
             Err(_) => None,
         };
         match made {
-            Some(Ok(connection)) => Ok(Numbered {
+            Some(Ok(connection)) => Ok(NumberedConnection {
                 connection,
                 number,
-                is_used,
+                is_reused,
             }),
             Some(Err(error)) => {
                 self.forget(number);
@@ -90,38 +90,38 @@ impl Connections {
                 self.forget(number);
                 Err(StoreError::new(
                     StoreErrorKind::Unavailable,
-                    "the connection to redis was not finished: does the Tokio runtime have I/O (enable_all)?",
+                    "the connection to redis was not established: build the Tokio runtime with enable_all, because it needs I/O",
                 ))
             }
         }
     }
 
-    /// Lets nobody have this connection any more. Who has it may go on with it.
+    /// Removes a connection, so that later calls use another. Calls that have it already are not affected.
     pub(super) fn forget(&self, number: u64) {
-        self.slots().retain(|slot| slot.number != number);
+        self.all().retain(|entry| entry.number != number);
     }
 
-    fn slot(
+    fn receiver(
         &self,
         runtime: &Handle,
-        address: &Address,
-        patience: Duration,
-    ) -> (u64, watch::Receiver<Option<Made>>) {
-        let mut slots = self.slots();
-        if let Some(slot) = slots.iter().find(|slot| slot.runtime == runtime.id()) {
-            return (slot.number, slot.state.clone());
+        config: &RedisConfig,
+        limit: Duration,
+    ) -> (u64, watch::Receiver<Option<ConnectResult>>) {
+        let mut all = self.all();
+        if let Some(entry) = all.iter().find(|entry| entry.runtime == runtime.id()) {
+            return (entry.number, entry.state.clone());
         }
-        if slots.len() >= MOST {
-            slots.remove(0);
+        if all.len() >= MAX_RUNTIMES {
+            all.remove(0);
         }
-        let (tell, state) = watch::channel(None);
-        let address = address.clone();
+        let (sender, state) = watch::channel(None);
+        let config = config.clone();
         runtime.spawn(async move {
-            let made = connect(&address, patience).await;
-            tell.send_replace(Some(made));
+            let made = connect(&config, limit).await;
+            sender.send_replace(Some(made));
         });
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        slots.push(Slot {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        all.push(RuntimeConnection {
             runtime: runtime.id(),
             number,
             state: state.clone(),
@@ -129,7 +129,7 @@ impl Connections {
         (number, state)
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<RuntimeConnection>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

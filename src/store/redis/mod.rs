@@ -1,19 +1,19 @@
-//! A store in Redis, which all processes of a fleet share.
+//! Implements a store in Redis, which the processes of a fleet share.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
-//! | `store` | [`RedisStore`] |
-//! | `address` | where Redis is and who we are there |
-//! | `connection` | one connection, to a server or to a cluster |
-//! | `connections` | a connection for each runtime |
-//! | `scripts` | what runs within Redis |
-//! | `fault` | what Redis said no with |
+//! | `redis_store` | [`RedisStore`] |
+//! | `config` | the server or cluster, and the credentials |
+//! | `connection` | one connection to a server or a cluster |
+//! | `connections` | the connections, one for each runtime |
+//! | `scripts` | the Lua scripts that run in Redis |
+//! | `error` | the translation of Redis errors |
 
-mod address;
+mod config;
 mod connection;
 mod connections;
-mod fault;
+mod error;
+mod redis_store;
 mod scripts;
-mod store;
 
-pub use store::RedisStore;
+pub use redis_store::RedisStore;

@@ -1,40 +1,41 @@
-//! What runs within Redis, because it must happen at once: comparison and deletion, fences, leases.
+//! Defines the Lua scripts that Redis runs atomically: compare-and-delete, fences, leases.
 //!
-//! Each may run twice for one call: where a connection breaks, nobody knows whether Redis did what it was asked. So the
-//! second run changes nothing, and says the same where it can.
+//! A script may run twice for one call, because it is sent again if the connection breaks before the response. The second run
+//! changes nothing, and returns the same result where possible.
 
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind};
 
-/// A script: its text, and the digest by which Redis knows it once it has run.
-pub(super) struct Lua {
+/// A script with the digest by which Redis knows it after the first run.
+pub(super) struct LuaScript {
     text: &'static str,
     digest: Script,
 }
 
-/// Every script.
+/// All scripts.
 pub(super) struct Scripts {
-    /// Keys: value, fence. Arguments: fence, value, milliseconds. Whether it was put.
-    pub(super) put: Lua,
-    /// Keys: value. Arguments: value. Whether it was deleted.
-    pub(super) delete_if: Lua,
-    /// Keys: lease, fence. Arguments: holder, milliseconds, milliseconds that the fence is remembered. The fence, or nil.
-    pub(super) lease: Lua,
-    /// Keys: lease. Arguments: holder. Whether it was given back.
-    pub(super) release: Lua,
+    /// Keys: value, fence. Arguments: fence, value, milliseconds. Returns whether the value was stored.
+    pub(super) put: LuaScript,
+    /// Keys: value. Arguments: value. Returns whether it was deleted.
+    pub(super) delete_if: LuaScript,
+    /// Keys: lease, fence. Arguments: holder, milliseconds, milliseconds that the fence is remembered. Returns the fence, or
+    /// nil if the lease is taken.
+    pub(super) lease: LuaScript,
+    /// Keys: lease. Arguments: holder. Returns whether it was released.
+    pub(super) release: LuaScript,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            put: Lua::new(PUT),
-            delete_if: Lua::new(DELETE_IF_SAME),
-            lease: Lua::new(LEASE),
-            release: Lua::new(DELETE_IF_SAME),
+            put: LuaScript::new(PUT),
+            delete_if: LuaScript::new(DELETE_IF_SAME),
+            lease: LuaScript::new(LEASE),
+            release: LuaScript::new(DELETE_IF_SAME),
         }
     }
 }
 
-impl Lua {
+impl LuaScript {
     fn new(text: &'static str) -> Self {
         Self {
             text,
@@ -42,12 +43,12 @@ impl Lua {
         }
     }
 
-    /// The command that runs it by its digest.
+    /// Returns the command that runs the script by its digest.
     pub(super) fn by_digest(&self, keys: &[String], arguments: &[&[u8]]) -> Cmd {
         run("EVALSHA", self.digest.get_hash(), keys, arguments)
     }
 
-    /// The command that runs it by its text, if that is what this error asks for.
+    /// Returns the command that runs the script by its text, if the error says that its digest is unknown.
     pub(super) fn by_text(
         &self,
         error: &redis::RedisError,
@@ -75,8 +76,8 @@ const DELETE_IF_SAME: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-// A fence is the time in microseconds, or one more than the highest there is: so fences grow too where that was
-// forgotten. Such a number is below 2^53, so a Lua number holds it exactly.
+// A fence is the time in microseconds, or one more than the previous fence if that is higher. Fences therefore grow even after
+// Redis has lost its data. They are below 2^53, so a Lua number represents them exactly.
 const LEASE: &str = "\
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then return redis.call('GET', KEYS[2]) end

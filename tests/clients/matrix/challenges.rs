@@ -2,7 +2,10 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tonic::Code;
-use tower_bearer::{Recovery, Verdict, testing::Fault};
+use tower_bearer::{
+    layer::{Recovery, Verdict},
+    testing::Fault,
+};
 
 use super::{
     bodies::{some, sum},

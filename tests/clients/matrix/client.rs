@@ -26,8 +26,11 @@ use tonic::{
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
-    Auth, AuthLayer, Error, Recovery,
-    replay::{ReplayBody, ReplayPolicy},
+    AuthLayer,
+    layer::{
+        Auth, Error, Recovery,
+        replay::{ReplayBody, ReplayPolicy},
+    },
 };
 
 use super::raw::Raw;

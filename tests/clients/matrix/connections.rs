@@ -76,5 +76,5 @@ fn many_threads_send_nearly_every_replay_over_its_refusals_connection() {
         .iter()
         .sum();
     let all = HTTP1.len() * 2 * 2 * TIMES;
-    assert!(moved <= 2, "{moved} of {all}");
+    assert!(moved <= all / 20, "{moved} of {all}");
 }

@@ -1,0 +1,309 @@
+//! Per-handle state of [`Auth`](crate::layer::Auth): the pointer to what the services of a layer share, and a memo of the header
+//! values that the handle sent last.
+//!
+//! A hit must not write to memory that another thread writes to. From its second request on, a handle therefore has a
+//! pointer of its own, whose reference count only its own response futures change, and private copies of header values.
+//! A handle that is cloned for each request makes none of these and pays for shared reference counts.
+
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderValue;
+
+use super::route_table::{Origin, Route, Routes};
+use crate::{
+    cache::{Slot, TokenCache},
+    clock::Moment,
+    error::TokenError,
+    token::TokenSpec,
+    verdict::Judge,
+};
+
+/// The number of tokens in a handle's memo. Each holds its cache entry, which therefore is not evicted.
+const MEMO_SIZE: usize = 4;
+/// An occupied place in the memo goes to another token at most this often, because each change copies a header value.
+const REPLACE_INTERVAL_NANOS: u64 = 1_000_000_000;
+
+/// What one handle keeps for itself.
+pub(crate) struct HandleState {
+    shared: Arc<SharedPointer>,
+    memo: Option<Box<Memo>>,
+    was_used: bool,
+    /// When the handle was used last, by the coarse clock.
+    last_use: Moment,
+}
+
+/// What all services of a layer share.
+pub(crate) struct LayerShared {
+    pub(crate) cache: TokenCache,
+    pub(crate) routes: Routes,
+    entries: Box<[RouteEntry]>,
+    pub(crate) judge: Option<Judge>,
+}
+
+/// The token of a route: its cache entry is looked up once, and held.
+struct RouteEntry {
+    spec: TokenSpec,
+    allowed_scopes: Box<[Box<str>]>,
+    slot: OnceLock<Arc<Slot>>,
+}
+
+/// A handle's pointer to [`LayerShared`]: threads with handles of their own don't change one reference count.
+#[repr(align(128))]
+pub(crate) struct SharedPointer {
+    pub(crate) layer: Arc<LayerShared>,
+    pub(crate) has_classifier: bool,
+}
+
+/// The header values that a handle sent last. Routes and specs are assigned to places by number and by hash.
+#[derive(Default)]
+#[repr(align(128))]
+struct Memo([Option<CachedHeader>; MEMO_SIZE]);
+
+/// A private copy of a header value, and how long it may be used without asking the cache.
+struct CachedHeader {
+    key: MemoKey,
+    slot: Arc<Slot>,
+    generation: u64,
+    refresh_at: Moment,
+    unusable_at: Moment,
+    header: HeaderValue,
+    /// On the monotonic clock.
+    cached_at: u64,
+}
+
+enum MemoKey {
+    Route(u32),
+    /// Compared by pointer. Because the memo holds the spec, no other spec can get its address.
+    Spec(TokenSpec),
+}
+
+/// What a request can be sent with at once.
+pub(crate) struct AvailableToken {
+    pub(crate) header: HeaderValue,
+    pub(crate) generation: u64,
+}
+
+impl HandleState {
+    pub(crate) fn new(layer: Arc<LayerShared>) -> Self {
+        Self::with_pointer(Arc::new(SharedPointer::new(layer)))
+    }
+
+    fn with_pointer(shared: Arc<SharedPointer>) -> Self {
+        Self {
+            shared,
+            memo: None,
+            was_used: false,
+            last_use: Moment::default(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn pointer(&self) -> &Arc<SharedPointer> {
+        &self.shared
+    }
+
+    #[inline(always)]
+    pub(crate) fn layer(&self) -> &LayerShared {
+        &self.shared.layer
+    }
+
+    /// Returns the token of a route if it can be sent now. Takes no lock and allocates nothing.
+    #[inline(always)]
+    pub(crate) fn token_of_route(&mut self, route: u32) -> Option<AvailableToken> {
+        let now = self.now();
+        if let Some(memo) = &self.memo
+            && let Some(cached) = memo.get(route as usize)
+            && matches!(cached.key, MemoKey::Route(number) if number == route)
+            && let Some(token) = cached.available(now, &self.shared.layer.cache)
+        {
+            return Some(token);
+        }
+        self.settle();
+        let layer = &*self.shared.layer;
+        let slot = layer.slot(route).ok()?;
+        let memo = self.memo.as_deref_mut();
+        token_of_slot(layer, memo, slot, now, route as usize, || {
+            MemoKey::Route(route)
+        })
+    }
+
+    /// Returns the token of a request's own spec if it can be sent now. A spec that the memo doesn't have is looked up under
+    /// the read lock of a shard.
+    #[inline(never)]
+    pub(crate) fn token_of_spec(&mut self, spec: &TokenSpec) -> Option<AvailableToken> {
+        let now = self.now();
+        let place = spec.precomputed_hash() as usize;
+        if let Some(memo) = &self.memo
+            && let Some(cached) = memo.get(place)
+            && matches!(&cached.key, MemoKey::Spec(other) if other.ptr_eq(spec))
+            && let Some(token) = cached.available(now, &self.shared.layer.cache)
+        {
+            return Some(token);
+        }
+        self.settle();
+        let layer = &*self.shared.layer;
+        let slot = layer.cache.known_slot(spec)?;
+        let memo = self.memo.as_deref_mut();
+        token_of_slot(layer, memo, &slot, now, place, || {
+            MemoKey::Spec(spec.clone())
+        })
+    }
+
+    /// Gives the handle a pointer and a memo of its own on its second request.
+    #[inline]
+    fn settle(&mut self) {
+        if self.was_used && self.memo.is_none() {
+            self.shared = Arc::new(SharedPointer::new(Arc::clone(&self.shared.layer)));
+            self.memo = Some(Box::default());
+        }
+        self.was_used = true;
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> Moment {
+        let now = self.shared.layer.cache.now_since(self.last_use);
+        // Written once per tick of the clock, not per hit: the handle may share a cache line with another thread's.
+        if now.monotonic != self.last_use.monotonic {
+            self.last_use = now;
+        }
+        now
+    }
+}
+
+/// Returns the token of a cache entry if it can be sent now, and remembers it if the handle has a memo.
+#[inline(never)]
+fn token_of_slot(
+    layer: &LayerShared,
+    memo: Option<&mut Memo>,
+    slot: &Arc<Slot>,
+    now: Moment,
+    place: usize,
+    key: impl FnOnce() -> MemoKey,
+) -> Option<AvailableToken> {
+    // Nothing is fetched before it is known that the caller set no `Authorization` header.
+    let (header, generation, is_stale) = slot.header(now)?;
+    layer.cache.count_hit(is_stale);
+    if let Some(memo) = memo
+        && memo.has_room(place, slot, now)
+        && let Some(token) = slot.token()
+    {
+        let cached = CachedHeader {
+            key: key(),
+            slot: Arc::clone(slot),
+            generation: token.generation(),
+            refresh_at: token.times().refresh(),
+            unusable_at: token.times().end(),
+            header: token.private_header(),
+            cached_at: now.monotonic,
+        };
+        memo.set(place, cached);
+    }
+    Some(AvailableToken { header, generation })
+}
+
+impl Clone for HandleState {
+    fn clone(&self) -> Self {
+        Self::with_pointer(Arc::clone(&self.shared))
+    }
+}
+
+impl SharedPointer {
+    fn new(layer: Arc<LayerShared>) -> Self {
+        Self {
+            has_classifier: layer.judge.is_some(),
+            layer,
+        }
+    }
+}
+
+impl Memo {
+    #[inline(always)]
+    fn get(&self, place: usize) -> Option<&CachedHeader> {
+        self.0.get(place % MEMO_SIZE)?.as_ref()
+    }
+
+    fn set(&mut self, place: usize, cached: CachedHeader) {
+        if let Some(entry) = self.0.get_mut(place % MEMO_SIZE) {
+            *entry = Some(cached);
+        }
+    }
+
+    /// Returns `true` if a token of this slot may be remembered now.
+    fn has_room(&self, place: usize, slot: &Arc<Slot>, now: Moment) -> bool {
+        self.get(place).is_none_or(|cached| {
+            Arc::ptr_eq(&cached.slot, slot)
+                || now.monotonic.saturating_sub(cached.cached_at) >= REPLACE_INTERVAL_NANOS
+        })
+    }
+}
+
+impl CachedHeader {
+    /// Returns the header value, and counts the hit, if it is still that of the current token and can be sent.
+    #[inline(always)]
+    fn available(&self, now: Moment, cache: &TokenCache) -> Option<AvailableToken> {
+        if self.slot.generation() != self.generation {
+            return None;
+        }
+        let is_stale = self.refresh_at.is_past(now);
+        if is_stale && !(self.slot.is_quiet(now) && !self.unusable_at.is_past(now)) {
+            return None;
+        }
+        cache.count_hit(is_stale);
+        Some(AvailableToken {
+            header: self.header.clone(),
+            generation: self.generation,
+        })
+    }
+}
+
+impl LayerShared {
+    pub(crate) fn new(
+        cache: TokenCache,
+        routes: &[Route],
+        default_origin: Option<Origin>,
+        judge: Option<Judge>,
+    ) -> Self {
+        let entry = |route: &Route| RouteEntry {
+            spec: route.spec().clone(),
+            allowed_scopes: route.allowed_scopes().into(),
+            slot: OnceLock::new(),
+        };
+        Self {
+            cache,
+            entries: routes.iter().map(entry).collect(),
+            routes: Routes::arrange(routes, default_origin),
+            judge,
+        }
+    }
+
+    /// Returns `true` if a server on this route may require all of these scopes.
+    pub(crate) fn allows(&self, route: u32, scopes: &[String]) -> bool {
+        let Some(entry) = self.entries.get(route as usize) else {
+            return false;
+        };
+        let own = |scope: &String| entry.spec.iter_scopes().any(|one| one == scope);
+        let allowed = |scope: &String| {
+            let mut allowed = entry.allowed_scopes.iter();
+            allowed.any(|one| **one == **scope || **one == *"*")
+        };
+        scopes.iter().all(|scope| own(scope) || allowed(scope))
+    }
+
+    /// The spec of a route.
+    pub(crate) fn spec(&self, route: u32) -> Option<&TokenSpec> {
+        Some(&self.entries.get(route as usize)?.spec)
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, route: u32) -> Result<&Arc<Slot>, TokenError> {
+        let Some(entry) = self.entries.get(route as usize) else {
+            // A route number is an index of this list.
+            return Err(TokenError::configuration("the route has no spec"));
+        };
+        if let Some(slot) = entry.slot.get() {
+            return Ok(slot);
+        }
+        let slot = self.cache.slot(&entry.spec)?;
+        Ok(entry.slot.get_or_init(|| slot))
+    }
+}

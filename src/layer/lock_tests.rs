@@ -1,0 +1,88 @@
+//! What can only be seen from inside: that a hit passes while every lock is taken.
+
+use std::{
+    convert::Infallible,
+    sync::mpsc,
+    task::{Context, Waker},
+    thread,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tower::{Layer, Service, util::BoxService};
+
+use crate::{
+    cache::{TokenCache, held_locks::Locks},
+    error::Error,
+    layer::AuthLayer,
+    source,
+    token::{NewToken, TokenSpec},
+};
+
+type Client = BoxService<Request<()>, Response<()>, Error<Infallible>>;
+
+fn warm() -> (TokenCache, AuthLayer, TokenSpec) {
+    let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+    let spec = TokenSpec::scopes(["read"]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(cache.get(&spec)).unwrap();
+    let layer = AuthLayer::new(cache.clone()).route("https://api.example.com", spec.clone());
+    (cache, layer.unwrap(), spec)
+}
+
+fn client(layer: &AuthLayer) -> Client {
+    let answer = async |_: Request<()>| Ok(Response::new(()));
+    BoxService::new(layer.layer(tower::service_fn(answer)))
+}
+
+fn hit(client: &mut Client, spec: Option<&TokenSpec>) {
+    let mut request = Request::get("https://api.example.com/x").body(()).unwrap();
+    if let Some(spec) = spec {
+        request.extensions_mut().insert(spec.clone());
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(client.poll_ready(&mut cx).is_ready());
+    assert!(client.call(request).as_mut().poll(&mut cx).is_ready());
+}
+
+/// Sends requests from a thread while the locks are held; a lock that a hit takes would keep it for ever.
+fn hits_pass(cache: &TokenCache, locks: Locks, mut client: Client, spec: Option<TokenSpec>) {
+    let (done, passed) = mpsc::channel();
+    let mut worker = None;
+    cache.with_locks_held(locks, || {
+        // Kept until the locks are free again: a handle that goes takes one.
+        worker = Some(thread::spawn(move || {
+            for _ in 0..10 {
+                hit(&mut client, spec.as_ref());
+            }
+            done.send(()).unwrap();
+            client
+        }));
+        let passed = passed.recv_timeout(Duration::from_secs(10));
+        assert_eq!(passed, Ok(()), "a hit takes a lock");
+    });
+    drop(worker.map(thread::JoinHandle::join));
+}
+
+#[test]
+fn a_hit_on_a_route_takes_no_lock() {
+    let (cache, layer, _) = warm();
+    let mut client = client(&layer);
+    // The second request makes this handle's own copy, once.
+    hit(&mut client, None);
+    hit(&mut client, None);
+    hits_pass(&cache, Locks::All, client, None);
+}
+
+#[test]
+fn a_hit_by_a_requests_own_spec_takes_a_shards_lock_at_most() {
+    let (cache, layer, spec) = warm();
+    let mut client = client(&layer);
+    // The second request makes this handle's own counter, once.
+    hit(&mut client, Some(&spec));
+    hit(&mut client, Some(&spec));
+    hits_pass(&cache, Locks::AllButShards, client, Some(spec));
+}

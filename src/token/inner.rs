@@ -1,0 +1,228 @@
+//! What a token is made of: its header value, its times, and what tells it from another.
+//!
+//! All clones of a token share these.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::clock::{Moment, Nanos};
+
+/// What a token is made of. There may be very many, so they are kept small, and what each hit looks at stands together:
+/// that is what has to come from memory.
+#[repr(C)]
+pub(crate) struct TokenParts {
+    header: HeaderValue,
+    further: Option<Box<Further>>,
+    generation: u64,
+    times: Times,
+    scopes: Option<Box<str>>,
+    /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
+    same_for: u32,
+    reason: FetchReason,
+    origin: TokenOrigin,
+}
+
+/// The headers that go with a token; nearly none has any.
+struct Further(Vec<(HeaderName, HeaderValue)>);
+
+impl TokenParts {
+    pub(crate) fn new(
+        header: HeaderValue,
+        further: Vec<(HeaderName, HeaderValue)>,
+        scopes: Option<Box<str>>,
+        times: Times,
+        stamp: Stamp,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            header,
+            further: (!further.is_empty()).then(|| Box::new(Further(further))),
+            scopes,
+            times,
+            generation: stamp.generation,
+            same_for: u32::try_from(stamp.generation.saturating_sub(stamp.same_since))
+                .unwrap_or(u32::MAX),
+            reason: stamp.reason,
+            origin: stamp.origin,
+        })
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The first generation of its slot that had this very text: the source may give the same one again.
+    pub(crate) fn same_since(&self) -> u64 {
+        self.generation - u64::from(self.same_for)
+    }
+
+    pub(crate) fn reason(&self) -> FetchReason {
+        self.reason
+    }
+
+    pub(crate) fn origin(&self) -> TokenOrigin {
+        self.origin
+    }
+
+    /// Whether another is due.
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+        self.times.refresh().is_past(now)
+    }
+
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// The value for `Authorization`, unless there are further headers.
+    pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
+        self.further.is_none().then_some(&self.header)
+    }
+
+    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.further
+            .as_ref()
+            .map_or(&[], |further| further.0.as_slice())
+    }
+
+    pub(crate) fn scopes(&self) -> Option<&str> {
+        self.scopes.as_deref()
+    }
+
+    /// Bytes of memory that it holds, for the cache's bound.
+    pub(crate) fn weight(&self) -> usize {
+        let further = self
+            .further_headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        size_of::<Self>()
+            + self.header.len()
+            + self.scopes().map_or(0, str::len)
+            + further.sum::<usize>()
+    }
+}
+
+/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Times {
+    obtained: Moment,
+    refresh: Nanos,
+    end: Nanos,
+    expiry: Nanos,
+}
+
+impl Times {
+    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
+    pub(crate) fn new(
+        obtained: Moment,
+        refresh: Duration,
+        end: Duration,
+        expiry: Duration,
+    ) -> Self {
+        Self {
+            obtained,
+            refresh: refresh.into(),
+            end: end.into(),
+            expiry: expiry.into(),
+        }
+    }
+
+    /// Before it was asked for.
+    pub(crate) fn obtained(&self) -> Moment {
+        self.obtained
+    }
+
+    /// From here on it is stale: served, and refreshed behind the scenes.
+    pub(crate) fn refresh(&self) -> Moment {
+        self.obtained + self.refresh
+    }
+
+    /// From here on it is not sent any more: a margin before the provider's end.
+    pub(crate) fn end(&self) -> Moment {
+        self.obtained + self.end
+    }
+
+    /// The provider's end.
+    pub(crate) fn expiry(&self) -> Moment {
+        self.obtained + self.expiry
+    }
+}
+
+/// What tells one token of a cache from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Unique in the process, and growing.
+    pub(crate) generation: u64,
+    /// The first generation of this slot that had this very text: the source may give the same one again.
+    pub(crate) same_since: u64,
+    /// Why it was fetched.
+    pub(crate) reason: FetchReason,
+    /// From where.
+    pub(crate) origin: TokenOrigin,
+}
+
+/// Where a token came from.
+///
+/// ```
+/// assert_eq!(tower_bearer::token::TokenOrigin::Provider.as_str(), "provider");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenOrigin {
+    /// From the cache's source.
+    Provider,
+    /// From the store behind the cache: another process, or an earlier run, asked for it.
+    Store,
+}
+
+impl TokenOrigin {
+    /// The origin's name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// Why a token was fetched.
+///
+/// ```
+/// assert_eq!(tower_bearer::token::FetchReason::Stale.as_str(), "stale");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// There was none.
+    Missing,
+    /// The one there was went past its refresh point.
+    Stale,
+    /// The one there was expired.
+    Expired,
+    /// The one there was had been rejected.
+    Rejected,
+    /// Somebody asked for a new one.
+    Forced,
+    /// A server wanted one with further scopes.
+    Widened,
+}
+
+impl FetchReason {
+    /// The reason's name, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Forced => "forced",
+            Self::Widened => "widened",
+        }
+    }
+}

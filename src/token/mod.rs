@@ -1,0 +1,14 @@
+//! Tokens and what they are requested for: [`TokenSpec`], [`NewToken`], [`Token`] and [`Subject`].
+
+mod inner;
+mod spec;
+mod subject;
+#[expect(clippy::module_inception)]
+mod token;
+
+pub use inner::{FetchReason, TokenOrigin};
+pub(crate) use inner::{Stamp, Times, TokenParts};
+pub use spec::TokenSpec;
+pub(crate) use spec::fault_in_source_extra;
+pub use subject::{Subject, TokenType};
+pub use token::{NewToken, Token};
