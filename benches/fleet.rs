@@ -108,8 +108,8 @@ impl TokenSource for Source {
             .with_refresh_in(self.provider.refresh_in))
     }
 
-    fn source_id(&self) -> SourceId {
-        SourceId::new("bench")
+    fn source_id(&self) -> Option<SourceId> {
+        Some(SourceId::new("bench"))
     }
 }
 

@@ -24,7 +24,8 @@ async fn main() -> Outcome {
     // The provider's certificate is signed by an authority that this machine doesn't know.
     let authority = login.ca_pem().ok_or("no certificate")?;
     let transport = Transport::hyper().with_root_certificate_pem(authority.as_bytes())?;
-    let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+    let source =
+        ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
     let cache = TokenCache::new(source);
     let auth = AuthLayer::new(cache).route(api.url(), TokenSpec::scopes(["read"]))?;
 

@@ -10,7 +10,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
     AuthLayer, TokenCache, TokenSpec,
-    credentials::{OnBehalfOf, TokenEndpoint},
+    credentials::{ClientAuth, OnBehalfOf, TokenEndpoint},
     token::Subject,
 };
 
@@ -23,7 +23,8 @@ async fn main() -> Outcome {
     let api = Api::start(&login).await?;
 
     // The provider is known by its issuer alone; where its token endpoint is stands in its metadata.
-    let endpoint = TokenEndpoint::discover(login.issuer(), "client", "secret");
+    let endpoint =
+        TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("secret"));
     let cache = TokenCache::new(OnBehalfOf::new(endpoint));
     let stock = TokenSpec::scopes(["stock.read"]);
     // The route says where tokens may go. Whose they are, each request says for itself.

@@ -8,8 +8,8 @@ use reqwest::{Client, Method, Request};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
-    AuthLayer, Secret, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    AuthLayer, TokenCache, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
     layer::Auth,
 };
 
@@ -26,8 +26,10 @@ async fn main() -> Outcome {
 
     // The file is read for each token request, and each gets an assertion of its own.
     let key = SigningKey::from_file(&file)?.with_key_id("2026-11");
-    let source = ClientCredentials::new(login.token_url(), "orders", Secret::none())
-        .with_client_auth(ClientAuth::private_key_jwt(key));
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client("orders", ClientAuth::private_key_jwt(key)),
+    );
     // What can't work is told before the first request.
     source.check()?;
     let cache = TokenCache::new(source);

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSpec,
-    credentials::{RefreshToken, TokenEndpoint},
+    credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -24,7 +24,8 @@ async fn main() -> Outcome {
     // Read from the file, and written to it before the access token that came with it is handed out. A real program makes the
     // file readable for its user alone, and writes it beside first.
     let source = || -> Result<RefreshToken, TokenError> {
-        let endpoint = TokenEndpoint::new(login.token_url(), "client", "secret");
+        let endpoint = TokenEndpoint::new(login.token_url())
+            .with_client("client", ClientAuth::basic("secret"));
         let source = RefreshToken::new(endpoint, Secret::from_file(&file)?);
         let file = file.clone();
         Ok(source.on_rotation(move |new: Secret| {

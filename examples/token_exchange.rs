@@ -5,7 +5,7 @@ use std::error::Error;
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{ClientCredentials, TokenEndpoint, TokenExchange, assertion},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint, TokenExchange, assertion},
     token::{Subject, TokenType},
 };
 
@@ -19,7 +19,7 @@ async fn main() -> Outcome {
     let file = std::env::temp_dir().join(format!("cluster-token-{}", std::process::id()));
     std::fs::write(&file, "the cluster's word")?;
     login.believe("the cluster's word", "pod-17");
-    let endpoint = TokenEndpoint::new(login.token_url(), "", Secret::none()).without_client();
+    let endpoint = TokenEndpoint::new(login.token_url());
     let workload = TokenExchange::new(endpoint)
         .with_subject(Secret::from_file(&file)?, TokenType::JWT)
         .with_requested_token_type(TokenType::ACCESS_TOKEN);
@@ -32,8 +32,9 @@ async fn main() -> Outcome {
     println!("The cluster's token became one for {subject}.");
 
     // A service acts for its users: the subject is each request's, the actor is the service itself, from a cache of its own.
-    let client = || TokenEndpoint::new(login.token_url(), "client", "secret");
-    let own = TokenCache::new(ClientCredentials::at(client()));
+    let client =
+        || TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"));
+    let own = TokenCache::new(ClientCredentials::from_endpoint(client()));
     let actor = assertion::from_provider(own, TokenSpec::scopes(["act"]));
     let source = TokenExchange::new(client()).with_actor(actor, TokenType::ACCESS_TOKEN);
     let cache = TokenCache::new(source);

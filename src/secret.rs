@@ -1,4 +1,4 @@
-//! A value that must not be seen: redacted by construction, wiped when it is dropped.
+//! Defines [`Secret`], which is redacted by its type and wiped when it is dropped.
 
 use std::{
     env,
@@ -14,10 +14,10 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
 
-/// A secret that can be used and not shown.
+/// A secret that is never displayed.
 ///
 /// `Debug` and `Display` print a placeholder, and the memory is wiped when the last clone is dropped.
-/// A secret from a file or a function is read anew for every use, so that it may rotate while the program runs.
+/// A secret from a file or a function is read again for every use, so that it can be rotated while the program runs.
 ///
 /// ```
 /// use tower_bearer::Secret;
@@ -28,11 +28,10 @@ use crate::error::TokenError;
 /// # Ok::<_, tower_bearer::TokenError>(())
 /// ```
 #[derive(Clone)]
-pub struct Secret(Place);
+pub struct Secret(Repr);
 
 #[derive(Clone)]
-enum Place {
-    None,
+enum Repr {
     Memory(Arc<Zeroizing<String>>),
     File(Arc<Path>),
     Function(Arc<Read>),
@@ -41,15 +40,15 @@ enum Place {
 type Read = dyn Fn() -> Result<Exposed, TokenError> + Send + Sync;
 
 impl Secret {
-    /// The secret itself.
+    /// Creates a secret from its text.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(Place::Memory(Arc::new(Zeroizing::new(secret.into()))))
+        Self(Repr::Memory(Arc::new(Zeroizing::new(secret.into()))))
     }
 
-    /// The value of an environment variable, read now.
+    /// Reads a secret from an environment variable, once.
     ///
     /// # Errors
-    /// The variable is not set, is empty, or is not UTF-8.
+    /// Returns an error if the variable is not set, is empty, or is not valid UTF-8.
     ///
     /// ```
     /// use tower_bearer::Secret;
@@ -61,21 +60,21 @@ impl Secret {
         match env::var(name) {
             Ok(value) if !value.is_empty() => Ok(Self::new(value)),
             Ok(_) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is empty: put the secret in it"
+                "the environment variable {name} is empty: set it to the secret"
             ))),
             Err(env::VarError::NotPresent) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is not set: put the secret in it"
+                "the environment variable {name} is not set: set it to the secret"
             ))),
             Err(env::VarError::NotUnicode(_)) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is not UTF-8"
+                "the environment variable {name} is not valid UTF-8: set it to the secret as text"
             ))),
         }
     }
 
-    /// The content of a file without its line end, read anew for every use.
+    /// Creates a secret that is the content of a file without line endings at its end. It is read again for every use.
     ///
     /// # Errors
-    /// The file can't be read now, or holds no UTF-8.
+    /// Returns an error if the file can't be read now, is empty, or is not valid UTF-8.
     ///
     /// ```
     /// use tower_bearer::Secret;
@@ -89,15 +88,15 @@ impl Secret {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
-        let secret = Self(Place::File(path.into().into()));
+        let secret = Self(Repr::File(path.into().into()));
         secret.expose()?;
         Ok(secret)
     }
 
-    /// What a function says, asked anew for every use: a vault's client, an agent's socket, the environment as it is now.
+    /// Creates a secret that a function returns for every use, such as a call to a vault or an agent.
     ///
-    /// It is called where tokens are fetched, so it should not take long. An error of it that is no [`TokenError`] counts as
-    /// our configuration's, and must not show a secret.
+    /// The function is called while tokens are fetched, so it should not block for long. An error that is not a [`TokenError`]
+    /// is reported as a configuration error, and must not contain a secret.
     ///
     /// ```
     /// use tower_bearer::Secret;
@@ -114,64 +113,33 @@ impl Secret {
         F: Fn() -> Result<String, E> + Send + Sync + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        Self(Place::Function(Arc::new(move || match read() {
+        Self(Repr::Function(Arc::new(move || match read() {
             Ok(text) if text.is_empty() => Err(TokenError::configuration(
-                "the function that reads the secret returns an empty one",
+                "the function of Secret::from_fn returned an empty secret",
             )),
             Ok(text) => Ok(Exposed::new(Zeroizing::new(text))),
-            Err(error) => Err(unread(error.into())),
+            Err(error) => Err(read_error(error.into())),
         })))
     }
 
-    /// No secret, for a client that proves itself without one.
-    ///
-    /// ```
-    /// use tower_bearer::{Secret, credentials::{ClientAuth, ClientCredentials}, transport::Transport};
-    ///
-    /// # let transport = Transport::from_fn(async |_| Ok(http::Response::default()));
-    /// let source = ClientCredentials::over(transport, "https://login.example/token", "orders", Secret::none());
-    /// assert!(source.check().unwrap_err().to_string().contains("no secret"));
-    /// assert!(source.with_client_auth(ClientAuth::none()).check().is_ok());
-    /// ```
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(Place::None)
-    }
-
-    /// The secret in the clear. Keep it as short as you can: the copy is wiped when it is dropped.
+    /// Returns the secret in plain text. It is wiped when it is dropped, so drop it early.
     ///
     /// # Errors
-    /// The file that holds it can't be read, or its function fails, or there is none.
+    /// Returns an error if the file of the secret can't be read, or its function fails.
     pub fn expose(&self) -> Result<Exposed, TokenError> {
         match &self.0 {
-            Place::None => Err(no_secret()),
-            Place::Memory(text) => Ok(Exposed(text.clone())),
-            Place::File(path) => read(path).map(Exposed::new),
-            Place::Function(read) => read(),
-        }
-    }
-
-    /// Whether there is one, wherever it is.
-    pub(crate) fn check(&self) -> Result<(), TokenError> {
-        match &self.0 {
-            Place::None => Err(no_secret()),
-            _ => Ok(()),
+            Repr::Memory(text) => Ok(Exposed(text.clone())),
+            Repr::File(path) => read(path).map(Exposed::new),
+            Repr::Function(read) => read(),
         }
     }
 }
 
-fn no_secret() -> TokenError {
-    TokenError::configuration(
-        "the client has no secret, and its authentication method needs one: give the secret, or choose another method \
-         with ClientAuth",
-    )
-}
-
-fn unread(error: Box<dyn Error + Send + Sync>) -> TokenError {
+fn read_error(error: Box<dyn Error + Send + Sync>) -> TokenError {
     match error.downcast::<TokenError>() {
-        Ok(told) => *told,
+        Ok(error) => *error,
         Err(error) => {
-            TokenError::configuration("the function that reads the secret fails").with_source(error)
+            TokenError::configuration("the function of Secret::from_fn failed").with_source(error)
         }
     }
 }
@@ -180,14 +148,14 @@ fn read(path: &Path) -> Result<Zeroizing<String>, TokenError> {
     let mut text = fs::read_to_string(path)
         .map(Zeroizing::new)
         .map_err(|error| {
-            TokenError::configuration(format!("can't read the secret file {}", path.display()))
+            TokenError::configuration(format!("failed to read the secret file {}", path.display()))
                 .with_source(error)
         })?;
-    let kept = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(kept);
+    let length = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(length);
     if text.is_empty() {
         return Err(TokenError::configuration(format!(
-            "the secret file {} is empty",
+            "the secret file {} is empty: write the secret to it",
             path.display()
         )));
     }
@@ -218,9 +186,7 @@ impl From<&str> for Secret {
     }
 }
 
-/// A secret in the clear, for as long as this lives.
-///
-/// Made by [`Secret::expose`]; only [`as_str`](Self::as_str) shows it.
+/// A secret in plain text, returned by [`Secret::expose`]. Only [`as_str`](Self::as_str) reveals it.
 #[derive(Clone)]
 pub struct Exposed(Arc<Zeroizing<String>>);
 
@@ -229,7 +195,7 @@ impl Exposed {
         Self(Arc::new(text))
     }
 
-    /// The secret itself.
+    /// Returns the secret.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -242,7 +208,7 @@ impl fmt::Debug for Exposed {
     }
 }
 
-/// Wipes every text in it.
+/// Wipes every string in a JSON value.
 pub(crate) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -274,7 +240,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_function_is_asked_for_each_use() {
+    fn function_is_called_for_each_use() {
         use std::sync::atomic::{AtomicU32, Ordering};
         let uses = AtomicU32::new(0);
         let secret = Secret::from_fn(move || {
@@ -287,23 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_fails_with_is_told_and_keeps_its_kind() {
+    fn error_of_a_function_keeps_its_kind() {
         let own = Secret::from_fn(|| {
-            Err::<String, _>(TokenError::new(ErrorKind::Network, "the vault is away"))
+            Err::<String, _>(TokenError::new(ErrorKind::Network, "the vault is sealed"))
         });
         assert_eq!(own.expose().unwrap_err().kind(), ErrorKind::Network);
-        let other = Secret::from_fn(|| Err::<String, _>("the vault is away"));
+        let other = Secret::from_fn(|| Err::<String, _>("the vault is sealed"));
         let error = other.expose().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(format!("{error:?}").contains("the vault is away"));
+        assert!(format!("{error:?}").contains("the vault is sealed"));
         let empty = Secret::from_fn(|| Ok::<_, TokenError>(String::new()));
         assert!(empty.expose().unwrap_err().to_string().contains("empty"));
-    }
-
-    #[test]
-    fn no_secret_is_told_with_the_remedy() {
-        let error = Secret::none().expose().unwrap_err();
-        assert!(error.to_string().contains("ClientAuth"), "{error}");
-        assert!(Secret::none().check().is_err() && Secret::new("a").check().is_ok());
     }
 }

@@ -168,7 +168,7 @@ fn custom_sections_have_the_same_errors() {
     for (section, expected) in [
         (number, "worker.tasks[1].every: it is a number"),
         (missing, "worker.tasks[0].every: it is missing"),
-        (unknown, "worker: there is no key `task` here, only `tasks`"),
+        (unknown, "worker: unknown key `task`, expected `tasks`"),
     ] {
         let error = read(section).unwrap_err();
         assert!(error.starts_with(expected), "{error}");

@@ -24,9 +24,11 @@ async fn login() -> AuthorizationServer {
 }
 
 fn over(transport: Transport, issuer: &str) -> ClientCredentials {
-    ClientCredentials::at(TokenEndpoint::discover_over(
-        transport, issuer, "client", "secret",
-    ))
+    ClientCredentials::from_endpoint(
+        TokenEndpoint::discover(issuer)
+            .with_client("client", ClientAuth::basic("secret"))
+            .with_transport(transport),
+    )
 }
 
 fn of(issuer: &str) -> ClientCredentials {
@@ -223,8 +225,9 @@ async fn slow_metadata_ends_with_the_fetch_timeout() {
 #[tokio::test]
 async fn invalid_client_error_lists_supported_methods() {
     let login = login().await;
-    let endpoint = TokenEndpoint::discover(login.issuer(), "client", "wrong");
-    let source = ClientCredentials::at(endpoint);
+    let endpoint =
+        TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("wrong"));
+    let source = ClientCredentials::from_endpoint(endpoint);
     let error = fails(&source, ErrorKind::InvalidClient).await;
     let methods = "client_secret_basic, client_secret_post";
     assert!(error.contains(methods), "{error}");
@@ -392,10 +395,11 @@ async fn moved_endpoint_refreshes_the_metadata_early() {
 async fn mtls_alias_selects_the_mtls_endpoint() {
     let provider = Provider::new();
     provider.state().issuing = MTLS;
-    let transport = provider.transport();
-    let endpoint = TokenEndpoint::discover_over(transport, ISSUER, "client", "")
-        .with_client_auth(ClientAuth::none())
+    let endpoint = TokenEndpoint::discover(ISSUER)
+        .with_client("client", ClientAuth::none())
+        .with_transport(provider.transport())
         .with_mtls_alias();
-    fetch(&ClientCredentials::at(endpoint)).await.unwrap();
+    let source = ClientCredentials::from_endpoint(endpoint);
+    fetch(&source).await.unwrap();
     provider.assert_requests(1, MTLS);
 }

@@ -1079,15 +1079,16 @@ async fn a_source_without_an_identity_needs_a_namespace() {
 async fn tokens_are_shared_by_the_same_source_and_namespace_and_by_no_others() {
     let store = Unwell::new();
     let cache = |client: Option<&str>, namespace: Option<&str>| {
-        let identity = client.map_or_else(SourceId::unnamed, |client| {
-            SourceId::new("vault").with("client", client)
-        });
         let text = format!("{client:?}-{namespace:?}").replace(['"', '(', ')'], "-");
         let source = tower_bearer::source::from_fn(move |_| {
             let token = NewToken::bearer(&text);
             async move { Ok(token?.with_lifetime(HOUR)) }
         });
-        let builder = TokenCache::builder(source.with_source_id(identity))
+        let source = match client {
+            Some(client) => source.with_source_id(SourceId::new("vault").with("client", client)),
+            None => source,
+        };
+        let builder = TokenCache::builder(source)
             .with_clock(Clock::tokio())
             .with_store(store.clone(), ring(KEY));
         match namespace {

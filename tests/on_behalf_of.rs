@@ -9,7 +9,7 @@ use proptest::{prelude::*, sample::select};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_bearer::{
     ErrorKind, TokenCache, TokenSpec,
-    credentials::{OnBehalfOf, TokenEndpoint, TokenExchange},
+    credentials::{ClientAuth, OnBehalfOf, TokenEndpoint, TokenExchange},
     testing::{AuthorizationServer, Fault},
     token::Subject,
 };
@@ -22,7 +22,7 @@ async fn login() -> AuthorizationServer {
 }
 
 fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
-    TokenEndpoint::new(login.token_url(), "client", "secret")
+    TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"))
 }
 
 fn sign_in(login: &AuthorizationServer, user: &str) -> String {

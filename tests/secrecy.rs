@@ -17,7 +17,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{
     AuthLayer, NewToken, Route, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     layer::{Recovery, replay},
     source::TokenRequest,
     testing::{Api, AuthorizationServer, Fault, TokenCall},
@@ -38,9 +38,9 @@ fn logs_contain_no_secret() {
     forbidden.extend(Runtime::new().unwrap().block_on(async {
         let mut runs = JoinSet::new();
         let methods = [
-            ClientAuth::basic(),
-            ClientAuth::post(),
-            ClientAuth::secret_jwt(),
+            ClientAuth::basic(SECRET),
+            ClientAuth::post(SECRET),
+            ClientAuth::secret_jwt(SECRET),
         ];
         for transport in [Transport::reqwest(), Transport::hyper()] {
             for auth in methods.clone() {
@@ -83,9 +83,12 @@ async fn debug_and_display_contain_no_secret() {
     let api = Api::start(&login).await.unwrap();
     let secret = Secret::new(SECRET);
     let transport = Transport::reqwest();
-    let source = ClientCredentials::over(transport.clone(), login.token_url(), ID, secret.clone())
-        .with_client_auth(ClientAuth::post())
-        .with_extra("assertion", SECRET);
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client(ID, ClientAuth::post(secret.clone()))
+            .with_transport(transport.clone()),
+    )
+    .with_extra("assertion", SECRET);
     let new = source
         .fetch(&TokenRequest::new(TokenSpec::default()))
         .await
@@ -282,8 +285,10 @@ impl Servers {
         if let Some(ca) = login.ca_pem() {
             transport = transport.with_root_certificate_pem(ca.as_bytes()).unwrap();
         }
-        let source = ClientCredentials::over(transport, login.token_url(), ID, SECRET);
-        let source = source.with_client_auth(auth);
+        let endpoint = TokenEndpoint::new(login.token_url())
+            .with_client(ID, auth)
+            .with_transport(transport);
+        let source = ClientCredentials::from_endpoint(endpoint);
         Self { login, api, source }
     }
 

@@ -374,7 +374,7 @@ impl TokenProvider for TokenCache {
         self.get(spec).await
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         self.0.works.source.source_id_of()
     }
 }

@@ -1,4 +1,4 @@
-//! [`CacheConfig`]: how tokens are kept.
+//! Defines [`CacheConfig`], the section `[cache]`.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::cache::CacheBuilder;
 
-/// The section `[cache]`: how tokens are kept. Each key has the default of [`CacheBuilder`].
+/// The section `[cache]`, with the options of the cache. Each key has the default of [`CacheBuilder`].
 ///
-/// | key | what it holds |
+/// | key | value |
 /// |---|---|
-/// | `max_entries` | how many specs it knows at most |
-/// | `max_bytes` | how many bytes it holds at most, about |
-/// | `assumed_lifetime` | how long a token lives whose provider does not say |
+/// | `max_entries` | the maximum number of entries |
+/// | `max_bytes` | the approximate maximum size |
+/// | `assumed_lifetime` | the lifetime of tokens whose provider does not send one |
 /// | `store` | a second level that outlives the process: see [`StoreConfig`] |
 ///
 /// ```
@@ -31,24 +31,24 @@ use crate::cache::CacheBuilder;
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct CacheConfig {
-    /// How many specs it knows at most.
+    /// The maximum number of entries.
     pub max_entries: Option<usize>,
-    /// How many bytes it holds at most.
+    /// The approximate maximum size.
     pub max_bytes: Option<ConfigSize>,
-    /// How long a token lives whose provider does not say.
+    /// The lifetime of tokens whose provider does not send one.
     pub assumed_lifetime: Option<ConfigDuration>,
-    /// A second level behind it.
+    /// The second level behind the cache.
     pub store: Option<StoreConfig>,
 }
 
-/// The key `store` of `[cache]`: where tokens outlive the process.
+/// The key `store` of `[cache]`: a store in which tokens outlive the process.
 ///
-/// | key | what it holds |
+/// | key | value |
 /// |---|---|
 /// | `type` | `redis` or `file` |
-/// | `url`, `prefix` | for `redis`: the server, and what its keys begin with |
+/// | `url`, `prefix` | for `redis`: the server, and the prefix of its keys |
 /// | `path` | for `file`: the file |
-/// | `key` | what names and tokens are sealed with: 32 bytes in base64 |
+/// | `key` | the encryption key: 32 bytes in base64 |
 ///
 /// ```
 /// use tower_bearer::config::{StoreConfig, StoreType};
@@ -61,20 +61,20 @@ pub struct CacheConfig {
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// Which store.
+    /// The type of the store.
     #[serde(rename = "type")]
     pub store_type: StoreType,
-    /// The address of the server. It may hold a password.
+    /// The URL of the server, which may contain a password.
     pub url: Option<SecretFrom>,
-    /// What the server's keys begin with.
+    /// The prefix of the keys on the server.
     pub prefix: Option<String>,
     /// The file.
     pub path: Option<PathBuf>,
-    /// What names and tokens are sealed with.
+    /// The encryption key.
     pub key: Option<SecretFrom>,
 }
 
-/// Which store.
+/// The type of a store.
 ///
 /// ```
 /// use tower_bearer::config::StoreType;
@@ -85,14 +85,14 @@ pub struct StoreConfig {
 #[serde(rename_all = "snake_case", expecting = "the name of a store")]
 #[non_exhaustive]
 pub enum StoreType {
-    /// `redis`: a server that all processes of a fleet share.
+    /// `redis`: a server that is shared by all processes of a fleet.
     Redis,
-    /// `file`: one file, for programs that start often.
+    /// `file`: a file, for programs that start often.
     File,
 }
 
 impl StoreType {
-    /// The name in a configuration.
+    /// Returns the name in a configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -103,6 +103,7 @@ impl StoreType {
 }
 
 impl CacheConfig {
+    /// Sets the options on a builder.
     pub(super) fn apply(&self, mut builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         if let Some(entries) = self.max_entries {
             builder = builder.with_max_entries(entries);
@@ -114,7 +115,7 @@ impl CacheConfig {
             if lifetime.is_zero() {
                 return Err(ConfigError::new(
                     "assumed_lifetime",
-                    "it is zero, and no token could be sent: make it longer, or leave it out",
+                    "it must be greater than zero: make it longer, or leave it out",
                 ));
             }
             builder = builder.with_assumed_lifetime(lifetime);

@@ -1,8 +1,8 @@
-//! [`ClientAuthName`]: the names of the client authentications, and which keys each needs.
+//! Defines [`ClientAuthName`], the names of the client authentications, and the keys that each requires.
 
 use serde::Deserialize;
 
-/// How a client proves itself, by the name that a configuration has for it.
+/// How the client authenticates, by its name in a configuration. See [`ClientAuth`](crate::credentials::ClientAuth).
 ///
 /// ```
 /// use tower_bearer::config::ClientAuthName;
@@ -18,25 +18,25 @@ use serde::Deserialize;
 )]
 #[non_exhaustive]
 pub enum ClientAuthName {
-    /// Id and secret in a header.
+    /// `basic`: id and secret in a header.
     #[default]
     Basic,
-    /// Id and secret in the form.
+    /// `post`: id and secret in the form.
     Post,
-    /// A JWT signed with the secret.
+    /// `secret_jwt`: a JWT signed with the secret.
     SecretJwt,
-    /// A JWT signed with a private key.
+    /// `private_key_jwt`: a JWT signed with a private key.
     PrivateKeyJwt,
-    /// A JWT from elsewhere.
+    /// `assertion`: a JWT that was signed elsewhere.
     Assertion,
-    /// A client certificate.
+    /// `mtls`: a client certificate.
     Mtls,
-    /// The id alone.
+    /// `none`: only the id.
     None,
 }
 
 impl ClientAuthName {
-    /// The name in a configuration.
+    /// Returns the name in a configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl ClientAuthName {
         }
     }
 
-    /// The keys that it can't do without.
+    /// Returns the keys that it requires.
     #[must_use]
     pub const fn needs(self) -> &'static [&'static str] {
         match self {
@@ -62,7 +62,7 @@ impl ClientAuthName {
         }
     }
 
-    /// The keys that it can use beside those.
+    /// Returns the optional keys that it uses.
     pub(super) const fn takes(self) -> &'static [&'static str] {
         match self {
             Self::PrivateKeyJwt => &["algorithm", "key_id"],

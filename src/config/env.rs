@@ -1,41 +1,41 @@
-//! A configuration from environment variables, for programs without a file.
+//! Reads a configuration from environment variables.
 
 use std::{env, ffi::OsString};
 
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
-    client_auth::ClientAuthName, error::ConfigError, route::RouteConfig, secret::SecretFrom,
-    source::SourceConfig, units::ConfigDuration, whole::Config,
+    client_auth::ClientAuthName, error::ConfigError, root::Config, route::RouteConfig,
+    secret::SecretFrom, source::SourceConfig, units::ConfigDuration,
 };
 use crate::secret::Secret;
 
 impl Config {
-    /// The configuration in the usual environment variables. One that is empty counts as not set.
+    /// Reads the configuration from the usual environment variables. An empty variable counts as not set.
     ///
-    /// | variable | what it holds |
+    /// | variable | value |
     /// |---|---|
-    /// | `OAUTH_TOKEN_URL`, or `OAUTH_ISSUER` | where to ask |
-    /// | `OAUTH_CLIENT_ID` | as whom |
-    /// | `OAUTH_CLIENT_SECRET`, or `OAUTH_CLIENT_SECRET_FILE` | the secret, or a file that is read anew for each use |
-    /// | `OAUTH_CLIENT_AUTH` | how to prove that: a [`ClientAuthName`]; `basic` unless set |
-    /// | `OAUTH_PRIVATE_KEY_FILE`, `OAUTH_CERTIFICATE_FILE` | the key and the certificate, where the client authentication wants them |
-    /// | `OAUTH_ASSERTION_FILE` | the JWT from elsewhere, where the client authentication wants one |
-    /// | `OAUTH_CA_FILE` | further trust for the token endpoint: certificates in PEM |
-    /// | `OAUTH_FETCH_TIMEOUT` | how long a fetch may take, such as `10s` |
-    /// | `OAUTH_URL` | the place that receives the tokens: the one route; without it, there is none |
-    /// | `OAUTH_SCOPES` | its scopes, with blanks between them |
+    /// | `OAUTH_TOKEN_URL`, or `OAUTH_ISSUER` | the token endpoint, or the issuer whose metadata names it |
+    /// | `OAUTH_CLIENT_ID` | the client id |
+    /// | `OAUTH_CLIENT_SECRET`, or `OAUTH_CLIENT_SECRET_FILE` | the secret, or a file that is read again for each use |
+    /// | `OAUTH_CLIENT_AUTH` | how the client authenticates: a [`ClientAuthName`]; the default is `basic` |
+    /// | `OAUTH_PRIVATE_KEY_FILE`, `OAUTH_CERTIFICATE_FILE` | the key and the certificate, if the client authentication requires them |
+    /// | `OAUTH_ASSERTION_FILE` | a JWT that was signed elsewhere, if the client authentication requires one |
+    /// | `OAUTH_CA_FILE` | additional root certificates for the token endpoint, in PEM |
+    /// | `OAUTH_FETCH_TIMEOUT` | the time limit of a fetch, such as `10s` |
+    /// | `OAUTH_URL` | the URL of the only route; without it, there are no routes |
+    /// | `OAUTH_SCOPES` | its scopes, separated by spaces |
     /// | `OAUTH_RESOURCE`, `OAUTH_AUDIENCE`, `OAUTH_TENANT` | its resource, audience and tenant |
     ///
     /// # Errors
-    /// A variable holds what can't be read, or is of no use without another: the message names it.
+    /// Returns an error if a variable is not valid, or has no effect without another one. The message names the variable.
     ///
     /// ```
     /// use tower_bearer::config::Config;
     ///
     /// let config = Config::from_env()?;
     /// match config.cache() {
-    ///     Ok(cache) => println!("asks as {:?}: {cache:?}", config.source.client_id),
+    ///     Ok(cache) => println!("client {:?}: {cache:?}", config.source.client_id),
     ///     Err(error) => println!("{error}"),
     /// }
     /// # Ok::<_, tower_bearer::config::ConfigError>(())
@@ -75,10 +75,10 @@ fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         let auth = ClientAuthName::deserialize(name);
         source.client_auth = Some(auth.map_err(|error| error.within("OAUTH_CLIENT_AUTH"))?);
     }
-    if let Some(span) = text("OAUTH_FETCH_TIMEOUT")? {
-        let span: Result<ConfigDuration, _> = span.parse();
+    if let Some(limit) = text("OAUTH_FETCH_TIMEOUT")? {
+        let limit: Result<ConfigDuration, _> = limit.parse();
         let fault = |fault| ConfigError::new("OAUTH_FETCH_TIMEOUT", fault);
-        source.fetch_timeout = Some(span.map_err(fault)?);
+        source.fetch_timeout = Some(limit.map_err(fault)?);
     }
     let route = RouteConfig {
         url: text("OAUTH_URL")?.unwrap_or_default(),
@@ -105,7 +105,7 @@ fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         if given {
             return Err(ConfigError::new(
                 name,
-                "it says which token, and nothing says where it goes: set OAUTH_URL, or unset it",
+                "it has no effect without OAUTH_URL: set OAUTH_URL, or unset it",
             ));
         }
     }
@@ -117,7 +117,7 @@ fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, ConfigError> {
         return Ok(None);
     };
     let text = value.into_string();
-    let text = text.map_err(|_| ConfigError::new(name, "it is not UTF-8: set it anew"))?;
+    let text = text.map_err(|_| ConfigError::new(name, "it is not valid UTF-8: set it again"))?;
     Ok(Some(text))
 }
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_finds_its_key() {
+    fn each_variable_sets_its_key() {
         let config = read_from(&[
             ("OAUTH_TOKEN_URL", "https://login.example/{tenant}/token"),
             ("OAUTH_ISSUER", ""),
@@ -163,14 +163,14 @@ mod tests {
         assert_eq!(route.spec().tenant(), Some("acme"));
         assert_eq!(route.spec().audience(), Some("stock"));
         let cache = config.cache_with_transport(crate::transport::Transport::from_fn(async |_| {
-            panic!("nothing is asked")
+            panic!("no request is sent")
         }));
         assert!(config.layer(&cache.unwrap()).is_ok());
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
-    fn what_does_not_fit_names_its_variable_and_no_value() {
+    fn errors_name_the_variable_and_not_its_value() {
         for (pairs, name) in [
             (&[("OAUTH_SCOPES", "x-hunter2")][..], "OAUTH_SCOPES"),
             (&[("OAUTH_CLIENT_AUTH", "x-hunter2")], "OAUTH_CLIENT_AUTH"),

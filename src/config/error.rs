@@ -1,4 +1,4 @@
-//! [`ConfigError`]: the key, the fault and the remedy; never the value.
+//! Defines [`ConfigError`], which names the key, the fault and the remedy, and never the value.
 
 use std::{fmt, mem};
 
@@ -6,18 +6,18 @@ use serde::de;
 
 use crate::error::TokenError;
 
-/// What is wrong with a configuration.
+/// An error in a configuration.
 ///
-/// It names the key as it stands in the file, and says what is wrong and what to do about it. What a key holds is not
-/// shown: it may be a secret, or a secret in the wrong place.
+/// The message names the key as in the file, the fault, and the remedy. It never contains the value of a key, which may be a
+/// secret, or a secret in the wrong place.
 ///
-/// A program that reads sections of its own reports their faults with it too:
+/// Programs report errors in their own sections with it too:
 ///
 /// ```
 /// use tower_bearer::config::ConfigError;
 ///
-/// let error = ConfigError::new("proxy.listen", "it is no address: write it as 127.0.0.1:8080");
-/// assert_eq!(error.to_string(), "proxy.listen: it is no address: write it as 127.0.0.1:8080");
+/// let error = ConfigError::new("proxy.listen", "it is not an address: write it as 127.0.0.1:8080");
+/// assert_eq!(error.to_string(), "proxy.listen: it is not an address: write it as 127.0.0.1:8080");
 /// assert_eq!(error.key(), "proxy.listen");
 /// ```
 #[derive(Clone)]
@@ -25,13 +25,13 @@ pub struct ConfigError(Box<Repr>);
 
 #[derive(Clone)]
 struct Repr {
-    /// From the innermost out, while the error is on its way up.
-    steps: Vec<Step>,
+    /// From the innermost to the outermost.
+    path: Vec<PathSegment>,
     fault: Fault,
 }
 
 #[derive(Clone)]
-enum Step {
+enum PathSegment {
     Key(String),
     Index(usize),
 }
@@ -47,13 +47,13 @@ enum Fault {
 }
 
 impl ConfigError {
-    /// A fault of what stands under this key: what is wrong and what to do. It must not hold a secret.
+    /// Creates an error for this key. The message says what is wrong and what to do, and must not contain a secret.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         let error = Self::of(Fault::Message(message.into()));
         error.within(key)
     }
 
-    /// The same error where its section is found: under `key`.
+    /// Prepends the key of the section that contains the faulty key.
     ///
     /// ```
     /// # use tower_bearer::config::ConfigError;
@@ -62,11 +62,11 @@ impl ConfigError {
     /// ```
     #[must_use]
     pub fn within(mut self, key: impl Into<String>) -> Self {
-        self.0.steps.push(Step::Key(key.into()));
+        self.0.path.push(PathSegment::Key(key.into()));
         self
     }
 
-    /// The same error in one entry of a list, counted from zero.
+    /// Prepends the index of the list entry that contains the faulty key, counted from zero.
     ///
     /// ```
     /// # use tower_bearer::config::ConfigError;
@@ -75,19 +75,19 @@ impl ConfigError {
     /// ```
     #[must_use]
     pub fn within_entry(mut self, index: usize) -> Self {
-        self.0.steps.push(Step::Index(index));
+        self.0.path.push(PathSegment::Index(index));
         self
     }
 
-    /// The key, as `route[1].url`; empty if it is the whole that is wrong.
+    /// Returns the key, such as `route[1].url`. It is empty if the configuration as a whole is wrong.
     #[must_use]
     pub fn key(&self) -> String {
         let mut path = String::new();
-        for step in self.0.steps.iter().rev() {
-            match step {
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-                Step::Key(key) if path.is_empty() => path.push_str(key),
-                Step::Key(key) => {
+        for segment in self.0.path.iter().rev() {
+            match segment {
+                PathSegment::Index(index) => path.push_str(&format!("[{index}]")),
+                PathSegment::Key(key) if path.is_empty() => path.push_str(key),
+                PathSegment::Key(key) => {
                     path.push('.');
                     path.push_str(key);
                 }
@@ -100,9 +100,9 @@ impl ConfigError {
         Self::of(Fault::Token(error)).within(key)
     }
 
-    /// Names further keys that would have been known where this one was not.
+    /// Adds keys that are known where an unknown key was found.
     pub(super) fn also_known(mut self, more: &[&'static str]) -> Self {
-        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.steps) {
+        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.path) {
             let own = mem::replace(known, more.to_vec());
             known.extend(own);
         }
@@ -111,7 +111,7 @@ impl ConfigError {
 
     fn of(fault: Fault) -> Self {
         Self(Box::new(Repr {
-            steps: Vec::new(),
+            path: Vec::new(),
             fault,
         }))
     }
@@ -127,12 +127,12 @@ impl fmt::Display for ConfigError {
             Fault::Message(message) => f.write_str(message),
             Fault::Token(error) => error.fmt(f),
             Fault::UnknownKey { key, known } if known.is_empty() => {
-                write!(f, "there is no key `{key}` here: leave it out")
+                write!(f, "unknown key `{key}`: leave it out")
             }
             Fault::UnknownKey { key, known } => {
                 write!(
                     f,
-                    "there is no key `{key}` here, only {}: correct it or leave it out",
+                    "unknown key `{key}`, expected {}: correct it or leave it out",
                     listed(known)
                 )
             }
@@ -161,7 +161,7 @@ impl From<ConfigError> for TokenError {
     }
 }
 
-/// What serde finds wrong. A value is named by its type alone.
+/// Errors of serde. Only the type of a value is named.
 impl de::Error for ConfigError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::of(Fault::Message(message.to_string()))
@@ -184,13 +184,13 @@ impl de::Error for ConfigError {
 
     fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         Self::custom(format_args!(
-            "it has a value that can't be used here: write {expected} instead"
+            "its value is not valid here: write {expected} instead"
         ))
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
         Self::custom(format_args!(
-            "it is none of the names known here: write {}",
+            "it is not a known name: write {}",
             listed(expected)
         ))
     }

@@ -1,8 +1,8 @@
-//! What was read, in whatever format, before anything is made of it.
+//! Implements an intermediate representation of a configuration, independent of its format.
 //!
-//! A format's own error may echo what it read (`invalid type: string "hunter2"`), and knows its keys or doesn't. So all
-//! is read into a [`Node`] first, where nothing can be wrong but the format itself, and the sections are made of that: its
-//! errors are ours, name the whole key, and echo nothing.
+//! The errors of a format may quote values (`invalid type: string "hunter2"`) and often don't name the key. So everything is
+//! read into a [`Node`] first, which fails only on syntax errors. The sections are deserialized from that, with errors that
+//! name the whole key and quote nothing.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::error::ConfigError;
 
 pub(super) enum Node {
-    Nothing,
+    Null,
     Bool(bool),
     Signed(i64),
     Unsigned(u64),
@@ -33,13 +33,13 @@ pub(super) type Table = Vec<(String, Node)>;
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(NodeVisitor)
     }
 }
 
-struct Reader;
+struct NodeVisitor;
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for NodeVisitor {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,11 +47,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Nothing)
+        Ok(Node::Null)
     }
 
     fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Nothing)
+        Ok(Node::Null)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -108,7 +108,7 @@ impl<'de> Deserializer<'de> for Node {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
         match self {
-            Self::Nothing => visitor.visit_unit(),
+            Self::Null => visitor.visit_unit(),
             Self::Bool(value) => visitor.visit_bool(value),
             Self::Signed(value) => visitor.visit_i64(value),
             Self::Unsigned(value) => visitor.visit_u64(value),
@@ -127,7 +127,7 @@ impl<'de> Deserializer<'de> for Node {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
         match self {
-            Self::Nothing => visitor.visit_none(),
+            Self::Null => visitor.visit_none(),
             other => visitor.visit_some(other),
         }
     }
@@ -158,7 +158,7 @@ impl<'de> Deserializer<'de> for Node {
     }
 }
 
-/// A list's entries; an error learns which one it was.
+/// The entries of a list. Adds the index to errors.
 struct Entries {
     rest: std::vec::IntoIter<Node>,
     index: usize,
@@ -181,7 +181,7 @@ impl<'de> SeqAccess<'de> for Entries {
     }
 }
 
-/// A table's keys and values; an error learns the key.
+/// The keys and values of a table. Adds the key to errors.
 struct Pairs {
     rest: std::vec::IntoIter<(String, Node)>,
     value: Option<(String, Node)>,
@@ -206,7 +206,7 @@ impl<'de> MapAccess<'de> for Pairs {
         seed: S,
     ) -> Result<S::Value, ConfigError> {
         let Some((key, value)) = self.value.take() else {
-            return Err(de::Error::custom("a value was asked for before its key"));
+            return Err(de::Error::custom("a value was requested before its key"));
         };
         seed.deserialize(value).map_err(|error| error.within(key))
     }

@@ -1,4 +1,4 @@
-//! [`RouteConfig`]: where tokens go, and which.
+//! Defines [`RouteConfig`], an entry `[[route]]`.
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,18 +8,18 @@ use serde::{
 use super::error::ConfigError;
 use crate::{layer::Route, token::TokenSpec};
 
-/// One entry `[[route]]`: a place that receives tokens, and which.
+/// An entry `[[route]]`: a URL that receives tokens, and the spec of these tokens.
 ///
-/// | key | what it holds |
+/// | key | value |
 /// |---|---|
-/// | `url` | an origin, and perhaps a path prefix; the longest prefix wins |
-/// | `scopes` | what to ask for |
-/// | `resource` | the resource that the token is for (RFC 8707), or a list of them |
-/// | `audience` | the audience, in the providers that have one |
-/// | `tenant` | what stands for `{tenant}` in the provider's address |
-/// | `allow_scopes` | further scopes that may be asked for here; `["*"]` for any |
-/// | `allow_resources` | further resources that may be asked for here; `["*"]` for any |
-/// | `allow_http` | `true`: tokens may go over plain `http://` to another machine |
+/// | `url` | an origin and an optional path prefix; the longest prefix wins |
+/// | `scopes` | the scopes of the token |
+/// | `resource` | the resource that the token is for (RFC 8707), or a list of resources |
+/// | `audience` | the audience, for providers that support it |
+/// | `tenant` | the replacement for `{tenant}` in the provider's URL |
+/// | `allow_scopes` | additional scopes that may be requested; `["*"]` for any |
+/// | `allow_resources` | additional resources that may be requested; `["*"]` for any |
+/// | `allow_http` | `true` to send tokens over plain `http://` to another machine |
 ///
 /// ```
 /// use tower_bearer::{TokenSpec, config::RouteConfig};
@@ -40,9 +40,9 @@ use crate::{layer::Route, token::TokenSpec};
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct RouteConfig {
-    /// An origin, and perhaps a path prefix.
+    /// An origin and an optional path prefix.
     pub url: String,
-    /// What to ask for.
+    /// The scopes of the token.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// The resources that the token is for.
@@ -52,22 +52,22 @@ pub struct RouteConfig {
     pub audience: Option<String>,
     /// The tenant.
     pub tenant: Option<String>,
-    /// Further scopes that may be asked for.
+    /// Additional scopes that may be requested.
     #[serde(default)]
     pub allow_scopes: Vec<String>,
-    /// Further resources that may be asked for.
+    /// Additional resources that may be requested.
     #[serde(default)]
     pub allow_resources: Vec<String>,
-    /// Whether tokens may go over plain `http://` to another machine.
+    /// Whether tokens may be sent over plain `http://` to another machine.
     #[serde(default)]
     pub allow_http: bool,
 }
 
-/// Stands for any scope or resource.
+/// Allows any scope or resource.
 const ANY: &str = "*";
 
 impl RouteConfig {
-    /// Which token goes there.
+    /// Returns the spec of the tokens for this route.
     #[must_use]
     pub fn spec(&self) -> TokenSpec {
         let mut spec = TokenSpec::scopes(&self.scopes);
@@ -83,22 +83,22 @@ impl RouteConfig {
         spec
     }
 
-    /// Whether a token for there may have this scope: it is one of the route's own, or allowed beside them.
+    /// Returns `true` if a token for this route may have this scope.
     #[must_use]
     pub fn allows_scope(&self, scope: &str) -> bool {
         covers(&self.scopes, &self.allow_scopes, scope)
     }
 
-    /// Whether a token for there may be for this resource: it is one of the route's own, or allowed beside them.
+    /// Returns `true` if a token for this route may be for this resource.
     #[must_use]
     pub fn allows_resource(&self, resource: &str) -> bool {
         covers(&self.resource, &self.allow_resources, resource)
     }
 
-    /// The route, if it can work.
+    /// Creates the route.
     ///
     /// # Errors
-    /// As [`Route::check`], by the key that is at fault.
+    /// Returns an error in the same cases as [`Route::check`], with the key at fault.
     pub fn route(&self) -> Result<Route, ConfigError> {
         self.check()?;
         let route = Route::new(&self.url, self.spec()).with_allowed_scopes(&self.allow_scopes);
@@ -109,14 +109,14 @@ impl RouteConfig {
         if route.check().is_err() && route.clone().with_plain_http().check().is_ok() {
             return Err(ConfigError::new(
                 "url",
-                "tokens would go there in the clear, by plain http:// to another machine: use https://, or set allow_http = true",
+                "tokens would be sent unencrypted over http:// to another machine: use https://, or set allow_http = true",
             ));
         }
         at("url", route.check())?;
         Ok(route)
     }
 
-    /// Everything but the address.
+    /// Checks everything except the URL.
     fn check(&self) -> Result<(), ConfigError> {
         let scopes = |scopes: &[String]| {
             let scopes = scopes.iter().filter(|scope| *scope != ANY);
@@ -131,14 +131,14 @@ impl RouteConfig {
         at("resource", resources(&self.resource))?;
         at("allow_scopes", scopes(&self.allow_scopes))?;
         at("allow_resources", resources(&self.allow_resources))?;
-        // All that is left of the spec to be wrong.
+        // The rest of the spec has been checked, so this error is about the tenant.
         at("tenant", self.spec().check())
     }
 }
 
-fn covers(own: &[String], allowed: &[String], wanted: &str) -> bool {
+fn covers(own: &[String], allowed: &[String], requested: &str) -> bool {
     let mut all = own.iter().chain(allowed);
-    allowed.iter().any(|one| one == ANY) || all.any(|one| one == wanted)
+    allowed.iter().any(|one| one == ANY) || all.any(|one| one == requested)
 }
 
 fn at(key: &str, outcome: Result<(), crate::error::TokenError>) -> Result<(), ConfigError> {
@@ -152,7 +152,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("text in quotes, or a list of such")
+            f.write_str("text in quotes, or a list of texts")
         }
 
         fn visit_str<E: Error>(self, one: &str) -> Result<Vec<String>, E> {

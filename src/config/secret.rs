@@ -1,4 +1,4 @@
-//! [`SecretFrom`]: where a secret stands.
+//! Defines [`SecretFrom`], the location of a secret.
 
 use std::{fmt, path::PathBuf};
 
@@ -7,9 +7,10 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
+use super::error::ConfigError;
 use crate::{error::TokenError, secret::Secret};
 
-/// Where a secret stands: in the configuration, in an environment variable, or in a file.
+/// The location of a secret: the configuration, an environment variable, or a file.
 ///
 /// ```
 /// use tower_bearer::config::SecretFrom;
@@ -30,19 +31,19 @@ use crate::{error::TokenError, secret::Secret};
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum SecretFrom {
-    /// Here: `"hunter2"`.
+    /// The secret itself: `"hunter2"`.
     Literal(Secret),
-    /// In an environment variable, read at the start: `{ env = "ORDERS_SECRET" }`.
+    /// An environment variable, which is read once: `{ env = "ORDERS_SECRET" }`.
     Env(String),
-    /// In a file, read anew for each use: `{ file = "/run/secrets/orders" }`. A line end at its end is not part of it.
+    /// A file, which is read again for each use: `{ file = "/run/secrets/orders" }`. Line endings at its end are removed.
     File(PathBuf),
 }
 
 impl SecretFrom {
-    /// The secret.
+    /// Reads the secret.
     ///
     /// # Errors
-    /// There is none where it should be. The message names the variable or the file.
+    /// Returns an error that names the variable or the file if the secret can't be read.
     pub fn read(&self) -> Result<Secret, TokenError> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),
@@ -50,6 +51,22 @@ impl SecretFrom {
             Self::File(path) => Secret::from_file(path),
         }
     }
+}
+
+/// Returns the value of a required key.
+pub(super) fn given<'a>(
+    secret: &'a Option<SecretFrom>,
+    key: &'static str,
+) -> Result<&'a SecretFrom, ConfigError> {
+    let missing = || ConfigError::new(key, "it is missing: add it");
+    secret.as_ref().ok_or_else(missing)
+}
+
+/// Reads the secret of a key.
+pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
+    secret
+        .read()
+        .map_err(|error| ConfigError::token(key, error))
 }
 
 impl fmt::Debug for SecretFrom {
@@ -64,17 +81,17 @@ impl fmt::Debug for SecretFrom {
 
 impl<'de> Deserialize<'de> for SecretFrom {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(SecretVisitor)
     }
 }
 
-const WANTED: &str =
-    r#"it is text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
+const EXPECTED: &str =
+    r#"it must be text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
 
-/// Echoes nothing of what it reads, in any format.
-struct Reader;
+/// Never quotes a value in an error, in any format.
+struct SecretVisitor;
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for SecretVisitor {
     type Value = SecretFrom;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,56 +100,56 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<SecretFrom, E> {
         if text.is_empty() {
-            return Err(E::custom("it is empty: put the secret there"));
+            return Err(E::custom("it is empty: write the secret"));
         }
         Ok(SecretFrom::Literal(Secret::new(text)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<SecretFrom, A::Error> {
-        let Some((key, place)) = entries.next_entry::<String, Place>()? else {
-            return Err(A::Error::custom(WANTED));
+        let Some((key, name)) = entries.next_entry::<String, NonEmptyName>()? else {
+            return Err(A::Error::custom(EXPECTED));
         };
         let found = match key.as_str() {
-            "env" => SecretFrom::Env(place.0),
-            "file" => SecretFrom::File(place.0.into()),
-            _ => return Err(A::Error::custom(WANTED)),
+            "env" => SecretFrom::Env(name.0),
+            "file" => SecretFrom::File(name.0.into()),
+            _ => return Err(A::Error::custom(EXPECTED)),
         };
         match entries.next_key::<String>()? {
             None => Ok(found),
-            Some(_) => Err(A::Error::custom(WANTED)),
+            Some(_) => Err(A::Error::custom(EXPECTED)),
         }
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<SecretFrom, E> {
-        Err(E::custom(WANTED))
+        Err(E::custom(EXPECTED))
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<SecretFrom, E> {
-        Err(E::custom(WANTED))
+        Err(E::custom(EXPECTED))
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<SecretFrom, E> {
-        Err(E::custom(WANTED))
+        Err(E::custom(EXPECTED))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<SecretFrom, E> {
-        Err(E::custom(WANTED))
+        Err(E::custom(EXPECTED))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<SecretFrom, A::Error> {
-        Err(A::Error::custom(WANTED))
+        Err(A::Error::custom(EXPECTED))
     }
 }
 
-/// The name of a variable or a file.
-struct Place(String);
+/// The name of a variable or a file, which is not empty.
+struct NonEmptyName(String);
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for NonEmptyName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer).map_err(|_| D::Error::custom(WANTED))?;
+        let name = String::deserialize(deserializer).map_err(|_| D::Error::custom(EXPECTED))?;
         if name.is_empty() {
             return Err(D::Error::custom(
-                "it names nothing: write the name of the variable or the file",
+                "the name is empty: write the name of the variable or the file",
             ));
         }
         Ok(Self(name))

@@ -1,38 +1,38 @@
-//! [`SourceConfig`]: where tokens come from.
+//! Defines [`SourceConfig`], the section `[source]`.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
 use super::{
-    client_auth::ClientAuthName, error::ConfigError, secret::SecretFrom, units::ConfigDuration,
+    client_auth::ClientAuthName,
+    error::ConfigError,
+    secret::{SecretFrom, given, read},
+    units::ConfigDuration,
 };
 use crate::{
     cache::{CacheBuilder, TokenCache},
-    credentials::{
-        ClientAuth, ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange,
-    },
-    secret::Secret,
+    credentials::{ClientCredentials, JwtBearer, Saml2Bearer, TokenEndpoint, TokenExchange},
     token::{TokenType, fault_in_source_extra},
     transport::Transport,
 };
 
-/// The section `[source]`: where tokens come from.
+/// The section `[source]`: the source of the tokens.
 ///
-/// | key | what it holds |
+/// | key | value |
 /// |---|---|
-/// | `type` | which source: see [`SourceType`] |
-/// | `token_url` | the token endpoint; `{tenant}` in it stands for a route's tenant |
-/// | `issuer` | instead: the provider, whose token endpoint is discovered |
-/// | `client_id` | as whom to ask |
-/// | `client_auth` | how to prove that: see [`ClientAuthName`]; `basic` unless set |
+/// | `type` | the type of the source: see [`SourceType`] |
+/// | `token_url` | the token endpoint; `{tenant}` in it is replaced by the tenant of a route |
+/// | `issuer` | instead of `token_url`: the provider, whose token endpoint is discovered |
+/// | `client_id` | the client id |
+/// | `client_auth` | how the client authenticates: see [`ClientAuthName`]; the default is `basic` |
 /// | `client_secret` | for `basic`, `post` and `secret_jwt` |
-/// | `private_key`, `algorithm`, `key_id` | for `private_key_jwt`: PEM or JWK; the algorithm is guessed from the key |
-/// | `assertion` | for `assertion`: a JWT from elsewhere, read anew each time; or what the source itself presents |
+/// | `private_key`, `algorithm`, `key_id` | for `private_key_jwt`: PEM or JWK; the algorithm is derived from the key by default |
+/// | `assertion` | for `assertion`: a JWT that was signed elsewhere, read again for each use; also the assertion of other sources |
 /// | `certificate`, `private_key` | for `mtls`: PEM |
-/// | `ca` | further trust for the token endpoint: certificates in PEM |
-/// | `extra` | further parameters of the token request |
-/// | `fetch_timeout` | how long a fetch may take, all its attempts together |
+/// | `ca` | additional root certificates for the token endpoint, in PEM |
+/// | `extra` | extra parameters of the token request |
+/// | `fetch_timeout` | the time limit of a fetch with all its attempts |
 ///
 /// ```
 /// use tower_bearer::config::{Config, SourceType};
@@ -53,40 +53,40 @@ use crate::{
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct SourceConfig {
-    /// Which source.
+    /// The type of the source.
     #[serde(rename = "type")]
     pub source_type: SourceType,
     /// The token endpoint.
     pub token_url: Option<String>,
     /// The provider, whose token endpoint is discovered.
     pub issuer: Option<String>,
-    /// As whom to ask.
+    /// The client id.
     pub client_id: Option<String>,
-    /// How to prove that.
+    /// How the client authenticates.
     pub client_auth: Option<ClientAuthName>,
     /// The client's secret.
     pub client_secret: Option<SecretFrom>,
     /// The client's key.
     pub private_key: Option<SecretFrom>,
-    /// What the key signs with.
+    /// The algorithm of the key.
     pub algorithm: Option<String>,
-    /// By which name the provider knows the key.
+    /// The id of the key at the provider.
     pub key_id: Option<String>,
-    /// A JWT from elsewhere.
+    /// A JWT that was signed elsewhere.
     pub assertion: Option<SecretFrom>,
     /// The client's certificate.
     pub certificate: Option<SecretFrom>,
-    /// Further trust for the token endpoint.
+    /// Additional root certificates for the token endpoint.
     pub ca: Option<SecretFrom>,
-    /// Further parameters of the token request.
+    /// Extra parameters of the token request.
     #[serde(default)]
     pub extra: BTreeMap<String, SecretFrom>,
-    /// How long a fetch may take.
+    /// The time limit of a fetch.
     pub fetch_timeout: Option<ConfigDuration>,
 }
 
-/// Which source, by the name of its file under [`credentials`](crate::credentials). Those that need what no configuration holds (a
-/// user's token, a place for a refresh token) are made in code.
+/// The type of a source, by the name of its module in [`credentials`](crate::credentials). Sources that need more than keys (the
+/// token of a user, storage for a refresh token) are created in code.
 ///
 /// ```
 /// use tower_bearer::config::SourceType;
@@ -105,45 +105,38 @@ pub enum SourceType {
     /// `saml2_bearer`: [`Saml2Bearer`], with the key `assertion`.
     #[serde(rename = "saml2_bearer")]
     Saml2Bearer,
-    /// `token_exchange`: [`TokenExchange`] of one JWT, which is the key `assertion`.
+    /// `token_exchange`: [`TokenExchange`] of a fixed JWT, with the key `assertion`.
     TokenExchange,
 }
 
 impl SourceConfig {
-    /// A cache over the source, with its own options set.
+    /// Creates a cache builder for the source.
     pub(super) fn builder(&self, transport: Transport) -> Result<CacheBuilder, ConfigError> {
         self.check_keys()?;
-        let builder = self.over(self.endpoint(transport)?)?;
+        let builder = self.create_source(self.endpoint(transport)?)?;
         match self.fetch_timeout {
             None => Ok(builder),
             Some(ConfigDuration(limit)) if limit.is_zero() => Err(ConfigError::new(
                 "fetch_timeout",
-                "it is zero, and no fetch takes no time: make it longer, or leave it out",
+                "it must be greater than zero: make it longer, or leave it out",
             )),
             Some(ConfigDuration(limit)) => Ok(builder.with_fetch_timeout(limit)),
         }
     }
 
-    /// Whether the provider's address differs from tenant to tenant.
-    pub(super) fn wants_tenant(&self) -> bool {
-        let addresses = [&self.token_url, &self.issuer];
-        let mut addresses = addresses.into_iter().flatten();
-        addresses.any(|address| address.contains("{tenant}"))
+    /// Returns `true` if the provider's URL depends on the tenant.
+    pub(super) fn requires_tenant(&self) -> bool {
+        let mut urls = [&self.token_url, &self.issuer].into_iter().flatten();
+        urls.any(|url| url.contains("{tenant}"))
     }
 
-    /// The source itself.
-    fn over(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
-        let assertion = || {
-            let missing = || {
-                ConfigError::new(
-                    "assertion",
-                    "it is missing, and the source presents it: add it",
-                )
-            };
-            read("assertion", self.assertion.as_ref().ok_or_else(missing)?)
-        };
+    /// Creates the source.
+    fn create_source(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
+        let assertion = || read("assertion", given(&self.assertion, "assertion")?);
         Ok(match self.source_type {
-            SourceType::ClientCredentials => TokenCache::builder(ClientCredentials::at(endpoint)),
+            SourceType::ClientCredentials => {
+                TokenCache::builder(ClientCredentials::from_endpoint(endpoint))
+            }
             SourceType::JwtBearer => TokenCache::builder(JwtBearer::new(endpoint, assertion()?)),
             SourceType::Saml2Bearer => {
                 TokenCache::builder(Saml2Bearer::new(endpoint, assertion()?))
@@ -155,25 +148,17 @@ impl SourceConfig {
         })
     }
 
-    /// Where and as whom to ask.
+    /// Creates the token endpoint with its client.
     fn endpoint(&self, transport: Transport) -> Result<TokenEndpoint, ConfigError> {
-        let (auth, transport) = self.prove(self.trusting(transport)?)?;
+        let (auth, transport) = self.authenticate(self.with_ca(transport)?)?;
         let id = self.client_id.clone().unwrap_or_default();
-        let wanted = self.client_auth().needs().contains(&"client_secret");
-        let secret = match &self.client_secret {
-            Some(secret) if wanted => read("client_secret", secret)?,
-            _ => Secret::none(),
-        };
-        let (place, endpoint) = match (&self.token_url, &self.issuer) {
-            (Some(url), None) => ("token_url", TokenEndpoint::over(transport, url, id, secret)),
-            (None, Some(issuer)) => (
-                "issuer",
-                TokenEndpoint::discover_over(transport, issuer, id, secret),
-            ),
+        let (url_key, endpoint) = match (&self.token_url, &self.issuer) {
+            (Some(url), None) => ("token_url", TokenEndpoint::new(url)),
+            (None, Some(issuer)) => ("issuer", TokenEndpoint::discover(issuer)),
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(
                     "issuer",
-                    "it is given together with token_url, and only one of them can be asked: leave one of them out",
+                    "it is set together with token_url: leave one of them out",
                 ));
             }
             (None, None) => {
@@ -183,15 +168,15 @@ impl SourceConfig {
                 ));
             }
         };
-        // What is left to be wrong now is the address, and then the proof.
-        let at_place = |error| ConfigError::token(place, error);
-        let bare = endpoint.clone().with_client_auth(ClientAuth::none());
-        bare.check().map_err(at_place)?;
-        let mut endpoint = endpoint.with_client_auth(auth);
-        let proof = *self.client_auth().needs().last().unwrap_or(&place);
+        let endpoint = endpoint.with_transport(transport);
+        // Without a client, only the URL can be wrong.
+        let at_url = |error| ConfigError::token(url_key, error);
+        endpoint.check().map_err(at_url)?;
+        let mut endpoint = endpoint.with_client(id, auth);
+        let auth_key = *self.client_auth().needs().last().unwrap_or(&url_key);
         endpoint
             .check()
-            .map_err(|error| ConfigError::token(proof, error))?;
+            .map_err(|error| ConfigError::token(auth_key, error))?;
         for (name, value) in &self.extra {
             let within = |error: ConfigError| error.within("extra");
             if let Some(fault) = fault_in_source_extra(name) {
@@ -209,23 +194,23 @@ impl SourceConfig {
         self.client_auth.unwrap_or_default()
     }
 
-    /// Whether the keys that the source and the client authentication need are there.
+    /// Checks that the keys are present that the source and the client authentication require.
     fn check_keys(&self) -> Result<(), ConfigError> {
         if self.client_id.as_deref().unwrap_or_default().is_empty() {
             return Err(ConfigError::new(
                 "client_id",
-                "it is missing: give the one that the provider registered",
+                "it is missing: add the one that the provider registered",
             ));
         }
         let auth = self.client_auth();
         if auth == ClientAuthName::Assertion && self.source_type.presents_assertion() {
             return Err(ConfigError::new(
                 "client_auth",
-                "the source presents the assertion itself, and there is only one: choose another client_auth",
+                "the source itself uses the key assertion: choose another client_auth",
             ));
         }
         let name = auth.as_str();
-        for (key, given) in self.proofs() {
+        for (key, given) in self.auth_keys() {
             if key == "assertion" && self.source_type.presents_assertion() {
                 continue;
             }
@@ -239,16 +224,16 @@ impl SourceConfig {
                 ));
             }
             if given && !needed && !auth.takes().contains(&key) {
-                // No reason not to start: whoever tries another client authentication may leave the keys of the last.
+                // Not an error, so that the operator can try another client authentication without removing keys.
                 let key = format!("source.{key}");
-                tracing::warn!(target: "tower_bearer", key, client_auth = name, "the client authentication makes no use of a key");
+                tracing::warn!(target: "tower_bearer", key, client_auth = name, "the client authentication does not use this key: remove it, or change client_auth");
             }
         }
         Ok(())
     }
 
-    /// The keys that some client authentication uses, and whether each is given.
-    fn proofs(&self) -> [(&'static str, bool); 6] {
+    /// Returns the keys that client authentications use, and whether each is set.
+    fn auth_keys(&self) -> [(&'static str, bool); 6] {
         [
             ("client_secret", self.client_secret.is_some()),
             ("certificate", self.certificate.is_some()),
@@ -260,7 +245,7 @@ impl SourceConfig {
     }
 
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn trusting(&self, transport: Transport) -> Result<Transport, ConfigError> {
+    fn with_ca(&self, transport: Transport) -> Result<Transport, ConfigError> {
         let Some(ca) = &self.ca else {
             return Ok(transport);
         };
@@ -272,31 +257,25 @@ impl SourceConfig {
     }
 
     #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
-    fn trusting(&self, transport: Transport) -> Result<Transport, ConfigError> {
+    fn with_ca(&self, transport: Transport) -> Result<Transport, ConfigError> {
         match &self.ca {
             None => Ok(transport),
             Some(_) => Err(ConfigError::new(
                 "ca",
-                "the token endpoint is asked by a client of the program's own: give the certificate to that client",
+                "the program sends token requests with a custom transport: configure the certificate there",
             )),
         }
     }
 }
 
 impl SourceType {
-    /// Whether the key `assertion` is what the source asks with, and not the client's proof.
+    /// Returns `true` if the key `assertion` belongs to the source instead of the client authentication.
     const fn presents_assertion(self) -> bool {
         !matches!(self, Self::ClientCredentials)
     }
 }
 
-pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
-    secret
-        .read()
-        .map_err(|error| ConfigError::token(key, error))
-}
-
-/// An address may hold a password, and a further parameter may be a secret.
+/// URLs and extra parameters are left out: they may contain secrets.
 impl fmt::Debug for SourceConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SourceConfig")

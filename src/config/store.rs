@@ -1,17 +1,17 @@
-//! The second level behind the cache, made of its keys.
+//! Creates the store of the cache from its keys.
 
 #[cfg(any(feature = "redis", feature = "file"))]
-use super::secret::SecretFrom;
+use super::secret::{given, read};
 use super::{
     cache::{StoreConfig, StoreType},
     error::ConfigError,
 };
 use crate::cache::CacheBuilder;
 #[cfg(any(feature = "redis", feature = "file"))]
-use crate::{secret::Secret, store::KeyRing};
+use crate::store::KeyRing;
 
 impl StoreConfig {
-    /// Puts the store behind the cache. Nothing is asked of it here.
+    /// Adds the store to a cache builder. It does not connect to the store.
     pub(super) fn apply(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         self.check_keys()?;
         match self.store_type {
@@ -20,7 +20,7 @@ impl StoreConfig {
         }
     }
 
-    /// Whether the keys that are there are those of the store's type.
+    /// Checks that the keys are those of the type of the store.
     fn check_keys(&self) -> Result<(), ConfigError> {
         let name = self.store_type.as_str();
         let (redis, file) = (StoreType::Redis, StoreType::File);
@@ -34,7 +34,7 @@ impl StoreConfig {
                 return Err(ConfigError::new(
                     key,
                     format!(
-                        "the store {name} makes no use of it: leave it out, or set type to {}",
+                        "the store {name} does not use it: leave it out, or set type to {}",
                         user.as_str()
                     ),
                 ));
@@ -42,27 +42,25 @@ impl StoreConfig {
             if !given && needed && user == self.store_type {
                 return Err(ConfigError::new(
                     key,
-                    format!("it is missing, and the store {name} needs it: add it"),
+                    format!("it is missing, and the store {name} requires it: add it"),
                 ));
             }
         }
         Ok(())
     }
 
-    /// What names and tokens are sealed with.
+    /// Returns the encryption key.
     #[cfg(any(feature = "redis", feature = "file"))]
     fn ring(&self) -> Result<KeyRing, ConfigError> {
-        let at = |error| ConfigError::token("key", error);
-        let key = self.key.as_ref().map(SecretFrom::read).transpose();
-        KeyRing::new(key.map_err(at)?.unwrap_or(Secret::none())).map_err(at)
+        let key = read("key", given(&self.key, "key")?)?;
+        KeyRing::new(key).map_err(|error| ConfigError::token("key", error))
     }
 
     #[cfg(feature = "redis")]
     fn redis(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         use crate::store::RedisStore;
         let at = |error| ConfigError::token("url", error);
-        let url = self.url.as_ref().map(SecretFrom::read).transpose();
-        let url = url.map_err(at)?.unwrap_or(Secret::none());
+        let url = read("url", given(&self.url, "url")?)?;
         let mut store = RedisStore::new(url.expose().map_err(at)?.as_str()).map_err(at)?;
         if let Some(prefix) = &self.prefix {
             let with_prefix = store.with_prefix(prefix.as_str());
@@ -94,7 +92,7 @@ fn without(name: &str) -> ConfigError {
     ConfigError::new(
         "type",
         format!(
-            "the program is built without the store {name}: leave it out, or build with the feature {name}"
+            "the program was built without the feature {name}: leave the store out, or build with the feature"
         ),
     )
 }

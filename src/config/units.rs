@@ -1,4 +1,4 @@
-//! Durations as `"10s"` and sizes as `"64MiB"`.
+//! Parses durations such as `"10s"` and sizes such as `"64MiB"`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -15,13 +15,13 @@ use serde::{
 ///
 /// assert_eq!("90s".parse::<ConfigDuration>()?.0, Duration::from_secs(90));
 /// assert_eq!("5m".parse::<ConfigDuration>()?.0, Duration::from_secs(300));
-/// assert_eq!("90".parse::<ConfigDuration>(), Err(r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#));
+/// assert_eq!("90".parse::<ConfigDuration>(), Err(r#"it is not a duration: write it as "500ms", "10s", "5m", "1h" or "2d""#));
 /// # Ok::<_, &str>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigDuration(pub Duration);
 
-/// A size in bytes: a whole number alone, or one with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
+/// A size in bytes: a whole number, optionally with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
 ///
 /// ```
 /// use tower_bearer::config::ConfigSize;
@@ -34,25 +34,26 @@ pub struct ConfigDuration(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigSize(pub u64);
 
-const NO_SPAN: &str = r#"it is no duration: write it as "500ms", "10s", "5m", "1h" or "2d""#;
-const NO_SIZE: &str =
-    r#"it is no size: write it as a number of bytes, or as "64KiB", "64MiB" or "1GiB""#;
+const NOT_A_DURATION: &str =
+    r#"it is not a duration: write it as "500ms", "10s", "5m", "1h" or "2d""#;
+const NOT_A_SIZE: &str =
+    r#"it is not a size: write it as a number of bytes, or as "64KiB", "64MiB" or "1GiB""#;
 
 impl FromStr for ConfigDuration {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, unit) = split(text).ok_or(NO_SPAN)?;
+        let (number, unit) = split(text).ok_or(NOT_A_DURATION)?;
         let milliseconds = match unit {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err(NO_SPAN),
+            _ => return Err(NOT_A_DURATION),
         };
-        let span = number.checked_mul(milliseconds).ok_or(NO_SPAN)?;
-        Ok(Self(Duration::from_millis(span)))
+        let duration = number.checked_mul(milliseconds).ok_or(NOT_A_DURATION)?;
+        Ok(Self(Duration::from_millis(duration)))
     }
 }
 
@@ -60,7 +61,7 @@ impl FromStr for ConfigSize {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, unit) = split(text).ok_or(NO_SIZE)?;
+        let (number, unit) = split(text).ok_or(NOT_A_SIZE)?;
         let bytes = match unit {
             "" | "B" => 1,
             "KiB" => 1 << 10,
@@ -69,13 +70,13 @@ impl FromStr for ConfigSize {
             "kB" | "KB" => 1_000,
             "MB" => 1_000_000,
             "GB" => 1_000_000_000,
-            _ => return Err(NO_SIZE),
+            _ => return Err(NOT_A_SIZE),
         };
-        number.checked_mul(bytes).map(Self).ok_or(NO_SIZE)
+        number.checked_mul(bytes).map(Self).ok_or(NOT_A_SIZE)
     }
 }
 
-/// A number and what stands behind it.
+/// Splits a number from its unit.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -86,9 +87,9 @@ fn split(text: &str) -> Option<(u64, &str)> {
 
 impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
+        struct UnitVisitor;
 
-        impl Visitor<'_> for Reader {
+        impl Visitor<'_> for UnitVisitor {
             type Value = ConfigDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,15 +101,15 @@ impl<'de> Deserialize<'de> for ConfigDuration {
             }
         }
 
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(UnitVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for ConfigSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
+        struct UnitVisitor;
 
-        impl Visitor<'_> for Reader {
+        impl Visitor<'_> for UnitVisitor {
             type Value = ConfigSize;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,7 +124,7 @@ impl<'de> Deserialize<'de> for ConfigSize {
                 bytes
                     .try_into()
                     .map(ConfigSize)
-                    .map_err(|_| E::custom(NO_SIZE))
+                    .map_err(|_| E::custom(NOT_A_SIZE))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<ConfigSize, E> {
@@ -131,7 +132,7 @@ impl<'de> Deserialize<'de> for ConfigSize {
             }
         }
 
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(UnitVisitor)
     }
 }
 
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_of_a_duration_counts() {
+    fn each_unit_of_a_duration_is_parsed() {
         for (text, milliseconds) in [
             ("250ms", 250),
             ("10s", 10_000),
@@ -150,8 +151,8 @@ mod tests {
             ("2d", 172_800_000),
             ("0s", 0),
         ] {
-            let span: ConfigDuration = text.parse().unwrap();
-            assert_eq!(span.0.as_millis(), milliseconds, "{text}");
+            let duration: ConfigDuration = text.parse().unwrap();
+            assert_eq!(duration.0.as_millis(), milliseconds, "{text}");
         }
         for text in [
             "",
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_of_a_size_counts() {
+    fn each_unit_of_a_size_is_parsed() {
         for (text, bytes) in [
             ("0", 0),
             ("7B", 7),

@@ -1,16 +1,16 @@
-//! Statements that somebody signed, made or read anew for each token request.
+//! Defines [`Assertion`]: signed statements about a subject, which are made or read again for each token request.
 //!
-//! An [`Assertion`] says who somebody is: a JWT of a service account, a SAML assertion of a gateway, the token of a
-//! cluster. A source that presents one asks for it at each attempt, since it may be used once.
+//! Examples are the JWT of a service account, the SAML assertion of a gateway, and the token of a cluster. Sources request
+//! an assertion at each attempt, because a provider may accept it only once.
 //!
-//! | you have | take |
+//! | you have | assertion |
 //! |---|---|
-//! | a file that is kept up to date | a [`Secret`] of it |
-//! | a [`TokenProvider`] that has it as its token | [`from_provider`] |
+//! | a file that is kept up to date | a [`Secret`] from that file |
+//! | a [`TokenProvider`] whose tokens are the assertions | [`from_provider`] |
 //! | a key | `Signed`, feature `jwt` |
-//! | code that signs or fetches it | [`from_fn`], or an implementation of your own |
+//! | code that signs or fetches it | [`from_fn`], or an implementation of [`Assertion`] |
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
 use crate::{
     error::TokenError,
@@ -39,28 +39,28 @@ pub use super::signed::Signed;
 /// # takes(Gateway);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` makes no assertions",
-    note = "give a `Secret`, wrap an async closure in `tower_bearer::credentials::assertion::from_fn`, or a provider in \
+    message = "`{Self}` is not an assertion",
+    note = "pass a `Secret`, wrap an async closure in `tower_bearer::credentials::assertion::from_fn`, or a provider in \
             `from_provider`"
 )]
 pub trait Assertion: Send + Sync + 'static {
-    /// The assertion for one token request.
+    /// Returns the assertion for one token request.
     ///
     /// # Errors
-    /// There is none to be had.
+    /// Returns an error if no assertion can be made or read.
     fn assertion(
         &self,
         request: &AssertionRequest,
     ) -> impl Future<Output = Result<Secret, TokenError>> + Send;
 
-    /// Whose assertions these are, as part of a source's [identity](crate::TokenSource::source_id). Unless it is overridden
-    /// nobody's.
-    fn source_id(&self) -> SourceId {
-        SourceId::unnamed()
+    /// Returns the identity of the subject, as part of the [identity of a source](crate::TokenSource::source_id). The default
+    /// is `None`: the tokens are not shared with other processes.
+    fn source_id(&self) -> Option<SourceId> {
+        None
     }
 }
 
-/// What an assertion is for.
+/// What an assertion is requested for.
 #[derive(Clone, Debug)]
 pub struct AssertionRequest {
     audience: String,
@@ -72,31 +72,31 @@ impl AssertionRequest {
         Self { audience, spec }
     }
 
-    /// The token endpoint that will read it, which an assertion usually names as its audience.
+    /// Returns the URL of the token endpoint, which is the usual audience of an assertion.
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// The token that is asked for with it. Some providers want its scopes in the assertion.
+    /// Returns the spec of the token that is requested with the assertion. Some providers require its scopes in the assertion.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
     }
 }
 
-/// The secret itself, read anew each time if it is in a file.
+/// The assertion is the secret, which is read again for each attempt.
 impl Assertion for Secret {
     async fn assertion(&self, _: &AssertionRequest) -> Result<Secret, TokenError> {
         Ok(self.clone())
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         SourceId::new("assertion").with_secret("text", self)
     }
 }
 
-/// Assertions of an async closure.
+/// Creates assertions with an async closure.
 ///
 /// ```
 /// use tower_bearer::{Secret, credentials::assertion};
@@ -106,19 +106,19 @@ impl Assertion for Secret {
 /// });
 /// # let _ = assertion;
 /// ```
-pub fn from_fn<F, Fut>(make: F) -> FromFn<F>
+pub fn from_fn<F, Fut>(make: F) -> AssertionFn<F>
 where
     F: Fn(AssertionRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Secret, TokenError>> + Send,
 {
-    FromFn(make)
+    AssertionFn(make)
 }
 
-/// Assertions made by [`from_fn`].
+/// Assertions created by [`from_fn`].
 #[derive(Clone)]
-pub struct FromFn<F>(F);
+pub struct AssertionFn<F>(F);
 
-impl<F, Fut> Assertion for FromFn<F>
+impl<F, Fut> Assertion for AssertionFn<F>
 where
     F: Fn(AssertionRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Secret, TokenError>> + Send,
@@ -131,18 +131,18 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F> fmt::Debug for AssertionFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("assertion::from_fn(_)")
     }
 }
 
-/// The tokens of a provider, for those whose assertion is somebody else's token: the provider keeps and renews it.
+/// Uses the tokens of a provider as assertions. The provider caches and refreshes them.
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenSpec, credentials::assertion, source};
 ///
-/// let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("the cluster's")));
+/// let cluster = TokenCache::new(source::from_fn(async |_| NewToken::bearer("cluster-token")));
 /// let assertion = assertion::from_provider(cluster, TokenSpec::default());
 /// # let _ = assertion;
 /// ```
@@ -150,7 +150,7 @@ pub fn from_provider<P: TokenProvider>(provider: P, spec: TokenSpec) -> FromProv
     FromProvider { provider, spec }
 }
 
-/// Assertions made by [`from_provider`].
+/// Assertions created by [`from_provider`].
 #[derive(Clone)]
 pub struct FromProvider<P> {
     provider: P,
@@ -163,11 +163,10 @@ impl<P: TokenProvider> Assertion for FromProvider<P> {
         Ok(Secret::new(token.expose()))
     }
 
-    fn source_id(&self) -> SourceId {
-        let spec = self.spec.key();
-        SourceId::new("provider")
-            .with_part("source", &self.provider.source_id())
-            .with_digest("spec", spec)
+    fn source_id(&self) -> Option<SourceId> {
+        let source = self.provider.source_id()?;
+        let id = SourceId::new("provider").with_part("source", &source);
+        Some(id.with_digest("spec", self.spec.key()))
     }
 }
 
@@ -179,29 +178,35 @@ impl<P> fmt::Debug for FromProvider<P> {
     }
 }
 
-type Making<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send + 'a>>;
+type AssertionFuture<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send + 'a>>;
 
-/// An assertion behind a pointer, for the sources to keep.
+/// A shared assertion of any type.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<dyn DynAssertion>);
+pub(super) struct SharedAssertion(Arc<dyn DynAssertion>);
 
 trait DynAssertion: Send + Sync {
-    fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a>;
+    fn make<'a>(&'a self, request: &'a AssertionRequest) -> AssertionFuture<'a>;
 
-    fn source_id_of(&self) -> SourceId;
+    fn source_id_of(&self) -> Option<SourceId>;
+
+    fn as_any(&self) -> &dyn Any;
 }
 
 impl<A: Assertion> DynAssertion for A {
-    fn make<'a>(&'a self, request: &'a AssertionRequest) -> Making<'a> {
+    fn make<'a>(&'a self, request: &'a AssertionRequest) -> AssertionFuture<'a> {
         Box::pin(self.assertion(request))
     }
 
-    fn source_id_of(&self) -> SourceId {
+    fn source_id_of(&self) -> Option<SourceId> {
         self.source_id()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
-impl Shared {
+impl SharedAssertion {
     pub(super) fn new(assertion: impl Assertion) -> Self {
         Self(Arc::new(assertion))
     }
@@ -210,7 +215,12 @@ impl Shared {
         self.0.make(request).await
     }
 
-    pub(super) fn source_id(&self) -> SourceId {
+    pub(super) fn source_id(&self) -> Option<SourceId> {
         self.0.source_id_of()
+    }
+
+    /// Returns the assertion if it is a [`Secret`], which can be read without waiting.
+    pub(super) fn as_secret(&self) -> Option<&Secret> {
+        self.0.as_any().downcast_ref()
     }
 }

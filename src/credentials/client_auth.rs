@@ -1,15 +1,20 @@
-//! [`ClientAuth`]: how a client proves itself, with what is read or made anew for each attempt.
+//! Implements client authentication. Secrets are read, and assertions signed, again for each attempt.
 
+use std::fmt;
 #[cfg(feature = "jwt")]
-use std::time::{Duration, SystemTime};
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::Uri;
 
+use super::assertion::{Assertion, AssertionRequest, SharedAssertion};
 use crate::{
     error::TokenError,
-    oauth::Proof,
+    oauth::ClientAuthParams,
     secret::{Exposed, Secret},
+    token::TokenSpec,
     util::fingerprint::Fingerprint,
 };
 #[cfg(feature = "jwt")]
@@ -18,34 +23,28 @@ use crate::{
     oauth::client_claims,
 };
 
-/// How a client proves itself to the provider.
+/// How a client authenticates at the token endpoint.
 ///
-/// | method | what is sent | what it needs |
+/// | method | sends | requires |
 /// |---|---|---|
 /// | [`basic`](Self::basic) | id and secret in a header | the secret |
 /// | [`post`](Self::post) | id and secret in the form | the secret |
-/// | [`secret_jwt`](Self::secret_jwt) | an assertion signed with the secret | the secret, feature `jwt` |
-/// | [`private_key_jwt`](Self::private_key_jwt) | an assertion signed with a key | a [`SigningKey`], feature `jwt` |
-/// | [`assertion`](Self::assertion), [`assertion_from`](Self::assertion_from) | an assertion that somebody else signed | a file, or whoever has it |
-/// | [`mtls`](Self::mtls) | the id; a certificate in the TLS handshake | a transport with a certificate |
+/// | [`secret_jwt`](Self::secret_jwt) | an assertion signed with the secret | the secret; feature `jwt` |
+/// | [`private_key_jwt`](Self::private_key_jwt) | an assertion signed with a key | a [`SigningKey`]; feature `jwt` |
+/// | [`assertion`](Self::assertion) | an assertion signed elsewhere | an [`Assertion`], such as a secret in a file |
+/// | [`mtls`](Self::mtls) | the id, and a certificate in the TLS handshake | a transport with a certificate |
 /// | [`none`](Self::none) | the id | nothing |
 ///
-/// The secret is the source's. Where none is needed, that is [`Secret::none`].
-///
-/// A provider may refuse a client because its secret, key, assertion or certificate has just been replaced. So on
-/// `invalid_client` it is read again, and if it is another one, the request is sent once more at once.
+/// If the provider answers `invalid_client`, the secret, key, assertion or certificate is read again. If it was replaced
+/// in the meantime, the request is repeated once.
 ///
 /// ```
-/// use tower_bearer::credentials::{ClientAuth, ClientCredentials};
-/// # use tower_bearer::transport::Transport;
+/// use tower_bearer::credentials::{ClientAuth, TokenEndpoint};
 ///
-/// # let transport = Transport::from_fn(async |_| Ok(http::Response::default()));
-/// let source = ClientCredentials::over(transport, "https://login.example/token", "orders", "hunter2")
-///     .with_client_auth(ClientAuth::post());
-/// # let _ = source;
-/// assert_eq!(ClientAuth::default().method(), "client_secret_basic");
+/// let endpoint = TokenEndpoint::new("https://login.example/token").with_client("orders", ClientAuth::post("hunter2"));
+/// # let _ = endpoint;
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ClientAuth {
     method: Method,
     #[cfg(feature = "jwt")]
@@ -54,53 +53,51 @@ pub struct ClientAuth {
     lifetime: Option<Duration>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 enum Method {
-    #[default]
-    Basic,
-    Post,
+    Basic(Secret),
+    Post(Secret),
     #[cfg(feature = "jwt")]
-    SecretJwt,
+    SecretJwt(Secret),
     #[cfg(feature = "jwt")]
     PrivateKeyJwt(SigningKey),
-    Assertion(Secret),
-    AssertionFrom(Arc<Read>),
+    Assertion(SharedAssertion),
     Mtls,
     None,
 }
 
-type Read = dyn Fn() -> Reading + Send + Sync;
-type Reading = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send>>;
-
 impl ClientAuth {
-    /// Client id and secret in the header `Authorization: Basic` (`client_secret_basic`). Every provider that gives
-    /// out secrets has to understand it (RFC 6749 §2.3.1), so it is the default.
+    /// Sends client id and secret in the header `Authorization: Basic` (`client_secret_basic`).
+    ///
+    /// Every provider that issues secrets must support it (RFC 6749 §2.3.1), so
+    /// [`ClientCredentials::new`](super::ClientCredentials::new) uses it.
     #[must_use]
-    pub fn basic() -> Self {
-        Self::of(Method::Basic)
+    pub fn basic(secret: impl Into<Secret>) -> Self {
+        Self::of(Method::Basic(secret.into()))
     }
 
-    /// Client id and secret as parameters of the form (`client_secret_post`).
+    /// Sends client id and secret as form parameters (`client_secret_post`).
     #[must_use]
-    pub fn post() -> Self {
-        Self::of(Method::Post)
+    pub fn post(secret: impl Into<Secret>) -> Self {
+        Self::of(Method::Post(secret.into()))
     }
 
-    /// An assertion that is signed with the secret, by HS256 (`client_secret_jwt`): the secret itself is never sent. It must
-    /// have 32 bytes or more.
+    /// Sends an assertion that is signed with the secret by HS256 (`client_secret_jwt`). The secret itself is never sent. It
+    /// must be at least 32 bytes long.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
-    pub fn secret_jwt() -> Self {
-        Self::of(Method::SecretJwt)
+    pub fn secret_jwt(secret: impl Into<Secret>) -> Self {
+        Self::of(Method::SecretJwt(secret.into()))
     }
 
-    /// An assertion that is signed with a private key, whose public half the provider has (`private_key_jwt`, RFC 7523).
+    /// Sends an assertion that is signed with a private key (`private_key_jwt`, RFC 7523). The provider verifies it with the
+    /// registered public key.
     ///
     /// ```
     /// use tower_bearer::{
-    ///     Secret, TokenSource, TokenSpec,
-    ///     credentials::{ClientAuth, ClientCredentials, SigningKey},
+    ///     TokenSource, TokenSpec,
+    ///     credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
     ///     source::TokenRequest,
     ///     transport::Transport,
     /// };
@@ -112,8 +109,10 @@ impl ClientAuth {
     /// #     Ok(http::Response::new(r#"{"access_token":"abc"}"#.into()))
     /// # });
     /// let key = SigningKey::from_file("tests/vectors/keys/p256.sec1.pem")?.with_key_id("2026-11");
-    /// let source = ClientCredentials::over(transport, "https://login.example/token", "orders", Secret::none())
-    ///     .with_client_auth(ClientAuth::private_key_jwt(key));
+    /// let endpoint = TokenEndpoint::new("https://login.example/token")
+    ///     .with_client("orders", ClientAuth::private_key_jwt(key))
+    ///     .with_transport(transport);
+    /// let source = ClientCredentials::from_endpoint(endpoint);
     /// source.check()?;
     /// source.fetch(&TokenRequest::new(TokenSpec::default())).await?;
     /// # Ok(()) }
@@ -125,8 +124,8 @@ impl ClientAuth {
         Self::of(Method::PrivateKeyJwt(key))
     }
 
-    /// An assertion that somebody else signed: a Kubernetes service account's token, a token of the pipeline. From a
-    /// [file](Secret::from_file) or a [function](Secret::from_fn), it is read anew for each attempt.
+    /// Sends an assertion that was signed elsewhere, such as the token of a Kubernetes service account in a
+    /// [file](Secret::from_file). It is requested again for each attempt.
     ///
     /// ```
     /// use tower_bearer::{Secret, credentials::ClientAuth};
@@ -139,46 +138,30 @@ impl ClientAuth {
     /// # let _ = auth;
     /// # Ok(()) }
     /// ```
-    #[must_use]
-    pub fn assertion(assertion: impl Into<Secret>) -> Self {
-        Self::of(Method::Assertion(assertion.into()))
-    }
-
-    /// An assertion that somebody else gives when asked, for each attempt: another provider's token cache, a metadata
-    /// server.
+    ///
+    /// For federation, the token of another provider is the assertion:
     ///
     /// ```
-    /// use tower_bearer::{NewToken, Secret, TokenCache, TokenSpec, credentials::ClientAuth, source};
+    /// use tower_bearer::{NewToken, TokenCache, TokenSpec, credentials::{ClientAuth, assertion}, source};
     ///
     /// # let other = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
-    /// // Federation: another cache's token is what this client shows.
-    /// let auth = ClientAuth::assertion_from(move || {
-    ///     let other = other.clone();
-    ///     async move {
-    ///         let token = other.get(&TokenSpec::scopes(["api://exchange"])).await?;
-    ///         Ok(Secret::new(token.expose()))
-    ///     }
-    /// });
+    /// let auth = ClientAuth::assertion(assertion::from_provider(other, TokenSpec::scopes(["api://exchange"])));
     /// assert_eq!(format!("{auth:?}"), "ClientAuth(private_key_jwt)");
     /// ```
-    pub fn assertion_from<F, Fut>(read: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Secret, TokenError>> + Send + 'static,
-    {
-        Self::of(Method::AssertionFrom(Arc::new(move || Box::pin(read()))))
+    #[must_use]
+    pub fn assertion(assertion: impl Assertion) -> Self {
+        Self::of(Method::Assertion(SharedAssertion::new(assertion)))
     }
 
-    /// A certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). The certificate is
-    /// the transport's: see `Transport::with_client_identity_pem`.
+    /// Presents a certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). It is set
+    /// on the transport: see `Transport::with_client_identity_pem`.
     ///
     /// ```
-    /// use tower_bearer::{Secret, credentials::{ClientAuth, ClientCredentials}};
+    /// use tower_bearer::credentials::{ClientAuth, TokenEndpoint};
     ///
     /// # #[cfg(feature = "reqwest")] {
-    /// let source = ClientCredentials::new("https://login.example/token", "orders", Secret::none())
-    ///     .with_client_auth(ClientAuth::mtls());
-    /// let error = source.check().unwrap_err();
+    /// let endpoint = TokenEndpoint::new("https://login.example/token").with_client("orders", ClientAuth::mtls());
+    /// let error = endpoint.check().unwrap_err();
     /// assert!(error.to_string().contains("with_client_identity"));
     /// # }
     /// ```
@@ -187,19 +170,19 @@ impl ClientAuth {
         Self::of(Method::Mtls)
     }
 
-    /// The client id alone: a public client, which has no secret.
+    /// Sends only the client id, for a public client without a secret.
     #[must_use]
     pub fn none() -> Self {
         Self::of(Method::None)
     }
 
-    /// Whom an assertion that is signed here is meant for: the token endpoint's address unless set. Some providers want their
-    /// issuer's.
+    /// Sets the audience of an assertion that is signed here. The default is the URL of the token endpoint; some providers
+    /// require their issuer.
     ///
     /// ```
     /// use tower_bearer::credentials::ClientAuth;
     ///
-    /// let auth = ClientAuth::secret_jwt().with_assertion_audience("https://login.example");
+    /// let auth = ClientAuth::secret_jwt("hunter2").with_assertion_audience("https://login.example");
     /// # let _ = auth;
     /// ```
     #[cfg(feature = "jwt")]
@@ -210,7 +193,7 @@ impl ClientAuth {
         self
     }
 
-    /// How long an assertion that is signed here is good for: 2 minutes unless set, in whole seconds. The clocks of both sides
+    /// Sets the lifetime of an assertion that is signed here, in whole seconds. The default is 2 minutes. The provider's clock
     /// may differ by as much.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
@@ -220,7 +203,7 @@ impl ClientAuth {
         self
     }
 
-    /// The name of the method, as providers' metadata list it (RFC 8414's `token_endpoint_auth_methods_supported`).
+    /// Returns the name of the method, as in `token_endpoint_auth_methods_supported` of a provider's metadata (RFC 8414).
     ///
     /// ```
     /// use tower_bearer::credentials::ClientAuth;
@@ -230,13 +213,13 @@ impl ClientAuth {
     #[must_use]
     pub fn method(&self) -> &'static str {
         match &self.method {
-            Method::Basic => "client_secret_basic",
-            Method::Post => "client_secret_post",
+            Method::Basic(_) => "client_secret_basic",
+            Method::Post(_) => "client_secret_post",
             #[cfg(feature = "jwt")]
-            Method::SecretJwt => "client_secret_jwt",
+            Method::SecretJwt(_) => "client_secret_jwt",
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(_) => "private_key_jwt",
-            Method::Assertion(_) | Method::AssertionFrom(_) => "private_key_jwt",
+            Method::Assertion(_) => "private_key_jwt",
             Method::Mtls => "tls_client_auth",
             Method::None => "none",
         }
@@ -253,24 +236,25 @@ impl ClientAuth {
     }
 }
 
-/// What a token endpoint makes of it.
 impl ClientAuth {
-    /// Whether this can work at all, with this secret.
-    pub(super) fn check(&self, secret: &Secret) -> Result<(), TokenError> {
+    /// Returns an error if this can't authenticate any client.
+    pub(super) fn check(&self) -> Result<(), TokenError> {
         match &self.method {
-            Method::Basic | Method::Post => secret.check()?,
             #[cfg(feature = "jwt")]
-            Method::SecretJwt => return secret.check(),
+            Method::SecretJwt(_) => return Ok(()),
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => return key.check(),
-            Method::Assertion(assertion) => assertion.check()?,
-            Method::AssertionFrom(_) | Method::Mtls | Method::None => {}
+            Method::Basic(_)
+            | Method::Post(_)
+            | Method::Assertion(_)
+            | Method::Mtls
+            | Method::None => {}
         }
         #[cfg(feature = "jwt")]
         if self.audience.is_some() || self.lifetime.is_some() {
             return Err(TokenError::configuration(format!(
-                "an assertion's audience or lifetime is set, and {} signs none here: leave them out, or choose \
-                 secret_jwt or private_key_jwt",
+                "{} signs no assertion, so with_assertion_audience and with_assertion_lifetime have no effect: remove them, \
+                 or choose secret_jwt or private_key_jwt",
                 self.method()
             )));
         }
@@ -281,51 +265,59 @@ impl ClientAuth {
         matches!(self.method, Method::Mtls)
     }
 
-    /// What to show at this endpoint, read and made now; and the mark of what it was made with.
-    pub(super) async fn prove(
+    /// Returns the parameters that authenticate the client at this endpoint, and the fingerprint of the credential that they
+    /// are made of.
+    pub(super) async fn prepare(
         &self,
         #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] client_id: &str,
-        secret: &Secret,
-        #[cfg_attr(not(feature = "jwt"), expect(unused_variables))] endpoint: &Uri,
-    ) -> Result<(Proof, Fingerprint), TokenError> {
+        endpoint: &Uri,
+        spec: &TokenSpec,
+    ) -> Result<(ClientAuthParams, Fingerprint), TokenError> {
         Ok(match &self.method {
-            Method::Basic => with_mark(secret.expose()?, Proof::Basic),
-            Method::Post => with_mark(secret.expose()?, Proof::Post),
+            Method::Basic(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Basic),
+            Method::Post(secret) => fingerprinted(secret.expose()?, ClientAuthParams::Post),
             #[cfg(feature = "jwt")]
-            Method::SecretJwt => {
+            Method::SecretJwt(secret) => {
                 let secret = secret.expose()?;
                 let claims = self.claims(client_id, endpoint)?;
-                let line = hs256(secret.as_str(), &claims)?;
-                let mark = mark(&secret);
-                (Proof::Assertion(Exposed::new(line), Some(secret)), mark)
+                let jwt = hs256(secret.as_str(), &claims)?;
+                let fingerprint = fingerprint(&secret);
+                (
+                    ClientAuthParams::Assertion(Exposed::new(jwt), Some(secret)),
+                    fingerprint,
+                )
             }
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
                 let claims = self.claims(client_id, endpoint)?;
-                // The mark first: should the key become another in between, that counts as a change.
-                let mark = key.mark()?;
-                let line = Exposed::new(key.sign(&claims)?);
-                (Proof::Assertion(line, None), mark)
+                // The fingerprint comes first: a key that is replaced in between counts as changed.
+                let fingerprint = key.mark()?;
+                let jwt = Exposed::new(key.sign(&claims)?);
+                (ClientAuthParams::Assertion(jwt, None), fingerprint)
             }
-            Method::Assertion(assertion) => with_mark(assertion.expose()?, given),
-            Method::AssertionFrom(read) => with_mark(read().await?.expose()?, given),
-            Method::Mtls | Method::None => (Proof::Id, Fingerprint::of(&[])),
+            Method::Assertion(assertion) => {
+                let request = AssertionRequest::new(endpoint.to_string(), spec.clone());
+                let assertion = assertion.make(&request).await?.expose()?;
+                fingerprinted(assertion, |assertion| {
+                    ClientAuthParams::Assertion(assertion, None)
+                })
+            }
+            Method::Mtls | Method::None => (ClientAuthParams::Id, Fingerprint::of(&[])),
         })
     }
 
-    /// The mark of what it would be made with now, where that can be told without waiting.
-    pub(super) fn mark(&self, secret: &Secret) -> Option<Fingerprint> {
-        let exposed = match &self.method {
-            Method::Basic | Method::Post => secret.expose(),
+    /// Returns the fingerprint of the current credential, if it can be read without waiting.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        let secret = match &self.method {
+            Method::Basic(secret) | Method::Post(secret) => secret,
             #[cfg(feature = "jwt")]
-            Method::SecretJwt => secret.expose(),
+            Method::SecretJwt(secret) => secret,
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => return key.mark().ok(),
-            Method::Assertion(assertion) => assertion.expose(),
-            Method::AssertionFrom(_) => return None,
+            Method::Assertion(assertion) => assertion.as_secret()?,
             Method::Mtls | Method::None => return Some(Fingerprint::of(&[])),
         };
-        exposed.ok().map(|exposed| mark(&exposed))
+        secret.expose().ok().map(|exposed| fingerprint(&exposed))
     }
 
     #[cfg(feature = "jwt")]
@@ -353,16 +345,15 @@ impl ClientAuth {
     }
 }
 
-fn given(assertion: Exposed) -> Proof {
-    Proof::Assertion(assertion, None)
+fn fingerprinted(
+    secret: Exposed,
+    params: fn(Exposed) -> ClientAuthParams,
+) -> (ClientAuthParams, Fingerprint) {
+    let fingerprint = fingerprint(&secret);
+    (params(secret), fingerprint)
 }
 
-fn with_mark(secret: Exposed, proof: fn(Exposed) -> Proof) -> (Proof, Fingerprint) {
-    let mark = mark(&secret);
-    (proof(secret), mark)
-}
-
-fn mark(secret: &Exposed) -> Fingerprint {
+fn fingerprint(secret: &Exposed) -> Fingerprint {
     Fingerprint::of(secret.as_str().as_bytes())
 }
 

@@ -1,6 +1,4 @@
-//! The client credentials grant (RFC 6749 §4.4): a program asks for tokens in its own name.
-
-use std::fmt;
+//! Implements the client credentials grant (RFC 6749 §4.4).
 
 use super::{
     ClientAuth,
@@ -15,11 +13,11 @@ use crate::{
     transport::Transport,
 };
 
-/// Tokens for the program itself, for a client id and a secret.
+/// Fetches tokens for the program itself.
 ///
-/// `{tenant}` in the address stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+/// `{tenant}` in the URL is replaced by the [tenant](crate::TokenSpec::with_tenant) of the spec.
 ///
-/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+/// Constructors never fail. [`check`](Self::check) returns the configuration errors that every fetch would return.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -28,12 +26,12 @@ use crate::{
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
-/// // `ClientCredentials::new` brings its own transport; this one answers by itself.
+/// // A provider without a network.
 /// let provider = Transport::from_fn(async |request| {
 ///     assert_eq!(request.body(), "grant_type=client_credentials&scope=read");
 ///     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc","expires_in":3600}"#)))
 /// });
-/// let source = ClientCredentials::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let source = ClientCredentials::new("https://login.example.com/token", "orders", "hunter2").with_transport(provider);
 /// source.check()?;
 ///
 /// let request = TokenRequest::new(TokenSpec::scopes(["read"]));
@@ -41,11 +39,13 @@ use crate::{
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClientCredentials(TokenEndpoint);
 
 impl ClientCredentials {
-    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
+    /// Requests tokens from this token URL, with client id and secret in a header ([`ClientAuth::basic`]).
+    ///
+    /// It is short for [`from_endpoint`](Self::from_endpoint) with [`TokenEndpoint::new`].
     ///
     /// ```
     /// use tower_bearer::credentials::ClientCredentials;
@@ -54,79 +54,66 @@ impl ClientCredentials {
     /// let error = source.check().unwrap_err();
     /// assert!(error.to_string().contains("https"));
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn new(
         token_url: impl AsRef<str>,
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self::over(Transport::preferred(), token_url, client_id, secret)
+        Self(TokenEndpoint::new(token_url).with_client(client_id, ClientAuth::basic(secret)))
     }
 
-    /// Asks this token endpoint as this client, over this transport.
-    pub fn over(
-        transport: Transport,
-        token_url: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        Self(TokenEndpoint::over(transport, token_url, client_id, secret))
-    }
-
-    /// Asks the provider of this issuer as this client: see [`TokenEndpoint::discover`].
+    /// Requests tokens from the provider with this issuer, with client id and secret in a header
+    /// ([`ClientAuth::basic`]).
+    ///
+    /// It is short for [`from_endpoint`](Self::from_endpoint) with [`TokenEndpoint::discover`].
     ///
     /// ```
     /// use tower_bearer::credentials::ClientCredentials;
     ///
+    /// # #[cfg(feature = "reqwest")] {
     /// let source = ClientCredentials::discover("https://login.example.com", "orders", "hunter2");
     /// assert!(source.check().is_ok());
+    /// # }
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn discover(
         issuer: impl AsRef<str>,
         client_id: impl Into<String>,
         secret: impl Into<Secret>,
     ) -> Self {
-        Self(TokenEndpoint::discover(issuer, client_id, secret))
+        Self(TokenEndpoint::discover(issuer).with_client(client_id, ClientAuth::basic(secret)))
     }
 
-    /// Asks this endpoint.
+    /// Requests tokens from this endpoint.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::{ClientAuth, ClientCredentials, TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+    ///     .with_client("orders", ClientAuth::post("hunter2"));
+    /// let source = ClientCredentials::from_endpoint(endpoint);
+    /// # let _ = source;
+    /// ```
     #[must_use]
-    pub fn at(endpoint: TokenEndpoint) -> Self {
+    pub fn from_endpoint(endpoint: TokenEndpoint) -> Self {
         Self(endpoint)
     }
 
-    /// How the client proves itself: [`ClientAuth::basic`] unless set.
-    #[must_use]
-    pub fn with_client_auth(self, auth: ClientAuth) -> Self {
-        Self(self.0.with_client_auth(auth))
-    }
-
-    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    /// Adds an extra parameter to each token request: see [`TokenEndpoint::with_extra`].
     #[must_use]
     pub fn with_extra(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         Self(self.0.with_extra(name, value))
     }
 
-    /// Tells the provider what the client can handle: see [`TokenEndpoint::with_client_capability`].
-    #[must_use]
-    pub fn with_client_capability(self, capability: impl Into<String>) -> Self {
-        Self(self.0.with_client_capability(capability))
-    }
-
-    /// Asks over this transport.
+    /// Sends token requests with this transport.
     #[must_use]
     pub fn with_transport(self, transport: Transport) -> Self {
         Self(self.0.with_transport(transport))
     }
 
-    /// Whether this can work at all, as far as that can be told without asking the provider.
+    /// Checks the configuration without calling the provider.
     ///
     /// # Errors
-    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; the client's authentication lacks a secret, a key that can sign, or a certificate; a further parameter is one that the request sets by itself.
+    /// Returns an error in the cases of [`TokenEndpoint::check`].
     pub fn check(&self) -> Result<(), TokenError> {
         self.0.check()
     }
@@ -136,22 +123,16 @@ impl TokenSource for ClientCredentials {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
         let grant = Grant::new("client_credentials", &[]);
-        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." One that is there is dropped.
+        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." If there is one, it is dropped.
         new_token(&self.0.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.0.identity("client_credentials")
+    fn source_id(&self) -> Option<SourceId> {
+        self.0.source_id("client_credentials")
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.0.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for ClientCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClientCredentials").field(&self.0).finish()
     }
 }
 
@@ -167,7 +148,7 @@ mod tests {
 
     const URL: &str = "https://login.example/token";
 
-    /// A source over a transport that keeps the requests' bodies, and what it answers.
+    /// Returns a source whose provider always sends this response.
     fn over_answer(
         url: &str,
         secret: impl Into<Secret>,
@@ -178,7 +159,7 @@ mod tests {
             let answer = Response::from_parts(parts.clone(), Bytes::from_static(body.as_bytes()));
             std::future::ready(Ok(answer))
         });
-        ClientCredentials::over(transport, url, "orders", secret)
+        ClientCredentials::new(url, "orders", secret).with_transport(transport)
     }
 
     fn plain_token() -> Response<&'static str> {
@@ -207,14 +188,16 @@ mod tests {
             ]
         }
 
-        /// What arrives at a server for this client authentication.
+        /// Returns the request that a server receives for this client authentication.
         async fn sent(transport: Transport, auth: ClientAuth) -> String {
             let server = Responder::json(r#"{"access_token":"abc","expires_in":60}"#);
-            let source =
-                ClientCredentials::over(transport, server.url("/token?v=2"), "or:ders", SPECIAL)
-                    .with_client_auth(auth)
-                    .with_extra("first", "1")
-                    .with_extra("second", "2");
+            let source = ClientCredentials::from_endpoint(
+                TokenEndpoint::new(server.url("/token?v=2"))
+                    .with_client("or:ders", auth)
+                    .with_transport(transport),
+            )
+            .with_extra("first", "1")
+            .with_extra("second", "2");
             let spec = TokenSpec::scopes(["b", "a"])
                 .with_resource("https://api.example/x y")
                 .with_resource("urn:stock")
@@ -224,15 +207,15 @@ mod tests {
             server.requests().pop().unwrap()
         }
 
-        /// Blank, colon, percent, plus, slash, and a letter beyond ASCII.
+        /// Space, colon, percent, plus, slash, and a letter beyond ASCII.
         const SPECIAL: &str = "a b:c%d+e/fé";
         const COMMON: &str = "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example%2Fx+y\
             &resource=urn%3Astock&audience=stock&second=two&first=1";
 
         #[tokio::test]
-        async fn basic_puts_the_encoded_secret_into_the_header() {
+        async fn basic_sends_the_encoded_secret_in_the_header() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::basic()).await;
+                let seen = sent(transport, ClientAuth::basic(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(head.starts_with("POST /token?v=2 HTTP/1.1\r\n"), "{head}");
                 // or%3Aders:a%20b%3Ac%25d%2Be%2Ff%C3%A9
@@ -250,18 +233,18 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn post_puts_the_encoded_secret_into_the_form() {
+        async fn post_sends_the_encoded_secret_in_the_form() {
             for transport in transports() {
-                let seen = sent(transport, ClientAuth::post()).await;
+                let seen = sent(transport, ClientAuth::post(SPECIAL)).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
                 assert!(!head.contains("authorization"), "{head}");
-                let proof = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
-                assert_eq!(body, format!("{COMMON}&{proof}"));
+                let credentials = "client_id=or%3Aders&client_secret=a+b%3Ac%25d%2Be%2Ff%C3%A9";
+                assert_eq!(body, format!("{COMMON}&{credentials}"));
             }
         }
 
         #[tokio::test]
-        async fn a_public_client_sends_its_id_alone() {
+        async fn public_client_sends_only_its_id() {
             for transport in transports() {
                 let seen = sent(transport, ClientAuth::none()).await;
                 let (head, body) = seen.split_once("\r\n\r\n").unwrap();
@@ -272,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claims_are_sent_once_whoever_wants_them() {
+    async fn claims_of_all_origins_are_sent_in_one_parameter() {
         let bodies = std::sync::Arc::new(Mutex::new(Vec::new()));
         let kept = bodies.clone();
         let transport = Transport::from_fn(move |request| {
@@ -282,13 +265,14 @@ mod tests {
             kept.lock().unwrap().push(claims);
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
-        let source = ClientCredentials::over(transport, URL, "orders", "hunter2")
+        let source = ClientCredentials::new(URL, "orders", "hunter2")
+            .with_transport(transport)
             .with_extra("claims", r#"{"a":1}"#);
         let request = TokenRequest::new(TokenSpec::default());
         source.fetch(&request).await.unwrap();
         let challenged = request.clone().with_claims(r#"{"b":2}"#);
         source.fetch(&challenged).await.unwrap();
-        let capable = source.with_client_capability("cp1");
+        let capable = ClientCredentials(source.0.with_client_capability("cp1"));
         capable.fetch(&request).await.unwrap();
         let bodies = bodies.lock().unwrap();
         assert_eq!(bodies[0], [r#"{"a":1}"#]);
@@ -300,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_answer_becomes_a_token() {
+    async fn response_becomes_a_token() {
         let answer = Response::new(
             r#"{"access_token":"abc","expires_in":60,"refresh_in":30,"scope":"a b"}"#,
         );
@@ -312,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_in_a_file_is_read_for_each_attempt() {
+    async fn secret_file_is_read_for_each_attempt() {
         let path = std::env::temp_dir().join(format!("tower-bearer-{}", std::process::id()));
         fs::write(&path, "first\n").unwrap();
         let secret = Secret::from_file(&path).unwrap();
@@ -322,8 +306,11 @@ mod tests {
             kept.lock().unwrap().push(request.into_body());
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
-        let source = ClientCredentials::over(transport, URL, "orders", secret)
-            .with_client_auth(ClientAuth::post());
+        let source = ClientCredentials::from_endpoint(
+            TokenEndpoint::new(URL)
+                .with_client("orders", ClientAuth::post(secret))
+                .with_transport(transport),
+        );
         fetch(&source, TokenSpec::default()).await.unwrap();
         fs::write(&path, "second\n").unwrap();
         fetch(&source, TokenSpec::default()).await.unwrap();
@@ -336,13 +323,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tenant_chooses_the_address() {
+    async fn tenant_is_part_of_the_url() {
         let transport = Transport::from_fn(|request: http::Request<Bytes>| {
             assert_eq!(request.uri(), "https://login.example/acme/token");
             std::future::ready(Ok(plain_token().map(Bytes::from)))
         });
         let url = "https://login.example/{tenant}/token";
-        let source = ClientCredentials::over(transport, url, "orders", "hunter2");
+        let source = ClientCredentials::new(url, "orders", "hunter2").with_transport(transport);
         source.check().unwrap();
         let spec = TokenSpec::default().with_tenant("acme");
         fetch(&source, spec).await.unwrap();
@@ -356,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_work_is_told_by_check_and_fetch_without_an_echo() {
+    async fn check_and_fetch_report_faults_without_echoing_values() {
         for (url, id, extra) in [
             ("http://login.example/hunter2", "orders", "x"),
             ("http://{tenant}.example/hunter2", "orders", "x"),
@@ -368,8 +355,9 @@ mod tests {
             (URL, "orders", ""),
         ] {
             let transport = Transport::from_fn(async |_| panic!("nothing may be sent"));
-            let source =
-                ClientCredentials::over(transport, url, id, "hunter2").with_extra(extra, "hunter2");
+            let source = ClientCredentials::new(url, id, "hunter2")
+                .with_transport(transport)
+                .with_extra(extra, "hunter2");
             for error in [source.check().unwrap_err(), refusal(&source).await] {
                 assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
                 assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
@@ -378,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_shows_no_secret_that_the_provider_echoes() {
+    async fn secrets_echoed_by_the_provider_are_redacted() {
         let answer = Response::builder()
             .status(StatusCode::UNAUTHORIZED)
             .body(r#"{"error":"invalid_client","error_description":"no b3JkZXJzOmh1bnRlcjI= for hunter2 and long-secret"}"#)
@@ -393,14 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_that_of_address_client_and_parameters_and_not_of_the_secret() {
+    fn source_id_covers_url_client_and_extra_but_not_the_secret() {
         let of = |url, id, secret: &str, value| {
             let transport = Transport::from_fn(async |_| panic!("nothing is sent"));
-            let source = ClientCredentials::over(transport, url, id, secret);
+            let source = ClientCredentials::new(url, id, secret).with_transport(transport);
             source.with_extra("a", value).source_id()
         };
         let identity = of(URL, "orders", "hunter2", "x");
-        assert!(identity.is_named());
+        assert!(identity.is_some());
         assert_eq!(identity, of(URL, "orders", "rotated", "x"));
         assert_ne!(
             identity,
@@ -408,7 +396,7 @@ mod tests {
         );
         assert_ne!(identity, of(URL, "stock", "hunter2", "x"));
         assert_ne!(identity, of(URL, "orders", "hunter2", "y"));
-        assert!(!of("no url", "orders", "hunter2", "x").is_named());
+        assert!(of("no url", "orders", "hunter2", "x").is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Where a provider's token endpoint is, by the provider's own metadata.
+//! Implements discovery of the token endpoint from a provider's metadata.
 //!
-//! The metadata of each tenant are fetched when they are needed first, by one for all who wait, and anew once a day. A
-//! failed fetch never displaces what is known: it is used on, and the next try is due in five minutes. Nobody waits longer
-//! than three seconds for metadata that are only due again.
+//! The metadata of each tenant is fetched on first use, with concurrent callers sharing one fetch, and refreshed daily. If a
+//! refresh fails, the cached metadata stays in use, and the next attempt follows after five minutes. A caller waits for a
+//! refresh for at most three seconds.
 
 use std::{
     sync::{
@@ -25,83 +25,85 @@ use crate::{
     util::timer,
 };
 
-/// Metadata seldom change, and a provider that moves keeps the old address for a while.
+/// Metadata rarely changes, and a provider that moves its token endpoint serves the old URL for a while.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Between two tries to get them anew.
-const PAUSE: Duration = Duration::from_secs(5 * 60);
-/// How long a try may hold up those who could go on with the old ones.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Tenants whose metadata are kept.
-const TENANTS: usize = 1000;
+/// The time between two attempts to refresh metadata.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How long a caller waits for a refresh.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
+/// The number of tenants whose metadata is cached.
+const MAX_TENANTS: usize = 1000;
 
-/// The metadata of an issuer, for each tenant of it.
-pub(crate) struct Discovery {
+/// The metadata of an issuer, per tenant.
+pub(super) struct Discovery {
     issuer: Address,
-    tenants: Cache<String, Arc<Document>>,
+    tenants: Cache<String, Arc<TenantMetadata>>,
 }
 
-/// What one issuer says of itself.
+/// The cached metadata of one tenant.
 #[derive(Default)]
-struct Document {
-    known: std::sync::Mutex<Option<Known>>,
-    /// Held by the one who asks.
-    asking: tokio::sync::Mutex<Option<TokenError>>,
-    /// How many have asked.
-    rounds: AtomicU64,
+struct TenantMetadata {
+    latest: std::sync::Mutex<Option<CachedMetadata>>,
+    /// Locked during the first fetch; holds its error.
+    first_fetch: tokio::sync::Mutex<Option<TokenError>>,
+    /// The number of first fetches that ended.
+    first_fetches: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Known {
+struct CachedMetadata {
     metadata: Arc<Metadata>,
-    /// Where they were found.
-    place: String,
-    /// Before they were asked for.
-    since: Instant,
-    due: Instant,
+    /// The URL that it was fetched from.
+    url: String,
+    /// When the request for it was sent.
+    requested_at: Instant,
+    refresh_at: Instant,
 }
 
 impl Discovery {
-    pub(crate) fn new(issuer: &str) -> Self {
+    pub(super) fn new(issuer: &str) -> Self {
         Self {
             issuer: Address::issuer(issuer),
-            tenants: Cache::new(TENANTS),
+            tenants: Cache::new(MAX_TENANTS),
         }
     }
 
-    pub(crate) fn issuer(&self) -> &Address {
+    pub(super) fn issuer(&self) -> &Address {
         &self.issuer
     }
 
-    /// The metadata for this tenant.
-    pub(crate) async fn metadata(
+    /// Returns the metadata for this tenant.
+    pub(super) async fn metadata(
         &self,
         transport: &Transport,
         tenant: Option<&str>,
     ) -> Result<Arc<Metadata>, TokenError> {
         let issuer = self.issuer.filled(tenant)?;
-        let made = || Ok::<_, TokenError>(Arc::default());
-        let document = self.tenants.get_or_insert_with(issuer.as_str(), made)?;
-        document.metadata(transport, &issuer).await
+        let create = || Ok::<_, TokenError>(Arc::default());
+        let tenant_metadata = self.tenants.get_or_insert_with(issuer.as_str(), create)?;
+        tenant_metadata.metadata(transport, &issuer).await
     }
 
-    /// An error of the endpoint that the metadata name, with what they can say about it.
-    pub(crate) fn commented(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
-        let document = self.issuer.filled(tenant).ok();
-        let document = document.and_then(|issuer| self.tenants.get(issuer.as_str()));
-        let Some(document) = document else {
+    /// Adds what the metadata says about an error of the token endpoint.
+    pub(super) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
+        let issuer = self.issuer.filled(tenant).ok();
+        let tenant_metadata = issuer.and_then(|issuer| self.tenants.get(issuer.as_str()));
+        let Some(tenant_metadata) = tenant_metadata else {
             return error;
         };
         match error.kind() {
-            // It may have moved.
-            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => document.doubt(),
+            // The token endpoint may have moved.
+            ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => {
+                tenant_metadata.mark_stale()
+            }
             ErrorKind::InvalidClient => {
-                let known = document.known();
-                let methods = known.map(|known| known.metadata.auth_methods.join(", "));
+                let cached = tenant_metadata.cached();
+                let methods = cached.map(|cached| cached.metadata.auth_methods.join(", "));
                 if let Some(methods) = methods.filter(|methods| !methods.is_empty()) {
-                    let said = error.description().map(|said| format!("{said}; "));
-                    let said = said.unwrap_or_default();
+                    let reason = error.description().map(|reason| format!("{reason}; "));
+                    let reason = reason.unwrap_or_default();
                     let hint =
-                        format!("{said}its metadata admit the authentication methods {methods}");
+                        format!("{reason}its metadata lists the authentication methods {methods}");
                     return error.with_description(hint);
                 }
             }
@@ -111,55 +113,55 @@ impl Discovery {
     }
 }
 
-impl Document {
+impl TenantMetadata {
     async fn metadata(
         &self,
         transport: &Transport,
         issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let Some(known) = self.known() else {
+        let Some(cached) = self.cached() else {
             return self.first(transport, issuer).await;
         };
-        if Instant::now() < known.due {
-            return Ok(known.metadata);
+        if Instant::now() < cached.refresh_at {
+            return Ok(cached.metadata);
         }
-        // Noted before anybody asks, so that the others go on, and a hung provider holds up one of them alone.
-        self.put_off();
-        let asked = ask(transport, issuer, Some(&known.place));
-        match timer::within(PATIENCE, asked).await {
-            Some(Ok(found)) => Ok(self.keep(found)),
+        // Other callers use the cached metadata from now on, so that at most one caller waits for a slow provider.
+        self.postpone();
+        let fetched = fetch(transport, issuer, Some(&cached.url));
+        match timer::within(REFRESH_TIMEOUT, fetched).await {
+            Some(Ok(fetched)) => Ok(self.store(fetched)),
             Some(Err(error)) => {
-                warn!(target: "tower_bearer::credentials", issuer, %error, "metadata not refreshed: the old ones stay");
-                Ok(known.metadata)
+                warn!(target: "tower_bearer::credentials", issuer, %error, "failed to refresh the provider's metadata: using the cached metadata");
+                Ok(cached.metadata)
             }
             None => {
-                warn!(target: "tower_bearer::credentials", issuer, "metadata not refreshed in time: the old ones stay");
-                Ok(known.metadata)
+                warn!(target: "tower_bearer::credentials", issuer, "timed out refreshing the provider's metadata: using the cached metadata");
+                Ok(cached.metadata)
             }
         }
     }
 
-    /// Asks for what nobody knows yet; those who wait meanwhile share what comes of it.
+    /// Fetches metadata for the first time. Callers that wait meanwhile share the result.
     async fn first(
         &self,
         transport: &Transport,
         issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let round = self.rounds.load(Ordering::Acquire);
-        let mut failed = self.asking.lock().await;
-        if let Some(known) = self.known() {
-            return Ok(known.metadata);
+        let count = self.first_fetches.load(Ordering::Acquire);
+        let mut failed = self.first_fetch.lock().await;
+        if let Some(cached) = self.cached() {
+            return Ok(cached.metadata);
         }
-        // Another has asked since this one came.
+        // Another caller's fetch failed while this one waited.
         if let Some(error) = &*failed
-            && self.rounds.load(Ordering::Acquire) != round
+            && self.first_fetches.load(Ordering::Acquire) != count
         {
             return Err(error.clone());
         }
-        let outcome = ask(transport, issuer, None).await;
-        self.rounds.fetch_add(1, Ordering::Release);
+        let outcome = fetch(transport, issuer, None).await;
+        self.first_fetches.fetch_add(1, Ordering::Release);
         match outcome {
-            Ok(found) => Ok(self.keep(found)),
+            Ok(fetched) => Ok(self.store(fetched)),
             Err(error) => {
                 *failed = Some(error.clone());
                 Err(error)
@@ -167,61 +169,66 @@ impl Document {
         }
     }
 
-    fn known(&self) -> Option<Known> {
+    fn cached(&self) -> Option<CachedMetadata> {
         self.lock().clone()
     }
 
-    fn keep(&self, known: Known) -> Arc<Metadata> {
-        let metadata = known.metadata.clone();
-        *self.lock() = Some(known);
+    fn store(&self, cached: CachedMetadata) -> Arc<Metadata> {
+        let metadata = cached.metadata.clone();
+        *self.lock() = Some(cached);
         metadata
     }
 
-    fn put_off(&self) {
-        if let Some(known) = &mut *self.lock() {
-            known.due = Instant::now() + PAUSE;
+    fn postpone(&self) {
+        if let Some(cached) = &mut *self.lock() {
+            cached.refresh_at = Instant::now() + RETRY_INTERVAL;
         }
     }
 
-    /// The address that they name is no good, perhaps: they are due again, unless they are quite new.
-    fn doubt(&self) {
-        if let Some(known) = &mut *self.lock() {
-            known.due = known.due.min(known.since + PAUSE);
+    /// Makes a refresh due, unless the metadata is less than five minutes old: the token URL may be outdated.
+    fn mark_stale(&self) {
+        if let Some(cached) = &mut *self.lock() {
+            let earliest = cached.requested_at + RETRY_INTERVAL;
+            cached.refresh_at = cached.refresh_at.min(earliest);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<CachedMetadata>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks each place where the metadata may be, beginning with that of the last time.
-async fn ask(transport: &Transport, issuer: &str, last: Option<&str>) -> Result<Known, TokenError> {
-    let mut places = well_known(issuer);
-    places.sort_by_key(|place| Some(place.as_str()) != last);
-    let since = Instant::now();
+/// Fetches metadata from the first well-known URL that has it, beginning with the one that had it last.
+async fn fetch(
+    transport: &Transport,
+    issuer: &str,
+    last: Option<&str>,
+) -> Result<CachedMetadata, TokenError> {
+    let mut urls = well_known(issuer);
+    urls.sort_by_key(|url| Some(url.as_str()) != last);
+    let requested_at = Instant::now();
     let mut worst: Option<TokenError> = None;
-    for place in places {
-        let error = match ask_at(transport, issuer, &place).await {
+    for url in urls {
+        let error = match fetch_from(transport, issuer, &url).await {
             Ok(metadata) => {
-                debug!(target: "tower_bearer::credentials", place, "metadata found");
-                return Ok(Known {
+                debug!(target: "tower_bearer::credentials", url, "fetched the provider's metadata");
+                return Ok(CachedMetadata {
                     metadata: Arc::new(metadata),
-                    place,
-                    since,
-                    due: since + LIFETIME,
+                    url,
+                    requested_at,
+                    refresh_at: requested_at + LIFETIME,
                 });
             }
             Err(error) => error,
         };
-        // All places are on one host: what can't be reached, or must be left alone, is so for all of them.
+        // All URLs are on one host, so these errors apply to all of them.
         if matches!(
             error.kind(),
             ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Throttled
         ) {
             return Err(error);
         }
-        // A document that is no good says more than a place where there is none.
+        // An invalid document is a better hint than a missing one.
         if worst
             .as_ref()
             .is_none_or(|worst| rank(&error) > rank(worst))
@@ -229,10 +236,14 @@ async fn ask(transport: &Transport, issuer: &str, last: Option<&str>) -> Result<
             worst = Some(error);
         }
     }
-    Err(worst.unwrap_or_else(|| TokenError::configuration("the issuer has no place for metadata")))
+    Err(worst.unwrap_or_else(|| {
+        TokenError::configuration(
+            "the issuer has no metadata URL: check the issuer, or configure the token URL itself",
+        )
+    }))
 }
 
-/// How much an error says about why there are no metadata.
+/// Ranks errors by how well they explain why there is no metadata.
 fn rank(error: &TokenError) -> u8 {
     match error.kind() {
         ErrorKind::Refused => 0,
@@ -242,25 +253,34 @@ fn rank(error: &TokenError) -> u8 {
     }
 }
 
-async fn ask_at(transport: &Transport, issuer: &str, place: &str) -> Result<Metadata, TokenError> {
-    let uri = Uri::try_from(place).map_err(|_| {
-        TokenError::configuration("the issuer has characters in it that can't be sent")
+async fn fetch_from(
+    transport: &Transport,
+    issuer: &str,
+    url: &str,
+) -> Result<Metadata, TokenError> {
+    let uri = Uri::try_from(url).map_err(|_| {
+        TokenError::configuration(
+            "the issuer is not a valid URL: check the issuer, or configure the token URL itself",
+        )
     })?;
     require_tls(&uri)?;
-    let answer = transport.send(document_request(uri)).await?;
-    if !answer.status().is_success() {
-        return Err(no_document(&answer, place));
+    let response = transport.send(document_request(uri)).await?;
+    if !response.status().is_success() {
+        return Err(missing_metadata(&response, url));
     }
-    metadata(answer.body(), issuer)
-        .map_err(|error| error.with_description(format!("asked {place}")))
+    metadata(response.body(), issuer)
+        .map_err(|error| error.with_description(format!("fetched from {url}")))
 }
 
-fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
-    let status = answer.status();
+fn missing_metadata(response: &Response<Bytes>, url: &str) -> TokenError {
+    let status = response.status();
     let (kind, remedy) = match status {
-        StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "share one source, and wait"),
+        StatusCode::TOO_MANY_REQUESTS => (
+            ErrorKind::Throttled,
+            "share one source, and try again later",
+        ),
         _ if status.is_server_error() => (ErrorKind::Unavailable, "try again later"),
-        // One that led elsewhere could lead to anybody's.
+        // A redirect could lead to another party's server.
         _ if status.is_redirection() => (
             ErrorKind::Malformed,
             "a redirect is never followed: check the issuer, or configure the token URL itself",
@@ -273,14 +293,14 @@ fn no_document(answer: &Response<Bytes>, place: &str) -> TokenError {
     let error = TokenError::new(
         kind,
         format!(
-            "no metadata of the provider at {place} ({}): {remedy}",
+            "the provider has no metadata at {url} (status {}): {remedy}",
             status.as_u16()
         ),
     );
     let answer = Answer {
         status,
-        headers: answer.headers(),
-        body: answer.body(),
+        headers: response.headers(),
+        body: response.body(),
         now: SystemTime::now(),
     };
     match retry_after(&answer) {

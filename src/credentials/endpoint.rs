@@ -1,5 +1,4 @@
-//! [`TokenEndpoint`]: where and as whom to ask. All sources that ask a provider share it; how it is asked stands in
-//! `exchange`.
+//! Defines [`TokenEndpoint`], which all sources that call a provider are made with. The module `exchange` sends its requests.
 
 use std::{fmt, sync::Arc};
 
@@ -10,25 +9,24 @@ use super::{ClientAuth, discovery::Discovery};
 use crate::{
     error::TokenError,
     oauth::Address,
-    secret::Secret,
     source::SourceId,
     token::{TokenSpec, fault_in_source_extra},
     transport::{Transport, require_tls},
 };
 
-/// Where and as whom to ask for tokens: what every source that asks a provider is made with.
+/// The token endpoint of a provider, and the client that requests tokens there.
 ///
-/// The provider is given by its [token URL](Self::new), or by its [issuer](Self::discover), whose metadata name the token
-/// URL. `{tenant}` in either stands for the [tenant](crate::TokenSpec::with_tenant) of the spec.
+/// The endpoint is given by its [token URL](Self::new), or discovered from the metadata of an [issuer](Self::discover).
+/// `{tenant}` in either is replaced by the [tenant](crate::TokenSpec::with_tenant) of the spec.
 ///
-/// Nothing is checked or built before it is used. [`check`](Self::check) tells at once what every fetch would tell.
+/// Constructors never fail. [`check`](Self::check) returns the configuration errors that every fetch would return.
 ///
 /// ```
 /// use tower_bearer::{Secret, credentials::{ClientAuth, OnBehalfOf, TokenEndpoint}};
 ///
 /// # #[cfg(feature = "reqwest")] {
-/// let endpoint = TokenEndpoint::discover("https://login.example.com/{tenant}/v2.0", "orders", "hunter2")
-///     .with_client_auth(ClientAuth::post());
+/// let endpoint = TokenEndpoint::discover("https://login.example.com/{tenant}/v2.0")
+///     .with_client("orders", ClientAuth::post("hunter2"));
 /// endpoint.check()?;
 /// let source = OnBehalfOf::new(endpoint);
 /// # let _ = source; }
@@ -36,73 +34,65 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    pub(super) place: Place,
-    pub(super) client: Option<String>,
-    pub(super) secret: Secret,
-    pub(super) auth: ClientAuth,
+    pub(super) url: EndpointUrl,
+    pub(super) client: Option<RegisteredClient>,
     pub(super) extra: Vec<(String, Zeroizing<String>)>,
     pub(super) capabilities: Vec<String>,
     mtls_alias: bool,
-    pub(super) transport: Transport,
+    transport: Option<Transport>,
+}
+
+/// A client as the provider knows it.
+#[derive(Clone)]
+pub(super) struct RegisteredClient {
+    pub(super) id: String,
+    pub(super) auth: ClientAuth,
 }
 
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum EndpointUrl {
     Known(Address),
     Discovered(Arc<Discovery>),
 }
 
 impl TokenEndpoint {
-    /// Asks this token endpoint as this client, over reqwest, or over hyper if that alone is switched on.
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
-    pub fn new(
-        token_url: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        Self::over(Transport::preferred(), token_url, client_id, secret)
-    }
-
-    /// Asks this token endpoint as this client, over this transport.
-    pub fn over(
-        transport: Transport,
-        token_url: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        let place = Place::Known(Address::token_url(token_url.as_ref()));
-        Self::at(place, transport, Some(client_id.into()), secret.into())
-    }
-
-    /// Asks the provider of this issuer as this client, over reqwest, or over hyper if that alone is switched on.
+    /// Creates an endpoint with this token URL.
     ///
-    /// Where its token endpoint is stands in its metadata (RFC 8414, OpenID Connect Discovery). They are fetched before the
-    /// first token, and anew once a day; when that fails, what was known stays. Write the issuer letter by letter as the
-    /// provider does: it has to be the one that the metadata name.
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
-    pub fn discover(
-        issuer: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        Self::discover_over(Transport::preferred(), issuer, client_id, secret)
+    /// Requests are sent with reqwest, or with hyper if only the feature `hyper` is enabled. With neither feature, a
+    /// [transport](Self::with_transport) is required.
+    ///
+    /// Until a [client](Self::with_client) is set, requests carry no client identification. Providers of service accounts,
+    /// and those that exchange the token of a cluster or a cloud, require none.
+    ///
+    /// ```
+    /// use tower_bearer::credentials::TokenEndpoint;
+    ///
+    /// # #[cfg(feature = "reqwest")] {
+    /// let endpoint = TokenEndpoint::new("https://sts.example.com/token");
+    /// assert!(endpoint.check().is_ok());
+    /// # }
+    /// ```
+    pub fn new(token_url: impl AsRef<str>) -> Self {
+        Self::at(EndpointUrl::Known(Address::token_url(token_url.as_ref())))
     }
 
-    /// The same over this transport.
+    /// Creates an endpoint whose token URL is discovered from the metadata of this issuer (RFC 8414, OpenID Connect
+    /// Discovery).
+    ///
+    /// The metadata is fetched before the first token and refreshed once a day. If a refresh fails, the known metadata stays in
+    /// use. The issuer is compared exactly with the one in the metadata, so write it as the provider does.
     ///
     /// ```
     /// use bytes::Bytes;
     /// use tower_bearer::{
     ///     TokenSource, TokenSpec,
-    ///     credentials::{ClientCredentials, TokenEndpoint},
+    ///     credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     ///     source::TokenRequest,
     ///     transport::Transport,
     /// };
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
-    /// // A provider that answers by itself.
+    /// // A provider without a network.
     /// let provider = Transport::from_fn(async |request| {
     ///     let answer = match request.uri().path() {
     ///         "/.well-known/oauth-authorization-server" => {
@@ -113,90 +103,71 @@ impl TokenEndpoint {
     ///     };
     ///     Ok(http::Response::new(Bytes::from(answer)))
     /// });
-    /// let endpoint = TokenEndpoint::discover_over(provider, "https://login.example.com", "orders", "hunter2");
-    /// let source = ClientCredentials::at(endpoint);
+    /// let endpoint = TokenEndpoint::discover("https://login.example.com")
+    ///     .with_client("orders", ClientAuth::basic("hunter2"))
+    ///     .with_transport(provider);
+    /// let source = ClientCredentials::from_endpoint(endpoint);
     /// source.fetch(&TokenRequest::new(TokenSpec::default())).await?;
     /// # Ok(()) }
     /// ```
-    pub fn discover_over(
-        transport: Transport,
-        issuer: impl AsRef<str>,
-        client_id: impl Into<String>,
-        secret: impl Into<Secret>,
-    ) -> Self {
-        let place = Place::Discovered(Arc::new(Discovery::new(issuer.as_ref())));
-        Self::at(place, transport, Some(client_id.into()), secret.into())
+    pub fn discover(issuer: impl AsRef<str>) -> Self {
+        Self::at(EndpointUrl::Discovered(Arc::new(Discovery::new(
+            issuer.as_ref(),
+        ))))
     }
 
-    fn at(place: Place, transport: Transport, client: Option<String>, secret: Secret) -> Self {
+    fn at(url: EndpointUrl) -> Self {
         Self {
-            place,
-            client,
-            secret,
-            auth: ClientAuth::default(),
+            url,
+            client: None,
             extra: Vec::new(),
             capabilities: Vec::new(),
             mtls_alias: false,
-            transport,
+            transport: default_transport(),
         }
     }
 
-    /// The same without a client id and its proof, for providers that go by the grant alone: those of service accounts, and
-    /// those that exchange the tokens of a cluster or a cloud.
-    ///
-    /// ```
-    /// use tower_bearer::credentials::TokenEndpoint;
-    ///
-    /// # #[cfg(feature = "reqwest")] {
-    /// let endpoint = TokenEndpoint::new("https://sts.example.com/token", "", "").without_client();
-    /// assert!(endpoint.check().is_ok());
-    /// # }
-    /// ```
+    /// Sets the client that requests tokens: its id at the provider, and how it authenticates.
     #[must_use]
-    pub fn without_client(mut self) -> Self {
-        self.client = None;
+    pub fn with_client(mut self, id: impl Into<String>, auth: ClientAuth) -> Self {
+        let id = id.into();
+        self.client = Some(RegisteredClient { id, auth });
         self
     }
 
-    /// How the client proves itself: [`ClientAuth::basic`] unless set.
-    #[must_use]
-    pub fn with_client_auth(mut self, auth: ClientAuth) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// A further parameter of each token request. One of the same name in a spec takes its place.
+    /// Adds an extra parameter to each token request. A parameter of the same name in a spec replaces it.
     #[must_use]
     pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.extra.push((name.into(), Zeroizing::new(value.into())));
         self
     }
 
-    /// Tells the provider what the client can handle; `cp1` says that it handles claims challenges (continuous access
-    /// evaluation), which the layer does. Microsoft's providers then give out tokens that live longer and can be revoked at once.
+    /// Declares a client capability to the provider. `cp1` declares support for claims challenges (continuous access
+    /// evaluation), which the layer implements. Microsoft's providers then issue tokens that live longer and can be revoked
+    /// immediately.
     #[must_use]
     pub fn with_client_capability(mut self, capability: impl Into<String>) -> Self {
         self.capabilities.push(capability.into());
         self
     }
 
-    /// Asks over this transport.
+    /// Sends requests with this transport.
     #[must_use]
     pub fn with_transport(mut self, transport: Transport) -> Self {
-        self.transport = transport;
+        self.transport = Some(transport);
         self
     }
 
-    /// Says that the transport shows a client certificate, beside another proof of the client; with
-    /// [`ClientAuth::mtls`] it goes without saying. Then a discovered provider is asked at the address that it has
-    /// for such clients (`mtls_endpoint_aliases`, RFC 8705 §5), if it has one.
+    /// Uses the token URL that a discovered provider has for clients with a certificate (`mtls_endpoint_aliases`,
+    /// RFC 8705 §5), if there is one. [`ClientAuth::mtls`] implies it; other clients need it for certificate-bound tokens.
     ///
     /// ```
     /// use tower_bearer::{credentials::{ClientAuth, TokenEndpoint}, transport::Transport};
     ///
-    /// # fn with_a_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
-    /// let endpoint = TokenEndpoint::discover_over(with_a_certificate(), "https://login.example.com", "orders", "")
-    ///     .with_client_auth(ClientAuth::none())
+    /// # fn transport_with_certificate() -> Transport { Transport::from_fn(async |_| unreachable!()) }
+    /// let endpoint = TokenEndpoint::discover("https://login.example.com")
+    ///     .with_client("orders", ClientAuth::none())
+    ///     .with_transport(transport_with_certificate())
     ///     .with_mtls_alias();
     /// # let _ = endpoint;
     /// ```
@@ -206,27 +177,29 @@ impl TokenEndpoint {
         self
     }
 
-    /// Whether this can be asked at all, as far as that can be told without asking the provider.
+    /// Checks the configuration without calling the provider.
     ///
     /// # Errors
-    /// The address is no web address, has a password or a fragment in it, or is plain `http://` to another machine; the
-    /// client id is empty; a further parameter is one that the request sets by itself.
+    /// Returns an error if the URL is not a valid web URL, contains a password or a fragment, or is plain `http://` to
+    /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
+    /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
         let address = self.address();
         address.check()?;
         require_tls(&address.sample()?)?;
-        if self.client.as_deref() == Some("") {
-            return Err(TokenError::configuration(
-                "the client id is empty: give the one that the provider registered, or say \
-                 TokenEndpoint::without_client",
-            ));
+        let transport = self.transport()?;
+        if let Some(client) = &self.client {
+            if client.id.is_empty() {
+                return Err(TokenError::configuration(
+                    "the client id is empty: use the one that the provider registered, or remove \
+                     TokenEndpoint::with_client",
+                ));
+            }
+            client.auth.check()?;
         }
-        if self.client.is_some() {
-            self.auth.check(&self.secret)?;
-        }
-        if self.auth.is_mtls() && self.transport.lacks_identity() {
+        if self.is_mtls() && transport.lacks_identity() {
             return Err(TokenError::configuration(
-                "mutual TLS needs a certificate: give the transport one by with_client_identity_pem or \
+                "ClientAuth::mtls needs a certificate: set it with Transport::with_client_identity_pem or \
                  with_client_identity_files",
             ));
         }
@@ -237,41 +210,54 @@ impl TokenEndpoint {
         }
     }
 
-    /// Who asks this endpoint for tokens of this grant. The proof of the client is no part of it: it may be replaced.
-    pub(crate) fn identity(&self, grant: &str) -> SourceId {
-        let Some(url) = self.address().text() else {
-            return SourceId::unnamed();
+    /// Returns the identity of a source that uses this endpoint with this grant. Client authentication is not part of it,
+    /// because a secret may be replaced.
+    pub(super) fn source_id(&self, grant: &str) -> Option<SourceId> {
+        let url = self.address().text()?;
+        let kind = match &self.url {
+            EndpointUrl::Known(_) => "token_url",
+            EndpointUrl::Discovered(_) => "issuer",
         };
-        let place = match &self.place {
-            Place::Known(_) => "token_url",
-            Place::Discovered(_) => "issuer",
-        };
-        let mut identity = SourceId::new(grant).with(place, url);
-        if let Some(id) = &self.client {
-            identity = identity.with("client_id", id);
+        let mut id = SourceId::new(grant).with(kind, url);
+        if let Some(client) = &self.client {
+            id = id.with("client_id", &client.id);
         }
-        self.extra.iter().fold(identity, |identity, (name, value)| {
-            identity.with_digest(name, value)
+        let extra = self.extra.iter();
+        Some(extra.fold(id, |id, (name, value)| id.with_digest(name, value)))
+    }
+
+    /// Returns `true` if the client authenticates with the certificate of the transport.
+    pub(super) fn is_mtls(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.auth.is_mtls())
+    }
+
+    pub(super) fn transport(&self) -> Result<&Transport, TokenError> {
+        self.transport.as_ref().ok_or_else(|| {
+            TokenError::configuration(
+                "the token endpoint has no transport: call TokenEndpoint::with_transport, or enable the feature \
+                 reqwest or hyper",
+            )
         })
     }
 
     fn address(&self) -> &Address {
-        match &self.place {
-            Place::Known(address) => address,
-            Place::Discovered(discovery) => discovery.issuer(),
+        match &self.url {
+            EndpointUrl::Known(address) => address,
+            EndpointUrl::Discovered(discovery) => discovery.issuer(),
         }
     }
 
-    /// Where this spec's token is asked for. It may have to be discovered first.
-    pub(crate) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
+    /// Returns the token URL for this spec, and discovers it first if necessary.
+    pub(super) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
-        match &self.place {
-            Place::Known(address) => address.uri(spec.tenant()),
-            Place::Discovered(discovery) => {
-                let metadata = discovery.metadata(&self.transport, spec.tenant()).await?;
+        match &self.url {
+            EndpointUrl::Known(address) => address.uri(spec.tenant()),
+            EndpointUrl::Discovered(discovery) => {
+                let metadata = discovery.metadata(self.transport()?, spec.tenant()).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref();
-                let uri = alias.filter(|_| self.mtls_alias || self.auth.is_mtls());
+                let uri = alias.filter(|_| self.mtls_alias || self.is_mtls());
                 Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
             }
         }
@@ -282,16 +268,44 @@ impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenEndpoint");
         if let Ok(uri) = self.address().sample() {
-            // No query: what it holds is not known.
+            // The query is left out: it may hold a secret.
             out.field("host", &uri.host().unwrap_or_default())
                 .field("path", &uri.path());
         }
-        out.field("client_id", &self.client)
-            .field("secret", &self.secret)
-            .field("auth", &self.auth);
+        if let Some(client) = &self.client {
+            out.field("client_id", &client.id)
+                .field("auth", &client.auth);
+        }
         for (name, _) in &self.extra {
             out.field(name, &format_args!("redacted"));
         }
         out.field("transport", &self.transport).finish()
+    }
+}
+
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+fn default_transport() -> Option<Transport> {
+    Some(Transport::preferred())
+}
+
+#[cfg(not(any(feature = "reqwest", feature = "hyper")))]
+fn default_transport() -> Option<Transport> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn missing_transport_is_an_error_with_the_remedies() {
+        let endpoint = TokenEndpoint {
+            transport: None,
+            ..TokenEndpoint::new("https://login.example/token")
+        };
+        let error = endpoint.check().unwrap_err();
+        assert!(error.to_string().contains("with_transport"), "{error}");
+        let first_use = endpoint.uri(&TokenSpec::default()).await.unwrap_err();
+        assert_eq!(first_use.to_string(), error.to_string());
     }
 }

@@ -1,4 +1,4 @@
-//! One token request, from the spec to the answer: what all sources that ask a provider share.
+//! Implements a token request, from the spec to the response, for all sources that call a provider.
 
 use std::time::{Instant, SystemTime};
 
@@ -6,34 +6,38 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 
-use super::endpoint::{Place, TokenEndpoint};
+use super::{
+    assertion::AssertionRequest,
+    endpoint::{EndpointUrl, TokenEndpoint},
+};
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{
-        Answer, Form, Proof, Sent, TokenResponse, claims_parameter, token_request, token_response,
+        Answer, ClientAuthParams, Form, Sent, TokenResponse, claims_parameter, token_request,
+        token_response,
     },
     source::TokenRequest,
-    token::NewToken,
+    token::{NewToken, TokenSpec},
     util::fingerprint::Fingerprint,
 };
 
 /// OpenID Connect Core §5.5.
 const CLAIMS: &str = "claims";
 
-/// What to ask with.
+/// A grant and its parameters.
 #[derive(Clone, Copy)]
-pub(crate) struct Grant<'a> {
-    pub(crate) grant_type: &'static str,
-    /// The grant's own parameters, such as the refresh token. Their values count as secrets.
-    pub(crate) params: &'a [(&'static str, &'a str)],
-    /// Whether the spec's subject has its part in it. Whatever has not would give one user's name to a token that is not
-    /// theirs.
-    pub(crate) with_subject: bool,
+pub(super) struct Grant<'a> {
+    grant_type: &'static str,
+    /// The parameters of the grant, such as the refresh token. Their values are secrets.
+    params: &'a [(&'static str, &'a str)],
+    /// Whether the token is issued for the subject of the spec. With any other grant, a spec with a subject is an error: the
+    /// token would be cached for a user that it was not issued for.
+    with_subject: bool,
 }
 
 impl<'a> Grant<'a> {
-    /// A grant in which no user has a part.
-    pub(crate) const fn new(
+    /// Creates a grant that does not use the subject of the spec.
+    pub(super) const fn new(
         grant_type: &'static str,
         params: &'a [(&'static str, &'a str)],
     ) -> Self {
@@ -44,52 +48,51 @@ impl<'a> Grant<'a> {
         }
     }
 
-    /// The same on behalf of the spec's subject.
-    pub(crate) const fn with_subject(mut self) -> Self {
+    /// Sets that the token is issued for the subject of the spec.
+    pub(super) const fn with_subject(mut self) -> Self {
         self.with_subject = true;
         self
     }
-}
 
-impl Grant<'_> {
-    /// Whether a further parameter of this name is free.
-    fn leaves(&self, name: &str) -> Result<(), TokenError> {
+    /// Returns an error if the grant sets a parameter of this name.
+    fn check_extra(&self, name: &str) -> Result<(), TokenError> {
         if self.params.iter().all(|(taken, _)| *taken != name) {
             return Ok(());
         }
         Err(TokenError::configuration(format!(
-            "the parameter {name} is set by the grant {}: leave it out of the further parameters",
+            "the grant {} sets the parameter {name} itself: remove it from the extra parameters",
             self.grant_type
         )))
     }
 }
 
-/// What the client shows, and the mark of what that was made with.
-struct Proven {
-    /// None: the provider goes by the grant alone.
-    proof: Option<Proof>,
-    mark: Fingerprint,
+/// The authentication of a client for one attempt, and the fingerprint of the credential that it is made of.
+struct PreparedAuth {
+    /// `None` if the endpoint has no client.
+    params: Option<ClientAuthParams>,
+    fingerprint: Fingerprint,
 }
 
 impl TokenEndpoint {
-    /// Asks with what the client has for a proof now; and once more if that is refused, and has been replaced meanwhile.
-    pub(crate) async fn exchange(
+    /// Sends a token request. If the provider rejects the client's credential, and it was replaced in the meantime, sends the
+    /// request once more.
+    pub(super) async fn exchange(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
     ) -> Result<TokenResponse, TokenError> {
         let uri = self.uri(request.spec()).await?;
-        let first = self.prove(&uri).await?;
+        let first = self.prepare_auth(&uri, request.spec()).await?;
         let refused = match self.attempt(request, grant, &uri, &first).await {
-            Err(error) if self.blames_the_proof(&error) => error.with_mark(first.mark),
+            Err(error) if self.blames_credential(&error) => error.with_mark(first.fingerprint),
             outcome => return outcome,
         };
-        match self.prove(&uri).await {
-            Ok(second) if second.mark != first.mark => {
-                debug!(target: "tower_bearer::credentials", "the client's credential was replaced meanwhile");
+        match self.prepare_auth(&uri, request.spec()).await {
+            Ok(second) if second.fingerprint != first.fingerprint => {
+                debug!(target: "tower_bearer::credentials", "the client's credential was replaced: repeating the token request");
                 let outcome = self.attempt(request, grant, &uri, &second).await;
-                outcome.map_err(|error| match self.blames_the_proof(&error) {
-                    true => error.with_mark(second.mark),
+                outcome.map_err(|error| match self.blames_credential(&error) {
+                    true => error.with_mark(second.fingerprint),
                     false => error,
                 })
             }
@@ -97,59 +100,82 @@ impl TokenEndpoint {
         }
     }
 
-    /// Whether the client has another proof now than the one that this error is about.
-    pub(crate) fn credential_changed(&self, since: &TokenError) -> bool {
-        let now = self.auth.mark(&self.secret);
-        let now = now.and_then(|mark| self.with_certificate(mark).ok());
+    /// Returns the request for an assertion that will be presented at this endpoint.
+    pub(super) async fn assertion_request(
+        &self,
+        spec: &TokenSpec,
+    ) -> Result<AssertionRequest, TokenError> {
+        let audience = self.uri(spec).await?.to_string();
+        Ok(AssertionRequest::new(audience, spec.clone()))
+    }
+
+    /// Returns `true` if the client's credential was replaced after this error.
+    pub(super) fn credential_changed(&self, since: &TokenError) -> bool {
+        let now = match &self.client {
+            Some(client) => client.auth.fingerprint(),
+            None => Some(Fingerprint::of(b"")),
+        };
+        let now = now.and_then(|fingerprint| self.with_certificate(fingerprint).ok());
         since
             .mark()
             .is_some_and(|then| now.is_some_and(|now| now != then))
     }
 
-    /// A certificate that is refused breaks the connection.
-    fn blames_the_proof(&self, error: &TokenError) -> bool {
+    /// Returns `true` if the error may be caused by the client's credential. A rejected certificate breaks the connection.
+    fn blames_credential(&self, error: &TokenError) -> bool {
         match error.kind() {
             ErrorKind::InvalidClient => true,
-            ErrorKind::Network => self.auth.is_mtls(),
+            ErrorKind::Network => self.is_mtls(),
             _ => false,
         }
     }
 
-    async fn prove(&self, uri: &Uri) -> Result<Proven, TokenError> {
-        let Some(id) = &self.client else {
-            let mark = self.with_certificate(Fingerprint::of(b""))?;
-            return Ok(Proven { proof: None, mark });
+    async fn prepare_auth(&self, uri: &Uri, spec: &TokenSpec) -> Result<PreparedAuth, TokenError> {
+        let Some(client) = &self.client else {
+            let fingerprint = self.with_certificate(Fingerprint::of(b""))?;
+            let params = None;
+            return Ok(PreparedAuth {
+                params,
+                fingerprint,
+            });
         };
-        let (proof, mark) = self.auth.prove(id, &self.secret, uri).await?;
-        let mark = self.with_certificate(mark)?;
-        let proof = Some(proof);
-        Ok(Proven { proof, mark })
+        let (params, fingerprint) = client.auth.prepare(&client.id, uri, spec).await?;
+        let fingerprint = self.with_certificate(fingerprint)?;
+        let params = Some(params);
+        Ok(PreparedAuth {
+            params,
+            fingerprint,
+        })
     }
 
-    fn with_certificate(&self, mark: Fingerprint) -> Result<Fingerprint, TokenError> {
-        let certificate = self.transport.identity_mark()?;
-        Ok(certificate.map_or(mark, |certificate| mark.and(certificate)))
+    /// Adds the certificate of the transport to the fingerprint.
+    fn with_certificate(&self, fingerprint: Fingerprint) -> Result<Fingerprint, TokenError> {
+        let certificate = self.transport()?.identity_mark()?;
+        Ok(certificate.map_or(fingerprint, |certificate| fingerprint.and(certificate)))
     }
 
-    /// One request, and its answer.
+    /// Sends one request and reads its response.
     async fn attempt(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        proven: &Proven,
+        prepared: &PreparedAuth,
     ) -> Result<TokenResponse, TokenError> {
         let tenant = request.spec().tenant();
-        let (request, sent) = self.prepare(request, grant, uri, proven)?;
+        let (request, sent) = self.build_request(request, grant, uri, prepared)?;
         let started = Instant::now();
-        let answer = self.transport.send(request).await;
+        let response = self.transport()?.send(request).await;
         let elapsed = started.elapsed();
-        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-        let result = answer.and_then(|answer| {
+        let status = response
+            .as_ref()
+            .ok()
+            .map(|response| response.status().as_u16());
+        let result = response.and_then(|response| {
             let answer = Answer {
-                status: answer.status(),
-                headers: answer.headers(),
-                body: answer.body(),
+                status: response.status(),
+                headers: response.headers(),
+                body: response.body(),
                 now: SystemTime::now(),
             };
             token_response(&answer, &sent)
@@ -163,49 +189,50 @@ impl TokenEndpoint {
             error = result.as_ref().err().map(|error| error.kind().as_str()),
             "token request",
         );
-        match (&self.place, result) {
-            (Place::Discovered(discovery), Err(error)) => Err(discovery.commented(error, tenant)),
+        match (&self.url, result) {
+            (EndpointUrl::Discovered(discovery), Err(error)) => {
+                Err(discovery.explain(error, tenant))
+            }
             (_, result) => result,
         }
     }
 
-    /// The request, and what must not come back in an error.
-    fn prepare(
+    /// Returns the request, and the secrets to redact from errors of the provider.
+    fn build_request(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        proven: &Proven,
+        prepared: &PreparedAuth,
     ) -> Result<(Request<Bytes>, Sent), TokenError> {
         let spec = request.spec();
         if spec.subject().is_some() && !grant.with_subject {
             return Err(TokenError::configuration(format!(
-                "the spec has a subject, and the grant {} is on nobody's behalf: take OnBehalfOf or TokenExchange, or \
-                 leave the subject out of the spec",
+                "the spec has a subject, but the grant {} is not on behalf of a user: use OnBehalfOf or TokenExchange, or \
+                 remove the subject from the spec",
                 grant.grant_type
             )));
         }
-        // A further parameter of that name gives way to what a server wants, and goes with what the client can handle.
+        // Claims required by a challenge replace an extra parameter `claims`; the client's capabilities are merged into either.
         let own = self.extra.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         let own = spec
             .iter_extra()
             .chain(own)
             .find(|(name, _)| *name == CLAIMS);
-        let wanted = request.claims().or(own.map(|(_, claims)| claims));
-        let claims = claims_parameter(&self.capabilities, wanted);
+        let required = request.claims().or(own.map(|(_, claims)| claims));
+        let claims = claims_parameter(&self.capabilities, required);
         let is_free = |name: &str| claims.is_none() || name != CLAIMS;
-        let id = self.client.as_deref().unwrap_or_default();
-        let proof = proven.proof.as_ref();
+        let id = self.client.as_ref().map_or("", |client| &client.id);
+        let params = prepared.params.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = proof.map(|proof| proof.sent(id)).unwrap_or_default();
+        let mut sent = params.map(|params| params.sent(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);
         }
         form.push_scopes(spec.iter_scopes());
-        // RFC 8707 §2: "Multiple resource parameters MAY be used". A single one without scopes is what Microsoft's older
-        // endpoints want.
+        // RFC 8707 §2: "Multiple resource parameters MAY be used". Microsoft's v1 endpoints require exactly one, without scopes.
         for resource in spec.iter_resources() {
             form.push("resource", resource);
         }
@@ -213,13 +240,13 @@ impl TokenEndpoint {
             form.push("audience", audience);
         }
         for (name, value) in spec.iter_extra().filter(|(name, _)| is_free(name)) {
-            grant.leaves(name)?;
+            grant.check_extra(name)?;
             form.push(name, value);
             sent.add_if_long(value);
         }
         for (name, value) in self.extra.iter().filter(|(name, _)| is_free(name)) {
-            grant.leaves(name)?;
-            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." The spec's counts.
+            grant.check_extra(name)?;
+            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." That of the spec is sent.
             let own_audience = name == "audience" && spec.audience().is_some();
             if !own_audience && spec.iter_extra().all(|(found, _)| found != name) {
                 form.push(name, value);
@@ -229,15 +256,15 @@ impl TokenEndpoint {
         if let Some(claims) = &claims {
             form.push(CLAIMS, claims);
         }
-        if let Some(proof) = proof {
-            proof.apply(id, &mut form, &mut headers)?;
+        if let Some(params) = params {
+            params.apply(id, &mut form, &mut headers)?;
         }
         Ok((token_request(uri.clone(), &form, headers), sent))
     }
 }
 
-/// The token of an answer, for a cache.
-pub(crate) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
+/// Returns the token of a response, for a cache.
+pub(super) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
     let mut token = NewToken::bearer(&response.access_token)?;
     if let Some(lifetime) = response.expires_in {
         token = token.with_lifetime(lifetime);

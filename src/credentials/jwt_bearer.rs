@@ -1,28 +1,23 @@
-//! A JWT as the grant (RFC 7523 §2.1): service accounts, and whoever else signs for themselves.
-
-use std::fmt;
+//! Implements the JWT bearer grant (RFC 7523 §2.1).
 
 #[cfg(feature = "jwt")]
 use super::signed::service_account;
-use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
-};
+use super::{assertion::Assertion, assertion_grant::AssertionGrant, endpoint::TokenEndpoint};
+#[cfg(feature = "jwt")]
+use crate::transport::Transport;
 use crate::{
     error::TokenError,
     source::{SourceId, TokenRequest, TokenSource},
     token::NewToken,
 };
-#[cfg(feature = "jwt")]
-use crate::{secret::Secret, transport::Transport};
 
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Tokens for whomever a JWT speaks for: a service account that signs its own, or a workload with the token of its platform.
+/// Exchanges JWTs for tokens of their subjects: service accounts that sign their own, or workloads with a token of their
+/// platform.
 ///
-/// It differs from [`OnBehalfOf`](super::OnBehalfOf), whose assertion is the token of the user who called, and from
-/// `client_assertion`, which proves who asks and not for whom.
+/// The assertion of [`OnBehalfOf`](super::OnBehalfOf) is the token of the calling user instead. An assertion for
+/// [`ClientAuth`](super::ClientAuth::assertion) authenticates the client; it does not say who the token is for.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -38,37 +33,29 @@ pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 /// #     assert!(str::from_utf8(request.body()).unwrap().contains("assertion=signed+for+https%3A%2F%2Foauth2"));
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://oauth2.example.com/token", "", "").without_client();
+/// let endpoint = TokenEndpoint::new("https://oauth2.example.com/token").with_transport(provider);
 /// let source = JwtBearer::new(endpoint, assertion::from_fn(async |request| {
-///     // Sign the claims here: the audience, and whatever else the provider wants.
+///     // Sign the claims here: the audience, and the other claims that the provider requires.
 ///     Ok(Secret::new(format!("signed for {}", request.audience())))
 /// }));
 /// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
-pub struct JwtBearer {
-    endpoint: TokenEndpoint,
-    assertion: Shared,
-    identity: Option<SourceId>,
-}
+#[derive(Clone, Debug)]
+pub struct JwtBearer(AssertionGrant);
 
 impl JwtBearer {
-    /// Presents these assertions at this endpoint.
+    /// Creates a source that presents these assertions at this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint, assertion: impl Assertion) -> Self {
-        Self {
-            endpoint,
-            assertion: Shared::new(assertion),
-            identity: None,
-        }
+        Self(AssertionGrant::new(GRANT_TYPE, endpoint, assertion))
     }
 
-    /// A service account of Google's, by the JSON file that was downloaded when its key was made.
+    /// Creates a source for a Google service account, from the JSON file of its key.
     ///
     /// # Errors
-    /// It is no such file, or its key is none that can sign.
+    /// Returns an error if `json` is not such a file, or its key can't sign.
     ///
     /// ```
     /// use tower_bearer::{credentials::JwtBearer, transport::Transport};
@@ -87,44 +74,29 @@ impl JwtBearer {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn service_account(transport: Transport, json: &str) -> Result<Self, TokenError> {
         let (token_uri, assertion) = service_account(json)?;
-        let endpoint = TokenEndpoint::over(transport, token_uri, "", Secret::none());
-        Ok(Self::new(endpoint.without_client(), assertion))
+        let endpoint = TokenEndpoint::new(token_uri).with_transport(transport);
+        Ok(Self::new(endpoint, assertion))
     }
 
-    /// Says who the tokens are for, in place of what the assertions say of themselves.
+    /// Sets the identity that the tokens are for, instead of that of the [assertions](Assertion::source_id).
     #[must_use]
-    pub fn with_source_id(mut self, identity: SourceId) -> Self {
-        self.identity = Some(identity);
-        self
+    pub fn with_source_id(self, source_id: SourceId) -> Self {
+        Self(self.0.with_source_id(source_id))
     }
 }
 
 impl TokenSource for JwtBearer {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        let audience = self.endpoint.uri(request.spec()).await?.to_string();
-        let wanted = AssertionRequest::new(audience, request.spec().clone());
-        let assertion = self.assertion.make(&wanted).await?.expose()?;
         // RFC 7523 §2.1: "The value of the "assertion" parameter MUST contain a single JWT."
-        let params = [("assertion", assertion.as_str())];
-        let grant = Grant::new(GRANT_TYPE, &params);
-        new_token(&self.endpoint.exchange(request, grant).await?)
+        let jwt = self.0.assertion(request).await?;
+        self.0.exchange(request, jwt.as_str()).await
     }
 
-    fn source_id(&self) -> SourceId {
-        let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
-        self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    fn source_id(&self) -> Option<SourceId> {
+        self.0.source_id()
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
-        self.endpoint.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for JwtBearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtBearer")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+        self.0.credential_changed(since)
     }
 }

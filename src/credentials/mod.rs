@@ -1,44 +1,42 @@
-//! Sources of tokens, one for each way to obtain them.
+//! Implements token sources, one for each OAuth grant.
 //!
-//! # Which one do I need?
+//! # Which source to use
 //!
-//! | you have | you want a token for | take |
+//! | you have | you request tokens for | source |
 //! |---|---|---|
-//! | a client id and a secret | the program itself | [`ClientCredentials`] |
-//! | the token of the user who called, and Microsoft's provider | that user, at the next service | [`OnBehalfOf`] |
-//! | the token of the user who called, and another provider | that user, at the next service | [`TokenExchange`] |
-//! | the token of a cluster, a cloud or a pipeline | the program, elsewhere | [`TokenExchange`] with its own subject, or [`JwtBearer`] |
-//! | a refresh token of somebody who signed in | that person | [`RefreshToken`] |
-//! | a service account's key | that account | [`JwtBearer`] |
-//! | a SAML 2.0 assertion | whomever it speaks for | [`Saml2Bearer`] |
-//! | a token that somebody made by hand | whatever it opens | [`Static`] |
-//! | a name, a password and no other way | that name | `Password`, feature `password` |
-//! | code of your own that gets tokens | whatever it gets them for | [`source::from_fn`](crate::source::from_fn) |
+//! | a client id and a secret, key or certificate | the program itself | [`ClientCredentials`] |
+//! | the token of the calling user, from Microsoft's provider | that user, at the next service | [`OnBehalfOf`] |
+//! | the token of the calling user, from another provider | that user, at the next service | [`TokenExchange`] |
+//! | the token of a cluster, a cloud or a pipeline | the program, at another provider | [`TokenExchange`] with a fixed subject, or [`JwtBearer`] |
+//! | a refresh token of a user who signed in | that user | [`RefreshToken`] |
+//! | the key of a service account | that account | [`JwtBearer`] |
+//! | a SAML 2.0 assertion | its subject | [`Saml2Bearer`] |
+//! | a personal access token or a static API key | the API that it is valid for | [`Static`] |
+//! | a user name and a password, and no other way | that user | `Password`, feature `password` |
+//! | custom code that gets tokens | | [`source::from_fn`](crate::source::from_fn) |
 //!
-//! Those that ask a provider are made with a [`TokenEndpoint`]: the provider's address or issuer, and as whom to ask.
+//! Sources that call a provider are made with a [`TokenEndpoint`]: the provider's URL, and the client that calls it.
+//! [`ClientAuth`] says how that client authenticates.
 //!
-//! Each makes one attempt when it is asked and keeps no access token: put a [`TokenCache`](crate::TokenCache) in front.
-//!
-//! How the client proves itself is the same question for each: see [`ClientAuth`].
-//!
-//! They differ from [`transport`](crate::transport) in that they know what to ask; the transport knows how to get there.
+//! A source makes one attempt per call and stores no access tokens; put a [`TokenCache`](crate::TokenCache) in front of it.
 
 pub mod assertion;
+mod assertion_grant;
 mod client_auth;
 mod client_credentials;
 mod discovery;
 mod endpoint;
 mod exchange;
-mod family;
-mod fixed;
 mod jwt_bearer;
 mod on_behalf_of;
 #[cfg(feature = "password")]
 mod password;
 mod refresh_token;
+mod rotation;
 mod saml2_bearer;
 #[cfg(feature = "jwt")]
 mod signed;
+mod static_token;
 mod token_exchange;
 
 #[cfg(feature = "jwt")]
@@ -47,7 +45,6 @@ pub use crate::jwt::{SigningAlgorithm, SigningKey};
 pub use client_auth::ClientAuth;
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;
-pub use fixed::Static;
 pub use jwt_bearer::JwtBearer;
 pub use on_behalf_of::OnBehalfOf;
 #[cfg(feature = "password")]
@@ -55,4 +52,5 @@ pub use on_behalf_of::OnBehalfOf;
 pub use password::Password;
 pub use refresh_token::RefreshToken;
 pub use saml2_bearer::Saml2Bearer;
+pub use static_token::Static;
 pub use token_exchange::TokenExchange;

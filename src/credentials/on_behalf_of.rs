@@ -1,4 +1,4 @@
-//! Microsoft's on-behalf-of grant: a service calls the next one in the name of the user who called it.
+//! Implements Microsoft's on-behalf-of grant.
 
 use std::{fmt, sync::Arc};
 
@@ -8,8 +8,8 @@ use tracing::debug;
 use super::{
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
-    family::Family,
     jwt_bearer::GRANT_TYPE,
+    rotation::RotatingToken,
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -19,36 +19,38 @@ use crate::{
     token::{NewToken, Subject, TokenSpec},
 };
 
-/// Tokens on behalf of the user whose token came with a request.
+/// Fetches tokens for calling another service on behalf of the calling user, at Microsoft's provider.
 ///
-/// The user's token goes into the spec, as its [subject](TokenSpec::with_subject); so one cache serves all users, and none
-/// ever gets another's token. Give each incoming request a spec of its own:
+/// The token of the user is the [subject](TokenSpec::with_subject) of the spec. So one cache serves all users, and no user gets
+/// the token of another. Make a spec for each incoming request:
 ///
 /// ```
-/// use tower_bearer::{token::Subject, TokenSpec};
+/// use tower_bearer::{TokenSpec, token::Subject};
 ///
 /// let stock = TokenSpec::scopes(["api://stock/.default"]);
-/// // For each request that came in:
+/// // For each incoming request:
 /// let incoming = "eyJhbGciOi";
 /// let spec = stock.clone().with_subject(Subject::new(incoming));
 /// # let _ = spec;
 /// ```
 ///
 /// # Long-running work
-/// The user's token ends within the hour, and work that was begun with it may take longer. If the answer to the first
-/// request has a refresh token (ask for the scope `offline_access`), it is kept beside the spec, and later tokens come by it,
-/// whatever became of the user's own. It is used first, and replaced when the provider rotates it; if it is refused, the user's
-/// token is tried again. At most 10,000 are kept, in memory alone, and wiped when they go.
-/// [`without_refresh_tokens`](Self::without_refresh_tokens) keeps none: then nothing outlives the user's token but the access
-/// tokens themselves.
+/// The token of the user expires within the hour, and work that it started may take longer. If the first response
+/// contains a refresh token (request the scope `offline_access`), the source stores it for the spec and uses it for later
+/// tokens, even after the user's token has expired. If the provider rejects it, the user's token is used again. At most 10,000
+/// refresh tokens are stored, only in memory, and wiped when they are evicted.
+/// With [`without_refresh_tokens`](Self::without_refresh_tokens), none is stored: then only the access tokens outlive the user's
+/// token.
 ///
-/// It differs from [`TokenExchange`](super::TokenExchange), which does the same by a standard (RFC 8693) that Microsoft does not
-/// speak.
+/// [`TokenExchange`](super::TokenExchange) implements the standard for the same purpose (RFC 8693), which Microsoft does not
+/// support.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     token::Subject, TokenCache, TokenSpec, credentials::{OnBehalfOf, TokenEndpoint},
+///     TokenCache, TokenSpec,
+///     credentials::{ClientAuth, OnBehalfOf, TokenEndpoint},
+///     token::Subject,
 ///     transport::Transport,
 /// };
 ///
@@ -58,7 +60,10 @@ use crate::{
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
 /// let url = "https://login.microsoftonline.com/acme/oauth2/v2.0/token";
-/// let cache = TokenCache::new(OnBehalfOf::new(TokenEndpoint::over(provider, url, "orders", "hunter2")));
+/// let endpoint = TokenEndpoint::new(url)
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
+/// let cache = TokenCache::new(OnBehalfOf::new(endpoint));
 /// let spec = TokenSpec::scopes(["api://stock/.default"]).with_subject(Subject::new("eyJhbGciOi"));
 /// let token = cache.get(&spec).await?;
 /// # let _ = token;
@@ -67,59 +72,59 @@ use crate::{
 #[derive(Clone)]
 pub struct OnBehalfOf {
     endpoint: TokenEndpoint,
-    /// By the whole spec: the subject's digest is in it.
-    families: Option<Arc<Cache<TokenSpec, Arc<Family>>>>,
+    /// By spec, which contains the digest of the subject.
+    refresh_tokens: Option<Arc<Cache<TokenSpec, Arc<RotatingToken>>>>,
 }
 
-/// Users times resources.
-const MAX_FAMILIES: usize = 10_000;
+/// One for each user and resource.
+const MAX_REFRESH_TOKENS: usize = 10_000;
 
 impl OnBehalfOf {
-    /// Asks this endpoint.
+    /// Creates a source that requests tokens from this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
             endpoint,
-            families: None,
+            refresh_tokens: None,
         }
-        .with_max_refresh_tokens(MAX_FAMILIES)
+        .with_max_refresh_tokens(MAX_REFRESH_TOKENS)
     }
 
-    /// How many refresh tokens are kept: 10,000 unless set. Those used least go first.
+    /// Sets how many refresh tokens are stored. The default is 10,000. The least used are evicted first.
     #[must_use]
     pub fn with_max_refresh_tokens(mut self, count: usize) -> Self {
-        self.families = Some(Arc::new(Cache::new(count)));
+        self.refresh_tokens = Some(Arc::new(Cache::new(count)));
         self
     }
 
-    /// Keeps no refresh tokens.
+    /// Stores no refresh tokens.
     #[must_use]
     pub fn without_refresh_tokens(mut self) -> Self {
-        self.families = None;
+        self.refresh_tokens = None;
         self
     }
 
-    /// By the refresh token that is kept for the spec, if there is one and it is good.
+    /// Requests a token with the refresh token of the spec. Returns `None` without a refresh token, or if the provider rejects it.
     async fn refreshed(&self, request: &TokenRequest) -> Result<Option<TokenResponse>, TokenError> {
         let spec = request.spec();
-        let Some(families) = &self.families else {
+        let Some(tokens) = &self.refresh_tokens else {
             return Ok(None);
         };
-        let Some(family) = families.get(spec) else {
+        let Some(token) = tokens.get(spec) else {
             return Ok(None);
         };
-        match family.refresh(&self.endpoint, request).await {
+        match token.refresh(&self.endpoint, request).await {
             Ok(response) => Ok(Some(response)),
             Err(error) if error.kind() == ErrorKind::InvalidGrant => {
-                debug!(target: "tower_bearer::credentials", %error, "refresh token dropped: the user's own is tried");
-                families.remove_if(spec, |kept| Arc::ptr_eq(kept, &family));
+                debug!(target: "tower_bearer::credentials", %error, "the provider rejected the refresh token: using the user's token");
+                tokens.remove_if(spec, |stored| Arc::ptr_eq(stored, &token));
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// By the user's own token.
+    /// Requests a token with the token of the user.
     async fn asserted(
         &self,
         request: &TokenRequest,
@@ -131,9 +136,11 @@ impl OnBehalfOf {
         ];
         let grant = Grant::new(GRANT_TYPE, &params).with_subject();
         let response = self.endpoint.exchange(request, grant).await?;
-        if let (Some(families), Some(refresh_token)) = (&self.families, &response.refresh_token) {
-            let family = Family::new(Secret::new(refresh_token.as_str()), None);
-            families.insert(request.spec().clone(), Arc::new(family));
+        if let (Some(refresh_tokens), Some(refresh_token)) =
+            (&self.refresh_tokens, &response.refresh_token)
+        {
+            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()));
+            refresh_tokens.insert(request.spec().clone(), Arc::new(rotating));
         }
         Ok(response)
     }
@@ -143,8 +150,7 @@ impl TokenSource for OnBehalfOf {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         let Some(subject) = request.spec().subject() else {
             return Err(TokenError::configuration(
-                "the spec has no subject, so there is nobody on whose behalf: add TokenSpec::with_subject with the token \
-                 that the user came with",
+                "the spec has no subject: call TokenSpec::with_subject with the token of the calling user",
             ));
         };
         if let Some(response) = self.refreshed(request).await? {
@@ -153,8 +159,8 @@ impl TokenSource for OnBehalfOf {
         new_token(&self.asserted(request, subject).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.endpoint.identity("on_behalf_of")
+    fn source_id(&self) -> Option<SourceId> {
+        self.endpoint.source_id("on_behalf_of")
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
@@ -164,10 +170,13 @@ impl TokenSource for OnBehalfOf {
 
 impl fmt::Debug for OnBehalfOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.families.as_ref().map_or(0, |families| families.len());
+        let count = self
+            .refresh_tokens
+            .as_ref()
+            .map_or(0, |tokens| tokens.len());
         f.debug_struct("OnBehalfOf")
             .field("endpoint", &self.endpoint)
-            .field("refresh_tokens", &kept)
+            .field("refresh_tokens", &count)
             .finish()
     }
 }

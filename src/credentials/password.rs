@@ -1,4 +1,4 @@
-//! The password grant (RFC 6749 §4.3), for where there is no other way.
+//! Implements the password grant (RFC 6749 §4.3).
 
 use std::fmt;
 
@@ -13,27 +13,28 @@ use crate::{
     token::NewToken,
 };
 
-/// Tokens for a person's or a device's name and password.
+/// Fetches tokens with the user name and password of a person or a device.
 ///
-/// # Why not
-/// RFC 9700 §2.4: "The resource owner password credentials grant MUST NOT be used." The program learns the password and may do
-/// with it whatever the person may; no second factor and no consent can be asked for; and providers switch the grant off
-/// one after the other. Take [`ClientCredentials`](super::ClientCredentials) for a program, and
-/// [`RefreshToken`](super::RefreshToken) for a person who has signed in elsewhere. This is for an old system that knows nothing
-/// else, and so behind the feature `password`.
+/// # Alternatives
+/// RFC 9700 §2.4: "The resource owner password credentials grant MUST NOT be used." The program learns the password and can
+/// do everything that the user can, there is no second factor and no consent, and providers are removing the grant. Use
+/// [`ClientCredentials`](super::ClientCredentials) for a program, and [`RefreshToken`](super::RefreshToken) for a user who has
+/// signed in elsewhere. This source is for old systems that support no other grant, and requires the feature `password`.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenSource, TokenSpec,
-///     credentials::{Password, TokenEndpoint},
+///     credentials::{ClientAuth, Password, TokenEndpoint},
 ///     source::TokenRequest,
 ///     transport::Transport,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// # let provider = Transport::from_fn(async |_| Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#))));
-/// let endpoint = TokenEndpoint::over(provider, "https://old.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://old.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = Password::new(endpoint, "robot", Secret::new("correct horse"));
 /// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
 /// # let _ = token;
@@ -47,7 +48,7 @@ pub struct Password {
 }
 
 impl Password {
-    /// Signs in at this endpoint with this name and password.
+    /// Creates a source that signs in at this endpoint with this user name and password.
     #[must_use]
     pub fn new(
         endpoint: TokenEndpoint,
@@ -71,14 +72,13 @@ impl TokenSource for Password {
             ("password", password.as_str()),
         ];
         let grant = Grant::new("password", &params);
-        // A refresh token is dropped: the password gets the next token as well.
+        // A refresh token is dropped: the next token is requested with the password again.
         new_token(&self.endpoint.exchange(request, grant).await?)
     }
 
-    fn source_id(&self) -> SourceId {
-        self.endpoint
-            .identity("password")
-            .with_digest("username", &self.username)
+    fn source_id(&self) -> Option<SourceId> {
+        let endpoint = self.endpoint.source_id("password")?;
+        Some(endpoint.with_digest("username", &self.username))
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {

@@ -1,10 +1,10 @@
-//! The refresh token grant (RFC 6749 §6): a person signed in once, and the program goes on.
+//! Implements the refresh token grant (RFC 6749 §6).
 
 use std::{fmt, sync::Arc};
 
 use tracing::error;
 
-use super::{endpoint::TokenEndpoint, exchange::new_token, family::Family};
+use super::{endpoint::TokenEndpoint, exchange::new_token, rotation::RotatingToken};
 use crate::{
     error::{ErrorKind, TokenError},
     secret::Secret,
@@ -12,33 +12,32 @@ use crate::{
     token::NewToken,
 };
 
-/// Tokens for a person who signed in elsewhere, from the refresh token that came of it.
+/// Fetches tokens for a user who signed in elsewhere, with the user's refresh token.
 ///
-/// A provider may replace the refresh token each time it is used: the new one takes the old one's place at once, and
-/// [`on_rotation`](Self::on_rotation) is told before the access token is handed out. Without a new one the old one is kept.
+/// A provider may replace the refresh token at each use. The source then uses the new one, and passes it to the callback
+/// [`on_rotation`](Self::on_rotation) before it returns the access token. Otherwise it continues to use the current one.
 ///
-/// Specs that share this source (or a clone of it) take turns, so that no refresh token is used twice. Two sources that were
-/// given the same refresh token don't know of each other: share one source.
+/// Fetches of one source and its clones are serialized, so that no refresh token is used twice. Two sources that are created
+/// from the same refresh token are not coordinated: share one source.
 ///
-/// Processes share one by a file, which [`on_rotation`](Self::on_rotation) writes and each use reads, behind caches with a
-/// [store](crate::cache::CacheBuilder#method.with_store): there, one process at a time uses it. Give it a
-/// [name](Self::with_source_id) that stays when the token changes.
+/// Processes can share a refresh token in a file that [`on_rotation`](Self::on_rotation) writes and each fetch reads. Put
+/// the source behind caches with a [store](crate::cache::CacheBuilder#method.with_store), which let one process fetch at a time, and set a
+/// [source id](Self::with_source_id) that does not change with the token.
 ///
-/// # When it is refused
-/// A provider that answers `invalid_grant` has ended the sign-in: the token is expired, revoked, or was used twice. Then every
-/// fetch fails with [`ErrorKind::InvalidGrant`], without asking the provider again, until there is another token: a
-/// [file](Secret::from_file) that holds it is read for each fetch, and what has changed there begins anew.
+/// # Rejection
+/// A provider that answers `invalid_grant` has ended the sign-in: the token is expired, revoked, or was used twice. Every
+/// fetch then fails with [`ErrorKind::InvalidGrant`], without a request to the provider, until the token is replaced. A
+/// token in a [file](Secret::from_file) is read again for each fetch.
 ///
-/// # When it is cancelled
-/// An exchange under way goes on when the flight that wanted it gives up, for up to 30 seconds, so that a refresh token
-/// that comes late is kept. What ends it nevertheless is the end of its runtime: then the provider may have replaced a token
-/// that nobody received. Give the program time to finish when it ends.
+/// # Cancellation
+/// An exchange continues for up to 30 seconds after its fetch was cancelled, so that the new refresh token is stored. If the
+/// runtime shuts down during an exchange, the new refresh token is lost. Let the program finish its fetches before it exits.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenCache, TokenSpec,
-///     credentials::{RefreshToken, TokenEndpoint},
+///     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 ///     transport::Transport,
 /// };
 ///
@@ -46,9 +45,11 @@ use crate::{
 /// # let provider = Transport::from_fn(async |_| {
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc","refresh_token":"second"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "app", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("app", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = RefreshToken::new(endpoint, Secret::new("first")).on_rotation(async |new| {
-///     // Write it to where the next start of the program finds it.
+///     // Save it, so that the next start of the program uses it.
 ///     assert_eq!(new.expose()?.as_str(), "second");
 ///     Ok(())
 /// });
@@ -59,41 +60,41 @@ use crate::{
 #[derive(Clone)]
 pub struct RefreshToken {
     endpoint: TokenEndpoint,
-    family: Arc<Family>,
-    identity: Option<SourceId>,
+    rotating: Arc<RotatingToken>,
+    source_id: Option<SourceId>,
 }
 
 impl RefreshToken {
-    /// Uses this refresh token at this endpoint.
+    /// Creates a source that uses this refresh token at this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<Secret>) -> Self {
         Self {
             endpoint,
-            family: Arc::new(Family::new(refresh_token.into(), None)),
-            identity: None,
+            rotating: Arc::new(RotatingToken::new(refresh_token.into())),
+            source_id: None,
         }
     }
 
-    /// Tells of each new refresh token, before the access token that came with it is handed out.
+    /// Sets a callback that saves each new refresh token. It runs before the access token is returned, and has 30 seconds.
     ///
-    /// When that fails, the access token is handed out all the same, the failure is logged as an error, and the token is told
-    /// again after the next exchange. It has 30 seconds.
+    /// If it fails, the failure is logged as an error, the access token is returned nevertheless, and the callback is called
+    /// again after the next exchange.
     #[must_use]
-    pub fn on_rotation<F, Fut>(mut self, keep: F) -> Self
+    pub fn on_rotation<F, Fut>(mut self, save: F) -> Self
     where
         F: Fn(Secret) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), TokenError>> + Send + 'static,
     {
-        let keeper = Arc::new(move |token| Box::pin(keep(token)) as _);
-        self.family = Arc::new(self.family.with_keeper(keeper));
+        let callback = Arc::new(move |token| Box::pin(save(token)) as _);
+        self.rotating = Arc::new(self.rotating.with_callback(callback));
         self
     }
 
-    /// Says who signed in, for a [store](SourceId) that outlives the refresh token: unless it is said, they are known by the
-    /// digest of the token given first.
+    /// Sets the identity of the user who signed in, for a [store](SourceId) that outlives the refresh token. The default is the
+    /// digest of the given token.
     #[must_use]
-    pub fn with_source_id(mut self, identity: SourceId) -> Self {
-        self.identity = Some(identity);
+    pub fn with_source_id(mut self, source_id: SourceId) -> Self {
+        self.source_id = Some(source_id);
         self
     }
 }
@@ -102,22 +103,22 @@ impl TokenSource for RefreshToken {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         if request.spec().subject().is_some() {
             return Err(TokenError::configuration(
-                "the spec has a subject, and a refresh token is of the one who signed in: take OnBehalfOf or \
-                 TokenExchange, or leave the subject out of the spec",
+                "the spec has a subject, but a refresh token is for the user who signed in: use OnBehalfOf or \
+                 TokenExchange, or remove the subject from the spec",
             ));
         }
-        match self.family.refresh(&self.endpoint, request).await {
+        match self.rotating.refresh(&self.endpoint, request).await {
             Ok(response) => new_token(&response),
             Err(error) if error.kind() == ErrorKind::InvalidGrant => Err(ended(&error)),
             Err(error) => Err(error),
         }
     }
 
-    fn source_id(&self) -> SourceId {
-        let endpoint = self.endpoint.identity("refresh_token");
-        match &self.identity {
-            Some(identity) => endpoint.with_part("for", identity),
-            None => endpoint.with_secret("refresh_token", self.family.given()),
+    fn source_id(&self) -> Option<SourceId> {
+        let endpoint = self.endpoint.source_id("refresh_token")?;
+        match &self.source_id {
+            Some(user) => Some(endpoint.with_part("for", user)),
+            None => endpoint.with_secret("refresh_token", self.rotating.given()),
         }
     }
 
@@ -125,26 +126,26 @@ impl TokenSource for RefreshToken {
         self.endpoint.credential_changed(since)
     }
 
-    /// A second use of a refresh token ends the sign-in.
+    /// Two processes must not use the same refresh token: the provider would end the sign-in.
     fn wants_lease(&self) -> bool {
         true
     }
 }
 
-/// Loud, since nothing but a person can mend it.
+/// Logs the end of the sign-in as an error, because a person must act.
 fn ended(error: &TokenError) -> TokenError {
-    let said = error.description().unwrap_or("it gave no reason");
+    let reason = error.description().unwrap_or("no reason given");
     error!(
         target: "tower_bearer::credentials",
-        said,
-        "the provider refuses the refresh token: nothing works until somebody signs in again",
+        reason,
+        "the provider rejected the refresh token: the user must sign in again",
     );
     TokenError::new(
         ErrorKind::InvalidGrant,
-        "the provider refuses the refresh token (invalid_grant): it is expired, revoked or was used twice; sign in again and \
-         give the new one",
+        "the provider rejected the refresh token (invalid_grant): it is expired, revoked or was used twice; sign in again and \
+         configure the new one",
     )
-    .with_description(said)
+    .with_description(reason)
 }
 
 impl fmt::Debug for RefreshToken {

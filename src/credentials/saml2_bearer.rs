@@ -1,15 +1,9 @@
-//! A SAML 2.0 assertion as the grant (RFC 7522 §2.1), for companies whose identities are in SAML.
-
-use std::fmt;
+//! Implements the SAML 2.0 bearer grant (RFC 7522 §2.1).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
-    endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
-};
+use super::{assertion::Assertion, assertion_grant::AssertionGrant, endpoint::TokenEndpoint};
 use crate::{
     error::TokenError,
     source::{SourceId, TokenRequest, TokenSource},
@@ -18,13 +12,15 @@ use crate::{
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 
-/// Tokens for whomever a SAML 2.0 assertion speaks for. The assertion is XML; it is encoded on the way.
+/// Exchanges SAML 2.0 assertions for tokens of their subjects.
+///
+/// The assertion is XML; the source encodes it for the request.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
 ///     Secret, TokenSource, TokenSpec,
-///     credentials::{Saml2Bearer, TokenEndpoint},
+///     credentials::{ClientAuth, Saml2Bearer, TokenEndpoint},
 ///     source::TokenRequest,
 ///     transport::Transport,
 /// };
@@ -34,67 +30,46 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 /// #     assert!(str::from_utf8(request.body()).unwrap().contains("assertion=PHNhbWw6QXNzZXJ0aW9uLz4&"));
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// // Or `Secret::from_file`, or `assertion::from_fn`.
 /// let source = Saml2Bearer::new(endpoint, Secret::new("<saml:Assertion/>"));
 /// let token = source.fetch(&TokenRequest::new(TokenSpec::scopes(["read"]))).await?;
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
-pub struct Saml2Bearer {
-    endpoint: TokenEndpoint,
-    assertion: Shared,
-    identity: Option<SourceId>,
-}
+#[derive(Clone, Debug)]
+pub struct Saml2Bearer(AssertionGrant);
 
 impl Saml2Bearer {
-    /// Presents these assertions at this endpoint.
+    /// Creates a source that presents these assertions at this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint, assertion: impl Assertion) -> Self {
-        Self {
-            endpoint,
-            assertion: Shared::new(assertion),
-            identity: None,
-        }
+        Self(AssertionGrant::new(GRANT_TYPE, endpoint, assertion))
     }
 
-    /// Says who the tokens are for, in place of what the assertions say of themselves.
+    /// Sets the identity that the tokens are for, instead of that of the [assertions](Assertion::source_id).
     #[must_use]
-    pub fn with_source_id(mut self, identity: SourceId) -> Self {
-        self.identity = Some(identity);
-        self
+    pub fn with_source_id(self, source_id: SourceId) -> Self {
+        Self(self.0.with_source_id(source_id))
     }
 }
 
 impl TokenSource for Saml2Bearer {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        let audience = self.endpoint.uri(request.spec()).await?.to_string();
-        let wanted = AssertionRequest::new(audience, request.spec().clone());
-        let xml = self.assertion.make(&wanted).await?.expose()?;
+        let xml = self.0.assertion(request).await?;
         // RFC 7522 §2.1: "the base64url-encoded data SHOULD NOT be line-wrapped and pad characters ("=") SHOULD NOT be
         // included."
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(xml.as_str()));
-        let params = [("assertion", encoded.as_str())];
-        let grant = Grant::new(GRANT_TYPE, &params);
-        new_token(&self.endpoint.exchange(request, grant).await?)
+        self.0.exchange(request, &encoded).await
     }
 
-    fn source_id(&self) -> SourceId {
-        let whose = self.identity.clone();
-        let whose = whose.unwrap_or_else(|| self.assertion.source_id());
-        self.endpoint.identity(GRANT_TYPE).with_part("for", &whose)
+    fn source_id(&self) -> Option<SourceId> {
+        self.0.source_id()
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
-        self.endpoint.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for Saml2Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Saml2Bearer")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+        self.0.credential_changed(since)
     }
 }

@@ -1,4 +1,4 @@
-//! Assertions that are signed here, with the key of a service account (RFC 7523 §3).
+//! Implements assertions that are signed with the key of a service account (RFC 7523 §3).
 
 use std::{
     fmt,
@@ -16,10 +16,10 @@ use crate::{
     source::SourceId,
 };
 
-/// How long an assertion is good for. It is made anew for each attempt; some providers want no more than an hour.
+/// The lifetime of an assertion, which is used for one attempt. Some providers accept at most an hour.
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// Assertions that say who we are, signed with our key: for [`JwtBearer`](super::JwtBearer).
+/// JWTs that are signed with the key of their issuer, for [`JwtBearer`](super::JwtBearer).
 ///
 /// ```
 /// use tower_bearer::credentials::{SigningKey, assertion::Signed};
@@ -39,7 +39,7 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Signed with this key by this issuer, who speaks for themselves.
+    /// Creates assertions that are signed with this key by this issuer, which is also their subject.
     #[must_use]
     pub fn new(key: SigningKey, issuer: impl Into<String>) -> Self {
         let issuer = issuer.into();
@@ -52,21 +52,21 @@ impl Signed {
         }
     }
 
-    /// Speaks for this subject, a user say, where the provider lets the issuer do so.
+    /// Sets the subject, such as a user, if the provider allows the issuer to act for it.
     #[must_use]
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Names this audience; it is the token endpoint's address unless set.
+    /// Sets the audience. The default is the URL of the token endpoint.
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Names the scopes in the assertion too, as Google wants it.
+    /// Adds the scopes of the spec to the assertion, as Google requires.
     #[must_use]
     pub fn with_scopes_inside(mut self) -> Self {
         self.scopes_inside = true;
@@ -91,15 +91,16 @@ impl Signed {
 
 impl Assertion for Signed {
     async fn assertion(&self, request: &AssertionRequest) -> Result<Secret, TokenError> {
-        let line = self.key.sign(&self.claims(request)?)?;
-        Ok(Secret::new(line.as_str()))
+        let jwt = self.key.sign(&self.claims(request)?)?;
+        Ok(Secret::new(jwt.as_str()))
     }
 
-    fn source_id(&self) -> SourceId {
-        SourceId::new("signed")
+    fn source_id(&self) -> Option<SourceId> {
+        let id = SourceId::new("signed")
             .with("issuer", &self.issuer)
             .with("subject", self.subject.as_deref().unwrap_or_default())
-            .with("audience", self.audience.as_deref().unwrap_or_default())
+            .with("audience", self.audience.as_deref().unwrap_or_default());
+        Some(id)
     }
 }
 
@@ -114,16 +115,16 @@ impl fmt::Debug for Signed {
     }
 }
 
-/// Google's service account file: the token endpoint, and what is presented there.
+/// Reads a Google service account file: returns its token endpoint and its assertions.
 pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError> {
     let fault = |what: &str| {
         TokenError::configuration(format!(
-            "the service account file {what}: take the one that was downloaded as JSON when the key was made"
+            "the service account file {what}: use the JSON file that was downloaded when the key was created"
         ))
     };
-    // The error says what it met, so it is dropped: that may be the key.
-    let members = serde_json::from_str::<Value>(json).map_err(|_| fault("is no JSON"));
-    let members = Wiped(members?);
+    // The error is dropped: it may quote the key.
+    let members = serde_json::from_str::<Value>(json).map_err(|_| fault("is not valid JSON"));
+    let members = WipedJson(members?);
     let text = |name: &str| members.0.get(name).and_then(Value::as_str);
     if text("type") != Some("service_account") {
         return Err(fault("is not of the type service_account"));
@@ -138,14 +139,14 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
         key = key.with_key_id(key_id);
     }
     let mut signed = Signed::new(key, email).with_scopes_inside();
-    // Google takes a subject for a user on whose behalf the account acts.
+    // Google accepts a subject only for a user that the account acts for.
     signed.subject = None;
     Ok((token_uri.to_owned(), signed))
 }
 
-struct Wiped(Value);
+struct WipedJson(Value);
 
-impl Drop for Wiped {
+impl Drop for WipedJson {
     fn drop(&mut self) {
         wipe(&mut self.0);
     }

@@ -1,9 +1,9 @@
-//! Token exchange (RFC 8693): one token for another, on behalf of its subject, and perhaps by an actor.
+//! Implements token exchange (RFC 8693).
 
 use std::fmt;
 
 use super::{
-    assertion::{Assertion, AssertionRequest, Shared},
+    assertion::{Assertion, SharedAssertion},
     endpoint::TokenEndpoint,
     exchange::{Grant, new_token},
 };
@@ -15,18 +15,21 @@ use crate::{
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// Tokens in exchange for somebody's token.
+/// Exchanges the token of a subject for another token.
 ///
-/// The subject is the [spec's](crate::TokenSpec::with_subject), so that one cache serves all users; or it is
-/// [the source's own](Self::with_subject), such as the token of a cluster that a cloud exchanges. With an
-/// [actor](Self::with_actor) the new token says who acts for the subject (delegation), without one it is as if the
-/// subject itself had asked (impersonation).
+/// The subject is that of the [spec](crate::TokenSpec::with_subject), so that one cache serves all users, or a
+/// [fixed one](Self::with_subject), such as the token of a cluster. With an [actor](Self::with_actor), the new token names the
+/// party that acts for the subject (delegation); without one, the new token is like one that the subject requested itself
+/// (impersonation).
 ///
 /// ```
 /// use bytes::Bytes;
 /// use tower_bearer::{
-///     NewToken, token::{Subject, TokenType}, TokenCache, TokenSpec,
-///     credentials::{TokenEndpoint, TokenExchange, assertion}, source, transport::Transport,
+///     NewToken, TokenCache, TokenSpec,
+///     credentials::{ClientAuth, TokenEndpoint, TokenExchange, assertion},
+///     source,
+///     token::{Subject, TokenType},
+///     transport::Transport,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
@@ -35,9 +38,11 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// #     assert!(form.contains("subject_token=alices&") && form.contains("actor_token=mine&"));
 /// #     Ok(http::Response::new(Bytes::from(r#"{"access_token":"abc"}"#)))
 /// # });
-/// // Whoever acts has a token too: from a cache of its own, so that it is fetched once for all users.
+/// // The actor's token comes from another cache, so that it is fetched once for all users.
 /// let own = TokenCache::new(source::from_fn(async |_| NewToken::bearer("mine")));
-/// let endpoint = TokenEndpoint::over(provider, "https://login.example.com/token", "orders", "hunter2");
+/// let endpoint = TokenEndpoint::new("https://login.example.com/token")
+///     .with_client("orders", ClientAuth::basic("hunter2"))
+///     .with_transport(provider);
 /// let source = TokenExchange::new(endpoint)
 ///     .with_actor(assertion::from_provider(own, TokenSpec::default()), TokenType::ACCESS_TOKEN);
 ///
@@ -52,18 +57,18 @@ pub struct TokenExchange {
     subject: Option<Party>,
     actor: Option<Party>,
     requested: Option<TokenType>,
-    identity: Option<SourceId>,
+    source_id: Option<SourceId>,
 }
 
-/// Somebody's token, and of which kind it is.
+/// The token of the subject or the actor, and its type.
 #[derive(Clone)]
 struct Party {
-    token: Shared,
-    kind: TokenType,
+    token: SharedAssertion,
+    token_type: TokenType,
 }
 
 impl TokenExchange {
-    /// Exchanges the subjects of specs at this endpoint.
+    /// Creates a source that exchanges tokens at this endpoint.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
@@ -71,73 +76,80 @@ impl TokenExchange {
             subject: None,
             actor: None,
             requested: None,
-            identity: None,
+            source_id: None,
         }
     }
 
-    /// Exchanges this token, of this kind, for specs that have no subject; and a spec that has one is an error.
+    /// Sets a fixed subject by its token and the type of that token. A spec with a subject is then an error.
     #[must_use]
-    pub fn with_subject(mut self, token: impl Assertion, kind: TokenType) -> Self {
+    pub fn with_subject(mut self, token: impl Assertion, token_type: TokenType) -> Self {
         self.subject = Some(Party {
-            token: Shared::new(token),
-            kind,
+            token: SharedAssertion::new(token),
+            token_type,
         });
         self
     }
 
-    /// Names who acts for the subject, by this token of this kind.
+    /// Sets the actor by its token and the type of that token.
     #[must_use]
-    pub fn with_actor(mut self, token: impl Assertion, kind: TokenType) -> Self {
+    pub fn with_actor(mut self, token: impl Assertion, token_type: TokenType) -> Self {
         self.actor = Some(Party {
-            token: Shared::new(token),
-            kind,
+            token: SharedAssertion::new(token),
+            token_type,
         });
         self
     }
 
-    /// Asks for a token of this kind; unless it is said, the provider chooses. Only what can be sent as a bearer token is of
-    /// use: an access token, or a JWT.
+    /// Requests a token of this type: an access token, or a JWT, since only these can be sent as bearer tokens. The default is
+    /// the choice of the provider.
     #[must_use]
-    pub fn with_requested_token_type(mut self, kind: TokenType) -> Self {
-        self.requested = Some(kind);
+    pub fn with_requested_token_type(mut self, token_type: TokenType) -> Self {
+        self.requested = Some(token_type);
         self
     }
 
-    /// Says who the tokens are for, in place of what the subject's and actor's assertions say of themselves.
+    /// Sets the identity that the tokens are for, instead of those of the subject's and actor's
+    /// [assertions](Assertion::source_id).
     #[must_use]
-    pub fn with_source_id(mut self, identity: SourceId) -> Self {
-        self.identity = Some(identity);
+    pub fn with_source_id(mut self, source_id: SourceId) -> Self {
+        self.source_id = Some(source_id);
         self
     }
 
-    /// RFC 8693 §2.2.1: "issued_token_type REQUIRED." Some leave it out, and then the token_type tells.
+    /// RFC 8693 §2.2.1: "issued_token_type REQUIRED." Some providers omit it.
     fn check_issued(&self, issued: Option<&str>) -> Result<(), TokenError> {
         let Some(issued) = issued else {
             return Ok(());
         };
         let requested = self.requested.as_ref().map(TokenType::as_str);
         let sendable = [TokenType::ACCESS_TOKEN, TokenType::JWT];
-        let fine = requested.map_or_else(
-            || sendable.iter().any(|kind| kind.as_str() == issued),
+        let expected = requested.map_or_else(
+            || {
+                sendable
+                    .iter()
+                    .any(|token_type| token_type.as_str() == issued)
+            },
             |requested| requested == issued,
         );
-        if fine {
+        if expected {
             return Ok(());
         }
         Err(TokenError::new(
             ErrorKind::Malformed,
-            "the provider issued a token of another kind (issued_token_type) than was asked for, and it is not sent: say \
-             TokenExchange::with_requested_token_type, or have the provider's policy mended",
+            "the provider issued a token of another type (issued_token_type) than requested: call \
+             TokenExchange::with_requested_token_type, or correct the provider's policy",
         ))
     }
 
     fn check_requested(&self) -> Result<(), TokenError> {
-        let useless = [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2];
+        let not_bearer = [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2];
         match &self.requested {
-            Some(kind) if useless.contains(kind) => Err(TokenError::configuration(format!(
-                "a token of the type {} can't be sent as a bearer token: request an access token",
-                kind.as_str()
-            ))),
+            Some(token_type) if not_bearer.contains(token_type) => {
+                Err(TokenError::configuration(format!(
+                    "a token of the type {} can't be sent as a bearer token: request an access token",
+                    token_type.as_str()
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -147,44 +159,46 @@ impl TokenSource for TokenExchange {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         self.check_requested()?;
         let spec = request.spec();
-        let audience = self.endpoint.uri(spec).await?.to_string();
-        let wanted = AssertionRequest::new(audience, spec.clone());
-        let (own, kind) = match (spec.subject(), &self.subject) {
+        let assertion_request = self.endpoint.assertion_request(spec).await?;
+        let (fixed, token_type) = match (spec.subject(), &self.subject) {
             (Some(subject), None) => (None, subject.token_type()),
             (None, Some(party)) => {
-                let token = party.token.make(&wanted).await?.expose()?;
-                (Some(token), &party.kind)
+                let token = party.token.make(&assertion_request).await?.expose()?;
+                (Some(token), &party.token_type)
             }
             (Some(_), Some(_)) => {
                 return Err(TokenError::configuration(
-                    "the spec has a subject, and the token exchange has its own: leave one of them out",
+                    "the spec has a subject, and so has the token exchange: remove one of them",
                 ));
             }
             (None, None) => {
                 return Err(TokenError::configuration(
-                    "the token exchange has no subject: add TokenSpec::with_subject for each user, or \
-                     TokenExchange::with_subject for one and the same",
+                    "the token exchange has no subject: call TokenSpec::with_subject for each user, or \
+                     TokenExchange::with_subject for a fixed subject",
                 ));
             }
         };
-        let carried = spec.subject().map(|subject| subject.expose());
-        let subject = own.as_ref().map(|token| token.as_str()).or(carried);
+        let of_spec = spec.subject().map(|subject| subject.expose());
+        let subject = fixed.as_ref().map(|token| token.as_str()).or(of_spec);
         // RFC 8693 §2.1: "subject_token REQUIRED. […] subject_token_type REQUIRED."
         let mut params = vec![
             ("subject_token", subject.unwrap_or_default()),
-            ("subject_token_type", kind.as_str()),
+            ("subject_token_type", token_type.as_str()),
         ];
         let actor = match &self.actor {
-            Some(party) => Some((party.token.make(&wanted).await?.expose()?, &party.kind)),
+            Some(party) => Some((
+                party.token.make(&assertion_request).await?.expose()?,
+                &party.token_type,
+            )),
             None => None,
         };
-        if let Some((token, kind)) = &actor {
+        if let Some((token, token_type)) = &actor {
             // "actor_token_type […] REQUIRED when the actor_token parameter is present".
             params.push(("actor_token", token.as_str()));
-            params.push(("actor_token_type", kind.as_str()));
+            params.push(("actor_token_type", token_type.as_str()));
         }
-        if let Some(kind) = &self.requested {
-            params.push(("requested_token_type", kind.as_str()));
+        if let Some(token_type) = &self.requested {
+            params.push(("requested_token_type", token_type.as_str()));
         }
         let grant = Grant::new(GRANT_TYPE, &params).with_subject();
         let response = self.endpoint.exchange(request, grant).await?;
@@ -192,22 +206,22 @@ impl TokenSource for TokenExchange {
         new_token(&response)
     }
 
-    fn source_id(&self) -> SourceId {
-        let mut identity = self.endpoint.identity(GRANT_TYPE);
-        if let Some(kind) = &self.requested {
-            identity = identity.with("requested_token_type", kind.as_str());
+    fn source_id(&self) -> Option<SourceId> {
+        let mut id = self.endpoint.source_id(GRANT_TYPE)?;
+        if let Some(token_type) = &self.requested {
+            id = id.with("requested_token_type", token_type.as_str());
         }
-        if let Some(whose) = &self.identity {
-            return identity.with_part("for", whose);
+        if let Some(subject) = &self.source_id {
+            return Some(id.with_part("for", subject));
         }
         for (name, party) in [("subject", &self.subject), ("actor", &self.actor)] {
             if let Some(party) = party {
-                identity = identity
-                    .with(name, party.kind.as_str())
-                    .with_part(name, &party.token.source_id());
+                id = id
+                    .with(name, party.token_type.as_str())
+                    .with_part(name, &party.token.source_id()?);
             }
         }
-        identity
+        Some(id)
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
@@ -217,11 +231,12 @@ impl TokenSource for TokenExchange {
 
 impl fmt::Debug for TokenExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = |party: &Option<Party>| party.as_ref().map(|party| party.kind.clone());
+        let token_type =
+            |party: &Option<Party>| party.as_ref().map(|party| party.token_type.clone());
         f.debug_struct("TokenExchange")
             .field("endpoint", &self.endpoint)
-            .field("subject", &kind(&self.subject))
-            .field("actor", &kind(&self.actor))
+            .field("subject", &token_type(&self.subject))
+            .field("actor", &token_type(&self.actor))
             .field("requested", &self.requested)
             .finish_non_exhaustive()
     }

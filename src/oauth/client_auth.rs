@@ -6,7 +6,7 @@ use super::{basic::Client, sent::Sent, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
 /// What a client shows for itself in one attempt.
-pub(crate) enum Proof {
+pub(crate) enum ClientAuthParams {
     /// `client_secret_basic`: id and secret in the header `Authorization: Basic`.
     Basic(Exposed),
     /// `client_secret_post`: id and secret as parameters of the form.
@@ -17,7 +17,7 @@ pub(crate) enum Proof {
     Id,
 }
 
-impl Proof {
+impl ClientAuthParams {
     /// Puts it where it belongs.
     pub(crate) fn apply<'a>(
         &'a self,

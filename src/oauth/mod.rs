@@ -32,7 +32,7 @@ pub(crate) use address::Address;
 pub(crate) use assertion::client_claims;
 pub(crate) use challenge::{Challenge, challenges};
 pub(crate) use claims::claims_parameter;
-pub(crate) use client_auth::Proof;
+pub(crate) use client_auth::ClientAuthParams;
 pub(crate) use metadata::{Metadata, metadata, well_known};
 pub(crate) use sent::Sent;
 pub(crate) use token_request::{Form, document_request, token_request};

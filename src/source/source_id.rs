@@ -1,4 +1,4 @@
-//! Who a source is: what must be the same for two processes to share its tokens.
+//! Defines [`SourceId`], which must be equal for two processes to share tokens.
 
 use std::fmt;
 
@@ -6,115 +6,89 @@ use sha2::{Digest, Sha256};
 
 use crate::secret::Secret;
 
-/// What tells one source's tokens from another's in a store that several of them use.
+/// The identity of a source, which separates its tokens from those of other sources in a shared store.
 ///
-/// It is a run of length-delimited, typed bytes: the provider, the client, the grant, and whatever else decides on whose
-/// behalf a token is issued. Secrets enter as digests (SHA-256). Two sources have the same identity if and only if every
-/// kind, name and value of theirs is the same, in the same order.
+/// It contains the provider, the client, the grant, and everything else that decides for whom a token is issued, encoded
+/// with types and lengths. Secrets are contained as SHA-256 digests. Two identities are equal only if all their types, names
+/// and values are, in the same order.
 ///
-/// A source without an identity is [unnamed](Self::unnamed): its tokens are never shared.
+/// The tokens of a source without an identity are never shared.
 ///
 /// ```
 /// use tower_bearer::{Secret, source::SourceId};
 ///
-/// let identity = SourceId::new("vault")
-///     .with("address", "https://vault.internal")
-///     .with_secret("app_role", &Secret::new("hunter2"));
-/// assert!(identity.is_named());
-/// assert_eq!(format!("{identity:?}"), "SourceId(vault, address, app_role)");
+/// let id = SourceId::new("vault")
+///     .with("url", "https://vault.internal")
+///     .with_secret("app_role", &Secret::new("hunter2"))
+///     .unwrap();
+/// assert_eq!(format!("{id:?}"), "SourceId(vault, url, app_role)");
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SourceId(Option<Box<[u8]>>);
+pub struct SourceId(Box<[u8]>);
 
-/// The kinds of records.
+/// The types of records.
 const KIND: u8 = 1;
 const TEXT: u8 = 2;
 const DIGEST: u8 = 3;
 
 impl SourceId {
-    /// A source of this kind.
+    /// Creates the identity of a source of this kind.
     #[must_use]
     pub fn new(kind: &str) -> Self {
-        Self(Some(Box::default())).and(KIND, kind, b"")
+        Self(Box::default()).append(KIND, kind, b"")
     }
 
-    /// No identity: what can't be told from others is not shared with them.
-    ///
-    /// ```
-    /// use tower_bearer::source::SourceId;
-    ///
-    /// assert!(!SourceId::unnamed().with("client", "orders").is_named());
-    /// ```
-    #[must_use]
-    pub fn unnamed() -> Self {
-        Self(None)
-    }
-
-    /// Adds what may be seen.
+    /// Adds a value that is not secret.
     #[must_use]
     pub fn with(self, name: &str, value: &str) -> Self {
-        self.and(TEXT, name, value.as_bytes())
+        self.append(TEXT, name, value.as_bytes())
     }
 
     /// Adds the digest of a secret.
     ///
-    /// A secret that can't be read leaves the source unnamed: better shared with nobody than with the wrong ones.
+    /// Returns `None` if the secret can't be read, so that the tokens are not shared.
     #[must_use]
-    pub fn with_secret(self, name: &str, secret: &Secret) -> Self {
-        match secret.expose() {
-            Ok(text) => self.with_digest(name, text.as_str()),
-            Err(_) => Self::unnamed(),
-        }
+    pub fn with_secret(self, name: &str, secret: &Secret) -> Option<Self> {
+        let text = secret.expose().ok()?;
+        Some(self.with_digest(name, text.as_str()))
     }
 
-    /// Adds the digest of what may be secret.
+    /// Adds the digest of a value that may be secret.
     pub(crate) fn with_digest(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.and(DIGEST, name, &Sha256::digest(value))
+        self.append(DIGEST, name, &Sha256::digest(value))
     }
 
-    /// Adds another's identity as a part of this one's. If that is unnamed, so is this.
+    /// Adds the identity of another source that this source depends on.
     ///
     /// ```
     /// use tower_bearer::source::SourceId;
     ///
     /// let actor = SourceId::new("vault");
-    /// assert!(SourceId::new("exchange").with_part("actor", &actor).is_named());
-    /// assert!(!SourceId::new("exchange").with_part("actor", &SourceId::unnamed()).is_named());
+    /// let id = SourceId::new("exchange").with_part("actor", &actor);
+    /// assert_ne!(id, SourceId::new("exchange"));
     /// ```
     #[must_use]
     pub fn with_part(self, name: &str, part: &Self) -> Self {
-        match &part.0 {
-            Some(bytes) => self.and(DIGEST, name, &Sha256::digest(bytes)),
-            None => Self::unnamed(),
-        }
+        self.append(DIGEST, name, &Sha256::digest(&part.0))
     }
 
-    /// Whether there is one.
-    #[must_use]
-    pub fn is_named(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// All of it; nothing if there is none.
+    /// Returns the encoded identity.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        &self.0
     }
 
-    fn and(self, record: u8, name: &str, value: &[u8]) -> Self {
-        let Some(bytes) = self.0 else {
-            return self;
-        };
-        let mut bytes = bytes.into_vec();
+    fn append(self, record: u8, name: &str, value: &[u8]) -> Self {
+        let mut bytes = self.0.into_vec();
         bytes.push(record);
         for part in [name.as_bytes(), value] {
             bytes.extend((part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part);
         }
-        Self(Some(bytes.into_boxed_slice()))
+        Self(bytes.into_boxed_slice())
     }
 
-    /// The names of the records, in order.
+    /// Returns the names of the records, in order.
     fn names(&self) -> impl Iterator<Item = &str> {
         let mut rest = self.as_bytes();
         std::iter::from_fn(move || {
@@ -130,12 +104,9 @@ fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
-/// Names alone: a value may be a person's name, and a digest of a weak secret can be guessed.
+/// Values are left out: they may name a person, and the secret behind a digest might be guessed.
 impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_named() {
-            return f.write_str("SourceId(unnamed)");
-        }
         let names: Vec<_> = self.names().collect();
         write!(f, "SourceId({})", names.join(", "))
     }
@@ -146,9 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_never_passes_for_another_field() {
-        let identities = [
-            SourceId::unnamed(),
+    fn no_value_is_mistaken_for_another_field() {
+        let ids = [
             SourceId::new(""),
             SourceId::new("a"),
             SourceId::new("a").with("b", ""),
@@ -158,35 +128,44 @@ mod tests {
             SourceId::new("a").with("bc", ""),
             SourceId::new("a").with("b", "c").with("d", "e"),
             SourceId::new("a").with("d", "e").with("b", "c"),
-            SourceId::new("a").with_secret("b", &Secret::new("c")),
+            SourceId::new("a")
+                .with_secret("b", &Secret::new("c"))
+                .unwrap(),
             SourceId::new("a").with_part("b", &SourceId::new("c")),
         ];
-        for (i, one) in identities.iter().enumerate() {
-            for (j, other) in identities.iter().enumerate() {
+        for (i, one) in ids.iter().enumerate() {
+            for (j, other) in ids.iter().enumerate() {
                 assert_eq!(one == other, i == j, "{one:?} and {other:?}");
             }
         }
     }
 
+    /// Processes of different versions share a store.
     #[test]
-    fn a_secret_enters_as_its_digest() {
-        let identity = SourceId::new("a").with_secret("b", &Secret::new("hunter2"));
-        let bytes = identity.as_bytes();
-        assert!(bytes.ends_with(&Sha256::digest("hunter2")));
-        assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
-        assert_eq!(identity, SourceId::new("a").with_digest("b", "hunter2"));
+    fn encoding_is_stable() {
+        let id = SourceId::new("ab").with("c", "d");
+        let kind = b"\x01\x02\0\0\0\0\0\0\0ab\0\0\0\0\0\0\0\0";
+        let text = b"\x02\x01\0\0\0\0\0\0\0c\x01\0\0\0\0\0\0\0d";
+        assert_eq!(id.as_bytes(), [&kind[..], text].concat());
     }
 
     #[test]
-    fn what_cannot_be_read_is_shared_with_nobody() {
+    fn secret_is_stored_as_a_digest() {
+        let id = SourceId::new("a").with_secret("b", &Secret::new("hunter2"));
+        let id = id.unwrap();
+        let bytes = id.as_bytes();
+        assert!(bytes.ends_with(&Sha256::digest("hunter2")));
+        assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+        assert_eq!(id, SourceId::new("a").with_digest("b", "hunter2"));
+    }
+
+    #[test]
+    fn unreadable_secret_prevents_sharing() {
         let path = std::env::temp_dir().join(format!("tower-bearer-id-{}", std::process::id()));
         std::fs::write(&path, "x").unwrap();
         let secret = Secret::from_file(&path).unwrap();
-        assert!(SourceId::new("a").with_secret("b", &secret).is_named());
+        assert!(SourceId::new("a").with_secret("b", &secret).is_some());
         std::fs::remove_file(&path).unwrap();
-        let identity = SourceId::new("a").with_secret("b", &secret);
-        assert!(!identity.is_named());
-        assert_eq!(identity.as_bytes(), b"");
-        assert_eq!(format!("{identity:?}"), "SourceId(unnamed)");
+        assert_eq!(SourceId::new("a").with_secret("b", &secret), None);
     }
 }

@@ -11,7 +11,9 @@ use http::Response;
 use serde_json::Value;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningAlgorithm, SigningKey},
+    credentials::{
+        ClientAuth, ClientCredentials, SigningAlgorithm, SigningKey, TokenEndpoint, assertion,
+    },
     source::TokenRequest,
     testing::{AuthMethod, AuthorizationServer},
     transport::Transport,
@@ -24,11 +26,13 @@ const SECRET: &str = "a secret of 32 bytes or more: é%+/";
 async fn ask(
     login: &AuthorizationServer,
     transport: Transport,
-    secret: impl Into<Secret>,
     auth: ClientAuth,
 ) -> Result<String, TokenError> {
-    let source = ClientCredentials::over(transport, login.token_url(), "orders", secret)
-        .with_client_auth(auth);
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client("orders", auth)
+            .with_transport(transport),
+    );
     source.check()?;
     let cache = TokenCache::new(source);
     let token = cache.get(&TokenSpec::scopes(["read"])).await?;
@@ -37,11 +41,7 @@ async fn ask(
 
 async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: AuthMethod) {
     for transport in transports() {
-        let secret = match method {
-            AuthMethod::SecretJwt => Secret::new(SECRET),
-            _ => Secret::none(),
-        };
-        let token = ask(login, transport, secret, auth.clone()).await.unwrap();
+        let token = ask(login, transport, auth.clone()).await.unwrap();
         assert!(login.is_valid(&token, Some("read")));
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, method);
@@ -50,9 +50,9 @@ async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: Aut
     }
 }
 
-async fn is_refused(login: &AuthorizationServer, secret: Secret, auth: ClientAuth) {
+async fn is_refused(login: &AuthorizationServer, auth: ClientAuth) {
     for transport in transports() {
-        let refused = ask(login, transport, secret.clone(), auth.clone()).await;
+        let refused = ask(login, transport, auth.clone()).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
@@ -60,9 +60,10 @@ async fn is_refused(login: &AuthorizationServer, secret: Secret, auth: ClientAut
 #[tokio::test]
 async fn secret_jwt_authenticates() {
     let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
-    asking_gets(&login, &ClientAuth::secret_jwt(), AuthMethod::SecretJwt).await;
+    let auth = ClientAuth::secret_jwt(SECRET);
+    asking_gets(&login, &auth, AuthMethod::SecretJwt).await;
     let wrong = Secret::new(SECRET.replace('a', "b"));
-    is_refused(&login, wrong, ClientAuth::secret_jwt()).await;
+    is_refused(&login, ClientAuth::secret_jwt(wrong)).await;
 }
 
 #[tokio::test]
@@ -92,40 +93,38 @@ async fn private_key_jwt_authenticates_with_every_key_type() {
         let other = if name == "rsa" { "p256" } else { "rsa" };
         let other = vector(&format!("{other}.public.pem"));
         login.set_client_key("orders", &other).unwrap();
-        is_refused(&login, Secret::none(), auth).await;
+        is_refused(&login, auth).await;
     }
 }
 
 #[tokio::test]
 async fn federated_assertion_authenticates_from_any_secret() {
-    let login = AuthorizationServer::builder().with_client_assertion("orders", "by.somebody.else");
+    let login = AuthorizationServer::builder().with_client_assertion("orders", "by.another.issuer");
     let login = login.start().await.unwrap();
-    let file = TempFile::new("by.somebody.else\n");
+    let file = TempFile::new("by.another.issuer\n");
     for auth in [
-        ClientAuth::assertion("by.somebody.else"),
+        ClientAuth::assertion(Secret::new("by.another.issuer")),
         ClientAuth::assertion(Secret::from_file(file.path()).unwrap()),
         ClientAuth::assertion(Secret::from_fn(|| {
-            Ok::<_, TokenError>("by.somebody.else".into())
+            Ok::<_, TokenError>("by.another.issuer".into())
         })),
-        ClientAuth::assertion_from(async || Ok(Secret::new("by.somebody.else"))),
+        ClientAuth::assertion(assertion::from_fn(async |_| {
+            Ok(Secret::new("by.another.issuer"))
+        })),
     ] {
         asking_gets(&login, &auth, AuthMethod::PrivateKeyJwt).await;
     }
-    is_refused(
-        &login,
-        Secret::none(),
-        ClientAuth::assertion("by.nobody.known"),
-    )
-    .await;
+    let unknown = ClientAuth::assertion(Secret::new("by.unknown.issuer"));
+    is_refused(&login, unknown).await;
 }
 
 #[tokio::test]
 async fn assertion_error_is_returned() {
     let login = AuthorizationServer::start().await.unwrap();
-    let auth = ClientAuth::assertion_from(async || {
+    let auth = ClientAuth::assertion(assertion::from_fn(async |_| {
         Err(TokenError::new(ErrorKind::AccessDenied, "not for you"))
-    });
-    let error = ask(&login, Transport::reqwest(), Secret::none(), auth);
+    }));
+    let error = ask(&login, Transport::reqwest(), auth);
     assert_eq!(error.await.unwrap_err().kind(), ErrorKind::AccessDenied);
     assert_eq!(login.counts().requests, 0);
 }
@@ -141,16 +140,16 @@ async fn assertion_audience_defaults_to_the_token_endpoint() {
         (Some("https://elsewhere.example".into()), false),
         (None, true),
     ] {
-        let mut auth = ClientAuth::secret_jwt();
+        let mut auth = ClientAuth::secret_jwt(SECRET);
         if let Some(audience) = audience {
             auth = auth.with_assertion_audience(audience);
         }
-        let token = ask(&login, Transport::hyper(), SECRET, auth).await;
+        let token = ask(&login, Transport::hyper(), auth).await;
         assert_eq!(token.is_ok(), good, "{token:?}");
     }
     let too_long = Duration::from_secs(3600);
-    let auth = ClientAuth::secret_jwt().with_assertion_lifetime(too_long);
-    is_refused(&login, Secret::new(SECRET), auth).await;
+    let auth = ClientAuth::secret_jwt(SECRET).with_assertion_lifetime(too_long);
+    is_refused(&login, auth).await;
 }
 
 #[tokio::test]
@@ -162,13 +161,11 @@ async fn assertion_ids_are_unique() {
         kept.lock().unwrap().insert(id);
     });
     let key = SigningKey::from_pem(vector("ed25519.pkcs8.pem")).unwrap();
-    let source = ClientCredentials::over(
-        transport,
-        "https://login.example/token",
-        "orders",
-        Secret::none(),
-    )
-    .with_client_auth(ClientAuth::private_key_jwt(key));
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new("https://login.example/token")
+            .with_client("orders", ClientAuth::private_key_jwt(key))
+            .with_transport(transport),
+    );
     let request = TokenRequest::new(TokenSpec::default());
     for _ in 0..10_000 {
         source.fetch(&request).await.unwrap();
@@ -183,19 +180,21 @@ async fn replayed_assertion_is_rejected() {
     let seen = Arc::new(Mutex::new(String::new()));
     let kept = seen.clone();
     let catching = catching(move |assertion| *kept.lock().unwrap() = assertion);
-    let auth = ClientAuth::secret_jwt().with_assertion_audience(login.issuer());
-    ask(&login, catching, SECRET, auth).await.unwrap();
+    let auth = ClientAuth::secret_jwt(SECRET).with_assertion_audience(login.issuer());
+    ask(&login, catching, auth).await.unwrap();
     let line = seen.lock().unwrap().clone();
-    let caught = || ClientAuth::assertion(line.as_str());
+    let caught = || ClientAuth::assertion(Secret::new(line.as_str()));
 
-    let other = ClientCredentials::new(login.token_url(), "stock", Secret::none());
+    let other = TokenEndpoint::new(login.token_url()).with_client("stock", caught());
     let request = TokenRequest::new(TokenSpec::default());
-    let refused = other.with_client_auth(caught()).fetch(&request).await;
+    let refused = ClientCredentials::from_endpoint(other)
+        .fetch(&request)
+        .await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
 
-    let token = ask(&login, Transport::reqwest(), Secret::none(), caught());
+    let token = ask(&login, Transport::reqwest(), caught());
     token.await.unwrap();
-    is_refused(&login, Secret::none(), caught()).await;
+    is_refused(&login, caught()).await;
 }
 
 #[tokio::test]
@@ -211,9 +210,11 @@ async fn each_attempt_signs_a_new_assertion() {
         }
         std::future::ready(Ok(answer))
     });
-    let source =
-        ClientCredentials::over(transport, "https://login.example/token", "orders", SECRET)
-            .with_client_auth(ClientAuth::secret_jwt());
+    let source = ClientCredentials::from_endpoint(
+        TokenEndpoint::new("https://login.example/token")
+            .with_client("orders", ClientAuth::secret_jwt(SECRET))
+            .with_transport(transport),
+    );
     let cache = TokenCache::new(source);
     cache.get(&TokenSpec::default()).await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 3);
@@ -224,43 +225,24 @@ async fn invalid_client_auth_is_reported_before_sending() {
     let login = AuthorizationServer::start().await.unwrap();
     let rsa = || SigningKey::from_pem(vector("rsa.pkcs8.pem")).unwrap();
     let long = Duration::from_secs(60);
-    for (secret, auth, part) in [
-        (Secret::none(), ClientAuth::basic(), "no secret"),
-        (Secret::none(), ClientAuth::post(), "no secret"),
-        (Secret::none(), ClientAuth::secret_jwt(), "no secret"),
+    for (auth, part) in [
+        (ClientAuth::secret_jwt("too short"), "32 bytes"),
+        (ClientAuth::mtls(), "with_client_identity_pem"),
         (
-            Secret::new("too short"),
-            ClientAuth::secret_jwt(),
-            "32 bytes",
-        ),
-        (
-            Secret::none(),
-            ClientAuth::assertion(Secret::none()),
-            "no secret",
-        ),
-        (
-            Secret::none(),
-            ClientAuth::mtls(),
-            "with_client_identity_pem",
-        ),
-        (
-            Secret::none(),
             ClientAuth::private_key_jwt(rsa().with_algorithm(SigningAlgorithm::ES256)),
             "ES256 is not for an RSA key",
         ),
         (
-            Secret::new("a"),
-            ClientAuth::post().with_assertion_audience("https://login.example"),
-            "client_secret_post signs none",
+            ClientAuth::post("a").with_assertion_audience("https://login.example"),
+            "client_secret_post signs no assertion",
         ),
         (
-            Secret::none(),
             ClientAuth::none().with_assertion_lifetime(long),
-            "leave them out",
+            "choose secret_jwt or private_key_jwt",
         ),
     ] {
         for transport in transports() {
-            let error = ask(&login, transport, secret.clone(), auth.clone()).await;
+            let error = ask(&login, transport, auth.clone()).await;
             let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
             assert!(error.to_string().contains(part), "{error}");

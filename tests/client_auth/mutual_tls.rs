@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    ErrorKind, TokenCache, TokenError, TokenSource, TokenSpec,
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     source::TokenRequest,
     testing::{AuthMethod, AuthorizationServer, ClientCertificate},
     transport::Transport,
@@ -37,8 +37,11 @@ fn showing(transport: &Transport, certificate: &ClientCertificate) -> Transport 
 }
 
 fn source(login: &AuthorizationServer, transport: Transport) -> ClientCredentials {
-    ClientCredentials::over(transport, login.token_url(), "orders", Secret::none())
-        .with_client_auth(ClientAuth::mtls())
+    ClientCredentials::from_endpoint(
+        TokenEndpoint::new(login.token_url())
+            .with_client("orders", ClientAuth::mtls())
+            .with_transport(transport),
+    )
 }
 
 async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
@@ -70,7 +73,8 @@ async fn certificate_combines_with_a_secret() {
     let certificate = login.client_certificate("orders").unwrap();
     for transport in trusting(&login) {
         let transport = showing(&transport, &certificate);
-        let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+        let source =
+            ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         fetch(&source).await.unwrap();
         assert_eq!(login.requests().pop().unwrap().auth, AuthMethod::Basic);
     }
@@ -124,8 +128,10 @@ async fn custom_transport_rejects_a_client_identity() {
         .with_client_identity_pem(chain.as_bytes(), key.as_bytes());
     let error = error.unwrap_err();
     assert!(error.to_string().contains("your own"), "{error}");
-    let source = ClientCredentials::over(own, "https://login.example", "orders", Secret::none());
-    source.with_client_auth(ClientAuth::mtls()).check().unwrap();
+    let endpoint = TokenEndpoint::new("https://login.example")
+        .with_client("orders", ClientAuth::mtls())
+        .with_transport(own);
+    endpoint.check().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
     clock::Clock,
-    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
     source::TokenRequest,
     testing::AuthorizationServer,
     transport::Transport,
@@ -94,7 +94,11 @@ fn cache(source: ClientCredentials) -> TokenCache {
 }
 
 fn source(transport: Transport, secret: Secret) -> ClientCredentials {
-    ClientCredentials::over(transport, URL, "orders", secret).with_client_auth(ClientAuth::post())
+    ClientCredentials::from_endpoint(
+        TokenEndpoint::new(URL)
+            .with_client("orders", ClientAuth::post(secret))
+            .with_transport(transport),
+    )
 }
 
 #[tokio::test]
@@ -236,9 +240,10 @@ async fn key_and_assertion_files_are_reloaded() {
         let signing = ClientAuth::private_key_jwt(SigningKey::from_file(key.path()).unwrap());
         let federated = ClientAuth::assertion(Secret::from_file(assertion.path()).unwrap());
         let caches = [("orders", signing), ("federated", federated)].map(|(id, auth)| {
-            let source =
-                ClientCredentials::over(transport.clone(), login.token_url(), id, Secret::none());
-            TokenCache::new(source.with_client_auth(auth))
+            let endpoint = TokenEndpoint::new(login.token_url())
+                .with_client(id, auth)
+                .with_transport(transport.clone());
+            TokenCache::new(ClientCredentials::from_endpoint(endpoint))
         });
         let spec = TokenSpec::default();
         for cache in &caches {
@@ -274,7 +279,8 @@ async fn rotations(transport: Transport) {
     login.set_refresh_in(Some(Duration::from_secs(2)));
     let file = TempFile::new("secret-0");
     let secret = Secret::from_file(file.path()).unwrap();
-    let source = ClientCredentials::over(transport, login.token_url(), "orders", secret);
+    let source =
+        ClientCredentials::new(login.token_url(), "orders", secret).with_transport(transport);
     let cache = TokenCache::new(source);
     let scopes = ["a", "b", "c", "d"].map(|scope| TokenSpec::scopes([scope]));
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Version;
 use tower_bearer::{
     ErrorKind, TokenCache, TokenError, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
     testing::{AuthMethod, AuthorizationServer},
     transport::Transport,
 };
@@ -32,13 +32,16 @@ async fn a_secret_of_every_character_arrives_in_the_header_and_in_the_form() {
                 None => transport,
             };
             for (auth, method) in [
-                (ClientAuth::basic(), AuthMethod::Basic),
-                (ClientAuth::post(), AuthMethod::Post),
+                (ClientAuth::basic(SECRET), AuthMethod::Basic),
+                (ClientAuth::post(SECRET), AuthMethod::Post),
             ] {
                 login.reset_counts();
                 let url = login.token_url();
-                let source = ClientCredentials::over(transport.clone(), url, CLIENT, SECRET)
-                    .with_client_auth(auth);
+                let source = ClientCredentials::from_endpoint(
+                    TokenEndpoint::new(url)
+                        .with_client(CLIENT, auth)
+                        .with_transport(transport.clone()),
+                );
                 let spec = TokenSpec::scopes(["b", "a"]).with_audience("stock");
                 let token = TokenCache::new(source).get(&spec).await.unwrap();
                 assert!(login.is_valid(token.expose(), Some("a b")));
@@ -67,7 +70,8 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
         .await
         .unwrap();
     for transport in transports() {
-        let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+        let source =
+            ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         let error = TokenCache::new(source)
             .get(&TokenSpec::default())
             .await
@@ -82,11 +86,13 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
 async fn a_wrong_secret_is_our_fault_and_is_not_tried_again() {
     let login = AuthorizationServer::start().await.unwrap();
     for transport in transports() {
-        for auth in [ClientAuth::basic(), ClientAuth::post()] {
+        for auth in [ClientAuth::basic("wrong"), ClientAuth::post("wrong")] {
             login.reset_counts();
             let url = login.token_url();
-            let source = ClientCredentials::over(transport.clone(), url, "client", "wrong");
-            let cache = TokenCache::new(source.with_client_auth(auth));
+            let endpoint = TokenEndpoint::new(url)
+                .with_client("client", auth)
+                .with_transport(transport.clone());
+            let cache = TokenCache::new(ClientCredentials::from_endpoint(endpoint));
             for _ in 0..3 {
                 let error = cache.get(&TokenSpec::default()).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidClient, "{error}");
@@ -102,7 +108,8 @@ async fn a_scope_that_is_refused_holds_back_no_other() {
     let login = AuthorizationServer::start().await.unwrap();
     login.allow_scopes(Some(vec!["read".into()]));
     for transport in transports() {
-        let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+        let source =
+            ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         let cache = TokenCache::new(source);
         let error = cache.get(&TokenSpec::scopes(["write"])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidScope, "{error}");
@@ -117,7 +124,7 @@ async fn nobody_listens_there() {
     let url = format!("http://{}/token", closed.local_addr().unwrap());
     drop(closed);
     for transport in transports() {
-        let source = ClientCredentials::over(transport, &url, "client", "secret");
+        let source = ClientCredentials::new(&url, "client", "secret").with_transport(transport);
         let cache = TokenCache::new(source);
         let error = cache.get(&TokenSpec::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error}");
@@ -136,8 +143,8 @@ async fn a_transport_outlives_the_runtime_of_its_first_request() {
                 .build();
             runtime.unwrap().block_on(async move {
                 let login = AuthorizationServer::start().await.unwrap();
-                let source =
-                    ClientCredentials::over(transport, login.token_url(), "client", "secret");
+                let source = ClientCredentials::new(login.token_url(), "client", "secret")
+                    .with_transport(transport);
                 TokenCache::new(source)
                     .get(&TokenSpec::default())
                     .await

@@ -52,7 +52,8 @@ async fn each(name: &str, fault: Fault, expected: Expected) {
 }
 
 fn cache(login: &AuthorizationServer, transport: Transport, timeout: Duration) -> TokenCache {
-    let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+    let source =
+        ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
     TokenCache::builder(source)
         .with_fetch_timeout(timeout)
         .build()

@@ -5,7 +5,9 @@ use std::fs;
 use serde_json::json;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningAlgorithm, SigningKey, TokenEndpoint},
+    credentials::{
+        ClientAuth, ClientCredentials, SigningAlgorithm, SigningKey, TokenEndpoint, assertion,
+    },
     transport::Transport,
 };
 
@@ -28,8 +30,11 @@ async fn an_assertion_signed_with_the_secret_is_taken() {
         let client = site.client_with(words).await;
         let asking = site.client("client_secret_basic").await;
         let source = async |transport| {
-            ClientCredentials::over(transport, &site.token_url, &client.id, secret.as_str())
-                .with_client_auth(ClientAuth::secret_jwt())
+            ClientCredentials::from_endpoint(
+                TokenEndpoint::new(&site.token_url)
+                    .with_client(&client.id, ClientAuth::secret_jwt(secret.as_str()))
+                    .with_transport(transport),
+            )
         };
         Round::of(&site, &client)
             .asked_about_by(&asking)
@@ -63,8 +68,11 @@ async fn an_assertion_signed_with_a_key_of_any_kind_is_taken() {
             _ => auth,
         };
         let source = async |transport| {
-            ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
-                .with_client_auth(auth.clone())
+            ClientCredentials::from_endpoint(
+                TokenEndpoint::new(&site.token_url)
+                    .with_client(&client.id, auth.clone())
+                    .with_transport(transport),
+            )
         };
         let round = Round::of(&site, &client).asked_about_by(&asking);
         round.go(source).await;
@@ -78,12 +86,15 @@ async fn an_assertion_that_somebody_else_signed_is_taken() {
     let client = key_client(&site, "RS256").await;
     let source = async |transport| {
         let (own, audience) = (client.clone(), site.issuer.clone());
-        let sign = move || {
+        let sign = assertion::from_fn(move |_| {
             let assertion = rs256(&own.key, &about_itself(&own.id, &audience));
             std::future::ready(Ok(Secret::new(assertion)))
-        };
-        ClientCredentials::over(transport, &site.token_url, &client.id, Secret::none())
-            .with_client_auth(ClientAuth::assertion_from(sign))
+        });
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::new(&site.token_url)
+                .with_client(&client.id, ClientAuth::assertion(sign))
+                .with_transport(transport),
+        )
     };
     Round::of(&site, &client)
         .asked_about_by(&asking)
@@ -97,13 +108,14 @@ async fn an_assertion_that_was_used_before_is_refused() {
     let client = key_client(&site, "RS256").await;
     let assertion = rs256(&client.key, &about_itself(&client.id, &site.issuer));
     let source = |kind: Kind| {
-        ClientCredentials::over(
-            kind.transport(&site),
-            &site.token_url,
-            &client.id,
-            Secret::none(),
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::new(&site.token_url)
+                .with_client(
+                    &client.id,
+                    ClientAuth::assertion(Secret::new(assertion.as_str())),
+                )
+                .with_transport(kind.transport(&site)),
         )
-        .with_client_auth(ClientAuth::assertion(assertion.as_str()))
     };
     let spec = TokenSpec::scopes(["read"]);
     TokenCache::new(source(Kind::Reqwest))
@@ -130,13 +142,11 @@ async fn an_assertion_for_somebody_else_is_refused() {
     let auth =
         ClientAuth::private_key_jwt(key).with_assertion_audience("https://elsewhere.example");
     for kind in KINDS {
-        let source = ClientCredentials::over(
-            kind.transport(&site),
-            &site.token_url,
-            &client.id,
-            Secret::none(),
-        )
-        .with_client_auth(auth.clone());
+        let source = ClientCredentials::from_endpoint(
+            TokenEndpoint::new(&site.token_url)
+                .with_client(&client.id, auth.clone())
+                .with_transport(kind.transport(&site)),
+        );
         let error = TokenCache::new(source)
             .get(&TokenSpec::default())
             .await
@@ -207,9 +217,10 @@ async fn a_certificate_that_the_client_signed_itself_is_taken_if_it_is_registere
 type Identity = rcgen::CertifiedKey<rcgen::KeyPair>;
 
 fn with_certificate(transport: Transport, site: &Site, client: &Client) -> ClientCredentials {
-    let endpoint =
-        TokenEndpoint::discover_over(transport, &site.issuer, &client.id, Secret::none());
-    ClientCredentials::at(endpoint.with_client_auth(ClientAuth::mtls()))
+    let endpoint = TokenEndpoint::discover(&site.issuer)
+        .with_client(&client.id, ClientAuth::mtls())
+        .with_transport(transport);
+    ClientCredentials::from_endpoint(endpoint)
 }
 
 async fn key_client(site: &Site, algorithm: &str) -> Client {

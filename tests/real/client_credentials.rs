@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::{self, Instant};
 use tower_bearer::{
     AuthLayer, ErrorKind, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
 };
 
 use crate::{
@@ -17,14 +17,17 @@ use crate::{
 
 fn source(site: &Site, client: &Client, kind: Kind) -> ClientCredentials {
     let Client { id, secret, .. } = client.clone();
-    ClientCredentials::over(kind.transport(site), &site.token_url, id, secret)
+    ClientCredentials::new(&site.token_url, id, secret).with_transport(kind.transport(site))
 }
 
-async fn secrets_work(site: &Site, client: &Client, auth: ClientAuth) {
+async fn secrets_work(site: &Site, client: &Client, auth: fn(String) -> ClientAuth) {
     let source = async |transport| {
         let Client { id, secret, .. } = client.clone();
-        ClientCredentials::over(transport, &site.token_url, id, secret)
-            .with_client_auth(auth.clone())
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::new(&site.token_url)
+                .with_client(id, auth(secret))
+                .with_transport(transport),
+        )
     };
     Round::of(site, client).go(source).await;
 }
@@ -36,9 +39,9 @@ async fn oidc_provider_takes_a_secret_of_odd_characters_in_the_header_and_in_the
     };
     for site in [plain, tls] {
         let client = site.client("client_secret_basic").await;
-        secrets_work(&site, &client, ClientAuth::basic()).await;
+        secrets_work(&site, &client, ClientAuth::basic).await;
         let client = site.client("client_secret_post").await;
-        secrets_work(&site, &client, ClientAuth::post()).await;
+        secrets_work(&site, &client, ClientAuth::post).await;
     }
 }
 
@@ -50,8 +53,8 @@ async fn django_takes_a_secret_of_odd_characters_in_the_header_and_in_the_form()
     for hashed in [false, true] {
         let words = json!({ "auth": "any", "secret": secret, "hashed": hashed });
         let client = site.client_with(words).await;
-        secrets_work(&site, &client, ClientAuth::basic()).await;
-        secrets_work(&site, &client, ClientAuth::post()).await;
+        secrets_work(&site, &client, ClientAuth::basic).await;
+        secrets_work(&site, &client, ClientAuth::post).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tower_bearer::{
     ErrorKind, TokenCache, TokenSpec,
-    credentials::{ClientCredentials, TokenEndpoint},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
 };
 
 use crate::{http_client::KINDS, round::Round, site::Site};
@@ -22,12 +22,11 @@ async fn each_providers_token_endpoint_is_found_by_its_issuer() {
         let client = site.client("client_secret_basic").await;
         let source = async |transport| {
             let (id, secret) = (&client.id, client.secret.as_str());
-            ClientCredentials::at(TokenEndpoint::discover_over(
-                transport,
-                &site.issuer,
-                id,
-                secret,
-            ))
+            ClientCredentials::from_endpoint(
+                TokenEndpoint::discover(&site.issuer)
+                    .with_client(id, ClientAuth::basic(secret))
+                    .with_transport(transport),
+            )
         };
         Round::of(&site, &client).go(source).await;
     }
@@ -43,8 +42,10 @@ async fn a_provider_that_goes_by_another_name_is_refused() {
             format!("{}/nobody", site.issuer),
         ] {
             let (id, secret) = (&client.id, client.secret.as_str());
-            let endpoint = TokenEndpoint::discover_over(kind.transport(&site), issuer, id, secret);
-            let cache = TokenCache::new(ClientCredentials::at(endpoint));
+            let endpoint = TokenEndpoint::discover(issuer)
+                .with_client(id, ClientAuth::basic(secret))
+                .with_transport(kind.transport(&site));
+            let cache = TokenCache::new(ClientCredentials::from_endpoint(endpoint));
             let error = cache.get(&TokenSpec::default()).await.unwrap_err();
             assert_ne!(error.kind(), ErrorKind::Network, "{error}");
         }

@@ -4,7 +4,8 @@ use serde_json::json;
 use tower_bearer::{
     AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
     credentials::{
-        ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint, TokenExchange,
+        ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, SigningKey, TokenEndpoint,
+        TokenExchange,
         assertion::{self, Signed},
     },
     token::{Subject, TokenType},
@@ -39,7 +40,9 @@ impl Scene {
 
     fn endpoint(&self, transport: Transport) -> TokenEndpoint {
         let Client { id, secret, .. } = self.service.clone();
-        TokenEndpoint::over(transport, &self.site.token_url, id, secret)
+        TokenEndpoint::new(&self.site.token_url)
+            .with_client(id, ClientAuth::basic(secret))
+            .with_transport(transport)
     }
 
     /// The token that a user's request comes with.
@@ -71,7 +74,9 @@ async fn a_service_account_signs_anew_each_time_for_itself_or_for_somebody() {
     ] {
         let source = async |transport| {
             let (id, secret) = (&account.id, account.secret.as_str());
-            let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
+            let endpoint = TokenEndpoint::new(&site.token_url)
+                .with_client(id, ClientAuth::basic(secret))
+                .with_transport(transport);
             JwtBearer::new(endpoint, assertion.clone())
         };
         let round = Round::of(&site, &account).with_grant(JWT_BEARER);
@@ -110,7 +115,9 @@ async fn an_assertion_that_somebody_signed_for_an_account_may_be_used_once() {
     let text = rs256(&account.key, &about_itself(&account.id, &site.token_url));
     let fetch = async |kind: Kind| {
         let (id, secret) = (&account.id, account.secret.as_str());
-        let endpoint = TokenEndpoint::over(kind.transport(&site), &site.token_url, id, secret);
+        let endpoint = TokenEndpoint::new(&site.token_url)
+            .with_client(id, ClientAuth::basic(secret))
+            .with_transport(kind.transport(&site));
         let source = JwtBearer::new(endpoint, Secret::new(text.as_str()));
         TokenCache::new(source)
             .get(&TokenSpec::scopes(["read"]))
@@ -197,10 +204,15 @@ async fn a_users_token_is_exchanged_with_an_actor_and_an_audience() {
         let url = &scene.site.token_url;
         // The actor's own token comes from another client, so that ending the exchanged ones leaves it.
         let robot = scene.site.client("client_secret_basic").await;
-        let own = ClientCredentials::over(transport.clone(), url, robot.id, robot.secret);
+        let own =
+            ClientCredentials::new(url, robot.id, robot.secret).with_transport(transport.clone());
         let own = assertion::from_provider(TokenCache::new(own), TokenSpec::scopes(["read"]));
-        TokenExchange::new(TokenEndpoint::over(transport, url, id, secret))
-            .with_actor(own, TokenType::ACCESS_TOKEN)
+        TokenExchange::new(
+            TokenEndpoint::new(url)
+                .with_client(id, ClientAuth::basic(secret))
+                .with_transport(transport),
+        )
+        .with_actor(own, TokenType::ACCESS_TOKEN)
     };
     let seen = scene.round(TOKEN_EXCHANGE).with_spec(spec).go(source).await;
     for claims in seen {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{Password, TokenEndpoint},
+    credentials::{ClientAuth, Password, TokenEndpoint},
     transport::Transport,
 };
 
@@ -33,7 +33,9 @@ fn source(
     password: &str,
 ) -> Password {
     let Client { id, secret, .. } = client.clone();
-    let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
+    let endpoint = TokenEndpoint::new(&site.token_url)
+        .with_client(id, ClientAuth::basic(secret))
+        .with_transport(transport);
     Password::new(endpoint, name, Secret::new(password))
 }
 

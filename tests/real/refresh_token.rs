@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tower_bearer::{
-    AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
+    AuthLayer, ErrorKind, TokenCache, TokenSpec,
     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 };
 
@@ -19,7 +19,9 @@ const SCOPES: &str = "read write";
 
 fn endpoint(site: &Site, client: &Client, kind: Kind) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
-    TokenEndpoint::over(kind.transport(site), &site.token_url, id, secret)
+    TokenEndpoint::new(&site.token_url)
+        .with_client(id, ClientAuth::basic(secret))
+        .with_transport(kind.transport(site))
 }
 
 #[tokio::test]
@@ -32,7 +34,9 @@ async fn a_sign_in_goes_on_by_refresh_tokens_that_are_replaced() {
         let source = async |transport| {
             let login = site.sign_in(&client, "ada", SCOPES).await;
             let (id, secret) = (&client.id, client.secret.as_str());
-            let endpoint = TokenEndpoint::over(transport, &site.token_url, id, secret);
+            let endpoint = TokenEndpoint::new(&site.token_url)
+                .with_client(id, ClientAuth::basic(secret))
+                .with_transport(transport);
             RefreshToken::new(endpoint, login.refresh_token.as_str())
         };
         let seen = Round::of(&site, &client)
@@ -50,8 +54,9 @@ async fn a_public_client_needs_no_secret_to_refresh() {
     let asking = site.client("client_secret_basic").await;
     let source = async |transport| {
         let login = site.sign_in(&client, "ada", SCOPES).await;
-        let endpoint = TokenEndpoint::over(transport, &site.token_url, &client.id, Secret::none())
-            .with_client_auth(ClientAuth::none());
+        let endpoint = TokenEndpoint::new(&site.token_url)
+            .with_client(&client.id, ClientAuth::none())
+            .with_transport(transport);
         RefreshToken::new(endpoint, login.refresh_token.as_str())
     };
     let round = Round::of(&site, &client).with_grant(REFRESH_TOKEN);

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time};
 use tower_bearer::{
     AuthLayer, ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
 };
 
 use crate::{
@@ -30,8 +30,8 @@ async fn a_hundred_callers_of_a_revoked_token_cost_one_fetch() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
             let Client { id, secret, .. } = client.clone();
-            let source =
-                ClientCredentials::over(kind.transport(&site), &site.token_url, id, secret);
+            let source = ClientCredentials::new(&site.token_url, id, secret)
+                .with_transport(kind.transport(&site));
             let cache = TokenCache::new(source);
             let layer = AuthLayer::new(cache.clone());
             let layer = layer.route(site.api_root(), TokenSpec::scopes(["read"]));
@@ -66,9 +66,11 @@ async fn a_secret_may_change_while_a_hundred_requests_a_second_go_on() {
             let client = site.client("client_secret_post").await;
             let file = SecretFile::new(&client.secret);
             let secret = Secret::from_file(&file.0).unwrap();
-            let source =
-                ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret)
-                    .with_client_auth(ClientAuth::post());
+            let source = ClientCredentials::from_endpoint(
+                TokenEndpoint::new(&site.token_url)
+                    .with_client(&client.id, ClientAuth::post(secret))
+                    .with_transport(kind.transport(&site)),
+            );
             requests_go_on(
                 &site,
                 kind,
@@ -93,13 +95,11 @@ async fn a_key_may_change_while_a_hundred_requests_a_second_go_on() {
         let client = site.client_with(words).await;
         let file = SecretFile::new(&client.key);
         let key = SigningKey::from_file(&file.0).unwrap();
-        let source = ClientCredentials::over(
-            kind.transport(&site),
-            &site.token_url,
-            &client.id,
-            Secret::none(),
-        )
-        .with_client_auth(ClientAuth::private_key_jwt(key));
+        let source = ClientCredentials::from_endpoint(
+            TokenEndpoint::new(&site.token_url)
+                .with_client(&client.id, ClientAuth::private_key_jwt(key))
+                .with_transport(kind.transport(&site)),
+        );
         requests_go_on(&site, kind, &client, TokenCache::new(source), async |_| {
             file.hold(&site.change_key(&client.id, "ES256").await);
         })
@@ -153,8 +153,8 @@ async fn a_secret_that_comes_late_ends_the_wait_after_the_refusal() {
             let client = site.client("client_secret_basic").await;
             let file = SecretFile::new(&client.secret);
             let secret = Secret::from_file(&file.0).unwrap();
-            let source =
-                ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret);
+            let source = ClientCredentials::new(&site.token_url, &client.id, secret)
+                .with_transport(kind.transport(&site));
             let cache = TokenCache::new(source);
             let spec = TokenSpec::scopes(["read"]);
             let layer = AuthLayer::new(cache.clone());

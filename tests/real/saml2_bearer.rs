@@ -8,7 +8,7 @@ use std::sync::{
 use serde_json::{Value, json};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{Saml2Bearer, TokenEndpoint, assertion},
+    credentials::{ClientAuth, Saml2Bearer, TokenEndpoint, assertion},
     transport::Transport,
 };
 
@@ -30,7 +30,9 @@ fn xml(client: &Client, account: &str) -> String {
 
 fn endpoint(site: &Site, client: &Client, transport: Transport) -> TokenEndpoint {
     let Client { id, secret, .. } = client.clone();
-    TokenEndpoint::over(transport, &site.token_url, id, secret)
+    TokenEndpoint::new(&site.token_url)
+        .with_client(id, ClientAuth::basic(secret))
+        .with_transport(transport)
 }
 
 /// Somebody issues it about this person; or takes it back.

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use tower_bearer::{
     Secret, TokenCache, TokenSource, TokenSpec,
     credentials::{
-        ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static, TokenEndpoint,
-        TokenExchange, assertion,
+        ClientAuth, ClientCredentials, JwtBearer, OnBehalfOf, RefreshToken, Saml2Bearer, Static,
+        TokenEndpoint, TokenExchange, assertion,
     },
     source::SourceId,
     token::{Subject, TokenType},
@@ -17,13 +17,10 @@ use crate::{assert_distinct, silent};
 const SECRET: &str = "hunter2";
 
 fn endpoint() -> TokenEndpoint {
-    TokenEndpoint::over(
-        silent(),
-        "https://login.example/?key=hunter2",
-        "orders",
-        SECRET,
-    )
-    .with_extra("password", SECRET)
+    TokenEndpoint::new("https://login.example/?key=hunter2")
+        .with_client("orders", ClientAuth::basic(SECRET))
+        .with_transport(silent())
+        .with_extra("password", SECRET)
 }
 
 #[test]
@@ -34,7 +31,7 @@ fn debug_of_every_source_shows_no_secret() {
     let exchange = TokenExchange::new(endpoint());
     let shown: &[&dyn Debug] = &[
         &endpoint(),
-        &ClientCredentials::at(endpoint()),
+        &ClientCredentials::from_endpoint(endpoint()),
         &RefreshToken::new(endpoint(), secret()),
         &JwtBearer::new(endpoint(), secret()),
         &Saml2Bearer::new(endpoint(), secret()),
@@ -58,7 +55,7 @@ fn debug_of_every_source_shows_no_secret() {
 fn source_ids_differ_by_grant_and_client() {
     let secret = || Secret::new(SECRET);
     assert_distinct(&[
-        ClientCredentials::at(endpoint()).source_id(),
+        ClientCredentials::from_endpoint(endpoint()).source_id(),
         RefreshToken::new(endpoint(), secret()).source_id(),
         JwtBearer::new(endpoint(), secret()).source_id(),
         Saml2Bearer::new(endpoint(), secret()).source_id(),
@@ -67,13 +64,15 @@ fn source_ids_differ_by_grant_and_client() {
         Static::new(secret()).source_id(),
         #[cfg(feature = "password")]
         tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()).source_id(),
-        ClientCredentials::at(endpoint().without_client()).source_id(),
-        ClientCredentials::at(TokenEndpoint::discover_over(
-            silent(),
-            "https://login.example",
-            "orders",
-            "",
-        ))
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::new("https://login.example/?key=hunter2").with_extra("password", SECRET),
+        )
+        .source_id(),
+        ClientCredentials::from_endpoint(
+            TokenEndpoint::discover("https://login.example")
+                .with_client("orders", ClientAuth::basic(""))
+                .with_transport(silent()),
+        )
         .source_id(),
         JwtBearer::new(endpoint(), secret())
             .with_source_id(SourceId::new("robot"))

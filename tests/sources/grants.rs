@@ -17,7 +17,9 @@ use tower_bearer::{
     token::Subject,
 };
 
-use crate::{endpoint, fails, fetch, last_call, login, silent, temp_file::TempFile, token};
+use crate::{
+    endpoint, fails, fetch, last_call, login, silent, silent_endpoint, temp_file::TempFile, token,
+};
 
 fn spec() -> TokenSpec {
     TokenSpec::scopes(["read"])
@@ -38,7 +40,7 @@ async fn jwt_bearer_sends_a_new_assertion_for_each_request() {
             "{count} for {audience} and {scopes}"
         ))))
     });
-    let endpoint = TokenEndpoint::new(url, "", "").without_client();
+    let endpoint = TokenEndpoint::new(url);
     let cache = TokenCache::new(JwtBearer::new(endpoint, assertion));
     for _ in 0..2 {
         let token = cache.refresh(&spec()).await.unwrap();
@@ -122,7 +124,8 @@ async fn resources_and_scopes_are_sent_unchanged() {
         .with_resource("https://one.example/")
         .with_resource("https://two.example")
         .with_audience("stock");
-    token(ClientCredentials::at(endpoint(&login)), &spec).await;
+    let source = ClientCredentials::from_endpoint(endpoint(&login));
+    token(source, &spec).await;
     let call = last_call(&login);
     assert_eq!(call.parameter("scope"), Some(doubled));
     assert_eq!(call.parameter("audience"), Some("stock"));
@@ -140,7 +143,7 @@ async fn microsoft_v1_request_has_a_resource_and_no_scope() {
     let answer = format!(r#"{{"token_type":"Bearer","expires_on":"{end}","access_token":"abc"}}"#);
     login.fault(Fault::answer(200, Some("application/json"), answer));
     let spec = TokenSpec::default().with_resource("https://graph.example/");
-    let cache = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let cache = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
     let token = cache.get(&spec).await.unwrap();
     let lifetime = token.lifetime().as_secs();
     assert!((570..=600).contains(&lifetime), "{lifetime}");
@@ -151,12 +154,13 @@ async fn microsoft_v1_request_has_a_resource_and_no_scope() {
 
 #[tokio::test]
 async fn subject_is_never_ignored() {
-    let endpoint = || TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = silent_endpoint;
     let spec = spec().with_subject(Subject::new("alice's"));
     let a = || Secret::new("a");
+    let client_credentials = ClientCredentials::from_endpoint(endpoint());
     let kind = ErrorKind::Configuration;
     for error in [
-        fails(&ClientCredentials::at(endpoint()), spec.clone(), kind).await,
+        fails(&client_credentials, spec.clone(), kind).await,
         fails(&RefreshToken::new(endpoint(), "r"), spec.clone(), kind).await,
         fails(&JwtBearer::new(endpoint(), a()), spec.clone(), kind).await,
         fails(&Saml2Bearer::new(endpoint(), a()), spec.clone(), kind).await,
@@ -170,10 +174,7 @@ async fn subject_is_never_ignored() {
 
 #[tokio::test]
 async fn extra_parameters_cannot_repeat_the_grant() {
-    let endpoint = |name: &str| {
-        TokenEndpoint::over(silent(), "https://login.example/", "client", "secret")
-            .with_extra(name, "x")
-    };
+    let endpoint = |name: &str| silent_endpoint().with_extra(name, "x");
     let refresh = RefreshToken::new(endpoint("refresh_token"), "r");
     let jwt = |name| JwtBearer::new(endpoint(name), Secret::new("a"));
     let repeating = spec().with_extra("assertion", "b");
@@ -183,7 +184,7 @@ async fn extra_parameters_cannot_repeat_the_grant() {
         fails(&jwt("assertion"), spec(), kind).await,
         fails(&jwt("x"), repeating, kind).await,
     ] {
-        assert!(error.contains("set by the grant"), "{error}");
+        assert!(error.contains("sets the parameter"), "{error}");
     }
 }
 
@@ -233,7 +234,7 @@ mod signed {
             "private_key": PEM, "token_uri": "https://oauth2.example/token", "universe_domain": "x",
         });
         let source = JwtBearer::service_account(transport, &json.to_string()).unwrap();
-        assert!(source.source_id().is_named());
+        assert!(source.source_id().is_some());
         assert!(!format!("{source:?}").contains("PRIVATE"));
         let spec = TokenSpec::scopes(["https://a.example/b", "c"]);
         for _ in 0..2 {
@@ -259,8 +260,7 @@ mod signed {
     #[tokio::test]
     async fn signer_can_name_another_subject() {
         let (transport, seen) = provider();
-        let endpoint =
-            TokenEndpoint::over(transport, "https://login.example/", "orders", "hunter2");
+        let endpoint = silent_endpoint().with_transport(transport);
         let signed = || Signed::new(SigningKey::from_pem(PEM).unwrap(), "robot");
         let other = signed().with_subject("alice").with_audience("here");
         let [own, other] =

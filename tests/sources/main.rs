@@ -11,7 +11,7 @@ mod token_exchange;
 
 use tower_bearer::{
     ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::TokenEndpoint,
+    credentials::{ClientAuth, TokenEndpoint},
     source::{SourceId, TokenRequest},
     testing::{AuthorizationServer, TokenCall},
     transport::Transport,
@@ -25,7 +25,7 @@ async fn login() -> AuthorizationServer {
 
 /// The server's endpoint, with the credentials of the registered client.
 fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
-    TokenEndpoint::new(login.token_url(), "client", "secret")
+    TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"))
 }
 
 /// Makes one attempt, without a cache.
@@ -45,9 +45,9 @@ fn last_call(login: &AuthorizationServer) -> TokenCall {
     login.requests().pop().unwrap()
 }
 
-fn assert_distinct(ids: &[SourceId]) {
+fn assert_distinct(ids: &[Option<SourceId>]) {
     for (i, id) in ids.iter().enumerate() {
-        assert!(id.is_named(), "{i}");
+        assert!(id.is_some(), "{i}");
         assert!(!ids[..i].contains(id), "{i}");
     }
 }
@@ -56,6 +56,13 @@ fn assert_distinct(ids: &[SourceId]) {
 async fn token(source: impl TokenSource, spec: &TokenSpec) -> String {
     let cache = TokenCache::new(source);
     cache.get(spec).await.unwrap().expose().to_owned()
+}
+
+/// Returns an endpoint with a client, which panics when a request is sent.
+fn silent_endpoint() -> TokenEndpoint {
+    TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(silent())
 }
 
 /// Returns a transport that panics when a request is sent.

@@ -9,7 +9,7 @@ use tower_bearer::{
     token::{Subject, TokenType},
 };
 
-use crate::{assert_distinct, endpoint, fails, fetch, last_call, login, silent};
+use crate::{assert_distinct, endpoint, fails, fetch, last_call, login, silent_endpoint};
 
 fn of(subject: &str) -> TokenSpec {
     TokenSpec::scopes(["read"])
@@ -20,11 +20,11 @@ fn of(subject: &str) -> TokenSpec {
 #[tokio::test]
 async fn actor_token_comes_from_its_own_cache() {
     let login = login().await;
-    let own = TokenCache::new(ClientCredentials::at(endpoint(&login)));
+    let own = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
     let actor = assertion::from_provider(own, TokenSpec::default());
     let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
     // The source ID is known because those of the client and of the actor are.
-    assert!(source.source_id().is_named());
+    assert!(source.source_id().is_some());
     let cache = TokenCache::new(source);
     for user in ["alice", "bob"] {
         let (access, _) = login.sign_in(user, "client", ["read"]);
@@ -49,11 +49,11 @@ async fn actor_token_comes_from_its_own_cache() {
 async fn fixed_subject_is_exchanged_without_a_client() {
     let login = login().await;
     login.believe("the cluster's", "pod");
-    let endpoint = TokenEndpoint::new(login.token_url(), "", "").without_client();
+    let endpoint = TokenEndpoint::new(login.token_url());
     let source = TokenExchange::new(endpoint)
         .with_subject(Secret::new("the cluster's"), TokenType::JWT)
         .with_requested_token_type(TokenType::ACCESS_TOKEN);
-    assert!(source.source_id().is_named());
+    assert!(source.source_id().is_some());
     let cache = TokenCache::new(source);
     let token = cache.get(&TokenSpec::default()).await.unwrap();
     assert_eq!(login.subject_of(token.expose()).as_deref(), Some("pod"));
@@ -95,7 +95,7 @@ async fn other_issued_token_types_are_malformed() {
 
 #[tokio::test]
 async fn unusable_token_types_are_not_requested() {
-    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = silent_endpoint();
     for kind in [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2] {
         let source = TokenExchange::new(endpoint.clone()).with_requested_token_type(kind);
         fails(&source, of("a"), Configuration).await;
@@ -116,7 +116,7 @@ async fn untrusted_subject_is_refused() {
 
 #[test]
 fn source_id_contains_subject_actor_and_type() {
-    let endpoint = TokenEndpoint::over(silent(), "https://login.example/", "client", "secret");
+    let endpoint = silent_endpoint();
     let plain = || TokenExchange::new(endpoint.clone());
     let a = || Secret::new("a");
     let b = Secret::new("b");
@@ -132,5 +132,5 @@ fn source_id_contains_subject_actor_and_type() {
     ]);
     let unknown = assertion::from_fn(async |_| Ok(Secret::new("a")));
     let source = plain().with_actor(unknown, jwt);
-    assert!(!source.source_id().is_named());
+    assert!(source.source_id().is_none());
 }

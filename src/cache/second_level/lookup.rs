@@ -30,6 +30,7 @@ use crate::{
     },
     clock::Moment,
     error::{ErrorKind, TokenError},
+    source::SourceId,
     store::{HeldLease, Loaded, Record, StoreError, StoreKey, TokenDigest},
     telemetry::{StoreWork, Telemetry, TokenEvent},
     token::{FetchReason, Token, TokenOrigin},
@@ -137,8 +138,8 @@ fn store_key(
     shared: &SharedStore,
     takeoff: &Takeoff,
 ) -> Result<StoreKey, TokenError> {
-    let identity = works.source.source_id_of();
-    if !identity.is_named() && shared.namespace.is_none() {
+    let source_id = works.source.source_id_of();
+    if source_id.is_none() && shared.namespace.is_none() {
         return Err(TokenError::configuration(
             "the token source has no source id, so its tokens can't be told apart from others in the store: \
              give the source an id, or call `with_store_namespace` on the cache builder",
@@ -147,7 +148,7 @@ fn store_key(
     let namespace = shared.namespace.as_deref().unwrap_or_default();
     Ok(StoreKey::new(&[
         namespace.as_bytes(),
-        identity.as_bytes(),
+        source_id.as_ref().map_or(&[][..], SourceId::as_bytes),
         &takeoff.store_key(),
     ]))
 }

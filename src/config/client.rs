@@ -1,10 +1,10 @@
-//! What a client proves itself with, made of the keys that are for that.
+//! Creates the client authentication from the keys of `[source]`.
 
 use super::{
     client_auth::ClientAuthName,
     error::ConfigError,
-    secret::SecretFrom,
-    source::{SourceConfig, read},
+    secret::{SecretFrom, given, read},
+    source::SourceConfig,
 };
 use crate::{
     credentials::{ClientAuth, SigningKey},
@@ -12,16 +12,22 @@ use crate::{
 };
 
 impl SourceConfig {
-    /// The client authentication, and the transport that can carry it. The keys that it needs are there.
-    pub(super) fn prove(
+    /// Returns the client authentication, and the transport with the certificate that it needs.
+    pub(super) fn authenticate(
         &self,
         transport: Transport,
     ) -> Result<(ClientAuth, Transport), ConfigError> {
+        let secret = || {
+            read(
+                "client_secret",
+                given(&self.client_secret, "client_secret")?,
+            )
+        };
         let auth = match self.client_auth() {
-            ClientAuthName::Basic => ClientAuth::basic(),
-            ClientAuthName::Post => ClientAuth::post(),
+            ClientAuthName::Basic => ClientAuth::basic(secret()?),
+            ClientAuthName::Post => ClientAuth::post(secret()?),
             ClientAuthName::None => ClientAuth::none(),
-            ClientAuthName::SecretJwt => ClientAuth::secret_jwt(),
+            ClientAuthName::SecretJwt => ClientAuth::secret_jwt(secret()?),
             ClientAuthName::PrivateKeyJwt => ClientAuth::private_key_jwt(self.signing_key()?),
             ClientAuthName::Assertion => {
                 ClientAuth::assertion(read("assertion", given(&self.assertion, "assertion")?)?)
@@ -35,7 +41,7 @@ impl SourceConfig {
 
     fn signing_key(&self) -> Result<SigningKey, ConfigError> {
         let key = match given(&self.private_key, "private_key")? {
-            // Read anew for each use, so that it may rotate.
+            // The file is read again for each use, so that the key can be rotated.
             SecretFrom::File(path) => SigningKey::from_file(path),
             other => other.read().and_then(|text| {
                 let text = text.expose()?;
@@ -62,7 +68,7 @@ impl SourceConfig {
         let certificate = given(&self.certificate, "certificate")?;
         let key = given(&self.private_key, "private_key")?;
         let transport = match (certificate, key) {
-            // Read anew for each request, so that they may rotate.
+            // The files are read again for each request, so that the certificate can be rotated.
             (SecretFrom::File(certificate), SecretFrom::File(key)) => {
                 transport.with_client_identity_files(certificate, key)
             }
@@ -82,7 +88,7 @@ impl SourceConfig {
         drop(transport);
         Err(ConfigError::new(
             "certificate",
-            "the token endpoint is asked by a client of the program's own: give the certificate to that client",
+            "the program sends token requests with a custom transport: configure the certificate there",
         ))
     }
 }
@@ -90,12 +96,4 @@ impl SourceConfig {
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, crate::error::TokenError> {
     secret.read()?.expose()
-}
-
-fn given<'a>(
-    secret: &'a Option<SecretFrom>,
-    key: &'static str,
-) -> Result<&'a SecretFrom, ConfigError> {
-    let missing = || ConfigError::new(key, "it is missing: add it");
-    secret.as_ref().ok_or_else(missing)
 }

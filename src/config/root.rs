@@ -1,4 +1,4 @@
-//! [`Config`]: all sections, and what is made of them.
+//! Defines [`Config`], the whole configuration, and creates the cache and the layer from it.
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 
-/// A configuration: where tokens come from, how they are kept, where they go; and what a program has beside.
+/// A configuration: the source of the tokens, the cache, the routes, and the sections of the program.
 ///
-/// `Own` is a struct of the program's own, with a field for each section that is not ours:
+/// `Own` is a struct of the program, with a field for each additional section:
 ///
 /// ```
 /// use serde::Deserialize;
@@ -49,7 +49,7 @@ use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 /// let cache = config.cache()?;
 /// # let _ = cache;
 ///
-/// // Their faults are told in the same way.
+/// // Their errors are reported in the same way.
 /// let error = toml::from_str::<Config<Mine>>(&text.replace("5m", "5 minutes")).unwrap_err();
 /// assert!(error.message().starts_with("worker.pause: "));
 /// let error = toml::from_str::<Config<Mine>>(&text.replace("worker", "wroker")).unwrap_err();
@@ -59,38 +59,36 @@ use crate::{cache::TokenCache, layer::AuthLayer, transport::Transport};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config<Own = NoExtra> {
-    /// Where tokens come from: `[source]`.
+    /// The section `[source]`.
     pub source: SourceConfig,
-    /// How they are kept: `[cache]`.
+    /// The section `[cache]`.
     pub cache: CacheConfig,
-    /// Where they go: `[[route]]`.
+    /// The entries `[[route]]`.
     pub routes: Vec<RouteConfig>,
-    /// What the program has beside.
+    /// The sections of the program.
     pub own: Own,
 }
 
-/// No sections but ours.
+/// No additional sections.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoExtra {}
 
 impl<Own> Config<Own> {
-    /// The cache.
-    ///
-    /// Nothing is asked of the provider here.
+    /// Creates the cache. It does not call the provider.
     ///
     /// # Errors
-    /// It can't work: the message names the key, the fault and the remedy.
+    /// Returns an error if the source or the cache is misconfigured.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn cache(&self) -> Result<TokenCache, ConfigError> {
         self.cache_with_transport(Transport::preferred())
     }
 
-    /// The same over this transport.
+    /// Creates the cache, with a source that sends token requests with this transport.
     ///
     /// # Errors
-    /// As [`cache`](Self::cache).
+    /// Returns an error in the same cases as [`cache`](Self::cache).
     ///
     /// ```
     /// use bytes::Bytes;
@@ -116,19 +114,19 @@ impl<Own> Config<Own> {
         Ok(builder.build())
     }
 
-    /// The layer, over this cache.
+    /// Creates the layer with its routes, on this cache.
     ///
     /// # Errors
-    /// A route can't work: the message names the key, the fault and the remedy.
+    /// Returns an error if a route is misconfigured.
     pub fn layer(&self, cache: &TokenCache) -> Result<AuthLayer, ConfigError> {
         let mut layer = AuthLayer::new(cache.clone());
         for (index, config) in self.routes.iter().enumerate() {
             let at = |error: ConfigError| error.within_entry(index).within("route");
             let route = config.route().map_err(at)?;
-            if self.source.wants_tenant() && config.tenant.is_none() {
+            if self.source.requires_tenant() && config.tenant.is_none() {
                 let error = ConfigError::new(
                     "tenant",
-                    "it is missing, and the provider's address has {tenant} in it: add it",
+                    "it is missing, and the provider's URL contains {tenant}: add it",
                 );
                 return Err(at(error));
             }
@@ -151,31 +149,30 @@ impl<Own: DeserializeOwned> Config<Own> {
     fn read(node: Node) -> Result<Self, ConfigError> {
         let Node::Table(mut table) = node else {
             return Err(ConfigError::custom(
-                "the configuration is no table: write it as sections",
+                "expected a table: write the configuration as sections",
             ));
         };
-        let ours = ["source", "cache", "route"];
-        let source = section(&mut table, "source")?.ok_or_else(|| {
-            ConfigError::new("source", "it is missing: say where tokens come from")
-        })?;
+        let known = ["source", "cache", "route"];
+        let source = section(&mut table, "source")?
+            .ok_or_else(|| ConfigError::new("source", "it is missing: add the section [source]"))?;
         Ok(Self {
             source,
             cache: section(&mut table, "cache")?.unwrap_or_default(),
             routes: section(&mut table, "route")?.unwrap_or_default(),
-            own: Own::deserialize(Node::Table(table)).map_err(|error| error.also_known(&ours))?,
+            own: Own::deserialize(Node::Table(table)).map_err(|error| error.also_known(&known))?,
         })
     }
 }
 
-/// Takes a section out of the table, if it is there.
+/// Removes a section from the table, if it exists.
 fn section<T: DeserializeOwned>(
     table: &mut Table,
     key: &'static str,
 ) -> Result<Option<T>, ConfigError> {
-    let Some(place) = table.iter().position(|(name, _)| name == key) else {
+    let Some(index) = table.iter().position(|(name, _)| name == key) else {
         return Ok(None);
     };
-    let (_, node) = table.remove(place);
+    let (_, node) = table.remove(index);
     let section = T::deserialize(node);
     section.map(Some).map_err(|error| error.within(key))
 }

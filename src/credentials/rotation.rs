@@ -1,9 +1,9 @@
-//! A refresh token and its descendants: one in force at a time, each used once, and none lost.
+//! Implements rotating refresh tokens: each is used once, and none is lost.
 //!
-//! Providers replace a refresh token whenever it is used, and take a second use for theft: then the whole family dies. So
-//! exchanges of one family go one after the other. Who waits for its turn may give up. The exchange itself is a task of
-//! its own that nobody but its own deadline and the end of the runtime can cancel: when the provider has answered, the new
-//! token is kept, even if nobody waits for the access token any more.
+//! A provider may replace a refresh token at each use, and treats a second use of it as theft: it then revokes the whole
+//! grant. So exchanges are serialized. A caller may be cancelled while it waits for its turn. The exchange itself is a
+//! separate task that ends only with the response, at its deadline, or with its runtime: the new refresh token is stored even
+//! if no caller waits for the access token anymore.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,35 +21,38 @@ use crate::{
     util::timer,
 };
 
-/// How long an exchange may take, and how long its keeper: longer than a cache's flight, so that a late answer still counts.
+/// The time limit of an exchange, and that of its callback. It is longer than the fetch timeout of a cache, so that the refresh
+/// token of a late response is stored.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) struct Family {
+/// A refresh token, and those that replaced it.
+pub(super) struct RotatingToken {
     given: Secret,
-    keeper: Option<Keeper>,
+    callback: Option<RotationCallback>,
     state: Arc<Mutex<State>>,
 }
 
-/// What is told of each new refresh token.
-pub(super) type Keeper = Arc<dyn Fn(Secret) -> Keeping + Send + Sync>;
-pub(super) type Keeping = std::pin::Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
+/// Receives each new refresh token.
+pub(super) type RotationCallback = Arc<dyn Fn(Secret) -> CallbackFuture + Send + Sync>;
+pub(super) type CallbackFuture =
+    std::pin::Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
 
 #[derive(Default)]
 struct State {
-    /// The digest of the given token when it was last read.
+    /// The digest of the given token at its last read.
     given: Option<[u8; 32]>,
     current: Zeroizing<String>,
-    /// Why the provider will have nothing of it any more.
-    dead: Option<TokenError>,
-    /// Whether the keeper has yet to be told of the current one.
-    unkept: bool,
+    /// The error by which the provider ended the grant.
+    revoked: Option<TokenError>,
+    /// Whether the callback has not received the current token yet.
+    unreported: bool,
 }
 
-impl Family {
-    pub(super) fn new(given: Secret, keeper: Option<Keeper>) -> Self {
+impl RotatingToken {
+    pub(super) fn new(given: Secret) -> Self {
         Self {
             given,
-            keeper,
+            callback: None,
             state: Arc::default(),
         }
     }
@@ -58,12 +61,15 @@ impl Family {
         &self.given
     }
 
-    /// The same with this keeper; what is known of the family stays behind.
-    pub(super) fn with_keeper(&self, keeper: Keeper) -> Self {
-        Self::new(self.given.clone(), Some(keeper))
+    /// Creates a copy with this callback, from the given token.
+    pub(super) fn with_callback(&self, callback: RotationCallback) -> Self {
+        Self {
+            callback: Some(callback),
+            ..Self::new(self.given.clone())
+        }
     }
 
-    /// Uses the current refresh token, and keeps the one that comes back.
+    /// Uses the current refresh token, and stores its replacement.
     pub(super) async fn refresh(
         &self,
         endpoint: &TokenEndpoint,
@@ -71,16 +77,16 @@ impl Family {
     ) -> Result<TokenResponse, TokenError> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         state.read(&self.given)?;
-        if let Some(error) = &state.dead {
+        if let Some(error) = &state.revoked {
             return Err(error.clone());
         }
         let (endpoint, request) = (endpoint.clone(), request.clone());
-        let keeper = self.keeper.clone();
+        let callback = self.callback.clone();
         let exchange = async move {
             let outcome = timer::within(LIMIT, state.exchange(&endpoint, &request)).await;
-            let outcome = outcome.unwrap_or_else(|| Err(late()));
-            if let Some(keeper) = keeper {
-                state.tell(&keeper).await;
+            let outcome = outcome.unwrap_or_else(|| Err(timed_out()));
+            if let Some(callback) = callback {
+                state.notify(&callback).await;
             }
             outcome
         };
@@ -91,15 +97,15 @@ impl Family {
         task.await.unwrap_or_else(|_| {
             Err(TokenError::new(
                 ErrorKind::Unavailable,
-                "the task that used the refresh token ended early: its runtime was shut down, or a transport or keeper \
-                 panicked",
+                "the task that exchanged the refresh token ended early: its runtime was shut down, or the transport or \
+                 the rotation callback panicked",
             ))
         })
     }
 }
 
 impl State {
-    /// Looks at the given token. One that was replaced from outside begins a new family.
+    /// Reads the given token. If it was replaced, starts over with the new one.
     fn read(&mut self, given: &Secret) -> Result<(), TokenError> {
         let text = given.expose()?;
         let digest = Sha256::digest(text.as_str()).into();
@@ -121,9 +127,8 @@ impl State {
     ) -> Result<TokenResponse, TokenError> {
         // RFC 6749 §6: "grant_type REQUIRED. Value MUST be set to "refresh_token"."
         let params = [("refresh_token", self.current.as_str())];
-        let mut grant = Grant::new("refresh_token", &params);
-        // The subject had its part when the family began.
-        grant.with_subject = true;
+        // The first refresh token was issued for the subject.
+        let grant = Grant::new("refresh_token", &params).with_subject();
         let outcome = endpoint.exchange(request, grant).await;
         match &outcome {
             // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the client MUST discard
@@ -133,44 +138,44 @@ impl State {
                 ..
             }) if *new != self.current => {
                 self.current = new.clone();
-                self.unkept = true;
+                self.unreported = true;
             }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::InvalidGrant => {
-                self.dead = Some(error.clone());
+                self.revoked = Some(error.clone());
             }
             Err(_) => {}
         }
         outcome
     }
 
-    /// Tells the keeper of a token that it was not told of. What fails is tried again after the next exchange.
-    async fn tell(&mut self, keeper: &Keeper) {
-        if !self.unkept {
+    /// Passes a new token to the callback. If that fails, it is repeated after the next exchange.
+    async fn notify(&mut self, callback: &RotationCallback) {
+        if !self.unreported {
             return;
         }
-        let keeping = keeper(Secret::new(self.current.as_str()));
-        let fault = match timer::within(LIMIT, keeping).await {
+        let notified = callback(Secret::new(self.current.as_str()));
+        let fault = match timer::within(LIMIT, notified).await {
             Some(Ok(())) => {
-                self.unkept = false;
+                self.unreported = false;
                 return;
             }
             Some(Err(error)) => error.to_string(),
-            None => "it took too long".to_owned(),
+            None => "it timed out".to_owned(),
         };
         error!(
             target: "tower_bearer::credentials",
             fault,
-            "the new refresh token was not kept: a restart now would lose the sign-in",
+            "the rotation callback failed: a restart now would lose the new refresh token",
         );
     }
 }
 
-fn late() -> TokenError {
+fn timed_out() -> TokenError {
     TokenError::new(
         ErrorKind::Timeout,
         format!(
-            "the provider did not answer to the refresh token within {LIMIT:?}: it is slow, or out of order"
+            "the provider did not answer the exchange of the refresh token within {LIMIT:?}: check whether it is overloaded"
         ),
     )
 }

@@ -1,4 +1,4 @@
-//! A token that somebody made by hand: a personal access token, an API key that is sent as a bearer token.
+//! Implements a source of a fixed token, such as a personal access token or an API key that is sent as a bearer token.
 
 use crate::{
     error::TokenError,
@@ -7,13 +7,14 @@ use crate::{
     token::NewToken,
 };
 
-/// The same token for everything that is asked for.
+/// Returns the same token for every spec.
 ///
-/// Nobody says how long it lives, so a cache assumes [a few minutes](crate::cache::CacheBuilder::with_assumed_lifetime) and then
-/// reads it anew: a token in a [file](Secret::from_file) may be replaced while the program runs. One that is refused stays in
-/// service as long as there is no other, and the caller gets the 401.
+/// Its lifetime is unknown, so a cache assumes [a few minutes](crate::cache::CacheBuilder::with_assumed_lifetime) and then reads it
+/// again: a token in a [file](Secret::from_file) may be replaced while the program runs. A rejected token stays in use until
+/// it is replaced, and callers receive the 401.
 ///
-/// It can't know scopes, resources or tenants: route it only to where it belongs. A spec with a subject is an error.
+/// Scopes, resources and tenants are ignored: add routes only for the API that the token is valid for. A spec with a subject is
+/// an error.
 ///
 /// ```
 /// use tower_bearer::{Secret, TokenCache, TokenSpec, credentials::Static};
@@ -27,7 +28,7 @@ use crate::{
 pub struct Static(Secret);
 
 impl Static {
-    /// This token.
+    /// Creates a source of this token.
     #[must_use]
     pub fn new(token: impl Into<Secret>) -> Self {
         Self(token.into())
@@ -38,13 +39,13 @@ impl TokenSource for Static {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         if request.spec().subject().is_some() {
             return Err(TokenError::configuration(
-                "the spec has a subject, and a static token is on nobody's behalf: leave the subject out of the spec",
+                "the spec has a subject, but a static token is the same for all users: remove the subject from the spec",
             ));
         }
         NewToken::bearer(self.0.expose()?.as_str())
     }
 
-    fn source_id(&self) -> SourceId {
+    fn source_id(&self) -> Option<SourceId> {
         SourceId::new("static").with_secret("token", &self.0)
     }
 }
