@@ -210,10 +210,10 @@ async fn refresh_tokens_are_bounded() {
         cache.get(&spec).await.unwrap();
         cache.refresh(&spec).await.unwrap();
     }
-    let shown = format!("{source:?}");
-    let (_, kept) = shown.split_once("refresh_tokens: ").unwrap();
-    let kept: usize = kept.trim_end_matches(" }").parse().unwrap();
-    assert!((1..=3).contains(&kept), "{shown}");
+    let output = format!("{source:?}");
+    let (_, count) = output.split_once("refresh_tokens: ").unwrap();
+    let count: usize = count.trim_end_matches(" }").parse().unwrap();
+    assert!((1..=3).contains(&count), "{output}");
 }
 
 #[tokio::test]

@@ -165,12 +165,12 @@ fn authorization_header_of_the_caller_is_kept() {
     let send = client(LISTED, None);
     for url in [
         "https://api.example.com/",
-        "/path/alone",
+        "/path/only",
         "https://stock.internal:9443/v2/../x",
     ] {
         let mut request = get(url).unwrap();
-        let own = "Bearer mine".parse().unwrap();
-        request.headers_mut().insert(AUTHORIZATION, own);
+        let value = "Bearer mine".parse().unwrap();
+        request.headers_mut().insert(AUTHORIZATION, value);
         let got = send(request);
         assert_eq!(got, Ok(Some("mine".to_owned())), "{url}");
     }

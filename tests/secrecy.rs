@@ -134,9 +134,9 @@ async fn debug_and_display_contain_no_secret() {
     output.debug(&(login.requests(), api.requests(), login.counts()));
     output.debug(&Fault::answer(200, None, SECRET).with_header("x-echo", "hush-hush"));
     output.debug(&(&request, &theirs));
-    let own = NewToken::bearer(BROKEN).unwrap();
+    let new_token = NewToken::bearer(BROKEN).unwrap();
     let value = http::HeaderValue::from_static(BROKEN);
-    output.debug(&own.with_header(http::HeaderName::from_static("x-more"), value));
+    output.debug(&new_token.with_header(http::HeaderName::from_static("x-more"), value));
     output.errors(&NewToken::bearer(&format!("{BROKEN}\n")).unwrap_err());
     output.errors(&Secret::from_file("/no/such/file").unwrap_err());
     let refused = client.clone().oneshot(get());

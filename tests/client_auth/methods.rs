@@ -23,7 +23,7 @@ use super::{TempFile, start, transports, vector};
 
 const SECRET: &str = "a secret of 32 bytes or more: é%+/";
 
-async fn ask(
+async fn get_token(
     login: &AuthorizationServer,
     transport: Transport,
     auth: ClientAuth,
@@ -39,9 +39,9 @@ async fn ask(
     Ok(token.expose().to_owned())
 }
 
-async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: AuthMethod) {
+async fn assert_authenticates(login: &AuthorizationServer, auth: &ClientAuth, method: AuthMethod) {
     for transport in transports() {
-        let token = ask(login, transport, auth.clone()).await.unwrap();
+        let token = get_token(login, transport, auth.clone()).await.unwrap();
         assert!(login.is_valid(&token, Some("read")));
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, method);
@@ -50,9 +50,9 @@ async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: Aut
     }
 }
 
-async fn is_refused(login: &AuthorizationServer, auth: ClientAuth) {
+async fn assert_rejected(login: &AuthorizationServer, auth: ClientAuth) {
     for transport in transports() {
-        let refused = ask(login, transport, auth.clone()).await;
+        let refused = get_token(login, transport, auth.clone()).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
@@ -61,9 +61,9 @@ async fn is_refused(login: &AuthorizationServer, auth: ClientAuth) {
 async fn secret_jwt_authenticates() {
     let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
     let auth = ClientAuth::secret_jwt(SECRET);
-    asking_gets(&login, &auth, AuthMethod::SecretJwt).await;
+    assert_authenticates(&login, &auth, AuthMethod::SecretJwt).await;
     let wrong = Secret::new(SECRET.replace('a', "b"));
-    is_refused(&login, ClientAuth::secret_jwt(wrong)).await;
+    assert_rejected(&login, ClientAuth::secret_jwt(wrong)).await;
 }
 
 #[tokio::test]
@@ -88,12 +88,12 @@ async fn private_key_jwt_authenticates_with_every_key_type() {
         for public in ["public.pem", "public.jwk.json"] {
             let public = vector(&format!("{name}.{public}"));
             login.set_client_key("orders", &public).unwrap();
-            asking_gets(&login, &auth, AuthMethod::PrivateKeyJwt).await;
+            assert_authenticates(&login, &auth, AuthMethod::PrivateKeyJwt).await;
         }
         let other = if name == "rsa" { "p256" } else { "rsa" };
         let other = vector(&format!("{other}.public.pem"));
         login.set_client_key("orders", &other).unwrap();
-        is_refused(&login, auth).await;
+        assert_rejected(&login, auth).await;
     }
 }
 
@@ -112,10 +112,10 @@ async fn federated_assertion_authenticates_from_any_secret() {
             Ok(Secret::new("by.another.issuer"))
         })),
     ] {
-        asking_gets(&login, &auth, AuthMethod::PrivateKeyJwt).await;
+        assert_authenticates(&login, &auth, AuthMethod::PrivateKeyJwt).await;
     }
     let unknown = ClientAuth::assertion(Secret::new("by.unknown.issuer"));
-    is_refused(&login, unknown).await;
+    assert_rejected(&login, unknown).await;
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn assertion_error_is_returned() {
     let auth = ClientAuth::assertion(assertion::from_fn(async |_| {
         Err(TokenError::new(ErrorKind::AccessDenied, "not for you"))
     }));
-    let error = ask(&login, Transport::reqwest(), auth);
+    let error = get_token(&login, Transport::reqwest(), auth);
     assert_eq!(error.await.unwrap_err().kind(), ErrorKind::AccessDenied);
     assert_eq!(login.counts().requests, 0);
 }
@@ -144,21 +144,21 @@ async fn assertion_audience_defaults_to_the_token_endpoint() {
         if let Some(audience) = audience {
             auth = auth.with_assertion_audience(audience);
         }
-        let token = ask(&login, Transport::hyper(), auth).await;
+        let token = get_token(&login, Transport::hyper(), auth).await;
         assert_eq!(token.is_ok(), good, "{token:?}");
     }
     let too_long = Duration::from_secs(3600);
     let auth = ClientAuth::secret_jwt(SECRET).with_assertion_lifetime(too_long);
-    is_refused(&login, auth).await;
+    assert_rejected(&login, auth).await;
 }
 
 #[tokio::test]
 async fn assertion_ids_are_unique() {
     let seen = Arc::new(Mutex::new(HashSet::new()));
-    let kept = seen.clone();
-    let transport = catching(move |assertion| {
+    let recorded = seen.clone();
+    let transport = recording_transport(move |assertion| {
         let id = claims(&assertion)["jti"].as_str().unwrap().to_owned();
-        kept.lock().unwrap().insert(id);
+        recorded.lock().unwrap().insert(id);
     });
     let key = SigningKey::from_pem(vector("ed25519.pkcs8.pem")).unwrap();
     let source = ClientCredentials::from_endpoint(
@@ -178,34 +178,34 @@ async fn replayed_assertion_is_rejected() {
     let login = AuthorizationServer::builder().with_client("orders", SECRET);
     let login = start(login.with_client("stock", SECRET)).await;
     let seen = Arc::new(Mutex::new(String::new()));
-    let kept = seen.clone();
-    let catching = catching(move |assertion| *kept.lock().unwrap() = assertion);
+    let recorded = seen.clone();
+    let transport = recording_transport(move |assertion| *recorded.lock().unwrap() = assertion);
     let auth = ClientAuth::secret_jwt(SECRET).with_assertion_audience(login.issuer());
-    ask(&login, catching, auth).await.unwrap();
+    get_token(&login, transport, auth).await.unwrap();
     let line = seen.lock().unwrap().clone();
-    let caught = || ClientAuth::assertion(Secret::new(line.as_str()));
+    let recorded_assertion = || ClientAuth::assertion(Secret::new(line.as_str()));
 
-    let other = TokenEndpoint::new(login.token_url()).with_client("stock", caught());
+    let other = TokenEndpoint::new(login.token_url()).with_client("stock", recorded_assertion());
     let request = TokenRequest::new(TokenSpec::default());
     let refused = ClientCredentials::from_endpoint(other)
         .fetch(&request)
         .await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
 
-    let token = ask(&login, Transport::reqwest(), caught());
+    let token = get_token(&login, Transport::reqwest(), recorded_assertion());
     token.await.unwrap();
-    is_refused(&login, caught()).await;
+    assert_rejected(&login, recorded_assertion()).await;
 }
 
 #[tokio::test]
 async fn each_attempt_signs_a_new_assertion() {
     let seen = Arc::new(Mutex::new(HashSet::new()));
-    let kept = seen.clone();
+    let recorded = seen.clone();
     let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let mut kept = kept.lock().unwrap();
-        assert!(kept.insert(request.into_body()), "a repeated assertion");
+        let mut recorded = recorded.lock().unwrap();
+        assert!(recorded.insert(request.into_body()), "a repeated assertion");
         let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
-        if kept.len() < 3 {
+        if recorded.len() < 3 {
             *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
         }
         std::future::ready(Ok(answer))
@@ -242,7 +242,7 @@ async fn invalid_client_auth_is_reported_before_sending() {
         ),
     ] {
         for transport in transports() {
-            let error = ask(&login, transport, auth.clone()).await;
+            let error = get_token(&login, transport, auth.clone()).await;
             let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
             assert!(error.to_string().contains(part), "{error}");
@@ -252,7 +252,7 @@ async fn invalid_client_auth_is_reported_before_sending() {
 }
 
 /// Returns a transport that reports each client assertion and responds with a token.
-fn catching(report: impl Fn(String) + Send + Sync + 'static) -> Transport {
+fn recording_transport(report: impl Fn(String) + Send + Sync + 'static) -> Transport {
     Transport::from_fn(move |request: http::Request<Bytes>| {
         let mut form = form_urlencoded::parse(request.body());
         let assertion = form.find(|(name, _)| name == "client_assertion");

@@ -17,7 +17,7 @@ async fn server() -> AuthorizationServer {
     start(AuthorizationServer::builder().with_mutual_tls()).await
 }
 
-fn trusting(login: &AuthorizationServer) -> [Transport; 2] {
+fn trusting_transports(login: &AuthorizationServer) -> [Transport; 2] {
     let ca = login.ca_pem().unwrap();
     transports().map(|transport| transport.with_root_certificate_pem(ca.as_bytes()).unwrap())
 }
@@ -28,7 +28,7 @@ fn with_identity(transport: &Transport, chain: &str, key: &str) -> Transport {
     transport.unwrap()
 }
 
-fn showing(transport: &Transport, certificate: &ClientCertificate) -> Transport {
+fn with_certificate(transport: &Transport, certificate: &ClientCertificate) -> Transport {
     with_identity(
         transport,
         certificate.certificate_pem(),
@@ -54,15 +54,15 @@ async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
 async fn only_the_registered_certificate_authenticates() {
     let login = server().await;
     let [right, wrong] = ["orders", "stock"].map(|id| login.client_certificate(id).unwrap());
-    for transport in trusting(&login) {
-        let authenticated = source(&login, showing(&transport, &right));
+    for transport in trusting_transports(&login) {
+        let authenticated = source(&login, with_certificate(&transport, &right));
         fetch(&authenticated).await.unwrap();
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, AuthMethod::Certificate);
         assert_eq!(call.parameter("client_id"), Some("orders"));
         assert_eq!(call.form.len(), 2);
 
-        let error = fetch(&source(&login, showing(&transport, &wrong))).await;
+        let error = fetch(&source(&login, with_certificate(&transport, &wrong))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
@@ -71,8 +71,8 @@ async fn only_the_registered_certificate_authenticates() {
 async fn certificate_combines_with_a_secret() {
     let login = server().await;
     let certificate = login.client_certificate("orders").unwrap();
-    for transport in trusting(&login) {
-        let transport = showing(&transport, &certificate);
+    for transport in trusting_transports(&login) {
+        let transport = with_certificate(&transport, &certificate);
         let source =
             ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         fetch(&source).await.unwrap();
@@ -84,8 +84,8 @@ async fn certificate_combines_with_a_secret() {
 async fn unknown_certificate_authority_fails_the_handshake() {
     let login = server().await;
     let stranger = server().await.client_certificate("orders").unwrap();
-    for transport in trusting(&login) {
-        let error = fetch(&source(&login, showing(&transport, &stranger))).await;
+    for transport in trusting_transports(&login) {
+        let error = fetch(&source(&login, with_certificate(&transport, &stranger))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Network);
     }
     assert_eq!(login.counts().requests, 0);
@@ -94,7 +94,7 @@ async fn unknown_certificate_authority_fails_the_handshake() {
 #[tokio::test]
 async fn mismatched_key_is_a_configuration_error() {
     let login = server().await;
-    for transport in trusting(&login) {
+    for transport in trusting_transports(&login) {
         let (chain, key) = (vector("p256.certificate.pem"), vector("p384.pkcs8.pem"));
         let transport = with_identity(&transport, &chain, &key);
         let error = fetch(&source(&login, transport)).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn mismatched_key_is_a_configuration_error() {
 #[tokio::test]
 async fn every_key_format_builds_a_client_identity() {
     let login = server().await;
-    for transport in trusting(&login) {
+    for transport in trusting_transports(&login) {
         for key in "rsa.pkcs1 rsa.pkcs8 p256.sec1 p384.sec1 ed25519.pkcs8".split(' ') {
             let (name, _) = key.split_once('.').unwrap();
             let chain = vector(&format!("{name}.certificate.pem"));
@@ -121,23 +121,23 @@ async fn every_key_format_builds_a_client_identity() {
 
 #[tokio::test]
 async fn custom_transport_rejects_a_client_identity() {
-    let own = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
+    let custom = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
     let (chain, key) = (vector("p256.certificate.pem"), vector("p256.sec1.pem"));
-    let error = own
+    let error = custom
         .clone()
         .with_client_identity_pem(chain.as_bytes(), key.as_bytes());
     let error = error.unwrap_err();
     assert!(error.to_string().contains("your own"), "{error}");
     let endpoint = TokenEndpoint::new("https://login.example")
         .with_client("orders", ClientAuth::mtls())
-        .with_transport(own);
+        .with_transport(custom);
     endpoint.check().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificate_files_are_reloaded() {
     let login = server().await;
-    for transport in trusting(&login) {
+    for transport in trusting_transports(&login) {
         let first = login.client_certificate("orders").unwrap();
         let (chain, key) = (
             TempFile::new(first.certificate_pem()),

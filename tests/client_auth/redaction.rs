@@ -13,7 +13,7 @@ use tower_bearer::{
 use super::vector;
 
 /// Returns the output of a source, its cache and its errors when the provider echoes the request, encoded and decoded.
-fn shown(auth: &ClientAuth) -> String {
+fn output_of(auth: &ClientAuth) -> String {
     let transport = Transport::from_fn(|request: http::Request<Bytes>| {
         let raw = String::from_utf8_lossy(request.body()).into_owned();
         let pairs: Vec<_> = form_urlencoded::parse(request.body())
@@ -22,8 +22,8 @@ fn shown(auth: &ClientAuth) -> String {
         let header = request.headers().get("authorization").cloned();
         let header = header.map(|value| value.to_str().unwrap().to_owned());
         let (pairs, header) = (pairs.join(" "), header.unwrap_or_default());
-        let told = format!("{pairs} | {header} | {raw}");
-        let body = serde_json::json!({"error": "invalid_client", "error_description": told});
+        let description = format!("{pairs} | {header} | {raw}");
+        let body = serde_json::json!({"error": "invalid_client", "error_description": description});
         let mut answer = Response::new(Bytes::from(body.to_string()));
         *answer.status_mut() = StatusCode::UNAUTHORIZED;
         std::future::ready(Ok(answer))
@@ -54,8 +54,8 @@ proptest! {
             1 => ClientAuth::post(secret),
             _ => ClientAuth::secret_jwt(secret),
         };
-        let shown = shown(&auth);
-        prop_assert!(!shown.contains(secret.trim()), "{}", shown);
+        let output = output_of(&auth);
+        prop_assert!(!output.contains(secret.trim()), "{}", output);
     }
 
     #[test]
@@ -65,8 +65,8 @@ proptest! {
             ClientAuth::assertion(given.clone()),
             ClientAuth::assertion(assertion::from_fn(move |_| std::future::ready(Ok(given.clone())))),
         ] {
-            let shown = shown(&auth);
-            prop_assert!(!shown.contains(&text), "{}", shown);
+            let output = output_of(&auth);
+            prop_assert!(!output.contains(&text), "{}", output);
         }
     }
 }
@@ -75,9 +75,9 @@ proptest! {
 fn signed_assertions_are_redacted() {
     for name in ["rsa.pkcs8.pem", "p256.sec1.pem", "ed25519.pkcs8.pem"] {
         let key = SigningKey::from_pem(vector(name)).unwrap();
-        let shown = shown(&ClientAuth::private_key_jwt(key));
+        let output = output_of(&ClientAuth::private_key_jwt(key));
         // The encoded form of the brace that begins a JWT header.
-        assert!(shown.contains("client_assertion"), "{shown}");
-        assert!(!shown.contains("eyJ"), "{shown}");
+        assert!(output.contains("client_assertion"), "{output}");
+        assert!(!output.contains("eyJ"), "{output}");
     }
 }

@@ -29,7 +29,7 @@ fn debug_of_every_source_shows_no_secret() {
     let provider = TokenCache::new(Static::new(secret()));
     let spec = TokenSpec::default().with_subject(Subject::new(SECRET));
     let exchange = TokenExchange::new(endpoint());
-    let shown: &[&dyn Debug] = &[
+    let sources: &[&dyn Debug] = &[
         &endpoint(),
         &ClientCredentials::from_endpoint(endpoint()),
         &RefreshToken::new(endpoint(), secret()),
@@ -44,11 +44,11 @@ fn debug_of_every_source_shows_no_secret() {
         #[cfg(feature = "password")]
         &tower_bearer::credentials::Password::new(endpoint(), SECRET, secret()),
     ];
-    let shown: Vec<_> = shown.iter().map(|source| format!("{source:?}")).collect();
-    for shown in &shown {
-        assert!(!shown.contains(SECRET), "{shown}");
+    let outputs: Vec<_> = sources.iter().map(|source| format!("{source:?}")).collect();
+    for output in &outputs {
+        assert!(!output.contains(SECRET), "{output}");
     }
-    assert!(shown[1].contains("orders") && shown[1].contains("login.example"));
+    assert!(outputs[1].contains("orders") && outputs[1].contains("login.example"));
 }
 
 #[test]

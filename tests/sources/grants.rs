@@ -207,7 +207,7 @@ mod signed {
     /// Returns a provider that accepts every assertion, and records their headers and claims.
     fn provider() -> (Transport, Arc<Mutex<Vec<[Value; 2]>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let kept = seen.clone();
+        let recorded = seen.clone();
         let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
             let form = form_urlencoded::parse(request.body());
             let mut assertions = form.filter(|(name, _)| name == "assertion");
@@ -219,7 +219,7 @@ mod signed {
                 let json = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
                 serde_json::from_slice(&json).unwrap()
             };
-            kept.lock().unwrap().push([part(header), part(claims)]);
+            recorded.lock().unwrap().push([part(header), part(claims)]);
             let answer = Bytes::from(r#"{"access_token":"abc"}"#);
             ready(Ok(http::Response::new(answer)))
         });
@@ -263,17 +263,17 @@ mod signed {
         let endpoint = silent_endpoint().with_transport(transport);
         let signed = || Signed::new(SigningKey::from_pem(PEM).unwrap(), "robot");
         let other = signed().with_subject("alice").with_audience("here");
-        let [own, other] =
+        let [default, other] =
             [signed(), other].map(|assertion| JwtBearer::new(endpoint.clone(), assertion));
-        assert_ne!(own.source_id(), other.source_id());
-        for source in [own, other] {
+        assert_ne!(default.source_id(), other.source_id());
+        for source in [default, other] {
             fetch(&source, spec()).await.unwrap();
         }
         let seen = seen.lock().unwrap();
-        let ([_, own], [_, other]) = (&seen[0], &seen[1]);
-        assert_eq!(own["sub"], "robot");
-        assert_eq!(own["scope"], Value::Null);
-        assert_eq!(own["aud"], "https://login.example/");
+        let ([_, default], [_, other]) = (&seen[0], &seen[1]);
+        assert_eq!(default["sub"], "robot");
+        assert_eq!(default["scope"], Value::Null);
+        assert_eq!(default["aud"], "https://login.example/");
         assert_eq!(other["sub"], "alice");
         assert_eq!(other["aud"], "here");
     }

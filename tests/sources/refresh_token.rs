@@ -195,11 +195,11 @@ async fn failed_rotation_callback_is_called_again() {
 #[tokio::test]
 async fn refresh_token_received_after_the_deadline_is_kept() {
     let login = login().await;
-    let told = Arc::new(Notify::new());
+    let notified = Arc::new(Notify::new());
     let source = {
-        let told = told.clone();
+        let notified = notified.clone();
         signed_in(&login).on_rotation(move |_| {
-            told.notify_one();
+            notified.notify_one();
             ready(Ok(()))
         })
     };
@@ -213,7 +213,7 @@ async fn refresh_token_received_after_the_deadline_is_kept() {
     drop(cache);
     assert_eq!(login.counts().requests, 1);
     hold.release();
-    timeout(Duration::from_secs(20), told.notified())
+    timeout(Duration::from_secs(20), notified.notified())
         .await
         .unwrap();
     fetch(&source, read()).await.unwrap();
@@ -255,11 +255,11 @@ async fn revoked_refresh_token_is_logged_and_not_sent_again() {
     assert!(error.to_string().contains("revoked"), "{error}");
     assert!(log.contains("ERROR"), "{log}");
     assert!(log.contains("must sign in again"), "{log}");
-    let asked = login.counts().requests;
+    let requests = login.counts().requests;
     for spec in [read(), write()] {
         fails(&source, spec, ErrorKind::InvalidGrant).await;
     }
-    assert_eq!(login.counts().requests, asked);
+    assert_eq!(login.counts().requests, requests);
 }
 
 #[tokio::test]

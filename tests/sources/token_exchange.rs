@@ -20,8 +20,8 @@ fn of(subject: &str) -> TokenSpec {
 #[tokio::test]
 async fn actor_token_comes_from_its_own_cache() {
     let login = login().await;
-    let own = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
-    let actor = assertion::from_provider(own, TokenSpec::default());
+    let actor_cache = TokenCache::new(ClientCredentials::from_endpoint(endpoint(&login)));
+    let actor = assertion::from_provider(actor_cache, TokenSpec::default());
     let source = TokenExchange::new(endpoint(&login)).with_actor(actor, TokenType::ACCESS_TOKEN);
     // The source ID is known because those of the client and of the actor are.
     assert!(source.source_id().is_some());
