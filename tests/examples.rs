@@ -39,7 +39,10 @@ fn examples_are_short() {
 async fn run(name: &str) -> String {
     let path = built().join(name);
     let path = path.with_extension(env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "run `cargo build --examples` first");
+    assert!(
+        path.exists(),
+        "{name} is not built, run `cargo build --examples` first"
+    );
     let mut command = Command::new(path);
     let output = timeout(LIMIT, command.kill_on_drop(true).output()).await;
     let output = output.unwrap_or_else(|_| panic!("{name} did not end"));
