@@ -1,4 +1,6 @@
-//! Configurations in other formats than the proxy's, and what they may say.
+//! Tests configurations in JSON and TOML, and their errors.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -9,14 +11,20 @@ use tower_bearer::{
 
 const SECRET: &str = "hunter2-and-more";
 
-fn whole() -> serde_json::Value {
+/// Reads the document and returns the error.
+fn error_of(document: serde_json::Value) -> String {
+    let error = serde_json::from_value::<Config>(document).unwrap_err();
+    error.to_string()
+}
+
+fn document() -> serde_json::Value {
     json!({
         "source": {
             "type": "client_credentials",
             "token_url": "https://login.example/token",
             "client_id": "orders",
             "client_secret": SECRET,
-            "extra": { "further": SECRET },
+            "extra": { "parameter": SECRET },
             "fetch_timeout": "3s",
         },
         "cache": { "max_entries": 10, "max_bytes": 65536, "assumed_lifetime": null },
@@ -28,52 +36,40 @@ fn whole() -> serde_json::Value {
 }
 
 #[test]
-fn json_says_the_same_as_toml() {
-    let config: Config = serde_json::from_value(whole()).unwrap();
+fn json_is_read_like_toml() {
+    let config: Config = serde_json::from_value(document()).unwrap();
     assert_eq!(config.cache.max_bytes, Some(ConfigSize(65536)));
     assert_eq!(config.cache.assumed_lifetime, None);
-    assert_eq!(
-        config
-            .source
-            .fetch_timeout
-            .map(|ConfigDuration(limit)| limit.as_secs()),
-        Some(3)
-    );
+    let fetch_timeout = config.source.fetch_timeout;
+    assert_eq!(fetch_timeout, Some(ConfigDuration(Duration::from_secs(3))));
     let [first, second] = &*config.routes else {
-        panic!()
+        panic!("{:?}", config.routes)
     };
-    assert_eq!(
-        first.spec(),
-        TokenSpec::scopes(["a", "b"]).with_resource("urn:one")
-    );
+    let expected = TokenSpec::scopes(["a", "b"]).with_resource("urn:one");
+    assert_eq!(first.spec(), expected);
     assert_eq!(second.spec().iter_resources().count(), 2);
     assert!(second.allows_scope("any") && !first.allows_scope("any"));
     assert!(first.allows_resource("urn:one") && !first.allows_resource("urn:two"));
 
     let cache = config.cache().unwrap();
     let layer = config.layer(&cache).unwrap();
-    let route = layer
-        .match_route(&"https://b.example/v2/x".parse().unwrap())
-        .unwrap();
-    assert_eq!(
-        route.map(ToString::to_string).as_deref(),
-        Some("https://b.example/v2")
-    );
+    let url = "https://b.example/v2/x".parse().unwrap();
+    let route = layer.match_route(&url).unwrap().unwrap();
+    assert_eq!(route.to_string(), "https://b.example/v2");
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let config: Config = serde_json::from_value(whole()).unwrap();
-    let shown = format!("{config:?} {config:#?}");
-    assert!(
-        shown.contains("orders") && shown.contains("https://a.example"),
-        "{shown}"
-    );
-    assert!(!shown.contains("hunter2"), "{shown}");
+    let config: Config = serde_json::from_value(document()).unwrap();
+    let output = format!("{config:?} {config:#?}");
+    for part in ["orders", "https://a.example"] {
+        assert!(output.contains(part), "{output}");
+    }
+    assert!(!output.contains("hunter2"), "{output}");
 }
 
 #[test]
-fn no_error_of_any_format_echoes_a_value() {
+fn errors_of_any_format_echo_no_value() {
     for (pointer, value) in [
         ("/source/client_secret", json!([SECRET])),
         ("/source/client_secret", json!({ SECRET: SECRET })),
@@ -89,66 +85,60 @@ fn no_error_of_any_format_echoes_a_value() {
         ("/route/0", json!(SECRET)),
         ("/source", json!(12345)),
     ] {
-        let mut text = whole();
-        // Every value above is at a place that some document has.
+        let mut text = document();
+        // Only `client_auth` is missing in the document.
         match text.pointer_mut(pointer) {
-            Some(place) => *place = value,
+            Some(target) => *target = value,
             None => text["source"]["client_auth"] = value,
         }
-        let json = serde_json::from_value::<Config>(text.clone())
-            .unwrap_err()
-            .to_string();
         let toml = toml::from_str::<Config>(&as_toml(&text)).unwrap_err();
-        for message in [&*json, toml.message()] {
-            assert!(
-                !message.contains("hunter2") && !message.contains("12345"),
-                "{message}"
-            );
-            let key = pointer.trim_start_matches('/').split('/').next().unwrap();
+        let key = pointer.split('/').nth(1).unwrap();
+        for message in [&*error_of(text), toml.message()] {
+            for secret in ["hunter2", "12345"] {
+                assert!(!message.contains(secret), "{message}");
+            }
             assert!(message.starts_with(key), "{pointer}: {message}");
         }
     }
 }
 
-/// As one line for each top-level key, with inline tables.
-fn as_toml(value: &serde_json::Value) -> String {
-    fn inline(value: &serde_json::Value) -> String {
+/// Writes one line for each top-level key, with inline tables.
+fn as_toml(document: &serde_json::Value) -> String {
+    use serde_json::Value;
+
+    fn inline(value: &Value) -> String {
         match value {
-            serde_json::Value::Object(table) => {
+            Value::Object(table) => {
                 let table = table.iter().filter(|(_, value)| !value.is_null());
-                let pairs: Vec<_> = table
-                    .map(|(key, value)| format!("'{key}' = {}", inline(value)))
-                    .collect();
-                format!("{{ {} }}", pairs.join(", "))
+                let pairs = table.map(|(key, value)| format!("'{key}' = {}", inline(value)));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
             }
-            serde_json::Value::Array(list) => {
+            Value::Array(list) => {
                 let list: Vec<_> = list.iter().map(inline).collect();
                 format!("[{}]", list.join(", "))
             }
             other => other.to_string(),
         }
     }
-    let table = value.as_object().unwrap().iter();
-    table
-        .map(|(key, value)| format!("{key} = {}\n", inline(value)))
-        .collect()
+    let table = document.as_object().unwrap().iter();
+    let lines = table.map(|(key, value)| format!("{key} = {}\n", inline(value)));
+    lines.collect()
 }
 
 #[test]
-fn a_key_that_is_given_twice_is_an_error() {
+fn duplicate_key_is_an_error() {
     let text = format!(r#"{{ "source": {{ "client_id": "a", "client_id": "{SECRET}" }} }}"#);
-    let error = serde_json::from_str::<Config>(&text)
-        .unwrap_err()
-        .to_string();
+    let error = serde_json::from_str::<Config>(&text).unwrap_err();
+    let error = error.to_string();
     assert!(error.contains("client_id: it is given twice"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]
-fn the_programs_own_sections_are_told_of_alike() {
+fn custom_sections_have_the_same_errors() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Own {
+    struct Sections {
         worker: Option<Worker>,
     }
 
@@ -165,38 +155,29 @@ fn the_programs_own_sections_are_told_of_alike() {
     }
 
     let read = |worker: serde_json::Value| {
-        let mut text = whole();
+        let mut text = document();
         text["worker"] = worker;
-        serde_json::from_value::<Config<Own>>(text).map_err(|error| error.to_string())
+        serde_json::from_value::<Config<Sections>>(text).map_err(|error| error.to_string())
     };
     let config = read(json!({ "tasks": [{ "every": "1m" }, { "every": "1h" }] })).unwrap();
     let worker = config.own.worker.unwrap();
     assert_eq!(worker.tasks[1].every.0.as_secs(), 3600);
+    let number = json!({ "tasks": [{ "every": "1m" }, { "every": 60 }] });
+    let missing = json!({ "tasks": [{}] });
+    let unknown = json!({ "task": [] });
     for (section, expected) in [
-        (
-            json!({ "tasks": [{ "every": "1m" }, { "every": 60 }] }),
-            "worker.tasks[1].every: it is a number",
-        ),
-        (
-            json!({ "tasks": [{}] }),
-            "worker.tasks[0].every: it is missing",
-        ),
-        (
-            json!({ "task": [] }),
-            "worker: unknown key `task`, expected `tasks`",
-        ),
+        (number, "worker.tasks[1].every: it is a number"),
+        (missing, "worker.tasks[0].every: it is missing"),
+        (unknown, "worker: unknown key `task`, expected `tasks`"),
     ] {
         let error = read(section).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
-    // A program without sections of its own knows none.
-    let mut text = whole();
+    // A program without custom sections accepts none.
+    let mut text = document();
     text["worker"] = json!({});
-    let error = serde_json::from_value::<Config>(text)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("`worker`") && error.contains("`route`"),
-        "{error}"
-    );
+    let error = error_of(text);
+    for key in ["`worker`", "`route`"] {
+        assert!(error.contains(key), "{error}");
+    }
 }

@@ -1,10 +1,7 @@
-//! A provider by its issuer: where its metadata are looked for, when they are fetched, and what is never done with them.
+//! Tests the discovery of a provider by its issuer (RFC 8414): URLs, refreshes and invalid metadata.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -19,7 +16,7 @@ use tower_bearer::{
     transport::Transport,
 };
 
-/// What a busy machine may add to a deadline.
+/// The delay that a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(15);
 
 async fn login() -> AuthorizationServer {
@@ -38,12 +35,23 @@ fn of(issuer: &str) -> ClientCredentials {
     over(Transport::reqwest(), issuer)
 }
 
-async fn fetch(source: &ClientCredentials, spec: TokenSpec) -> Result<(), TokenError> {
+async fn fetch_for(source: &ClientCredentials, spec: TokenSpec) -> Result<(), TokenError> {
     source.fetch(&TokenRequest::new(spec)).await.map(drop)
 }
 
-async fn ask(source: &ClientCredentials) -> Result<(), TokenError> {
-    fetch(source, TokenSpec::default()).await
+async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
+    fetch_for(source, TokenSpec::default()).await
+}
+
+/// Makes one attempt that must fail with this kind of error, and returns the message.
+async fn fails(source: &ClientCredentials, kind: ErrorKind) -> String {
+    let error = fetch(source).await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
+}
+
+fn transports() -> [Transport; 2] {
+    [Transport::reqwest(), Transport::hyper()]
 }
 
 fn tenant(name: &str) -> TokenSpec {
@@ -51,156 +59,133 @@ fn tenant(name: &str) -> TokenSpec {
 }
 
 #[tokio::test]
-async fn either_standard_is_found_with_a_path_and_without_over_both_transports() {
+async fn oauth_and_openid_metadata_are_found_at_every_path() {
     let login = login().await;
     for path in ["", "/acme", "/acme/v2.0"] {
         for (oauth, openid, requests) in [(true, true, 1), (true, false, 1), (false, true, 2)] {
-            for transport in [Transport::reqwest(), Transport::hyper()] {
+            for transport in transports() {
                 login.serve_metadata(oauth, openid);
                 login.reset_counts();
                 let source = over(transport, &format!("{}{path}", login.issuer()));
                 for _ in 0..3 {
-                    ask(&source).await.unwrap();
+                    fetch(&source).await.unwrap();
                 }
                 assert_eq!(login.counts().issued, 3);
-                assert_eq!(
-                    login.metadata_requests(),
-                    requests,
-                    "{path:?} {oauth} {openid}"
-                );
+                let made = login.metadata_requests();
+                assert_eq!(made, requests, "{path:?} {oauth} {openid}");
             }
         }
     }
 }
 
-#[tokio::test]
-async fn a_crowd_asks_once() {
-    let login = login().await;
-    let cache = TokenCache::new(of(&login.issuer()));
-    let hold = login.hold_metadata();
-    let mut crowd = JoinSet::new();
-    for i in 0..20 {
-        let cache = cache.clone();
-        let spec = TokenSpec::scopes([format!("scope-{i}")]);
-        crowd.spawn(async move { cache.get(&spec).await.map(drop) });
-    }
-    tokio::task::yield_now().await;
-    hold.release();
-    for outcome in crowd.join_all().await {
-        outcome.unwrap();
-    }
-    assert_eq!((login.metadata_requests(), login.counts().issued), (1, 20));
-}
-
-#[tokio::test]
-async fn a_crowd_shares_a_failure() {
-    let login = login().await;
-    login.metadata_fault_always(Fault::status(404));
-    let source = of(&login.issuer());
+/// Starts twenty fetches that wait for the same metadata, and returns their errors.
+async fn crowd(login: &AuthorizationServer, source: &ClientCredentials) -> Vec<Option<ErrorKind>> {
     let hold = login.hold_metadata();
     let mut crowd = JoinSet::new();
     for _ in 0..20 {
         let source = source.clone();
-        crowd.spawn(async move { ask(&source).await.unwrap_err() });
+        crowd.spawn(async move { fetch(&source).await.err().map(|error| error.kind()) });
     }
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
     hold.release();
-    for error in crowd.join_all().await {
-        assert_eq!(error.kind(), ErrorKind::Refused);
-    }
-    // Both places, once. Nothing latches: the next one asks again.
-    assert_eq!(login.metadata_requests(), 2);
-    login.clear_metadata_faults();
-    ask(&source).await.unwrap();
+    crowd.join_all().await
 }
 
 #[tokio::test]
-async fn each_tenant_has_an_issuer_of_its_own() {
+async fn concurrent_fetches_share_one_metadata_request() {
+    let login = login().await;
+    assert_eq!(crowd(&login, &of(&login.issuer())).await, [None; 20]);
+    assert_eq!((login.metadata_requests(), login.counts().issued), (1, 20));
+}
+
+#[tokio::test]
+async fn concurrent_fetches_share_one_metadata_error() {
+    let login = login().await;
+    login.metadata_fault_always(Fault::status(404));
+    let source = of(&login.issuer());
+    assert_eq!(crowd(&login, &source).await, [Some(ErrorKind::Refused); 20]);
+    // Both URLs were requested once. The error is not cached: the next fetch requests them again.
+    assert_eq!(login.metadata_requests(), 2);
+    login.clear_metadata_faults();
+    fetch(&source).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_tenant_has_its_own_issuer() {
     let login = login().await;
     let source = of(&format!("{}/{{tenant}}/v2.0", login.issuer()));
     for _ in 0..2 {
         for name in ["acme", "umbrella"] {
-            fetch(&source, tenant(name)).await.unwrap();
+            fetch_for(&source, tenant(name)).await.unwrap();
         }
     }
     assert_eq!((login.metadata_requests(), login.counts().issued), (2, 4));
-    let error = ask(&source).await.unwrap_err();
-    assert!(error.to_string().contains("issuer has {tenant}"), "{error}");
-    let error = fetch(&of(&login.issuer()), tenant("acme"))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("issuer has no place"), "{error}");
-    let error = fetch(&source, tenant("../x")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let fixed = of(&login.issuer());
+    for (source, spec, message) in [
+        (&source, TokenSpec::default(), "issuer has {tenant}"),
+        (&fixed, tenant("acme"), "issuer has no place"),
+        (&source, tenant("../x"), ""),
+    ] {
+        let error = fetch_for(source, spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(message), "{error}");
+    }
     assert_eq!(login.metadata_requests(), 2);
 }
 
 #[tokio::test]
-async fn an_issuer_that_differs_by_a_slash_is_told_with_the_right_one() {
+async fn issuer_with_an_extra_slash_is_a_configuration_error() {
     let login = login().await;
-    let error = ask(&of(&format!("{}/", login.issuer()))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
-    let shown = error.to_string();
-    assert!(
-        shown.contains(&login.issuer()) && shown.contains("exactly this value"),
-        "{shown}"
-    );
-    assert!(shown.contains("/.well-known/"), "{shown}");
+    let issuer = login.issuer();
+    let error = fails(&of(&format!("{issuer}/")), ErrorKind::Configuration).await;
+    for part in [&*issuer, "letter by letter", "/.well-known/"] {
+        assert!(error.contains(part), "{error}");
+    }
     assert_eq!(login.counts().requests, 0);
 }
 
 #[tokio::test]
-async fn a_tls_provider_is_discovered_by_those_who_trust_it() {
-    let login = AuthorizationServer::builder()
-        .with_tls()
-        .start()
-        .await
-        .unwrap();
+async fn tls_discovery_requires_a_trusted_certificate() {
+    let login = AuthorizationServer::builder().with_tls();
+    let login = login.start().await.unwrap();
     let ca = login.ca_pem().unwrap();
-    for transport in [Transport::reqwest(), Transport::hyper()] {
-        let error = ask(&over(transport.clone(), &login.issuer()))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    for transport in transports() {
+        let source = over(transport.clone(), &login.issuer());
+        fails(&source, ErrorKind::Network).await;
         let transport = transport.with_root_certificate_pem(ca.as_bytes()).unwrap();
-        ask(&over(transport, &login.issuer())).await.unwrap();
+        fetch(&over(transport, &login.issuer())).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn what_is_no_metadata_is_told_with_the_address_and_a_remedy() {
+async fn invalid_metadata_errors_have_kind_and_remedy() {
     let html = Fault::response(200, Some("text/html"), "<h1>Welcome</h1>");
     let empty = Fault::response(200, Some("application/json"), "{}");
+    let throttled = Fault::status(429).with_header("retry-after", "7");
     for (fault, kind, requests) in [
         (Fault::status(404), ErrorKind::Refused, 2),
         (Fault::status(401), ErrorKind::Refused, 2),
         (html, ErrorKind::Malformed, 2),
         (empty, ErrorKind::Malformed, 2),
         (Fault::status(500), ErrorKind::Unavailable, 2),
-        (
-            Fault::status(429).with_header("retry-after", "7"),
-            ErrorKind::Throttled,
-            1,
-        ),
+        (throttled, ErrorKind::Throttled, 1),
         (Fault::drop_connection(), ErrorKind::Network, 1),
         (Fault::huge(5 << 20), ErrorKind::Malformed, 2),
         (Fault::huge(1 << 40), ErrorKind::Malformed, 2),
     ] {
-        for transport in [Transport::reqwest(), Transport::hyper()] {
+        for transport in transports() {
             let login = login().await;
             login.metadata_fault_always(fault.clone());
-            let error = ask(&over(transport, &login.issuer())).await.unwrap_err();
+            let error = fetch(&over(transport, &login.issuer())).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{fault:?}: {error}");
             assert_eq!(login.metadata_requests(), requests, "{fault:?}: {error}");
             assert_eq!(login.counts().requests, 0);
-            let shown = error.to_string();
             if kind == ErrorKind::Refused {
-                assert!(
-                    shown.contains(&login.issuer()) && shown.contains("token URL"),
-                    "{shown}"
-                );
+                let message = error.to_string();
+                assert!(message.contains(&login.issuer()), "{message}");
+                assert!(message.contains("token URL"), "{message}");
             }
             if kind == ErrorKind::Throttled {
                 assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
@@ -210,22 +195,19 @@ async fn what_is_no_metadata_is_told_with_the_address_and_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn metadata_redirect_is_not_followed() {
     let (login, other) = (login().await, login().await);
-    login.metadata_fault_always(Fault::redirect(&format!(
-        "{}/.well-known/openid-configuration",
-        other.issuer()
-    )));
-    for transport in [Transport::reqwest(), Transport::hyper()] {
-        let error = ask(&over(transport, &login.issuer())).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Malformed);
-        assert!(error.to_string().contains("redirect"), "{error}");
+    let location = format!("{}/.well-known/openid-configuration", other.issuer());
+    login.metadata_fault_always(Fault::redirect(&location));
+    for transport in transports() {
+        let error = fails(&over(transport, &login.issuer()), ErrorKind::Malformed).await;
+        assert!(error.contains("redirect"), "{error}");
     }
     assert_eq!(other.metadata_requests(), 0);
 }
 
 #[tokio::test]
-async fn silence_and_dripping_end_with_the_deadline() {
+async fn slow_metadata_ends_with_the_fetch_timeout() {
     let limit = Duration::from_millis(300);
     for fault in [Fault::never(), Fault::drip(limit / 2)] {
         let login = login().await;
@@ -241,112 +223,103 @@ async fn silence_and_dripping_end_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_refused_client_learns_what_the_provider_admits() {
+async fn invalid_client_error_lists_supported_methods() {
     let login = login().await;
     let endpoint =
         TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("wrong"));
-    let error = ask(&ClientCredentials::from_endpoint(endpoint))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidClient);
-    let shown = error.to_string();
-    assert!(
-        shown.contains("client_secret_basic, client_secret_post"),
-        "{shown}"
-    );
+    let source = ClientCredentials::from_endpoint(endpoint);
+    let error = fails(&source, ErrorKind::InvalidClient).await;
+    let methods = "client_secret_basic, client_secret_post";
+    assert!(error.contains(methods), "{error}");
 }
 
 #[test]
-fn an_issuer_that_can_be_none_is_told_at_once() {
-    for issuer in [
-        "http://login.example",
-        "https://login.example/?a=b",
-        "https://login.example/#a",
-        "https://user:pass@login.example",
-        "https://{tenant}/",
-        "login.example",
-    ] {
+fn check_rejects_invalid_issuers() {
+    let issuers = "http://login.example https://login.example/?a=b https://login.example/#a \
+                   https://user:pass@login.example https://{tenant}/ login.example";
+    for issuer in issuers.split(' ') {
         let error = of(issuer).check().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration, "{issuer}");
     }
 }
 
-/// A provider without sockets, for paused time.
+/// A provider without sockets, for paused time. Clones share their state.
 #[derive(Clone)]
-struct Provider(Arc<Script>);
+struct Provider(Arc<Mutex<ProviderState>>);
 
-struct Script {
-    /// What its document says; none: there is none.
-    endpoint: Mutex<Option<&'static str>>,
-    /// Where tokens are given out.
-    open: Mutex<&'static str>,
-    hangs: Mutex<bool>,
-    documents: AtomicUsize,
-    token_requests: Mutex<Vec<String>>,
+#[derive(Default)]
+struct ProviderState {
+    /// The endpoint in the metadata, or `None` if there is no metadata.
+    endpoint: Option<&'static str>,
+    /// The endpoint that issues tokens.
+    issuing: &'static str,
+    hangs: bool,
+    documents: usize,
+    last_request: String,
 }
 
 const ISSUER: &str = "https://login.example";
 const FIRST: &str = "https://login.example/first";
 const SECOND: &str = "https://other.example/second";
+const MTLS: &str = "https://mtls.login.example/t";
 
 impl Provider {
     fn new() -> Self {
-        Self(Arc::new(Script {
-            endpoint: Mutex::new(Some(FIRST)),
-            open: Mutex::new(FIRST),
-            hangs: Mutex::new(false),
-            documents: AtomicUsize::new(0),
-            token_requests: Mutex::default(),
-        }))
+        Self(Arc::new(Mutex::new(ProviderState {
+            endpoint: Some(FIRST),
+            issuing: FIRST,
+            ..ProviderState::default()
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, ProviderState> {
+        self.0.lock().unwrap()
+    }
+
+    fn transport(&self) -> Transport {
+        let provider = self.clone();
+        Transport::from_fn(move |request| provider.clone().answer(request))
     }
 
     fn source(&self) -> ClientCredentials {
-        let provider = self.clone();
-        over(
-            Transport::from_fn(move |request| provider.clone().answer(request)),
-            ISSUER,
-        )
+        over(self.transport(), ISSUER)
+    }
+
+    fn move_to(&self, endpoint: &'static str) {
+        let mut state = self.state();
+        (state.endpoint, state.issuing) = (Some(endpoint), endpoint);
     }
 
     async fn answer(self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
-        let script = &self.0;
         let text = if request.uri().path().starts_with("/.well-known/oauth") {
-            script.documents.fetch_add(1, SeqCst);
-            if *script.hangs.lock().unwrap() {
+            self.state().documents += 1;
+            if self.state().hangs {
                 std::future::pending::<()>().await;
             }
-            let endpoint = *script.endpoint.lock().unwrap();
-            endpoint.map(|endpoint| {
+            self.state().endpoint.map(|endpoint| {
                 format!(
                     r#"{{"issuer":"{ISSUER}","token_endpoint":"{endpoint}",
-                        "mtls_endpoint_aliases":{{"token_endpoint":"https://mtls.login.example/t"}}}}"#
+                        "mtls_endpoint_aliases":{{"token_endpoint":"{MTLS}"}}}}"#
                 )
             })
         } else {
-            let uri = request.uri().to_string();
-            let open = *script.open.lock().unwrap() == uri;
-            script.token_requests.lock().unwrap().push(uri);
-            open.then(|| r#"{"access_token":"abc"}"#.to_owned())
+            let mut state = self.state();
+            state.last_request = request.uri().to_string();
+            let is_issuing = state.issuing == state.last_request;
+            is_issuing.then(|| r#"{"access_token":"abc"}"#.to_owned())
         };
-        let mut response = Response::new(Bytes::from(text.clone().unwrap_or_default()));
-        if text.is_none() {
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
+        let mut response = Response::new(Bytes::new());
+        match text {
+            Some(text) => *response.body_mut() = text.into(),
+            None => *response.status_mut() = http::StatusCode::NOT_FOUND,
         }
         Ok(response)
     }
 
-    fn documents(&self) -> usize {
-        self.0.documents.load(SeqCst)
-    }
-
-    fn last_asked(&self) -> String {
-        self.0
-            .token_requests
-            .lock()
-            .unwrap()
-            .last()
-            .unwrap()
-            .clone()
+    fn assert_requests(&self, documents: usize, endpoint: &str) {
+        let state = self.state();
+        let requests = (state.documents, &*state.last_request);
+        assert_eq!(requests, (documents, endpoint));
     }
 }
 
@@ -354,95 +327,79 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn metadata_are_fetched_anew_once_a_day() {
+async fn metadata_is_refreshed_daily() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     time::advance(DAY - MINUTE).await;
-    ask(&source).await.unwrap();
-    assert_eq!(provider.documents(), 1);
-    *provider.0.endpoint.lock().unwrap() = Some(SECOND);
-    *provider.0.open.lock().unwrap() = SECOND;
+    fetch(&source).await.unwrap();
+    provider.assert_requests(1, FIRST);
+    provider.move_to(SECOND);
     time::advance(MINUTE).await;
-    ask(&source).await.unwrap();
-    assert_eq!(
-        (provider.documents(), provider.last_asked().as_str()),
-        (2, SECOND)
-    );
+    fetch(&source).await.unwrap();
+    provider.assert_requests(2, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_keeps_what_is_known_and_pauses() {
+async fn failed_metadata_refresh_keeps_the_old_metadata() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
-    *provider.0.endpoint.lock().unwrap() = None;
+    fetch(&source).await.unwrap();
+    provider.state().endpoint = None;
     time::advance(DAY).await;
     for _ in 0..3 {
-        ask(&source).await.unwrap();
-        assert_eq!(
-            (provider.documents(), provider.last_asked().as_str()),
-            (2, FIRST)
-        );
+        fetch(&source).await.unwrap();
+        provider.assert_requests(2, FIRST);
     }
     time::advance(5 * MINUTE).await;
-    ask(&source).await.unwrap();
-    assert_eq!(provider.documents(), 3);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(3, FIRST);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_hangs_holds_up_one_fetch_for_three_seconds() {
+async fn hanging_metadata_refresh_delays_one_fetch_by_three_seconds() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
-    *provider.0.hangs.lock().unwrap() = true;
+    fetch(&source).await.unwrap();
+    provider.state().hangs = true;
     time::advance(DAY).await;
     let before = time::Instant::now();
-    let (first, second) = tokio::join!(ask(&source), async {
-        ask(&source).await.unwrap();
+    let (first, second) = tokio::join!(fetch(&source), async {
+        fetch(&source).await.unwrap();
         before.elapsed()
     });
     first.unwrap();
     assert_eq!(second, Duration::ZERO);
     assert_eq!(before.elapsed(), Duration::from_secs(3));
-    ask(&source).await.unwrap();
+    fetch(&source).await.unwrap();
     assert_eq!(before.elapsed(), Duration::from_secs(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_has_moved_is_looked_for_before_the_day_is_over() {
+async fn moved_endpoint_refreshes_the_metadata_early() {
     let provider = Provider::new();
     let source = provider.source();
-    ask(&source).await.unwrap();
-    *provider.0.endpoint.lock().unwrap() = Some(SECOND);
-    *provider.0.open.lock().unwrap() = SECOND;
-    // Quite new metadata are believed.
+    fetch(&source).await.unwrap();
+    provider.move_to(SECOND);
+    // Metadata that is a few minutes old is not refreshed after an error.
     for _ in 0..2 {
-        assert_eq!(ask(&source).await.unwrap_err().kind(), ErrorKind::Refused);
+        fails(&source, ErrorKind::Refused).await;
     }
-    assert_eq!(provider.documents(), 1);
+    provider.assert_requests(1, FIRST);
     time::advance(5 * MINUTE).await;
-    ask(&source).await.unwrap();
-    assert_eq!(
-        (provider.documents(), provider.last_asked().as_str()),
-        (2, SECOND)
-    );
+    fetch(&source).await.unwrap();
+    provider.assert_requests(2, SECOND);
 }
 
 #[tokio::test]
-async fn a_client_with_a_certificate_goes_to_the_address_for_such() {
+async fn mtls_alias_selects_the_mtls_endpoint() {
     let provider = Provider::new();
-    *provider.0.open.lock().unwrap() = "https://mtls.login.example/t";
-    let transport = {
-        let provider = provider.clone();
-        Transport::from_fn(move |request| provider.clone().answer(request))
-    };
+    provider.state().issuing = MTLS;
     let endpoint = TokenEndpoint::discover(ISSUER)
         .with_client("client", ClientAuth::none())
-        .with_transport(transport)
+        .with_transport(provider.transport())
         .with_mtls_alias();
-    ask(&ClientCredentials::from_endpoint(endpoint))
-        .await
-        .unwrap();
-    assert_eq!(provider.last_asked(), "https://mtls.login.example/t");
+    let source = ClientCredentials::from_endpoint(endpoint);
+    fetch(&source).await.unwrap();
+    provider.assert_requests(1, MTLS);
 }

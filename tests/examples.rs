@@ -1,110 +1,67 @@
-//! Each example, as a process of its own, tells what it tells and ends well.
+//! Runs each example as a process, and limits its length.
 
 use std::{
     env,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// The slowest waits a second for a token to be due.
+use tokio::{process::Command, time::timeout};
+
+/// The slowest example waits a second for a token to be due.
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[test]
-fn each_ends_well_and_says_something() {
-    for name in names() {
-        let output = run(&name);
+#[tokio::test]
+async fn examples_succeed_and_print_something() {
+    for source in sources("examples") {
+        let name = source.file_stem().unwrap().to_str().unwrap();
+        let output = run(name).await;
         assert!(output.lines().count() > 1, "{name}: {output}");
     }
 }
 
 #[test]
-fn each_is_short_enough_to_read() {
-    for name in names() {
-        let text = fs::read_to_string(sources().join(&name).with_extension("rs")).unwrap();
-        assert!(text.lines().count() < 100, "{name}");
-        assert!(
-            text.starts_with("//! "),
-            "{name} does not say what it shows"
-        );
-    }
-}
-
-/// An example that is a small program has a folder; `tests/proxy` and its like see how it does.
-#[test]
-fn each_file_of_a_program_is_short_enough_to_read() {
-    let mut files = 0;
-    for folder in fs::read_dir(sources()).unwrap() {
-        let folder = folder.unwrap().path();
-        if !folder.is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(folder).unwrap() {
-            let path = file.unwrap().path();
-            if path.extension() != Some(OsStr::new("rs")) {
-                continue;
-            }
+fn examples_are_short() {
+    // The proxy is a small program.
+    for (folder, limit) in [("examples", 100), ("examples/proxy", 250)] {
+        for path in sources(folder) {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
-            assert!(code.lines().count() < 250, "{}", path.display());
+            assert!(code.lines().count() < limit, "{}", path.display());
             assert!(text.starts_with("//! "), "{}", path.display());
-            files += 1;
         }
     }
-    assert!(files > 0);
 }
 
-/// What it prints, if it ends in time and well.
-fn run(name: &str) -> String {
-    let path = built()
-        .join(name)
-        .with_extension(env::consts::EXE_EXTENSION);
+/// Returns the output of an example that exits successfully within the time limit.
+async fn run(name: &str) -> String {
+    let path = built().join(name);
+    let path = path.with_extension(env::consts::EXE_EXTENSION);
     assert!(
         path.exists(),
-        "{name} is not built: `cargo build --examples` does that, and `cargo test`"
+        "{name} is not built, run `cargo build --examples` first"
     );
-    let mut child = Command::new(path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + LIMIT;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > end {
-            child.kill().unwrap();
-            let output = child.wait_with_output().unwrap();
-            panic!("{name} did not end: {output:?}");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    // A few lines, which fit into the pipe: nobody had to read them until now.
-    let output = child.wait_with_output().unwrap();
+    let mut command = Command::new(path);
+    let output = timeout(LIMIT, command.kill_on_drop(true).output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{name} did not end"));
+    let output = output.unwrap();
     assert!(output.status.success(), "{name}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn names() -> Vec<String> {
-    let mut names = Vec::new();
-    for file in fs::read_dir(sources()).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension() != Some(OsStr::new("rs")) {
-            continue;
-        }
-        names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
-    }
-    assert!(names.len() >= 6, "{names:?}");
-    names
+/// Returns the Rust files of a folder.
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|path| path.extension() == Some(OsStr::new("rs")));
+    assert!(files.len() >= 6, "{files:?}");
+    files
 }
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
-}
-
-/// Cargo puts examples beside the folder of the tests.
+/// Returns the folder of the built examples, next to the folder of the tests.
 fn built() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().join("examples")

@@ -1,136 +1,111 @@
-//! Imports go only down: each room uses the rooms that stand before it in the table, and nothing else.
+//! Checks that each top-level module of `src/` imports only modules of lower rows.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The rooms from the ground up. A room is a file or a folder of `src/`; rooms of one line don't know each other.
-const FLOORS: &[&[&str]] = &[
-    &["util"],
+/// The lowest row first. Modules of one row do not import each other.
+const ROWS: &[&[&str]] = &[
+    &["util", "clock"],
     &["error"],
-    &["secret", "clock", "layer_error"],
-    &["subject", "jwt", "parts"],
-    &["window"],
-    &["spec", "oauth"],
-    &["token", "verdict", "transport", "store"],
-    &["source", "recovery"],
-    &["telemetry"],
-    &["cache", "credentials", "routes"],
-    &["message", "hand"],
-    &["replay"],
-    &["service"],
+    &["secret"],
+    &["token", "oauth", "jwt", "transport", "store"],
+    &["source", "verdict"],
+    &["telemetry", "credentials"],
+    &["cache"],
     &["layer"],
-    &["clients", "config"],
-    &["testing", "docs", "fuzz"],
+    &["clients", "config", "testing", "docs", "fuzz"],
 ];
 
 #[test]
-fn imports_go_only_down() {
-    let mut faults = Vec::new();
-    for (room, file) in files() {
-        let Some(floor) = floor_of(&room) else {
-            faults.push(format!("{} stands in no room of the table", file.display()));
-            continue;
-        };
-        let text = code_of(&fs::read_to_string(&file).unwrap());
-        for used in rooms_used(&text) {
-            let below = floor_of(&used).is_some_and(|used| used < floor);
-            if used != room && !below {
-                faults.push(format!("{} uses crate::{used}", file.display()));
+fn modules_import_only_lower_modules() {
+    let (mut faults, mut checked) = (Vec::new(), 0);
+    let files = source_files();
+    for module in ROWS.iter().copied().flatten() {
+        assert!(files.iter().any(|(name, _)| name == module), "{module}");
+    }
+    for (module, file) in files {
+        let row = row_of(&module);
+        if row.is_none() {
+            faults.push(format!("{} is in no module of the table", file.display()));
+        }
+        for imported in imported_modules(&code_of(&file)) {
+            checked += 1;
+            if imported != module && row_of(&imported).is_none_or(|lower| Some(lower) >= row) {
+                faults.push(format!("{} imports crate::{imported}", file.display()));
             }
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(checked > 100, "only {checked} imports were found");
 }
 
-#[test]
-fn every_room_of_the_table_is_there() {
-    let rooms: Vec<String> = files().into_iter().map(|(room, _)| room).collect();
-    for room in FLOORS.iter().copied().flatten() {
-        assert!(rooms.iter().any(|there| there == room), "no room {room}");
-    }
+fn row_of(module: &str) -> Option<usize> {
+    ROWS.iter().position(|row| row.contains(&module))
 }
 
-#[test]
-fn the_reader_of_imports_sees_them_all() {
-    let text = code_of(
-        "use crate::{\n    alpha::{One, Two},\n    beta,\n};\nuse crate::gamma::x; // crate::comment\nfn f() { crate::delta::g() }",
-    );
-    assert_eq!(rooms_used(&text), ["alpha", "beta", "gamma", "delta"]);
-}
-
-fn floor_of(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&room))
-}
-
-/// Every source file but `lib.rs` and tests, with the room that it belongs to.
-fn files() -> Vec<(String, PathBuf)> {
+/// Returns each source file except `lib.rs` and test files, with its top-level module.
+fn source_files() -> Vec<(String, PathBuf)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![source.clone()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
+            let inside = path.strip_prefix(&source).unwrap().to_str().unwrap();
             if path.is_dir() {
                 folders.push(path);
-                continue;
-            }
-            let inside = path.strip_prefix(&source).unwrap();
-            let first = inside.components().next().unwrap().as_os_str();
-            let room = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
-            let name = path.file_name().unwrap();
-            if path.extension().is_some_and(|kind| kind == "rs")
-                && name != "lib.rs"
-                && name != "tests.rs"
+            } else if let Some(name) = inside.strip_suffix(".rs")
+                && name != "lib"
+                && !name.ends_with("tests")
             {
-                files.push((room, path));
+                let module = name.split(['/', '\\']).next().unwrap().to_owned();
+                files.push((module, path));
             }
         }
     }
     files
 }
 
-/// The text without its comments and its tests, which may look at anything.
-fn code_of(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let lines = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default());
+/// Returns the code without comments and without the test module, which may import any module.
+fn code_of(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = code.lines().map(|line| line.split("//").next().unwrap());
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The names that stand right behind `crate::`, alone or in braces.
-fn rooms_used(code: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        let Some(group) = rest.strip_prefix('{') else {
-            rooms.push(first_name(rest));
-            continue;
+/// Returns the first name of each path that begins with `crate::`, including all of `crate::{a::{X, Y}, b}`.
+fn imported_modules(code: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let paths = match rest.find(outside_braces()) {
+            // Not a group: one path.
+            Some(0) => rest.split(',').next().unwrap(),
+            Some(end) => &rest[1..end],
+            None => panic!("a group is not closed: {rest}"),
         };
-        let mut depth = 0;
-        let mut start = 0;
-        for (i, c) in group.char_indices() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth > 0 => depth -= 1,
-                ',' | '}' if depth == 0 => {
-                    rooms.push(first_name(group[start..i].trim_start()));
-                    start = i + 1;
-                    if c == '}' {
-                        break;
-                    }
-                }
-                _ => {}
-            }
+        let mut outside = outside_braces();
+        for path in paths.split(|c| outside(c) && c == ',') {
+            let name = path
+                .trim_start()
+                .split(|c: char| !c.is_alphanumeric() && c != '_');
+            modules.extend(
+                name.take(1)
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_owned),
+            );
         }
     }
-    rooms.retain(|room| !room.is_empty());
-    rooms
+    modules
 }
 
-fn first_name(text: &str) -> String {
-    let name = |c: char| c.is_alphanumeric() || c == '_';
-    text.chars().take_while(|&c| name(c)).collect()
+/// Returns a predicate for consecutive characters: whether no brace is open after the character.
+fn outside_braces() -> impl FnMut(char) -> bool {
+    let mut open = 0;
+    move |c| {
+        open += i32::from(c == '{') - i32::from(c == '}');
+        open == 0
+    }
 }

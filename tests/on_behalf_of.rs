@@ -1,4 +1,4 @@
-//! On behalf of users: each gets their own token, whatever happens in the cache, and work outlives the token that it began with.
+//! Tests the on-behalf-of grant: each user gets their own token, and refresh tokens outlive the user token.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ fn of(subject: &str, scope: &str) -> TokenSpec {
 }
 
 #[tokio::test]
-async fn the_users_token_and_what_it_is_for_are_sent() {
+async fn request_carries_the_user_token_and_scopes() {
     let login = login().await;
     let alice = sign_in(&login, "alice");
     let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
@@ -51,7 +51,7 @@ async fn the_users_token_and_what_it_is_for_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_of_users_at_once_gets_each_their_own() {
+async fn concurrent_users_get_their_own_tokens() {
     let login = login().await;
     let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
     let mut crowd = JoinSet::new();
@@ -73,21 +73,20 @@ async fn a_crowd_of_users_at_once_gets_each_their_own() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Get(&'static str, &'static str),
-    Refresh(&'static str, &'static str),
-    Reject(&'static str, &'static str),
-    /// The user comes with another token.
+    /// "get", "refresh" or "reject", for a user and a scope.
+    Use(&'static str, &'static str, &'static str),
+    /// The user sends another token.
     SignIn(&'static str),
     EndSignIns,
     Clear,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (users, scopes) = (|| select(&USERS[..]), || select(&SCOPES[..]));
+    let users = || select(&USERS[..]);
+    let uses = select(vec!["get", "get", "refresh", "reject"]);
     prop_oneof![
-        6 => (users(), scopes()).prop_map(|(user, scope)| Step::Get(user, scope)),
-        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Refresh(user, scope)),
-        3 => (users(), scopes()).prop_map(|(user, scope)| Step::Reject(user, scope)),
+        12 => (uses, users(), select(&SCOPES[..]))
+            .prop_map(|(how, user, scope)| Step::Use(how, user, scope)),
         2 => users().prop_map(Step::SignIn),
         1 => Just(Step::EndSignIns),
         1 => Just(Step::Clear),
@@ -98,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_order_of_events_gives_a_user_anothers_token(
+    fn users_never_receive_tokens_of_other_users(
         steps in prop::collection::vec(step(), 1..40),
         by_exchange in any::<bool>(),
         with_refresh_tokens in any::<bool>(),
@@ -111,45 +110,38 @@ proptest! {
             } else {
                 TokenCache::new(OnBehalfOf::new(endpoint(&login)))
             };
-            let mut came_with: HashMap<_, _> =
+            let mut user_tokens: HashMap<_, _> =
                 USERS.iter().map(|user| (*user, sign_in(&login, user))).collect();
             for step in steps {
-                let (user, scope, token) = match step {
-                    Step::Get(user, scope) => {
-                        (user, scope, cache.get(&of(&came_with[user], scope)).await)
-                    }
-                    Step::Refresh(user, scope) => {
-                        (user, scope, cache.refresh(&of(&came_with[user], scope)).await)
-                    }
-                    Step::Reject(user, scope) => {
-                        if let Some(token) = cache.peek(&of(&came_with[user], scope)) {
-                            cache.reject(&token);
-                        }
-                        continue;
+                match step {
+                    Step::Use(how, user, scope) => {
+                        let spec = of(&user_tokens[user], scope);
+                        let token = match how {
+                            "get" => cache.get(&spec).await.unwrap(),
+                            "refresh" => cache.refresh(&spec).await.unwrap(),
+                            _ => {
+                                if let Some(token) = cache.peek(&spec) {
+                                    cache.reject(&token);
+                                }
+                                continue;
+                            }
+                        };
+                        assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
+                        assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
                     }
                     Step::SignIn(user) => {
-                        came_with.insert(user, sign_in(&login, user));
-                        continue;
+                        user_tokens.insert(user, sign_in(&login, user));
                     }
-                    Step::EndSignIns => {
-                        login.revoke_refresh_tokens();
-                        continue;
-                    }
-                    Step::Clear => {
-                        cache.clear();
-                        continue;
-                    }
-                };
-                let token = token.unwrap();
-                assert_eq!(login.subject_of(token.expose()).as_deref(), Some(user));
-                assert_eq!(login.scopes_of(token.expose()).unwrap(), [scope]);
+                    Step::EndSignIns => login.revoke_refresh_tokens(),
+                    Step::Clear => cache.clear(),
+                }
             }
         });
     }
 }
 
 #[tokio::test]
-async fn work_goes_on_after_the_users_token_has_expired() {
+async fn refresh_tokens_outlive_the_user_token() {
     let login = login().await;
     login.issue_refresh_tokens(true);
     login.set_lifetime(Some(Duration::from_secs(1)));
@@ -163,20 +155,20 @@ async fn work_goes_on_after_the_users_token_has_expired() {
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The server ends a family of which one was used twice, so each is used once.
+    // Each refresh token is used once. The server revokes them all if one is used twice.
     for uses in 1..=5 {
         let token = cache.refresh(&spec).await.unwrap();
         assert_eq!(login.subject_of(token.expose()).as_deref(), Some("alice"));
         assert_eq!(login.refresh_token_uses(), uses);
     }
-    // What was not begun in time can't be begun: not for another scope, and not by another user.
+    // The expired user token cannot be used for another scope.
     let error = cache.get(&of(&alice, "write")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidGrant, "{error}");
     assert_eq!(login.counts().refused, 1);
 }
 
 #[tokio::test]
-async fn without_refresh_tokens_nothing_outlives_the_users_token() {
+async fn disabled_refresh_tokens_are_not_used() {
     let login = login().await;
     login.issue_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
@@ -191,7 +183,7 @@ async fn without_refresh_tokens_nothing_outlives_the_users_token() {
 }
 
 #[tokio::test]
-async fn a_refused_refresh_token_gives_way_to_the_users_own() {
+async fn rejected_refresh_token_falls_back_to_the_user_token() {
     let login = login().await;
     login.issue_refresh_tokens(true);
     let alice = sign_in(&login, "alice");
@@ -201,7 +193,7 @@ async fn a_refused_refresh_token_gives_way_to_the_users_own() {
     login.revoke_refresh_tokens();
     cache.refresh(&spec).await.unwrap();
     assert_eq!(login.refresh_token_uses(), 1);
-    // It brought another, which is used from then on.
+    // The response contained another refresh token, which is used next.
     login.revoke(&alice);
     cache.refresh(&spec).await.unwrap();
     assert_eq!(login.refresh_token_uses(), 2);
@@ -218,14 +210,14 @@ async fn refresh_tokens_are_bounded() {
         cache.get(&spec).await.unwrap();
         cache.refresh(&spec).await.unwrap();
     }
-    let shown = format!("{source:?}");
-    let (_, kept) = shown.split_once("refresh_tokens: ").unwrap();
-    let kept: usize = kept.trim_end_matches(" }").parse().unwrap();
-    assert!((1..=3).contains(&kept), "{shown}");
+    let output = format!("{source:?}");
+    let (_, count) = output.split_once("refresh_tokens: ").unwrap();
+    let count: usize = count.trim_end_matches(" }").parse().unwrap();
+    assert!((1..=3).contains(&count), "{output}");
 }
 
 #[tokio::test]
-async fn what_the_user_must_do_reaches_the_caller() {
+async fn interaction_required_reaches_the_caller() {
     let login = login().await;
     let alice = sign_in(&login, "alice");
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
@@ -236,11 +228,8 @@ async fn what_the_user_must_do_reaches_the_caller() {
         ("mfa_required", ""),
     ] {
         let body = serde_json::json!({ "error": error, "suberror": suberror, "claims": claims });
-        login.fault(Fault::response(
-            400,
-            Some("application/json"),
-            body.to_string(),
-        ));
+        let json = Some("application/json");
+        login.fault(Fault::response(400, json, body.to_string()));
         let cache = TokenCache::new(OnBehalfOf::new(endpoint(&login)));
         let error = cache.get(&of(&alice, "read")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InteractionRequired, "{error}");

@@ -1,4 +1,4 @@
-//! A redirect that the client follows: whose 401 it is that comes in the end.
+//! Tests redirects that the client follows: tokens stay at the first origin, and so does recovery.
 
 use http::Method;
 use reqwest::{Client, Request, Response, redirect::Policy};
@@ -10,17 +10,16 @@ use tower_bearer::{
     testing::{Api, AuthorizationServer, Fault},
 };
 
-struct Stage {
+struct Servers {
     login: AuthorizationServer,
     api: Api,
-    /// An API of the same kind, which no route names.
+    /// An API on another origin, without a route.
     other: Api,
     cache: TokenCache,
     layer: AuthLayer,
-    client: Auth<Client>,
 }
 
-impl Stage {
+impl Servers {
     async fn new() -> Self {
         let login = AuthorizationServer::start().await.unwrap();
         let api = Api::start(&login).await.unwrap();
@@ -29,19 +28,22 @@ impl Stage {
         let cache = TokenCache::new(source);
         let layer = AuthLayer::new(cache.clone());
         let layer = layer.route(api.url(), spec()).unwrap();
-        let client = layer.layer(Client::new());
         Self {
             login,
             api,
             other,
             cache,
             layer,
-            client,
         }
     }
 
+    fn redirect_to_the_other(&self) {
+        let location = self.other.url_of("/end");
+        self.api.fault(Fault::redirect(&location));
+    }
+
     async fn post(&self) -> Response {
-        post(&self.client, &self.api).await
+        post(&self.layer.layer(Client::new()), &self.api).await
     }
 }
 
@@ -55,102 +57,90 @@ async fn post(client: &Auth<Client>, api: &Api) -> Response {
     client.clone().oneshot(request).await.unwrap()
 }
 
-/// The status, and what was done about it.
+/// Returns the status and the recovery.
 fn outcome(response: &Response) -> (u16, Option<&'static str>) {
     let recovery = response.extensions().get().map(Recovery::as_str);
     (response.status().as_u16(), recovery)
 }
 
 #[tokio::test]
-async fn another_origin_gets_no_token_and_its_401_is_not_judged() {
-    let stage = Stage::new().await;
-    let location = stage.other.url_of("/end");
-    stage.api.fault_always(Fault::redirect(&location));
+async fn redirect_to_an_unlisted_origin_carries_no_token() {
+    let servers = Servers::new().await;
+    let location = servers.other.url_of("/end");
+    servers.api.fault_always(Fault::redirect(&location));
     for _ in 0..10 {
-        let response = stage.post().await;
+        let response = servers.post().await;
         assert_eq!(outcome(&response), (401, None));
         assert_eq!(response.url().as_str(), location);
     }
-    assert_eq!(stage.api.counts().with_token, 10);
-    let there = stage.other.counts();
+    assert_eq!(servers.api.counts().with_token, 10);
+    let there = servers.other.counts();
     assert_eq!((there.requests, there.with_token), (10, 0));
-    let stats = stage.cache.stats();
-    assert_eq!(
-        (
-            stats.rejections,
-            stats.replays,
-            stats.rejection_limit_reached
-        ),
-        (0, 0, 0)
-    );
-    assert_eq!(stage.login.counts().requests, 1);
-    // The token is still good, and in service.
-    stage.api.clear_faults();
-    let response = stage.post().await;
+    let stats = servers.cache.stats();
+    assert_eq!((stats.rejections, stats.replays), (0, 0));
+    assert_eq!(stats.rejection_limit_reached, 0);
+    assert_eq!(servers.login.counts().requests, 1);
+    // The token is still valid and cached.
+    servers.api.clear_faults();
+    let response = servers.post().await;
     assert_eq!(outcome(&response), (200, None));
-    assert_eq!(stage.login.counts().requests, 1);
+    assert_eq!(servers.login.counts().requests, 1);
 }
 
 #[tokio::test]
-async fn a_listed_origin_gets_no_token_by_redirect_either() {
-    let stage = Stage::new().await;
-    let layer = stage.layer.clone();
-    let client = layer.route(stage.other.url(), spec()).unwrap();
-    let client = client.layer(Client::new());
-    let location = stage.other.url_of("/end");
-    stage.api.fault(Fault::redirect(&location));
-    let response = post(&client, &stage.api).await;
+async fn redirect_to_a_listed_origin_carries_no_token() {
+    let servers = Servers::new().await;
+    let layer = servers.layer.clone().route(servers.other.url(), spec());
+    let client = layer.unwrap().layer(Client::new());
+    servers.redirect_to_the_other();
+    let response = post(&client, &servers.api).await;
     assert_eq!(outcome(&response), (401, None));
-    assert_eq!(stage.other.counts().with_token, 0);
-    assert_eq!(stage.cache.stats().rejections, 0);
-    assert_eq!(stage.login.counts().requests, 1);
+    assert_eq!(servers.other.counts().with_token, 0);
+    assert_eq!(servers.cache.stats().rejections, 0);
+    assert_eq!(servers.login.counts().requests, 1);
 }
 
 #[tokio::test]
-async fn a_challenge_of_another_origin_is_not_told_as_ours() {
-    let stage = Stage::new().await;
-    stage
-        .api
-        .fault(Fault::redirect(&stage.other.url_of("/end")));
+async fn challenge_of_another_origin_has_no_recovery() {
+    let servers = Servers::new().await;
+    servers.redirect_to_the_other();
     let challenge = r#"Bearer error="insufficient_scope", scope="everything""#;
     let fault = Fault::status(403).with_header("www-authenticate", challenge);
-    stage.other.fault(fault);
-    let response = stage.post().await;
+    servers.other.fault(fault);
+    let response = servers.post().await;
     assert_eq!(outcome(&response), (403, None));
 }
 
 #[tokio::test]
-async fn the_same_origins_401_is_judged_and_the_request_goes_again_from_the_start() {
-    let stage = Stage::new().await;
-    stage.api.fault(Fault::redirect("/end"));
-    stage.api.fault(Fault::none());
-    stage.api.fault(Fault::redirect("/end"));
-    stage.cache.warm([&spec()]).await.unwrap();
-    stage.login.revoke_all();
-    let response = stage.post().await;
+async fn same_origin_401_is_recovered_from_the_first_url() {
+    let servers = Servers::new().await;
+    servers.api.fault(Fault::redirect("/end"));
+    servers.api.fault(Fault::none());
+    servers.api.fault(Fault::redirect("/end"));
+    servers.cache.warm([&spec()]).await.unwrap();
+    servers.login.revoke_all();
+    let response = servers.post().await;
     assert_eq!(outcome(&response), (200, Some("recovered")));
     assert_eq!(response.url().path(), "/end");
     assert_eq!(response.bytes().await.unwrap(), "abc");
-    let calls = stage.api.requests();
+    let calls = servers.api.requests();
     let paths: Vec<_> = calls.iter().map(|call| call.uri.path()).collect();
     assert_eq!(paths, ["/start", "/end", "/start", "/end"]);
     assert!(calls.iter().all(|call| call.body == "abc"));
     assert_eq!(calls[0].token, calls[1].token);
     assert_ne!(calls[1].token, calls[2].token);
     assert_eq!(calls[2].token, calls[3].token);
-    assert_eq!(stage.cache.stats().rejections, 1);
-    assert_eq!(stage.login.counts().requests, 2);
+    assert_eq!(servers.cache.stats().rejections, 1);
+    assert_eq!(servers.login.counts().requests, 2);
 }
 
 #[tokio::test]
-async fn a_redirect_that_is_not_followed_is_the_callers() {
-    let stage = Stage::new().await;
+async fn unfollowed_redirect_is_returned() {
+    let servers = Servers::new().await;
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
-    let client = stage.layer.layer(client);
-    stage
-        .api
-        .fault(Fault::redirect(&stage.other.url_of("/end")));
-    let response = post(&client, &stage.api).await;
+    let client = servers.layer.layer(client);
+    servers.redirect_to_the_other();
+    let response = post(&client, &servers.api).await;
     assert_eq!(outcome(&response), (307, None));
-    assert_eq!(stage.other.counts().requests, 0);
+    assert_eq!(servers.other.counts().requests, 0);
 }

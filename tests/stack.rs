@@ -1,10 +1,10 @@
-//! The layer among tower's own: nothing deadlocks, and no permit is lost or held for nothing.
+//! Tests the layer in combination with tower's middleware: no deadlocks, and no lost or unused permits.
 
 mod support;
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -18,10 +18,11 @@ use support::{
     settle, spec, tenant,
 };
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, advance, timeout};
+use tokio::time::{Instant, Sleep, advance, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    layer::util::Identity,
     limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
     retry::Policy,
     util::BoxCloneService,
@@ -30,15 +31,30 @@ use tower_bearer::{ErrorKind, TokenCache, TokenError, clock::Clock, layer::Error
 
 type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
 
-/// Longer than anything here takes: a test that gets there hangs.
-const HANGS: Duration = Duration::from_secs(3_600);
+/// A time limit that only a deadlock reaches.
+const DEADLOCK_LIMIT: Duration = Duration::from_secs(3_600);
 
-/// Where a request ends up in trouble.
+async fn ends<T>(case: &str, future: impl Future<Output = T>) -> T {
+    let output = timeout(DEADLOCK_LIMIT, future).await;
+    output.unwrap_or_else(|_| panic!("{case}: deadlock"))
+}
+
+/// Sends a request of another user of the client, which must succeed within a second.
+async fn gets_through<S, B>(client: &mut S, path: &str)
+where
+    S: Service<Request<String>, Response = Response<B>, Error: Debug>,
+{
+    let response = timeout(secs(1), async { send(client, request(path)).await.await });
+    let response = response.await.expect("the permit is held");
+    assert_eq!(response.unwrap().status(), 200);
+}
+
+/// The way in which a request fails.
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+enum Failure {
     None,
-    Refused,
-    AlwaysRefused,
+    Rejected,
+    AlwaysRejected,
     FailingSource,
     BrokenConnection,
     DroppedAtOnce,
@@ -48,39 +64,38 @@ enum Trouble {
     NotSent,
 }
 
-const TROUBLES: [Trouble; 10] = [
-    Trouble::None,
-    Trouble::Refused,
-    Trouble::AlwaysRefused,
-    Trouble::FailingSource,
-    Trouble::BrokenConnection,
-    Trouble::DroppedAtOnce,
-    Trouble::DroppedDuringFetch,
-    Trouble::DroppedDuringSend,
-    Trouble::DroppedDuringReplay,
-    Trouble::NotSent,
+const FAILURES: [Failure; 10] = [
+    Failure::None,
+    Failure::Rejected,
+    Failure::AlwaysRejected,
+    Failure::FailingSource,
+    Failure::BrokenConnection,
+    Failure::DroppedAtOnce,
+    Failure::DroppedDuringFetch,
+    Failure::DroppedDuringSend,
+    Failure::DroppedDuringReplay,
+    Failure::NotSent,
 ];
 
-/// Tries a failed request or a 401 once more.
+/// Retries a request once, after this time, if there was an error, a 401 or a 503.
 #[derive(Clone, Copy)]
-struct Once(u32);
+struct Once(Option<Duration>);
+
+const ONCE: Once = Once(Some(Duration::ZERO));
 
 impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
-    type Future = Ready<()>;
+    type Future = Sleep;
 
     fn retry(
         &mut self,
         _: &mut Request<String>,
         result: &mut Result<Response<Answered>, E>,
-    ) -> Option<Ready<()>> {
-        let failed = result
+    ) -> Option<Sleep> {
+        let status = result
             .as_ref()
-            .map_or(true, |response| response.status() == 401);
-        if self.0 == 0 || !failed {
-            return None;
-        }
-        self.0 -= 1;
-        Some(ready(()))
+            .map_or(503, |response| response.status().as_u16());
+        let failed = [401, 503].contains(&status);
+        self.0.take_if(|_| failed).map(sleep)
     }
 
     fn clone_request(&mut self, request: &Request<String>) -> Option<Request<String>> {
@@ -88,46 +103,27 @@ impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
     }
 }
 
-/// One thing that stands above or below the layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Nothing,
-    Limit,
-    Buffer,
-    Shed,
-    ShedLimit,
-    Timeout,
-    Retry,
-}
+/// A middleware outside or inside of the layer.
+type Part = (&'static str, fn(Client) -> Client);
 
 const PARTS: [Part; 7] = [
-    Part::Nothing,
-    Part::Limit,
-    Part::Buffer,
-    Part::Shed,
-    Part::ShedLimit,
-    Part::Timeout,
-    Part::Retry,
+    ("nothing", |inner| inner),
+    ("limit", |inner| boxed(ConcurrencyLimit::new(inner, 1))),
+    ("buffer", |inner| boxed(stack().buffer(1).service(inner))),
+    ("shed", |inner| boxed(stack().load_shed().service(inner))),
+    ("shed and limit", |inner| {
+        boxed(stack().load_shed().concurrency_limit(1).service(inner))
+    }),
+    ("timeout", |inner| {
+        boxed(stack().timeout(secs(30)).service(inner))
+    }),
+    (RETRY, |inner| boxed(stack().retry(ONCE).service(inner))),
 ];
 
-impl Part {
-    fn around<S>(self, service: S) -> Client
-    where
-        S: Service<Request<String>, Response = Response<Answered>> + Clone + Send + 'static,
-        S::Error: Into<BoxError> + Send + Sync + 'static,
-        S::Future: Send + 'static,
-    {
-        let builder = ServiceBuilder::new();
-        match self {
-            Self::Nothing => boxed(service),
-            Self::Limit => boxed(builder.concurrency_limit(1).service(service)),
-            Self::Buffer => boxed(builder.buffer(1).service(service)),
-            Self::Shed => boxed(builder.load_shed().service(service)),
-            Self::ShedLimit => boxed(builder.load_shed().concurrency_limit(1).service(service)),
-            Self::Timeout => boxed(builder.timeout(secs(30)).service(service)),
-            Self::Retry => boxed(builder.retry(Once(1)).service(service)),
-        }
-    }
+const RETRY: &str = "retry";
+
+fn stack() -> ServiceBuilder<Identity> {
+    ServiceBuilder::new()
 }
 
 fn boxed<S>(service: S) -> Client
@@ -139,51 +135,47 @@ where
     BoxCloneService::new(service.map_err(Into::into))
 }
 
-async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
-    let case = format!(
-        "{above:?} above, {below:?} below, {} {trouble:?}",
-        if hit { "hit" } else { "miss" }
-    );
+async fn exercise((above, over): Part, (below, under): Part, hit: bool, failure: Failure) {
+    let case = format!("{above} above, {below} below, hit: {hit}, {failure:?}");
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     if hit {
         cache.get(spec()).await.unwrap();
     }
-    let mut client = above.around(layer(&cache).layer(below.around(api.clone())));
+    let inner = under(boxed(api.clone()));
+    let mut client = over(boxed(layer(&cache).layer(inner)));
     let mut other = client.clone();
     let mut call = request("/");
-    match trouble {
-        Trouble::None | Trouble::DroppedAtOnce => {}
-        Trouble::Refused => api.answer([401]),
-        Trouble::AlwaysRefused => *call.uri_mut() = request("/refused").into_parts().0.uri,
-        Trouble::FailingSource => {
+    match failure {
+        Failure::None | Failure::DroppedAtOnce => {}
+        Failure::Rejected => api.answer([401]),
+        Failure::AlwaysRejected => *call.uri_mut() = request("/refused").into_parts().0.uri,
+        Failure::FailingSource => {
             cache.clear();
             source.henceforth(Answer::fail(ErrorKind::AccessDenied));
         }
-        Trouble::BrokenConnection => api.answer([0]),
-        Trouble::DroppedDuringFetch => {
+        Failure::BrokenConnection => api.answer([0]),
+        Failure::DroppedDuringFetch => {
             cache.clear();
             source.clone().gated();
         }
-        Trouble::DroppedDuringSend => {
+        Failure::DroppedDuringSend => {
             api.clone().gated();
         }
-        Trouble::DroppedDuringReplay => {
+        Failure::DroppedDuringReplay => {
             api.answer([401]);
             api.clone().gated();
             api.open(1);
         }
-        Trouble::NotSent => {
+        Failure::NotSent => {
             *call.uri_mut() = "https://elsewhere.example/".parse().unwrap();
             call.extensions_mut().insert(tenant("own"));
         }
     }
-    let response = timeout(HANGS, send(&mut client, call))
-        .await
-        .unwrap_or_else(|_| panic!("{case}: it hangs"));
-    match trouble {
-        Trouble::DroppedAtOnce => drop(response),
-        Trouble::DroppedDuringFetch | Trouble::DroppedDuringSend | Trouble::DroppedDuringReplay => {
+    let response = ends(&case, send(&mut client, call)).await;
+    match failure {
+        Failure::DroppedAtOnce => drop(response),
+        Failure::DroppedDuringFetch | Failure::DroppedDuringSend | Failure::DroppedDuringReplay => {
             let mut response = task::spawn(response);
             for _ in 0..20 {
                 assert_pending!(response.poll(), "{}", case);
@@ -192,30 +184,25 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
             drop(response);
         }
         _ => {
-            let outcome = timeout(HANGS, response)
-                .await
-                .unwrap_or_else(|_| panic!("{case}: it hangs"));
-            let retried = Part::Retry == above || Part::Retry == below;
-            match (trouble, outcome) {
-                (Trouble::None | Trouble::Refused, Ok(response)) => {
-                    assert_eq!(response.status(), 200, "{case}");
+            let outcome = ends(&case, response).await;
+            let retried = [above, below].contains(&RETRY);
+            let status = match failure {
+                Failure::BrokenConnection if !retried => None,
+                Failure::FailingSource | Failure::NotSent => None,
+                Failure::AlwaysRejected => Some(401),
+                _ => Some(200),
+            };
+            match (status, outcome.map(|response| response.status())) {
+                (Some(expected), Ok(status)) => assert_eq!(status, expected, "{case}"),
+                (None, Err(error)) => {
+                    let ours = !matches!(failure, Failure::BrokenConnection);
+                    assert_eq!(is_ours(&*error), ours, "{case}: {error}");
                 }
-                (Trouble::BrokenConnection, Ok(response)) if retried => {
-                    assert_eq!(response.status(), 200, "{case}");
-                }
-                (Trouble::BrokenConnection, Err(_)) if !retried => {}
-                (Trouble::AlwaysRefused, Ok(response)) => {
-                    assert_eq!(response.status(), 401, "{case}");
-                }
-                (Trouble::FailingSource | Trouble::NotSent, Err(error)) => {
-                    assert!(is_ours(&*error), "{case}: {error}");
-                }
-                (_, Ok(response)) => panic!("{case}: {}", response.status()),
-                (_, Err(error)) => panic!("{case}: {error}"),
+                (_, outcome) => panic!("{case}: {outcome:?}"),
             }
         }
     }
-    // Afterwards, with the first handle idle, another one is served; and so is the first.
+    // Afterwards, both handles can send a request.
     source.henceforth(Answer::Text("afterwards"));
     for _ in 0..10 {
         source.open();
@@ -224,28 +211,25 @@ async fn exercise(above: Part, below: Part, hit: bool, trouble: Trouble) {
     advance(secs(120)).await;
     settle().await;
     for client in [&mut other, &mut client] {
-        let served = timeout(HANGS, async { send(client, request("/")).await.await });
-        let served = served
-            .await
-            .unwrap_or_else(|_| panic!("{case}: a permit is lost"));
+        let served = ends(&case, async { send(client, request("/")).await.await }).await;
         let served = served.unwrap_or_else(|error| panic!("{case}: afterwards {error}"));
         assert_eq!(served.status(), 200, "{case}");
     }
     assert_eq!(api.called_unready(), 0, "{case}");
 }
 
-/// Whether it is the layer's own error, perhaps inside another.
+/// Returns true if the error or one of its causes is a token error.
 fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<TokenError>() || error.source().is_some_and(is_ours)
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_no_stack_does_anything_deadlock_or_lose_a_permit() {
+async fn no_stack_deadlocks_or_loses_a_permit() {
     for above in PARTS {
         for below in PARTS {
             for hit in [true, false] {
-                for trouble in TROUBLES {
-                    exercise(above, below, hit, trouble).await;
+                for failure in FAILURES {
+                    exercise(above, below, hit, failure).await;
                 }
             }
         }
@@ -253,7 +237,7 @@ async fn in_no_stack_does_anything_deadlock_or_lose_a_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_permit_is_held_while_a_token_is_fetched() {
+async fn first_fetch_holds_no_permit() {
     let (source, api) = (Source::new().gated(), Api::new());
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api.clone(), 1);
@@ -263,17 +247,11 @@ async fn no_permit_is_held_while_a_token_is_fetched() {
     assert_pending!(response.poll());
     settle().await;
     assert_eq!((source.fetches(), api.sends()), (1, 0));
-    // Another user of the same client gets through meanwhile, again and again.
+    // Another user of the same client can send requests meanwhile.
     for _ in 0..3 {
-        let through = timeout(secs(1), async {
-            send(&mut user, request("/user")).await.await
-        });
-        assert_eq!(
-            through.await.expect("the permit is held").unwrap().status(),
-            200
-        );
+        gets_through(&mut user, "/user").await;
     }
-    // And while it has the permit, the token may come: the request waits for its turn.
+    // The token arrives while the other user holds the permit: the request waits for it.
     let user = send(&mut user, request("/user")).await;
     source.open();
     settle().await;
@@ -283,7 +261,7 @@ async fn no_permit_is_held_while_a_token_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_permit_is_held_while_a_second_token_is_fetched() {
+async fn recovery_fetch_holds_no_permit() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
@@ -294,54 +272,36 @@ async fn no_permit_is_held_while_a_second_token_is_fetched() {
     let mut user = limited.clone();
     let mut response = task::spawn(send(&mut client, request("/")).await);
     assert_pending!(response.poll());
-    let through = timeout(secs(1), async {
-        send(&mut user, request("/user")).await.await
-    });
-    assert_eq!(
-        through.await.expect("the permit is held").unwrap().status(),
-        200
-    );
+    gets_through(&mut user, "/user").await;
     source.open();
     settle().await;
-    assert_eq!(
-        outcome(&assert_ready_ok!(response.poll())),
-        (200, Some("recovered"))
-    );
+    let response = assert_ready_ok!(response.poll());
+    assert_eq!(outcome(&response), (200, Some("recovered")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_must_not_be_sent_gives_its_permit_back() {
+async fn refused_request_releases_its_permit() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let mut client = layer(&cache).layer(ConcurrencyLimit::new(api, 1));
     let mut other = client.clone();
-    let mut elsewhere = Request::get("https://elsewhere.example/")
-        .body(String::new())
-        .unwrap();
+    let mut elsewhere = request("/");
+    *elsewhere.uri_mut() = "https://elsewhere.example/".parse().unwrap();
     elsewhere.extensions_mut().insert(tenant("own"));
     send(&mut client, elsewhere).await.await.unwrap_err();
-    let served = timeout(secs(1), async {
-        send(&mut other, request("/")).await.await
-    });
-    assert_eq!(
-        served.await.expect("the permit is held").unwrap().status(),
-        200
-    );
+    gets_through(&mut other, "/").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_may_use_the_limited_client_that_it_serves() {
+async fn source_can_share_the_limited_client() {
     let api = Api::new();
     let limited = ConcurrencyLimit::new(api.clone(), 1);
     let through = limited.clone();
-    let source = tower_bearer::source::from_fn(move |request| {
+    let source = tower_bearer::source::from_fn(move |token_request| {
         let mut through = through.clone();
         async move {
-            let ask = Request::get("https://login.example/token")
-                .body(String::new())
-                .unwrap();
-            send(&mut through, ask).await.await.unwrap();
-            let text = format!("token-{}", request.reason().as_str());
+            send(&mut through, request("/token")).await.await.unwrap();
+            let text = format!("token-{}", token_request.reason().as_str());
             tower_bearer::NewToken::bearer(&text)
         }
     });
@@ -352,14 +312,14 @@ async fn a_source_may_use_the_limited_client_that_it_serves() {
             "/" if seen.token() == "token-missing" => status,
             _ => 200,
         });
-        let answer = timeout(HANGS, async { send(&mut client, request("/")).await.await });
-        assert_eq!(answer.await.expect("it hangs").unwrap().status(), 200);
+        let answer = async { send(&mut client, request("/")).await.await };
+        assert_eq!(ends("shared", answer).await.unwrap().status(), 200);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_needs_what_the_first_401_pins_costs_its_deadline_and_no_more() {
-    // A client with one connection, which a response keeps until its body is dropped.
+async fn source_blocked_by_the_first_401_ends_with_its_deadline() {
+    // A client with one connection, which a response occupies until its body is dropped.
     let connection = Arc::new(Semaphore::new(1));
     let answered = Arc::new(AtomicUsize::new(0));
     let client = {
@@ -400,8 +360,8 @@ async fn a_source_that_needs_what_the_first_401_pins_costs_its_deadline_and_no_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_response_and_its_future_are_gone_before_the_client_is_polled_ready_again() {
-    for at_hand in [true, false] {
+async fn first_response_is_dropped_before_the_second_poll_ready() {
+    for available in [true, false] {
         let (source, api) = (Source::new(), Api::new().gated());
         let cache = cache(&source);
         cache.get(spec()).await.unwrap();
@@ -409,67 +369,61 @@ async fn the_first_response_and_its_future_are_gone_before_the_client_is_polled_
         api.answer([401]);
         let mut response = task::spawn(send(&mut client, request("/")).await);
         assert_pending!(response.poll());
-        if at_hand {
+        if available {
             cache.refresh(spec()).await.unwrap();
         }
         api.open(2);
         assert_eq!(outcome(&response.await.unwrap()), (200, Some("recovered")));
         let events = api.events();
-        let again = events
-            .iter()
-            .rposition(|event| *event == Event::PolledReady)
-            .unwrap();
+        let mut polled = events.iter();
+        let again = polled.rposition(|event| *event == Event::PolledReady);
+        let again = again.unwrap();
         assert_eq!(events[..2], [Event::PolledReady, Event::Called]);
         let mut between = events[2..again].to_vec();
         between.sort_by_key(|event| *event as u8);
-        assert_eq!(
-            between,
-            [Event::FutureDropped, Event::BodyDropped],
-            "at hand: {at_hand}"
-        );
+        let dropped = [Event::FutureDropped, Event::BodyDropped];
+        assert_eq!(between, dropped, "available: {available}");
         assert_eq!(events[again + 1], Event::Called);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_fails_when_made_ready_anew_is_the_callers_error() {
-    for (cold, polls) in [(true, vec![false, true]), (false, vec![false, true])] {
+async fn second_poll_ready_error_is_returned() {
+    for cold in [true, false] {
         let (source, api) = (Source::new(), Api::new());
         let cache = cache(&source);
         if !cold {
             cache.get(spec()).await.unwrap();
             api.answer([401]);
         }
-        api.fail_when_polled(polls);
+        api.fail_when_polled([false, true]);
         let mut client = layer(&cache).layer(api.clone());
         let error = send(&mut client, request("/")).await.await.unwrap_err();
         let Error::Inner(error) = error else {
             panic!("{error}");
         };
         assert_eq!(error.0, "scripted: not ready");
-        assert_eq!(
-            outcome(&send(&mut client, request("/")).await.await.unwrap()),
-            (200, None)
-        );
+        let response = send(&mut client, request("/")).await.await.unwrap();
+        assert_eq!(outcome(&response), (200, None));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_not_ready_is_told_to_whoever_polls() {
+async fn pending_client_wakes_the_caller() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api, 1);
-    let _held = send(&mut limited.clone(), request("/user")).await;
+    let held = send(&mut limited.clone(), request("/user")).await;
     let mut client = layer(&cache).layer(limited);
     let mut sending = task::spawn(send(&mut client, request("/")));
     assert_pending!(sending.poll());
-    drop(_held);
+    drop(held);
     assert!(sending.is_woken());
     drop(assert_ready!(sending.poll()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_client_passes_and_says_nothing_about_the_token() {
+async fn client_error_keeps_the_token() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
@@ -482,15 +436,15 @@ async fn an_error_of_the_client_passes_and_says_nothing_about_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_above_the_layer_gets_a_fresh_token_on_each_try() {
+async fn outer_retry_uses_the_current_token_on_each_attempt() {
     let (source, api) = (Source::new(), Api::new());
     let cache = cache(&source);
-    let retry = ServiceBuilder::new().retry(Once(1));
+    let retry = ServiceBuilder::new().retry(ONCE);
     let mut client = retry.layer(layer(&cache)).service(api.clone());
     api.answer([401, 401]);
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, None));
-    // Each try's refused token is replaced before its replay; the second try begins with the newest.
+    // The layer replaces the rejected token before its replay; the second attempt starts with the new one.
     assert_eq!(api.tokens(), ["token-1", "token-2", "token-2"]);
 
     api.answer([0]);
@@ -502,33 +456,12 @@ async fn retry_above_the_layer_gets_a_fresh_token_on_each_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_above_whose_token_expired_meanwhile_gets_another() {
-    /// Waits longer than the token serves before it tries again.
-    #[derive(Clone)]
-    struct Patient(u32);
-    impl<E> Policy<Request<String>, Response<Answered>, E> for Patient {
-        type Future = tokio::time::Sleep;
-        fn retry(
-            &mut self,
-            _: &mut Request<String>,
-            result: &mut Result<Response<Answered>, E>,
-        ) -> Option<Self::Future> {
-            let again = result
-                .as_ref()
-                .is_ok_and(|response| response.status() == 503)
-                && self.0 > 0;
-            self.0 = self.0.saturating_sub(1);
-            again.then(|| tokio::time::sleep(secs(100)))
-        }
-        fn clone_request(&mut self, request: &Request<String>) -> Option<Request<String>> {
-            Some(request.clone())
-        }
-    }
+async fn outer_retry_replaces_an_expired_token() {
     let source = Source::new().lasting(secs(100));
     let api = Api::new();
     let cache = cache(&source);
     let mut client = ServiceBuilder::new()
-        .retry(Patient(1))
+        .retry(Once(Some(secs(100))))
         .layer(layer(&cache))
         .service(api.clone());
     api.answer([503]);
@@ -538,7 +471,7 @@ async fn a_retry_above_whose_token_expired_meanwhile_gets_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_above_ends_the_wait_and_not_the_fetch() {
+async fn outer_timeout_does_not_cancel_the_fetch() {
     let source = Source::new().taking(millis(100));
     let api = Api::new();
     let cache = cache(&source);
@@ -550,15 +483,13 @@ async fn timeout_above_ends_the_wait_and_not_the_fetch() {
     assert!(error.is::<tower::timeout::error::Elapsed>());
     advance(millis(70)).await;
     settle().await;
-    assert_eq!(
-        outcome(&send(&mut client, request("/")).await.await.unwrap()),
-        (200, None)
-    );
+    let response = send(&mut client, request("/")).await.await.unwrap();
+    assert_eq!(outcome(&response), (200, None));
     assert_eq!((source.fetches(), api.sends()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_expires_while_the_client_is_not_ready_is_not_sent() {
+async fn token_expired_before_readiness_is_not_sent() {
     let source = Source::new().lasting(secs(100));
     let api = Api::new();
     let cache = cache(&source);
@@ -579,7 +510,7 @@ async fn a_token_that_expires_while_the_client_is_not_ready_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_callers_through_one_permit_are_all_served() {
+async fn hundred_callers_share_one_permit() {
     let (source, api) = (Source::new().taking(millis(100)), Api::new());
     let cache = cache(&source);
     let client = layer(&cache).layer(ConcurrencyLimitLayer::new(1).layer(api.clone()));
@@ -590,7 +521,7 @@ async fn a_hundred_callers_through_one_permit_are_all_served() {
         calls.spawn(async move {
             let mut response = task::spawn(send(&mut client, request("/")).await);
             if number % 3 == 0 {
-                // A third of them give up half way.
+                // A third of the callers is cancelled.
                 let _ = response.poll();
                 return Ok::<_, Infallible>(());
             }
@@ -599,7 +530,9 @@ async fn a_hundred_callers_through_one_permit_are_all_served() {
             Ok(())
         });
     }
-    timeout(HANGS, calls.join_all()).await.expect("it hangs");
+    timeout(DEADLOCK_LIMIT, calls.join_all())
+        .await
+        .expect("deadlock");
     assert_eq!(source.fetches(), 1);
     assert!(start.elapsed() < millis(110), "{:?}", start.elapsed());
 }

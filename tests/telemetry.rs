@@ -1,4 +1,4 @@
-//! What an operator sees: each thing that happens is told once, to the log, the metrics and the hook.
+//! Tests that each event is reported once to the log, the metrics and the event listener.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::{
 };
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use support::{Answer, Api, Source, layer, log, outcome, request, secs, send, settle, spec};
+use support::{Answer, Api, HOUR, Source, layer, log, outcome, request, secs, send, settle, spec};
 use tokio::time::advance;
 use tower::Layer;
 use tower_bearer::{
@@ -19,11 +19,11 @@ use tower_bearer::{
     token::{FetchReason, TokenOrigin},
 };
 
-/// Keeps the names of events.
+/// An event listener that records the names of events.
 #[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Vec<String>>>);
+struct Listener(Arc<Mutex<Vec<String>>>);
 
-impl TokenEvents for Hook {
+impl TokenEvents for Listener {
     fn on_event(&self, event: &TokenEvent<'_>) {
         let name = match event {
             TokenEvent::AttemptFailed { attempt, .. } => format!("attempt {attempt} failed"),
@@ -43,55 +43,47 @@ impl TokenEvents for Hook {
     }
 }
 
-impl Hook {
+impl Listener {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// The sums of each metric that was touched, by name and labels; for a histogram, how often.
+/// Returns the value of each changed metric by name and labels; for a histogram, the number of values.
 fn sums(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metrics = snapshotter.snapshot().into_vec();
     let named = metrics.into_iter().map(|(key, _, _, value)| {
-        let labels: Vec<_> = key
-            .key()
-            .labels()
-            .map(|l| format!("{}={}", l.key(), l.value()))
-            .collect();
+        let (name, labels) = (key.key().name(), key.key().labels());
+        let labels = labels.map(|label| format!("{}={}", label.key(), label.value()));
+        let labels = labels.collect::<Vec<_>>().join(",");
         let value = match value {
             DebugValue::Counter(count) => count as f64,
             DebugValue::Gauge(level) => level.0,
             DebugValue::Histogram(values) => values.len() as f64,
         };
-        (
-            format!("{}{{{}}}", key.key().name(), labels.join(",")),
-            value,
-        )
+        (format!("{name}{{{labels}}}"), value)
     });
     named.collect()
 }
 
-fn cache_with(hook: &Hook, source: &Source) -> TokenCache {
+fn cache_with(listener: &Listener, source: &Source) -> TokenCache {
+    log::begin();
     TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
-        .with_events(hook.clone())
+        .with_events(listener.clone())
         .build()
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
-    log::begin();
-    let hook = Hook::default();
-    let (source, api) = (Source::new(), Api::new());
-    let cache = cache_with(&hook, &source);
+async fn every_event_is_reported_once() {
+    let (listener, source, api) = (Listener::default(), Source::new(), Api::new());
+    let cache = cache_with(&listener, &source);
     let mut client = layer(&cache).layer(api.clone());
 
     source.then(Answer::fail(ErrorKind::Unavailable));
     send(&mut client, request("/")).await.await.unwrap();
-    assert_eq!(
-        hook.take(),
-        ["attempt 1 failed", "fetched: missing", "waited"]
-    );
+    let events = ["attempt 1 failed", "fetched: missing", "waited"];
+    assert_eq!(listener.take(), events);
     let log = log::take();
     for line in [
         "DEBUG fetch{spec=TokenSpec { scopes: [\"read\"] } reason=\"missing\"}: tower_bearer: token request failed, retrying",
@@ -101,63 +93,50 @@ async fn everything_that_happens_is_told_once_to_the_log_and_the_hook() {
         assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
     }
 
-    // A hit says nothing.
+    // A hit reports nothing.
     send(&mut client, request("/")).await.await.unwrap();
-    assert!(hook.take().is_empty() && log::take().is_empty());
+    assert!(listener.take().is_empty() && log::take().is_empty());
 
     api.revoke("token-2");
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
-    assert_eq!(
-        hook.take(),
-        [
-            "rejected",
-            "fetched: rejected",
-            "waited",
-            "refused: recovered"
-        ]
-    );
+    let events = "rejected, fetched: rejected, waited, refused: recovered";
+    assert_eq!(listener.take().join(", "), events);
 
-    // Past the refresh point of an hour's token.
+    // The refresh of the token is due.
     advance(secs(3400)).await;
     source.then(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
     settle().await;
-    assert_eq!(hook.take(), ["failed: stale: invalid_scope"]);
+    assert_eq!(listener.take(), ["failed: stale: invalid_scope"]);
     let log = log::take();
     assert_eq!(log.matches(" WARN ").count(), 1, "{log}");
     assert!(log.contains("kind=\"invalid_scope\""), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_storm_warns_once_and_goes_on_quietly() {
-    log::begin();
-    let hook = Hook::default();
-    let (source, api) = (Source::new(), Api::new());
-    let cache = cache_with(&hook, &source);
-    let mut client = layer(&cache).layer(api);
+async fn rejection_limit_warns_once() {
+    let listener = Listener::default();
+    let cache = cache_with(&listener, &Source::new());
+    let mut client = layer(&cache).layer(Api::new());
     for _ in 0..50 {
         send(&mut client, request("/refused")).await.await.unwrap();
     }
-    let told = hook.take();
-    let storms = |first| {
-        told.iter()
-            .filter(|name| **name == format!("storm: {first}"))
-            .count()
-    };
-    assert_eq!((storms(true), storms(false)), (1, 44));
+    let events = listener.take();
+    let count = |name| events.iter().filter(|event| *event == name).count();
+    assert_eq!(count("storm: true"), 1);
+    assert_eq!(count("storm: false"), 44);
     assert_eq!(log::take().matches(" WARN ").count(), 1);
     assert_eq!(cache.entries()[0].state, EntryState::RejectionLimitReached);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metrics_count_what_happened() {
-    log::begin();
+async fn metrics_count_every_event() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let (source, api) = (Source::new(), Api::new());
-    let cache = cache_with(&Hook::default(), &source);
+    let cache = cache_with(&Listener::default(), &source);
     let mut client = layer(&cache).layer(api.clone());
 
     source.then(Answer::fail(ErrorKind::Unavailable));
@@ -166,7 +145,7 @@ async fn the_metrics_count_what_happened() {
     }
     api.revoke("token-2");
     send(&mut client, request("/")).await.await.unwrap();
-    // Past the refresh point: served, and refreshed.
+    // The refresh is due: the token is used and refreshed.
     advance(secs(3400)).await;
     source.then(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
@@ -194,12 +173,11 @@ async fn the_metrics_count_what_happened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_caches_add_up_in_the_metrics() {
-    log::begin();
+async fn metrics_of_two_caches_add_up() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let caches = [Source::new(), Source::new()].map(|source| support::cache(&source));
+    let caches = [(), ()].map(|()| cache_with(&Listener::default(), &Source::new()));
     for cache in &caches {
         for _ in 0..4 {
             cache.get(spec()).await.unwrap();
@@ -210,38 +188,26 @@ async fn two_caches_add_up_in_the_metrics() {
     let both = sums(&snapshotter);
     assert_eq!(both["tower_bearer_entries{}"], 2.0);
     assert_eq!(both["tower_bearer_hits_total{state=fresh}"], 6.0);
-    // A snapshot starts from zero again.
+    // Each snapshot starts from zero.
     drop(caches);
     assert_eq!(sums(&snapshotter)["tower_bearer_entries{}"], -2.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_knows_where_it_came_from_and_why() {
-    log::begin();
-    let source = Source::new();
-    let cache = support::cache(&source);
+async fn token_has_origin_and_reason() {
+    let cache = cache_with(&Listener::default(), &Source::new());
     let first = cache.get(spec()).await.unwrap();
-    assert_eq!(
-        (first.origin(), first.reason()),
-        (TokenOrigin::Provider, FetchReason::Missing)
-    );
-    assert_eq!(first.lifetime(), support::HOUR);
+    assert_eq!(first.origin(), TokenOrigin::Provider);
+    assert_eq!(first.reason(), FetchReason::Missing);
+    assert_eq!(first.lifetime(), HOUR);
     cache.reject(&first);
-    assert_eq!(
-        cache.get(spec()).await.unwrap().reason(),
-        FetchReason::Rejected
-    );
-    assert_eq!(
-        cache.refresh(spec()).await.unwrap().reason(),
-        FetchReason::Forced
-    );
-    advance(support::HOUR).await;
+    let second = cache.get(spec()).await.unwrap();
+    assert_eq!(second.reason(), FetchReason::Rejected);
+    let third = cache.refresh(spec()).await.unwrap();
+    assert_eq!(third.reason(), FetchReason::Forced);
+    advance(HOUR).await;
     let last = cache.get(spec()).await.unwrap();
     assert_eq!(last.reason(), FetchReason::Expired);
-    let apart = last
-        .requested_at()
-        .duration_since(first.requested_at())
-        .unwrap();
-    assert_eq!(apart, support::HOUR);
+    assert_eq!(last.requested_at(), first.requested_at() + HOUR);
     assert_eq!(cache.entries()[0].origin, Some(TokenOrigin::Provider));
 }

@@ -1,5 +1,8 @@
-//! A certificate in the handshake (RFC 8705), given by value and in files that are replaced.
+//! Tests mutual TLS (RFC 8705) with certificates given as values and as files that are replaced.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 use tower_bearer::{
     ErrorKind, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
@@ -8,23 +11,29 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use super::{TempFile, transports, vector};
+use super::{TempFile, start, transports, vector};
 
 async fn server() -> AuthorizationServer {
-    let login = AuthorizationServer::builder().with_mutual_tls();
-    login.start().await.unwrap()
+    start(AuthorizationServer::builder().with_mutual_tls()).await
 }
 
-fn trusting(login: &AuthorizationServer) -> [Transport; 2] {
+fn trusting_transports(login: &AuthorizationServer) -> [Transport; 2] {
     let ca = login.ca_pem().unwrap();
     transports().map(|transport| transport.with_root_certificate_pem(ca.as_bytes()).unwrap())
 }
 
-fn showing(transport: Transport, certificate: &ClientCertificate) -> Transport {
-    let (chain, key) = (certificate.certificate_pem(), certificate.key_pem());
-    transport
-        .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-        .unwrap()
+fn with_identity(transport: &Transport, chain: &str, key: &str) -> Transport {
+    let transport = transport.clone();
+    let transport = transport.with_client_identity_pem(chain.as_bytes(), key.as_bytes());
+    transport.unwrap()
+}
+
+fn with_certificate(transport: &Transport, certificate: &ClientCertificate) -> Transport {
+    with_identity(
+        transport,
+        certificate.certificate_pem(),
+        certificate.key_pem(),
+    )
 }
 
 fn source(login: &AuthorizationServer, transport: Transport) -> ClientCredentials {
@@ -42,32 +51,28 @@ async fn fetch(source: &ClientCredentials) -> Result<(), TokenError> {
 }
 
 #[tokio::test]
-async fn the_right_certificate_gets_a_token_and_no_other_does() {
+async fn only_the_registered_certificate_authenticates() {
     let login = server().await;
-    let (right, wrong) = (
-        login.client_certificate("orders").unwrap(),
-        login.client_certificate("stock").unwrap(),
-    );
-    for transport in trusting(&login) {
-        fetch(&source(&login, showing(transport.clone(), &right)))
-            .await
-            .unwrap();
+    let [right, wrong] = ["orders", "stock"].map(|id| login.client_certificate(id).unwrap());
+    for transport in trusting_transports(&login) {
+        let authenticated = source(&login, with_certificate(&transport, &right));
+        fetch(&authenticated).await.unwrap();
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, AuthMethod::Certificate);
         assert_eq!(call.parameter("client_id"), Some("orders"));
         assert_eq!(call.form.len(), 2);
 
-        let error = fetch(&source(&login, showing(transport, &wrong))).await;
+        let error = fetch(&source(&login, with_certificate(&transport, &wrong))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
 
 #[tokio::test]
-async fn a_certificate_goes_with_every_form_of_proof() {
+async fn certificate_combines_with_a_secret() {
     let login = server().await;
     let certificate = login.client_certificate("orders").unwrap();
-    for transport in trusting(&login) {
-        let transport = showing(transport, &certificate);
+    for transport in trusting_transports(&login) {
+        let transport = with_certificate(&transport, &certificate);
         let source =
             ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         fetch(&source).await.unwrap();
@@ -76,24 +81,22 @@ async fn a_certificate_goes_with_every_form_of_proof() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_a_stranger_breaks_the_connection() {
+async fn unknown_certificate_authority_fails_the_handshake() {
     let login = server().await;
     let stranger = server().await.client_certificate("orders").unwrap();
-    for transport in trusting(&login) {
-        let error = fetch(&source(&login, showing(transport, &stranger))).await;
+    for transport in trusting_transports(&login) {
+        let error = fetch(&source(&login, with_certificate(&transport, &stranger))).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Network);
     }
     assert_eq!(login.counts().requests, 0);
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_belong_to_the_certificate_is_told() {
+async fn mismatched_key_is_a_configuration_error() {
     let login = server().await;
-    for transport in trusting(&login) {
+    for transport in trusting_transports(&login) {
         let (chain, key) = (vector("p256.certificate.pem"), vector("p384.pkcs8.pem"));
-        let transport = transport
-            .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-            .unwrap();
+        let transport = with_identity(&transport, &chain, &key);
         let error = fetch(&source(&login, transport)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.to_string().contains("matches its key"), "{error}");
@@ -101,23 +104,15 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_told() {
 }
 
 #[tokio::test]
-async fn every_format_of_a_key_goes_with_its_certificate() {
+async fn every_key_format_builds_a_client_identity() {
     let login = server().await;
-    for transport in trusting(&login) {
-        for key in [
-            "rsa.pkcs1.pem",
-            "rsa.pkcs8.pem",
-            "p256.sec1.pem",
-            "p384.sec1.pem",
-            "ed25519.pkcs8.pem",
-        ] {
+    for transport in trusting_transports(&login) {
+        for key in "rsa.pkcs1 rsa.pkcs8 p256.sec1 p384.sec1 ed25519.pkcs8".split(' ') {
             let (name, _) = key.split_once('.').unwrap();
-            let (chain, key) = (vector(&format!("{name}.certificate.pem")), vector(key));
-            let transport = transport
-                .clone()
-                .with_client_identity_pem(chain.as_bytes(), key.as_bytes())
-                .unwrap();
-            // The client can be built; the server knows none of them.
+            let chain = vector(&format!("{name}.certificate.pem"));
+            let key = vector(&format!("{key}.pem"));
+            let transport = with_identity(&transport, &chain, &key);
+            // The client can be built; the server does not trust the certificate.
             let error = fetch(&source(&login, transport)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Network, "{name}: {error}");
         }
@@ -125,26 +120,24 @@ async fn every_format_of_a_key_goes_with_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_transport_of_ones_own_sees_to_its_certificate_itself() {
-    let own = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
-    let error = own
+async fn custom_transport_rejects_a_client_identity() {
+    let custom = Transport::from_fn(async |_| Ok(http::Response::new("{}".into())));
+    let (chain, key) = (vector("p256.certificate.pem"), vector("p256.sec1.pem"));
+    let error = custom
         .clone()
-        .with_client_identity_pem(
-            vector("p256.certificate.pem").as_bytes(),
-            vector("p256.sec1.pem").as_bytes(),
-        )
-        .unwrap_err();
+        .with_client_identity_pem(chain.as_bytes(), key.as_bytes());
+    let error = error.unwrap_err();
     assert!(error.to_string().contains("custom client"), "{error}");
     let endpoint = TokenEndpoint::new("https://login.example")
         .with_client("orders", ClientAuth::mtls())
-        .with_transport(own);
+        .with_transport(custom);
     endpoint.check().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_in_files_is_replaced_while_the_client_runs() {
+async fn certificate_files_are_reloaded() {
     let login = server().await;
-    for transport in trusting(&login) {
+    for transport in trusting_transports(&login) {
         let first = login.client_certificate("orders").unwrap();
         let (chain, key) = (
             TempFile::new(first.certificate_pem()),
@@ -158,28 +151,26 @@ async fn a_certificate_in_files_is_replaced_while_the_client_runs() {
         for _ in 0..3 {
             cache.refresh(&spec).await.unwrap();
         }
-        // One connection for all three.
-        let connections = |calls: &[tower_bearer::testing::TokenCall]| {
-            let mut ids: Vec<_> = calls.iter().map(|call| call.connection).collect();
-            ids.dedup();
-            ids.len()
-        };
-        assert_eq!(connections(&login.requests()), 1);
+        // All three use one connection.
+        let calls = login.requests();
+        let first_one = calls[0].connection;
+        assert!(calls.iter().all(|call| call.connection == first_one));
 
         let second = login.client_certificate("orders").unwrap();
         let error = cache.refresh(&spec).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
-        // One file after the other: in between they don't belong together, and the first pair still asks.
+        // The files are replaced one after the other. While they do not match, the first pair stays in use.
         chain.write(second.certificate_pem());
         let error = fetch(&source(&login, transport)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
         key.write(second.key_pem());
-        // The hold is looked at once a second.
-        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
-        while let Err(error) = cache.refresh(&spec).await {
-            assert!(tokio::time::Instant::now() < end, "{error}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        // The credentials are checked once a second during a back-off.
+        let replaced = async {
+            while cache.refresh(&spec).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), replaced).await.unwrap();
         login.reset_counts();
     }
 }

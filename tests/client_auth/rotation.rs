@@ -1,4 +1,4 @@
-//! Secrets, keys and assertions that become others while the program runs.
+//! Tests secrets, keys and assertions that are replaced while the program runs.
 
 use std::{
     sync::{
@@ -20,65 +20,77 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use super::{TempFile, transports, vector};
+use super::{TempFile, start, transports, vector};
 
 const URL: &str = "https://login.example/token";
 
-/// A secret that a test changes, and counts the reads of.
+/// A counter that is read and reset at once. A clone is the same counter.
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicU32>);
+
+impl Count {
+    fn increment(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A client secret that a test can replace. It counts its reads.
 #[derive(Clone)]
-struct Vault(Arc<(Mutex<String>, AtomicU32)>);
+struct ReplaceableSecret {
+    value: Arc<Mutex<&'static str>>,
+    reads: Count,
+}
 
-impl Vault {
-    fn new(secret: &str) -> Self {
-        Self(Arc::new((Mutex::new(secret.into()), AtomicU32::new(0))))
+impl ReplaceableSecret {
+    fn new(value: &'static str) -> Self {
+        let (value, reads) = (Arc::new(Mutex::new(value)), Count::default());
+        Self { value, reads }
     }
 
-    fn set(&self, secret: &str) {
-        *self.0.0.lock().unwrap() = secret.into();
-    }
-
-    fn reads(&self) -> u32 {
-        self.0.1.swap(0, Ordering::Relaxed)
+    fn set(&self, value: &'static str) {
+        *self.value.lock().unwrap() = value;
     }
 
     fn secret(&self) -> Secret {
-        let vault = self.clone();
+        let this = self.clone();
         Secret::from_fn(move || {
-            vault.0.1.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, TokenError>(vault.0.0.lock().unwrap().clone())
+            this.reads.increment();
+            Ok::<_, TokenError>((*this.value.lock().unwrap()).to_owned())
         })
     }
 }
 
-/// Answers as a provider that takes one secret alone, and counts.
-#[derive(Clone)]
-struct Provider(Arc<(Mutex<String>, AtomicU32)>);
+/// Returns a provider that accepts one secret, and the count of its requests. It calls the closure for each of them.
+fn provider(
+    accepted: &'static str,
+    on_arrival: impl Fn() + Send + Sync + 'static,
+) -> (Transport, Count) {
+    let requests = Count::default();
+    let count = requests.clone();
+    let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
+        count.increment();
+        on_arrival();
+        let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
+        if !request.body().ends_with(format!("={accepted}").as_bytes()) {
+            *answer.status_mut() = StatusCode::UNAUTHORIZED;
+            *answer.body_mut() = r#"{"error":"invalid_client"}"#.into();
+        }
+        std::future::ready(Ok(answer))
+    });
+    (transport, requests)
+}
 
-impl Provider {
-    fn taking(secret: &str) -> Self {
-        Self(Arc::new((Mutex::new(secret.into()), AtomicU32::new(0))))
-    }
+fn request() -> TokenRequest {
+    TokenRequest::new(TokenSpec::default())
+}
 
-    fn requests(&self) -> u32 {
-        self.0.1.swap(0, Ordering::Relaxed)
-    }
-
-    /// Does this whenever a request has arrived.
-    fn transport(&self, on_arrival: impl Fn() + Send + Sync + 'static) -> Transport {
-        let provider = self.clone();
-        Transport::from_fn(move |request: http::Request<Bytes>| {
-            provider.0.1.fetch_add(1, Ordering::Relaxed);
-            on_arrival();
-            let secret = provider.0.0.lock().unwrap();
-            let good = request.body().ends_with(format!("={secret}").as_bytes());
-            let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
-            if !good {
-                *answer.status_mut() = StatusCode::UNAUTHORIZED;
-                *answer.body_mut() = r#"{"error":"invalid_client"}"#.into();
-            }
-            std::future::ready(Ok(answer))
-        })
-    }
+fn cache(source: ClientCredentials) -> TokenCache {
+    let builder = TokenCache::builder(source);
+    builder.with_clock(Clock::tokio()).build()
 }
 
 fn source(transport: Transport, secret: Secret) -> ClientCredentials {
@@ -90,67 +102,57 @@ fn source(transport: Transport, secret: Secret) -> ClientCredentials {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_replaced_while_it_was_refused_is_tried_at_once() {
-    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
-    let rotating = vault.clone();
-    let transport = provider.transport(move || rotating.set("new"));
-    let source = source(transport, vault.secret());
-    source
-        .fetch(&TokenRequest::new(TokenSpec::default()))
-        .await
-        .unwrap();
-    assert_eq!(provider.requests(), 2);
+async fn secret_replaced_during_the_request_is_retried_immediately() {
+    let secret = ReplaceableSecret::new("old");
+    let rotating = secret.clone();
+    let (transport, requests) = provider("new", move || rotating.set("new"));
+    let source = source(transport, secret.secret());
+    source.fetch(&request()).await.unwrap();
+    assert_eq!(requests.take(), 2);
 }
 
 #[tokio::test]
-async fn a_secret_that_stays_what_it_was_is_tried_once() {
-    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
-    let source = source(provider.transport(|| {}), vault.secret());
-    let request = TokenRequest::new(TokenSpec::default());
-    let error = source.fetch(&request).await.unwrap_err();
+async fn unchanged_secret_is_tried_once() {
+    let secret = ReplaceableSecret::new("old");
+    let (transport, requests) = provider("new", || {});
+    let source = source(transport, secret.secret());
+    let error = source.fetch(&request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
-    assert_eq!(provider.requests(), 1);
+    assert_eq!(requests.take(), 1);
     assert!(!source.credential_changed(&error));
-    vault.set("new");
+    secret.set("new");
     assert!(source.credential_changed(&error));
-    // An error of somebody else says nothing about this source.
+    // The error of another source says nothing about this one.
     assert!(!source.credential_changed(&TokenError::new(ErrorKind::InvalidClient, "no")));
 }
 
 #[tokio::test]
-async fn a_secret_that_changes_at_every_look_is_tried_twice_and_no_more() {
-    let provider = Provider::taking("never");
-    let number = AtomicU32::new(0);
-    let secret = Secret::from_fn(move || {
-        Ok::<_, TokenError>(number.fetch_add(1, Ordering::Relaxed).to_string())
-    });
-    let source = source(provider.transport(|| {}), secret);
-    let request = TokenRequest::new(TokenSpec::default());
-    assert!(source.fetch(&request).await.is_err());
-    assert_eq!(provider.requests(), 2);
+async fn secret_that_changes_on_every_read_is_tried_twice() {
+    let (transport, requests) = provider("never", || {});
+    let number = Count::default();
+    let secret = Secret::from_fn(move || Ok::<_, TokenError>(number.increment().to_string()));
+    let source = source(transport, secret);
+    assert!(source.fetch(&request()).await.is_err());
+    assert_eq!(requests.take(), 2);
 }
 
 #[tokio::test]
-async fn a_source_that_can_no_longer_read_its_secret_tells_the_refusal() {
+async fn unreadable_secret_returns_the_provider_error() {
     let file = TempFile::new("old");
-    let provider = Provider::taking("new");
     let path = file.path().to_owned();
-    let transport = provider.transport(move || std::fs::remove_file(&path).unwrap());
+    let (transport, _) = provider("new", move || std::fs::remove_file(&path).unwrap());
     let source = source(transport, Secret::from_file(file.path()).unwrap());
-    let request = TokenRequest::new(TokenSpec::default());
-    let error = source.fetch(&request).await.unwrap_err();
+    let error = source.fetch(&request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
-    let (vault, provider) = (Vault::new("old"), Provider::taking("new"));
-    let source = source(provider.transport(|| {}), vault.secret());
-    let cache = TokenCache::builder(source)
-        .with_clock(Clock::tokio())
-        .build();
+async fn secret_change_ends_the_invalid_client_back_off() {
+    let secret = ReplaceableSecret::new("old");
+    let (transport, requests) = provider("new", || {});
+    let cache = cache(source(transport, secret.secret()));
     let specs = ["a", "b"].map(|scope| TokenSpec::scopes([scope]));
-    // Refused until the wait is as long as it gets.
+    // The client is refused until the back-off has its maximum length.
     for _ in 0..8 {
         let error = cache.get(&specs[0]).await.unwrap_err();
         time::advance(error.retry_after().unwrap_or(Duration::from_secs(60))).await;
@@ -158,60 +160,55 @@ async fn a_hold_for_a_refused_client_ends_when_the_secret_has_changed() {
     let error = cache.get(&specs[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidClient);
     let error = cache.get(&specs[0]).await.unwrap_err();
-    assert!(
-        error.retry_after().unwrap() > Duration::from_secs(20),
-        "{error:?}"
-    );
+    let wait = error.retry_after().unwrap();
+    assert!(wait > Duration::from_secs(20), "{error:?}");
 
     time::advance(Duration::from_secs(1)).await;
-    vault.reads();
-    provider.requests();
-    // A hundred requests in a second, and then another: one look each.
+    secret.reads.take();
+    requests.take();
+    // The secret is read once a second, for any number of requests.
     for _ in 0..2 {
         for _ in 0..100 {
             assert!(cache.get(&specs[1]).await.is_err());
         }
-        assert_eq!((vault.reads(), provider.requests()), (1, 0));
+        assert_eq!((secret.reads.take(), requests.take()), (1, 0));
         time::advance(Duration::from_secs(1)).await;
     }
-    vault.set("new");
+    secret.set("new");
     cache.get(&specs[1]).await.unwrap();
     cache.get(&specs[0]).await.unwrap();
-    assert_eq!(provider.requests(), 2);
+    assert_eq!(requests.take(), 2);
 
-    // And a hit looks at nothing.
-    vault.reads();
+    // A hit does not read the secret.
+    secret.reads.take();
     for _ in 0..100 {
         cache.get(&specs[0]).await.unwrap();
     }
-    assert_eq!(vault.reads(), 0);
+    assert_eq!(secret.reads.take(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_for_something_else_lasts_whatever_becomes_of_the_secret() {
-    let vault = Vault::new("old");
-    let asked = Arc::new(AtomicU32::new(0));
-    let count = asked.clone();
+async fn secret_change_does_not_end_other_back_offs() {
+    let (secret, requests) = (ReplaceableSecret::new("old"), Count::default());
+    let count = requests.clone();
     let transport = Transport::from_fn(move |_| {
-        count.fetch_add(1, Ordering::Relaxed);
+        count.increment();
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         std::future::ready(Ok(answer))
     });
-    let cache = TokenCache::builder(source(transport, vault.secret()))
-        .with_clock(Clock::tokio())
-        .build();
+    let cache = cache(source(transport, secret.secret()));
     assert!(cache.get(&TokenSpec::default()).await.is_err());
-    vault.set("new");
-    vault.reads();
+    secret.set("new");
+    secret.reads.take();
     assert!(cache.get(&TokenSpec::default()).await.is_err());
-    assert_eq!((asked.load(Ordering::Relaxed), vault.reads()), (1, 0));
+    assert_eq!((requests.take(), secret.reads.take()), (1, 0));
 }
 
-/// Panics when it is asked about its credential.
-struct Fragile;
+/// A source that panics in `credential_changed`.
+struct Panicking;
 
-impl TokenSource for Fragile {
+impl TokenSource for Panicking {
     async fn fetch(&self, _: &TokenRequest) -> Result<tower_bearer::NewToken, TokenError> {
         Err(TokenError::new(ErrorKind::InvalidClient, "no"))
     }
@@ -222,8 +219,8 @@ impl TokenSource for Fragile {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_when_asked_has_not_changed() {
-    let cache = TokenCache::new(Fragile);
+async fn panic_in_credential_changed_counts_as_unchanged() {
+    let cache = TokenCache::new(Panicking);
     for _ in 0..3 {
         let error = cache.get(&TokenSpec::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidClient);
@@ -231,21 +228,14 @@ async fn a_source_that_panics_when_asked_has_not_changed() {
 }
 
 #[tokio::test]
-async fn a_key_and_an_assertion_in_files_may_become_others() {
-    let login = AuthorizationServer::builder()
-        .with_client_key("orders", vector("p256.public.pem"))
-        .with_client_assertion("federated", "first.of.two")
-        .start()
-        .await
-        .unwrap();
+async fn key_and_assertion_files_are_reloaded() {
+    let (first_key, second_key) = (vector("p256.public.pem"), vector("rsa.public.pem"));
+    let login = AuthorizationServer::builder().with_client_key("orders", &*first_key);
+    let login = start(login.with_client_assertion("federated", "first.of.two")).await;
     for transport in transports() {
-        let (key, assertion) = (
-            TempFile::new(&vector("p256.sec1.pem")),
-            TempFile::new("first.of.two"),
-        );
-        login
-            .set_client_key("orders", &vector("p256.public.pem"))
-            .unwrap();
+        let key = TempFile::new(&vector("p256.sec1.pem"));
+        let assertion = TempFile::new("first.of.two");
+        login.set_client_key("orders", &first_key).unwrap();
         login.set_client_assertion("federated", "first.of.two");
         let signing = ClientAuth::private_key_jwt(SigningKey::from_file(key.path()).unwrap());
         let federated = ClientAuth::assertion(Secret::from_file(assertion.path()).unwrap());
@@ -259,9 +249,7 @@ async fn a_key_and_an_assertion_in_files_may_become_others() {
         for cache in &caches {
             cache.get(&spec).await.unwrap();
         }
-        login
-            .set_client_key("orders", &vector("rsa.public.pem"))
-            .unwrap();
+        login.set_client_key("orders", &second_key).unwrap();
         login.set_client_assertion("federated", "second.of.two");
         for cache in &caches {
             assert!(cache.refresh(&spec).await.is_err());
@@ -269,7 +257,7 @@ async fn a_key_and_an_assertion_in_files_may_become_others() {
         key.write(&vector("rsa.jwk.json"));
         assertion.write("second.of.two");
         for cache in &caches {
-            // The hold was not looked at before: it ends at once.
+            // This is the first check during the back-off, so it ends immediately.
             cache.refresh(&spec).await.unwrap();
         }
     }
@@ -282,16 +270,12 @@ async fn no_request_fails_while_the_secret_rotates() {
     second.await.unwrap();
 }
 
-/// A hundred requests a second for eight, while every two seconds another secret is the good one. Our file learns of it
-/// half a second later, and meanwhile somebody sees to it that the old one is refused.
+/// Sends a hundred requests a second for eight seconds. The accepted secret changes every two seconds, the file half a
+/// second later, and in between a fetch for another spec is refused.
 async fn rotations(transport: Transport) {
-    let login = AuthorizationServer::builder()
-        .with_client("orders", "secret-0")
-        .with_lifetime(Duration::from_secs(6))
-        .start()
-        .await
-        .unwrap();
-    // Due early, so that a refresh that is refused can be made up for while the token is still good.
+    let login = AuthorizationServer::builder().with_client("orders", "secret-0");
+    let login = start(login.with_lifetime(Duration::from_secs(6))).await;
+    // The refresh is due early, so that a refused refresh can be repeated while the token is valid.
     login.set_refresh_in(Some(Duration::from_secs(2)));
     let file = TempFile::new("secret-0");
     let secret = Secret::from_file(file.path()).unwrap();

@@ -1,48 +1,71 @@
-//! Every source against a real authorization server: what it sends, what it makes of the answer, and what it keeps.
+//! Tests every source against an authorization server: requests, responses and cached state.
 
-mod exchanged;
+mod all_sources;
+mod grants;
 #[path = "../support/log.rs"]
 mod log;
-mod presented;
 mod refresh_token;
-mod shown;
-
-use std::time::Duration;
+#[path = "../support/temp_file.rs"]
+mod temp_file;
+mod token_exchange;
 
 use tower_bearer::{
-    NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
+    ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec,
     credentials::{ClientAuth, TokenEndpoint},
-    source::TokenRequest,
-    testing::AuthorizationServer,
+    source::{SourceId, TokenRequest},
+    testing::{AuthorizationServer, TokenCall},
     transport::Transport,
 };
 
-/// What a busy machine may need for what takes no time.
-const SOON: Duration = Duration::from_secs(20);
-
-/// A server, and a log of what goes on from here.
+/// Starts a server, and begins to capture the log.
 async fn login() -> AuthorizationServer {
     log::begin();
     AuthorizationServer::start().await.unwrap()
 }
 
-/// The server's endpoint, as the client that it knows.
+/// The server's endpoint, with the credentials of the registered client.
 fn endpoint(login: &AuthorizationServer) -> TokenEndpoint {
     TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"))
 }
 
-/// One attempt, without a cache.
+/// Makes one attempt, without a cache.
 async fn fetch(source: &impl TokenSource, spec: TokenSpec) -> Result<NewToken, TokenError> {
     source.fetch(&TokenRequest::new(spec)).await
 }
 
-/// The text of the token that a source has for a spec.
+/// Makes one attempt that must fail with this kind of error, and returns the message.
+async fn fails(source: &impl TokenSource, spec: TokenSpec, kind: ErrorKind) -> String {
+    let error = fetch(source, spec).await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
+}
+
+/// Returns the most recent token request.
+fn last_call(login: &AuthorizationServer) -> TokenCall {
+    login.requests().pop().unwrap()
+}
+
+fn assert_distinct(ids: &[Option<SourceId>]) {
+    for (i, id) in ids.iter().enumerate() {
+        assert!(id.is_some(), "{i}");
+        assert!(!ids[..i].contains(id), "{i}");
+    }
+}
+
+/// Returns the text of a token that the source fetches for the spec.
 async fn token(source: impl TokenSource, spec: &TokenSpec) -> String {
     let cache = TokenCache::new(source);
     cache.get(spec).await.unwrap().expose().to_owned()
 }
 
-/// A transport on which nothing may be sent.
+/// Returns an endpoint with a client, which panics when a request is sent.
+fn silent_endpoint() -> TokenEndpoint {
+    TokenEndpoint::new("https://login.example/")
+        .with_client("client", ClientAuth::basic("secret"))
+        .with_transport(silent())
+}
+
+/// Returns a transport that panics when a request is sent.
 fn silent() -> Transport {
-    Transport::from_fn(async |_| panic!("nothing may be sent"))
+    Transport::from_fn(async |_| panic!("a request was sent"))
 }

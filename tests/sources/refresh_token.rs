@@ -1,24 +1,54 @@
-//! Refresh tokens: each is used once, none is lost, and the end of a family is loud.
+//! Tests that each refresh token is used once, that none is lost, and that revocation is logged as an error.
 
 use std::{
+    collections::HashSet,
     fs,
-    sync::{Arc, Mutex},
+    future::ready,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSource, TokenSpec,
-    credentials::{ClientAuth, RefreshToken},
+    credentials::RefreshToken,
     source::SourceId,
-    testing::AuthorizationServer,
+    testing::{AuthorizationServer, Fault},
 };
 
-use crate::{SOON, endpoint, fetch, log, login};
+use crate::{endpoint, fails, fetch, last_call, log, login, silent_endpoint, temp_file::TempFile};
 
 fn signed_in(login: &AuthorizationServer) -> RefreshToken {
     let (_, refresh) = login.sign_in("alice", "client", ["read", "write"]);
     RefreshToken::new(endpoint(login), refresh)
+}
+
+/// Asserts how many refresh tokens were used, and that none was refused. The server refuses one that is used twice.
+fn assert_uses(login: &AuthorizationServer, uses: u64) {
+    assert_eq!(login.refresh_token_uses(), uses);
+    assert_eq!(login.counts().refused, 0);
+}
+
+/// The refresh tokens passed to a rotation callback.
+type Given = Arc<Mutex<Vec<String>>>;
+
+/// Returns a source whose callback records the refresh tokens; the first call fails if `fails_first` is set.
+fn recording(login: &AuthorizationServer, fails_first: bool) -> (RefreshToken, Given) {
+    let given = Given::default();
+    let record = given.clone();
+    let source = signed_in(login).on_rotation(move |token: Secret| {
+        let mut record = record.lock().unwrap();
+        record.push(token.expose().unwrap().as_str().to_owned());
+        let fails = fails_first && record.len() == 1;
+        ready(match fails {
+            true => Err(TokenError::new(ErrorKind::Configuration, "disk full")),
+            false => Ok(()),
+        })
+    });
+    (source, given)
 }
 
 fn read() -> TokenSpec {
@@ -30,7 +60,7 @@ fn write() -> TokenSpec {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_use_each_refresh_token_once() {
+async fn hundred_callers_use_each_refresh_token_once() {
     let login = login().await;
     let cache = TokenCache::new(signed_in(&login));
     for round in 1..=5 {
@@ -44,36 +74,26 @@ async fn a_hundred_callers_use_each_refresh_token_once() {
         assert!(tokens.iter().all(|token| token.expose() == first));
         assert!(login.is_valid(first, Some("read")));
         assert_eq!(login.subject_of(first).as_deref(), Some("alice"));
-        assert_eq!(login.refresh_token_uses(), round);
+        assert_uses(&login, round);
         assert!(cache.reject(&tokens[0]));
     }
-    // The server ends a family of which any was used twice.
-    assert_eq!(login.counts().refused, 0);
     let calls = login.requests();
-    let used: Vec<_> = calls
-        .iter()
-        .map(|call| call.parameter("refresh_token"))
-        .collect();
-    for (i, one) in used.iter().enumerate() {
-        assert!(!used[..i].contains(one));
-    }
+    let used = calls.iter().map(|call| call.parameter("refresh_token"));
+    assert_eq!(used.collect::<HashSet<_>>().len(), calls.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_specs_that_share_one_refresh_token_take_turns() {
+async fn specs_take_turns_with_one_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
-    // Two caches too: clones of a source are one.
+    // Clones of a source share its refresh token, also from two caches.
     let caches = [TokenCache::new(source.clone()), TokenCache::new(source)];
     for _ in 0..5 {
         let mut callers = JoinSet::new();
         for i in 0..100 {
             let cache = caches[i / 50].clone();
-            let (spec, scope) = if i % 2 == 0 {
-                (read(), "read")
-            } else {
-                (write(), "write")
-            };
+            let scope = ["read", "write"][i % 2];
+            let spec = TokenSpec::scopes([scope]);
             callers.spawn(async move { (cache.get(&spec).await.unwrap(), scope) });
         }
         for (token, scope) in callers.join_all().await {
@@ -84,35 +104,25 @@ async fn two_specs_that_share_one_refresh_token_take_turns() {
             cache.clear();
         }
     }
-    assert_eq!(
-        (login.refresh_token_uses(), login.counts().refused),
-        (20, 0)
-    );
+    assert_uses(&login, 20);
 }
 
 #[cfg(feature = "store")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_token_once() {
+async fn processes_with_a_shared_store_use_each_refresh_token_once() {
     use tower_bearer::store::{KeyRing, MemoryStore};
 
     let login = login().await;
     let (_, first) = login.sign_in("alice", "client", ["read", "write"]);
-    let path = std::env::temp_dir().join(format!("tower-bearer-sign-in-{}", std::process::id()));
-    fs::write(&path, first).unwrap();
+    let file = TempFile::new(&first);
     let store = Arc::new(MemoryStore::new());
     let process = || {
-        let file = path.clone();
+        let path = file.path().to_owned();
         let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap())
             .with_source_id(SourceId::new("person").with("name", "alice"))
             .on_rotation(move |new| {
-                let file = file.clone();
-                async move {
-                    let new = new.expose()?;
-                    fs::write(file, new.as_str()).map_err(|error| {
-                        TokenError::new(ErrorKind::Configuration, "can't write the sign-in")
-                            .with_source(error)
-                    })
-                }
+                fs::write(&path, new.expose().unwrap().as_str()).unwrap();
+                ready(Ok(()))
             });
         let ring =
             KeyRing::new(Secret::new("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")).unwrap();
@@ -132,19 +142,15 @@ async fn processes_that_share_a_sign_in_by_a_file_and_a_store_use_each_refresh_t
         }
         let got = callers.join_all().await;
         assert!(login.is_valid(got[0].1.expose(), Some("read")));
-        assert_eq!(
-            (login.refresh_token_uses(), login.counts().refused),
-            (round, 0)
-        );
+        assert_uses(&login, round);
         for (cache, token) in got {
             assert!(cache.reject(&token));
         }
     }
-    fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
-async fn an_answer_without_a_new_one_keeps_the_old() {
+async fn response_without_a_refresh_token_keeps_the_old_one() {
     let login = login().await;
     login.rotate_refresh_tokens(false);
     let source = signed_in(&login);
@@ -153,77 +159,48 @@ async fn an_answer_without_a_new_one_keeps_the_old() {
         assert_eq!(login.refresh_token_uses(), uses);
     }
     let calls = login.requests();
-    let first = calls[0].parameter("refresh_token").unwrap();
-    assert!(
-        calls
-            .iter()
-            .all(|call| call.parameter("refresh_token") == Some(first))
-    );
+    let mut used = calls.iter().map(|call| call.parameter("refresh_token"));
+    let first = used.next().unwrap();
+    assert!(first.is_some() && used.all(|next| next == first));
 }
 
 #[tokio::test]
-async fn each_new_one_is_told_before_the_access_token_is_handed_out() {
+async fn rotation_callback_runs_before_the_token_is_returned() {
     let login = login().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let source = {
-        let told = told.clone();
-        signed_in(&login).on_rotation(move |token: Secret| {
-            told.lock()
-                .unwrap()
-                .push(token.expose().unwrap().as_str().to_owned());
-            std::future::ready(Ok(()))
-        })
-    };
+    let (source, given) = recording(&login, false);
     for rotations in 1..=3 {
         fetch(&source, read()).await.unwrap();
-        assert_eq!(told.lock().unwrap().len(), rotations);
+        assert_eq!(given.lock().unwrap().len(), rotations);
     }
-    // What was told last is what is used next.
+    // The next request uses the token that the callback got last.
     fetch(&source, read()).await.unwrap();
-    let used = login.requests().pop().unwrap();
-    assert_eq!(
-        used.parameter("refresh_token"),
-        Some(told.lock().unwrap()[2].as_str())
-    );
+    let used = last_call(&login);
+    let given = given.lock().unwrap();
+    assert_eq!(used.parameter("refresh_token"), Some(given[2].as_str()));
 }
 
 #[tokio::test]
-async fn a_keeper_that_fails_costs_nobody_the_token_and_is_told_again() {
+async fn failed_rotation_callback_is_called_again() {
     let login = login().await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let source = {
-        let told = told.clone();
-        signed_in(&login).on_rotation(move |token: Secret| {
-            let mut told = told.lock().unwrap();
-            told.push(token.expose().unwrap().as_str().to_owned());
-            let outcome = match told.len() {
-                1 => Err(TokenError::new(ErrorKind::Configuration, "disk full")),
-                _ => Ok(()),
-            };
-            std::future::ready(outcome)
-        })
-    };
+    let (source, given) = recording(&login, true);
     fetch(&source, read()).await.unwrap();
-    // Refused, so there is no new one; but the last was not kept yet.
+    // The provider refuses, so there is no new refresh token, but the last one still has to be stored.
     login.allow_scopes(Some(Vec::new()));
-    assert_eq!(
-        fetch(&source, read()).await.unwrap_err().kind(),
-        ErrorKind::InvalidScope
-    );
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[0], told[1]);
+    fails(&source, read(), ErrorKind::InvalidScope).await;
+    let given = given.lock().unwrap();
+    assert_eq!(given.len(), 2);
+    assert_eq!(given[0], given[1]);
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_comes_after_the_deadline_is_kept() {
+async fn refresh_token_received_after_the_deadline_is_kept() {
     let login = login().await;
-    let told = Arc::new(Notify::new());
+    let notified = Arc::new(Notify::new());
     let source = {
-        let told = told.clone();
+        let notified = notified.clone();
         signed_in(&login).on_rotation(move |_| {
-            told.notify_one();
-            std::future::ready(Ok(()))
+            notified.notify_one();
+            ready(Ok(()))
         })
     };
     let cache = TokenCache::builder(source.clone())
@@ -232,17 +209,19 @@ async fn a_refresh_token_that_comes_after_the_deadline_is_kept() {
     let hold = login.hold();
     let error = cache.get(&read()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    // Nobody waits any more, and the exchange goes on.
+    // No caller waits any more, and the exchange continues.
     drop(cache);
     assert_eq!(login.counts().requests, 1);
     hold.release();
-    timeout(SOON, told.notified()).await.unwrap();
+    timeout(Duration::from_secs(20), notified.notified())
+        .await
+        .unwrap();
     fetch(&source, read()).await.unwrap();
-    assert_eq!((login.refresh_token_uses(), login.counts().refused), (2, 0));
+    assert_uses(&login, 2);
 }
 
 #[tokio::test]
-async fn who_gives_up_in_the_queue_uses_nothing() {
+async fn cancelled_waiter_uses_no_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
     let hold = login.hold();
@@ -262,7 +241,7 @@ async fn who_gives_up_in_the_queue_uses_nothing() {
 }
 
 #[tokio::test]
-async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
+async fn revoked_refresh_token_is_logged_and_not_sent_again() {
     let login = login().await;
     let source = signed_in(&login);
     fetch(&source, read()).await.unwrap();
@@ -276,41 +255,31 @@ async fn a_dead_family_is_loud_and_is_not_asked_for_again() {
     assert!(error.to_string().contains("revoked"), "{error}");
     assert!(log.contains("ERROR"), "{log}");
     assert!(log.contains("must sign in again"), "{log}");
-    let asked = login.counts().requests;
+    let requests = login.counts().requests;
     for spec in [read(), write()] {
-        let again = fetch(&source, spec).await.unwrap_err();
-        assert_eq!(again.kind(), ErrorKind::InvalidGrant);
+        fails(&source, spec, ErrorKind::InvalidGrant).await;
     }
-    assert_eq!(login.counts().requests, asked);
+    assert_eq!(login.counts().requests, requests);
 }
 
 #[tokio::test]
-async fn a_new_sign_in_in_the_file_begins_anew() {
+async fn new_refresh_token_in_the_file_is_used() {
     let login = login().await;
-    let path = std::env::temp_dir().join(format!("tower-bearer-family-{}", std::process::id()));
-    let sign_in = || {
-        let (_, refresh) = login.sign_in("alice", "client", ["read"]);
-        fs::write(&path, refresh).unwrap();
-    };
-    sign_in();
-    let source = RefreshToken::new(endpoint(&login), Secret::from_file(&path).unwrap());
-    // The file stays as it is while its descendants are used.
+    let sign_in = || login.sign_in("alice", "client", ["read"]).1;
+    let file = TempFile::new(&sign_in());
+    let source = RefreshToken::new(endpoint(&login), Secret::from_file(file.path()).unwrap());
+    // The file is not changed while later refresh tokens are used.
     for _ in 0..3 {
         fetch(&source, read()).await.unwrap();
     }
     login.revoke_refresh_tokens();
-    assert_eq!(
-        fetch(&source, read()).await.unwrap_err().kind(),
-        ErrorKind::InvalidGrant
-    );
-    sign_in();
+    fails(&source, read(), ErrorKind::InvalidGrant).await;
+    file.write(&sign_in());
     fetch(&source, read()).await.unwrap();
-    fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]
-async fn a_fault_that_passes_ends_no_family() {
-    use tower_bearer::testing::Fault;
+async fn transient_fault_keeps_the_refresh_token() {
     let login = login().await;
     let source = signed_in(&login);
     for (fault, kind) in [
@@ -319,29 +288,22 @@ async fn a_fault_that_passes_ends_no_family() {
         (Fault::response(401, None, ""), ErrorKind::InvalidClient),
     ] {
         login.fault(fault);
-        assert_eq!(fetch(&source, read()).await.unwrap_err().kind(), kind);
+        fails(&source, read(), kind).await;
     }
     fetch(&source, read()).await.unwrap();
 }
 
 #[tokio::test]
-async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
+async fn panic_of_a_custom_transport_leaves_the_source_usable() {
     use bytes::Bytes;
-    use tower_bearer::{credentials::TokenEndpoint, transport::Transport};
-    let count = Arc::new(Mutex::new(0));
+    use tower_bearer::transport::Transport;
+    let is_first = AtomicBool::new(true);
     let transport = Transport::from_fn(move |_| {
-        let mut count = count.lock().unwrap();
-        *count += 1;
-        let first = *count == 1;
-        drop(count);
-        assert!(!first, "the first one panics");
-        std::future::ready(Ok(http::Response::new(Bytes::from(
-            r#"{"access_token":"abc"}"#,
-        ))))
+        assert!(!is_first.swap(false, SeqCst), "the first request panics");
+        let answer = Bytes::from(r#"{"access_token":"abc"}"#);
+        ready(Ok(http::Response::new(answer)))
     });
-    let endpoint = TokenEndpoint::new("https://login.example/")
-        .with_client("client", ClientAuth::basic("secret"))
-        .with_transport(transport);
+    let endpoint = silent_endpoint().with_transport(transport);
     let source = RefreshToken::new(endpoint, "first");
     let error = fetch(&source, read()).await.unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
@@ -349,7 +311,7 @@ async fn it_works_over_a_transport_of_ones_own_that_panics_and_then_does_not() {
 }
 
 #[tokio::test]
-async fn who_signed_in_is_known_by_the_first_token_or_by_name() {
+async fn refresh_token_source_id_is_its_first_token_or_name() {
     let login = login().await;
     let of = |token: &str| RefreshToken::new(endpoint(&login), token);
     assert_eq!(of("a").source_id(), of("a").source_id());

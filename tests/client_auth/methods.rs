@@ -1,4 +1,4 @@
-//! Every form of proof gets a token, and what is wrong with it gets none.
+//! Tests that each client authentication method obtains a token, and that invalid credentials do not.
 
 use std::{
     collections::HashSet,
@@ -19,11 +19,11 @@ use tower_bearer::{
     transport::Transport,
 };
 
-use super::{TempFile, transports, vector};
+use super::{TempFile, start, transports, vector};
 
 const SECRET: &str = "a secret of 32 bytes or more: é%+/";
 
-async fn ask(
+async fn get_token(
     login: &AuthorizationServer,
     transport: Transport,
     auth: ClientAuth,
@@ -39,9 +39,9 @@ async fn ask(
     Ok(token.expose().to_owned())
 }
 
-async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: AuthMethod) {
+async fn assert_authenticates(login: &AuthorizationServer, auth: &ClientAuth, method: AuthMethod) {
     for transport in transports() {
-        let token = ask(login, transport, auth.clone()).await.unwrap();
+        let token = get_token(login, transport, auth.clone()).await.unwrap();
         assert!(login.is_valid(&token, Some("read")));
         let call = login.requests().pop().unwrap();
         assert_eq!(call.auth, method);
@@ -50,31 +50,25 @@ async fn asking_gets(login: &AuthorizationServer, auth: &ClientAuth, method: Aut
     }
 }
 
-async fn is_refused(login: &AuthorizationServer, auth: ClientAuth) {
+async fn assert_rejected(login: &AuthorizationServer, auth: ClientAuth) {
     for transport in transports() {
-        let refused = ask(login, transport, auth.clone()).await;
+        let refused = get_token(login, transport, auth.clone()).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
     }
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_the_secret_gets_a_token() {
-    let login = AuthorizationServer::builder().with_client("orders", SECRET);
-    let login = login.start().await.unwrap();
-    asking_gets(
-        &login,
-        &ClientAuth::secret_jwt(SECRET),
-        AuthMethod::SecretJwt,
-    )
-    .await;
+async fn secret_jwt_authenticates() {
+    let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
+    let auth = ClientAuth::secret_jwt(SECRET);
+    assert_authenticates(&login, &auth, AuthMethod::SecretJwt).await;
     let wrong = Secret::new(SECRET.replace('a', "b"));
-    is_refused(&login, ClientAuth::secret_jwt(wrong)).await;
+    assert_rejected(&login, ClientAuth::secret_jwt(wrong)).await;
 }
 
 #[tokio::test]
-async fn an_assertion_signed_with_a_key_of_any_kind_gets_a_token() {
-    let login = AuthorizationServer::builder().with_client("other", SECRET);
-    let login = login.start().await.unwrap();
+async fn private_key_jwt_authenticates_with_every_key_type() {
+    let login = start(AuthorizationServer::builder().with_client("other", SECRET)).await;
     for (name, private, algorithm) in [
         ("rsa", "rsa.pkcs8.pem", None),
         ("rsa", "rsa.pkcs1.pem", Some(SigningAlgorithm::RS512)),
@@ -94,51 +88,50 @@ async fn an_assertion_signed_with_a_key_of_any_kind_gets_a_token() {
         for public in ["public.pem", "public.jwk.json"] {
             let public = vector(&format!("{name}.{public}"));
             login.set_client_key("orders", &public).unwrap();
-            asking_gets(&login, &auth, AuthMethod::PrivateKeyJwt).await;
+            assert_authenticates(&login, &auth, AuthMethod::PrivateKeyJwt).await;
         }
         let other = if name == "rsa" { "p256" } else { "rsa" };
         let other = vector(&format!("{other}.public.pem"));
         login.set_client_key("orders", &other).unwrap();
-        is_refused(&login, auth).await;
+        assert_rejected(&login, auth).await;
     }
 }
 
 #[tokio::test]
-async fn an_assertion_of_somebody_else_gets_a_token_from_wherever_it_comes() {
-    let login = AuthorizationServer::builder().with_client_assertion("orders", "by.somebody.else");
+async fn federated_assertion_authenticates_from_any_secret() {
+    let login = AuthorizationServer::builder().with_client_assertion("orders", "by.another.issuer");
     let login = login.start().await.unwrap();
-    let file = TempFile::new("by.somebody.else\n");
+    let file = TempFile::new("by.another.issuer\n");
     for auth in [
-        ClientAuth::assertion(Secret::new("by.somebody.else")),
+        ClientAuth::assertion(Secret::new("by.another.issuer")),
         ClientAuth::assertion(Secret::from_file(file.path()).unwrap()),
         ClientAuth::assertion(Secret::from_fn(|| {
-            Ok::<_, TokenError>("by.somebody.else".into())
+            Ok::<_, TokenError>("by.another.issuer".into())
         })),
         ClientAuth::assertion(assertion::from_fn(async |_| {
-            Ok(Secret::new("by.somebody.else"))
+            Ok(Secret::new("by.another.issuer"))
         })),
     ] {
-        asking_gets(&login, &auth, AuthMethod::PrivateKeyJwt).await;
+        assert_authenticates(&login, &auth, AuthMethod::PrivateKeyJwt).await;
     }
-    let unknown = ClientAuth::assertion(Secret::new("by.nobody.known"));
-    is_refused(&login, unknown).await;
+    let unknown = ClientAuth::assertion(Secret::new("by.unknown.issuer"));
+    assert_rejected(&login, unknown).await;
 }
 
 #[tokio::test]
-async fn what_an_assertions_giver_fails_with_is_the_error() {
+async fn assertion_error_is_returned() {
     let login = AuthorizationServer::start().await.unwrap();
     let auth = ClientAuth::assertion(assertion::from_fn(async |_| {
         Err(TokenError::new(ErrorKind::AccessDenied, "not for you"))
     }));
-    let error = ask(&login, Transport::reqwest(), auth);
+    let error = get_token(&login, Transport::reqwest(), auth);
     assert_eq!(error.await.unwrap_err().kind(), ErrorKind::AccessDenied);
     assert_eq!(login.counts().requests, 0);
 }
 
 #[tokio::test]
-async fn the_audience_is_the_token_endpoint_unless_it_is_set() {
-    let login = AuthorizationServer::builder().with_client("orders", SECRET);
-    let login = login.start().await.unwrap();
+async fn assertion_audience_defaults_to_the_token_endpoint() {
+    let login = start(AuthorizationServer::builder().with_client("orders", SECRET)).await;
     let issuer = login.issuer();
     for (audience, good) in [
         (Some(login.token_url()), true),
@@ -151,26 +144,21 @@ async fn the_audience_is_the_token_endpoint_unless_it_is_set() {
         if let Some(audience) = audience {
             auth = auth.with_assertion_audience(audience);
         }
-        let token = ask(&login, Transport::hyper(), auth).await;
+        let token = get_token(&login, Transport::hyper(), auth).await;
         assert_eq!(token.is_ok(), good, "{token:?}");
     }
     let too_long = Duration::from_secs(3600);
     let auth = ClientAuth::secret_jwt(SECRET).with_assertion_lifetime(too_long);
-    is_refused(&login, auth).await;
+    assert_rejected(&login, auth).await;
 }
 
 #[tokio::test]
-async fn ten_thousand_assertions_have_ten_thousand_ids() {
+async fn assertion_ids_are_unique() {
     let seen = Arc::new(Mutex::new(HashSet::new()));
-    let kept = seen.clone();
-    let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let body = request.into_body();
-        let mut form = form_urlencoded::parse(&body);
-        let (_, line) = form.find(|(name, _)| name == "client_assertion").unwrap();
-        kept.lock()
-            .unwrap()
-            .insert(claims(&line)["jti"].as_str().unwrap().to_owned());
-        std::future::ready(Ok(Response::new(Bytes::from(r#"{"access_token":"abc"}"#))))
+    let recorded = seen.clone();
+    let transport = recording_transport(move |assertion| {
+        let id = claims(&assertion)["jti"].as_str().unwrap().to_owned();
+        recorded.lock().unwrap().insert(id);
     });
     let key = SigningKey::from_pem(vector("ed25519.pkcs8.pem")).unwrap();
     let source = ClientCredentials::from_endpoint(
@@ -186,49 +174,40 @@ async fn ten_thousand_assertions_have_ten_thousand_ids() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_was_used_is_refused_and_one_for_another_client_too() {
-    let login = AuthorizationServer::builder()
-        .with_client("orders", SECRET)
-        .with_client("stock", SECRET)
-        .start()
-        .await
-        .unwrap();
+async fn replayed_assertion_is_rejected() {
+    let login = AuthorizationServer::builder().with_client("orders", SECRET);
+    let login = start(login.with_client("stock", SECRET)).await;
     let seen = Arc::new(Mutex::new(String::new()));
-    let kept = seen.clone();
-    let catching = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let body = request.into_body();
-        let mut form = form_urlencoded::parse(&body);
-        let (_, line) = form.find(|(name, _)| name == "client_assertion").unwrap();
-        *kept.lock().unwrap() = line.into_owned();
-        std::future::ready(Ok(Response::new(Bytes::from(r#"{"access_token":"abc"}"#))))
-    });
+    let recorded = seen.clone();
+    let transport = recording_transport(move |assertion| *recorded.lock().unwrap() = assertion);
     let auth = ClientAuth::secret_jwt(SECRET).with_assertion_audience(login.issuer());
-    ask(&login, catching, auth).await.unwrap();
+    get_token(&login, transport, auth).await.unwrap();
     let line = seen.lock().unwrap().clone();
-    let caught = || ClientAuth::assertion(Secret::new(line.as_str()));
+    let recorded_assertion = || ClientAuth::assertion(Secret::new(line.as_str()));
 
-    let other = TokenEndpoint::new(login.token_url()).with_client("stock", caught());
+    let other = TokenEndpoint::new(login.token_url()).with_client("stock", recorded_assertion());
     let request = TokenRequest::new(TokenSpec::default());
     let refused = ClientCredentials::from_endpoint(other)
         .fetch(&request)
         .await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidClient);
 
-    let token = ask(&login, Transport::reqwest(), caught());
+    let token = get_token(&login, Transport::reqwest(), recorded_assertion());
     token.await.unwrap();
-    is_refused(&login, caught()).await;
+    assert_rejected(&login, recorded_assertion()).await;
 }
 
 #[tokio::test]
-async fn an_assertion_is_made_anew_for_each_attempt_of_a_fetch() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let kept = seen.clone();
+async fn each_attempt_signs_a_new_assertion() {
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let recorded = seen.clone();
     let transport = Transport::from_fn(move |request: http::Request<Bytes>| {
-        let mut kept = kept.lock().unwrap();
-        kept.push(request.into_body());
-        let status = if kept.len() < 3 { 503 } else { 200 };
+        let mut recorded = recorded.lock().unwrap();
+        assert!(recorded.insert(request.into_body()), "a repeated assertion");
         let mut answer = Response::new(Bytes::from(r#"{"access_token":"abc"}"#));
-        *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        if recorded.len() < 3 {
+            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        }
         std::future::ready(Ok(answer))
     });
     let source = ClientCredentials::from_endpoint(
@@ -236,16 +215,13 @@ async fn an_assertion_is_made_anew_for_each_attempt_of_a_fetch() {
             .with_client("orders", ClientAuth::secret_jwt(SECRET))
             .with_transport(transport),
     );
-    TokenCache::new(source)
-        .get(&TokenSpec::default())
-        .await
-        .unwrap();
-    let distinct: HashSet<_> = seen.lock().unwrap().drain(..).collect();
-    assert_eq!(distinct.len(), 3);
+    let cache = TokenCache::new(source);
+    cache.get(&TokenSpec::default()).await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_told_before_anything_is_sent() {
+async fn invalid_client_auth_is_reported_before_sending() {
     let login = AuthorizationServer::start().await.unwrap();
     let rsa = || SigningKey::from_pem(vector("rsa.pkcs8.pem")).unwrap();
     let long = Duration::from_secs(60);
@@ -266,13 +242,24 @@ async fn what_cannot_work_is_told_before_anything_is_sent() {
         ),
     ] {
         for transport in transports() {
-            let error = ask(&login, transport, auth.clone()).await;
+            let error = get_token(&login, transport, auth.clone()).await;
             let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
             assert!(error.to_string().contains(part), "{error}");
         }
     }
     assert_eq!(login.counts().requests, 0);
+}
+
+/// Returns a transport that reports each client assertion and responds with a token.
+fn recording_transport(report: impl Fn(String) + Send + Sync + 'static) -> Transport {
+    Transport::from_fn(move |request: http::Request<Bytes>| {
+        let mut form = form_urlencoded::parse(request.body());
+        let assertion = form.find(|(name, _)| name == "client_assertion");
+        report(assertion.unwrap().1.into_owned());
+        let answer = Bytes::from(r#"{"access_token":"abc"}"#);
+        std::future::ready(Ok(Response::new(answer)))
+    })
 }
 
 fn claims(line: &str) -> Value {
