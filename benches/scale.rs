@@ -4,7 +4,7 @@
 //! round by round, so that a machine whose speed drifts drifts for all of them. Rounds are short and many, so that most of
 //! them pass undisturbed on a machine that does other things too.
 //!
-//! `cargo bench --bench scale -- PART` measures one part: `hits`, `memory`, `bounds` or `threads`.
+//! `cargo bench --bench scale -- PART` measures one part: `hits`, `handles`, `memory`, `bounds` or `threads`.
 //! `cargo bench --bench scale -- --once CONTENDER KEYS REQUESTS` runs one contender and nothing else, to count its
 //! instructions. Without `--bench`, as `cargo test` runs it, everything takes a short turn over few keys and nothing is
 //! claimed.
@@ -40,6 +40,7 @@ struct Extent {
     keys: &'static [usize],
     requests: u32,
     rounds: usize,
+    live_handles: [usize; 2],
     entries_weighed: usize,
     bound: usize,
     turn: Duration,
@@ -49,6 +50,7 @@ const FULL: Extent = Extent {
     keys: &[1, 1_000, 100_000, 1_000_000],
     requests: 1_000,
     rounds: 501,
+    live_handles: [100, 20_000],
     entries_weighed: 100_000,
     bound: 10_000,
     turn: Duration::from_millis(20),
@@ -58,6 +60,7 @@ const SHORT: Extent = Extent {
     keys: &[1, 100],
     requests: 100,
     rounds: 1,
+    live_handles: [1, 10],
     entries_weighed: 100,
     bound: 100,
     turn: Duration::from_millis(1),
@@ -301,23 +304,32 @@ fn make(name: &str, cache: &TokenCache) -> Contender {
     }
 }
 
+/// Returns the nanoseconds per request of each contender in each round, after a round to warm up. The contenders take turns.
+fn rounds<const N: usize>(
+    extent: &Extent,
+    keys: &mut Keys,
+    mut contenders: [Contender; N],
+) -> Vec<[f64; N]> {
+    for contender in &mut contenders {
+        contender(keys, extent.requests);
+    }
+    (0..extent.rounds)
+        .map(|_| {
+            contenders.each_mut().map(|contender| {
+                let start = Instant::now();
+                contender(keys, extent.requests);
+                start.elapsed().as_nanos() as f64 / f64::from(extent.requests)
+            })
+        })
+        .collect()
+}
+
 /// A hit among so many keys.
 fn hits(extent: &Extent, count: usize) {
     let mut keys = Keys::new(count);
     let cache = filled(&keys);
-    let mut contenders = NAMES.map(|name| make(name, &cache));
-    for contender in &mut contenders {
-        contender(&mut keys, extent.requests);
-    }
-    let rounds: Vec<_> = (0..extent.rounds)
-        .map(|_| {
-            contenders.each_mut().map(|contender| {
-                let start = Instant::now();
-                contender(&mut keys, extent.requests);
-                start.elapsed().as_nanos() as f64 / f64::from(extent.requests)
-            })
-        })
-        .collect();
+    let contenders = NAMES.map(|name| make(name, &cache));
+    let rounds = rounds(extent, &mut keys, contenders);
     let of = |name| NAMES.iter().position(|one| *one == name).unwrap();
     // What this contender takes beyond that one.
     let net = |this, that| {
@@ -345,6 +357,48 @@ fn hits(extent: &Extent, count: usize) {
     figure(&format!("get_hit_ns_{count}"), net("get", "pick"));
     figure(&format!("cold_read_ns_{count}"), net("cold_read", "pick"));
     assert_eq!(cache.stats().misses, count as u64 + 1, "a hit waited");
+}
+
+/// Clones a service, sends three requests with the clone and drops it, once for each request that is asked for.
+///
+/// One request is not enough: a handle allocates its own state on its second one, and uses it from then on.
+fn short_lived<S>(service: S) -> Contender
+where
+    S: Service<Request<Body>, Response = Response<()>> + Clone + Send + 'static,
+    S::Error: std::fmt::Debug,
+{
+    Box::new(move |keys, count| {
+        for _ in 0..count {
+            sends(service.clone(), Specs::None)(keys, 3);
+        }
+    })
+}
+
+/// Compares the cost of a short-lived handle while many other used handles are alive with its cost while few are.
+///
+/// The two groups of live handles have a cache each, so that neither counts towards the other.
+fn handles(extent: &Extent) {
+    let mut keys = Keys::new(1);
+    let services = extent
+        .live_handles
+        .map(|_| layer(&filled(&keys)).without_replay().layer(Nothing));
+    let mut live = Vec::new();
+    for (service, count) in services.iter().zip(extent.live_handles) {
+        for _ in 0..count {
+            let mut handle = sends(service.clone(), Specs::None);
+            handle(&mut keys, 3);
+            live.push(handle);
+        }
+    }
+    let [few, many] = services.map(short_lived);
+    let rounds = rounds(extent, &mut keys, [short_lived(Nothing), few, many]);
+    // Of medians: a round in which the smaller one was lucky would weigh too much in a median of ratios.
+    let net = |i: usize| median(rounds.iter().map(|r| r[i] - r[0]).collect());
+    let (few, many) = (net(1), net(2));
+    figure("handle_drop_ns_few_live", few);
+    figure("handle_drop_ns_many_live", many);
+    figure("handle_drop_ratio", many / few);
+    assert_eq!(live.len(), extent.live_handles.iter().sum::<usize>());
 }
 
 /// What a full cache has allocated for each entry, beyond the text of the token and the texts in its spec.
@@ -501,6 +555,9 @@ fn main() {
         for &count in extent.keys {
             hits(&extent, count);
         }
+    }
+    if wanted("handles") {
+        handles(&extent);
     }
     if wanted("memory") {
         figure(
