@@ -1,11 +1,11 @@
-//! What a contender does when no token is at hand, told by what the mint was asked.
+//! What a contender does when no token is at hand, told by what the issuer was asked.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use crate::{contender::Contender, mint::Mint};
+use crate::{contender::Contender, issuer::Issuer};
 
 /// The scope of most requests, and another one.
 pub const A: &str = "stock.read";
@@ -47,21 +47,21 @@ pub async fn observe(contender: &Contender) -> Behaviour {
 
     let mut counts = Vec::with_capacity(TRIES);
     for _ in 0..TRIES {
-        let mint = Mint::new();
-        mint.set_delay(SOURCE_SLOW);
-        let caller = cold(Arc::clone(&mint)).await;
+        let issuer = Issuer::new();
+        issuer.set_delay(SOURCE_SLOW);
+        let caller = cold(Arc::clone(&issuer)).await;
         let callers = (0..CALLERS).map(|_| tokio::spawn(caller(A)));
         for answer in join_all(callers).await {
             assert_eq!(answer.unwrap().unwrap(), StatusCode::OK);
         }
-        counts.push(mint.requests());
+        counts.push(issuer.requests());
     }
     counts.sort_unstable();
     seen.stampede = Some(counts[0]..=counts[TRIES - 1]);
 
-    let mint = Mint::new();
-    mint.set_delay(SOURCE_SLOW);
-    let caller = cold(Arc::clone(&mint)).await;
+    let issuer = Issuer::new();
+    issuer.set_delay(SOURCE_SLOW);
+    let caller = cold(Arc::clone(&issuer)).await;
     let mut served = None;
     for i in 1..=IMPATIENT {
         let answer = tokio::time::timeout(PATIENCE, caller(A)).await;
@@ -69,35 +69,35 @@ pub async fn observe(contender: &Contender) -> Behaviour {
             served = Some(i);
         }
     }
-    // What was begun may still reach the mint.
+    // What was begun may still reach the issuer.
     tokio::time::sleep(SOURCE_SLOW).await;
-    seen.impatient = Some((mint.requests(), served));
+    seen.impatient = Some((issuer.requests(), served));
 
     if contender.reacts {
-        let mint = Mint::new();
-        let caller = cold(Arc::clone(&mint)).await;
+        let issuer = Issuer::new();
+        let caller = cold(Arc::clone(&issuer)).await;
         assert_eq!(caller(A).await.unwrap(), StatusCode::OK);
         let one = async |revoke: bool| {
             if revoke {
-                mint.revoke_all();
+                issuer.revoke_all();
             }
-            mint.forget_counts();
+            issuer.reset_counts();
             let status = caller(A).await.unwrap();
             Recovery {
                 status,
-                fetches: mint.requests(),
-                sends: mint.sends(),
+                fetches: issuer.requests(),
+                sends: issuer.sends(),
             }
         };
         seen.revoked = Some([one(true).await, one(true).await, one(false).await]);
     }
 
     if contender.scopes {
-        let mint = Mint::new();
-        let caller = cold(Arc::clone(&mint)).await;
+        let issuer = Issuer::new();
+        let caller = cold(Arc::clone(&issuer)).await;
         caller(A).await.unwrap();
         caller(B).await.unwrap();
-        seen.other_scope = mint.last_scope();
+        seen.other_scope = issuer.last_scope();
     }
     seen
 }

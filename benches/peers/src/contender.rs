@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tower::{Service, ServiceExt};
 
 use crate::{
-    mint::Mint,
+    issuer::Issuer,
     services::{Body, Nothing, Requests, URL},
 };
 
@@ -30,8 +30,8 @@ pub type Batches = Box<dyn Fn() -> Batch + Send + Sync>;
 pub type Caller =
     Arc<dyn Fn(&'static str) -> BoxFuture<'static, Result<StatusCode, BoxError>> + Send + Sync>;
 
-/// Makes a caller whose cache is empty and asks the mint.
-pub type ColdStart = Box<dyn Fn(Arc<Mint>) -> BoxFuture<'static, Caller> + Send + Sync>;
+/// Makes a caller whose cache is empty and asks the issuer.
+pub type ColdStart = Box<dyn Fn(Arc<Issuer>) -> BoxFuture<'static, Caller> + Send + Sync>;
 
 pub struct Contender {
     /// The crate, as the lock file calls it.

@@ -1,4 +1,4 @@
-//! The mint behind a token endpoint on the loopback, for the peers that fetch over HTTP and no other way.
+//! The issuer behind a token endpoint on the loopback, for the peers that fetch over HTTP and no other way.
 
 use std::{
     net::SocketAddr,
@@ -15,18 +15,18 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::mint::Mint;
+use crate::issuer::Issuer;
 
-/// Serves the mint until the process ends; its URL.
-pub async fn serve(mint: Arc<Mint>) -> String {
+/// Serves the issuer until the process ends; its URL.
+pub async fn serve(issuer: Arc<Issuer>) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let mint = Arc::clone(&mint);
-            let service = service_fn(move |request| answer(Arc::clone(&mint), request));
+            let issuer = Arc::clone(&issuer);
+            let service = service_fn(move |request| answer(Arc::clone(&issuer), request));
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
@@ -34,11 +34,11 @@ pub async fn serve(mint: Arc<Mint>) -> String {
 }
 
 async fn answer(
-    mint: Arc<Mint>,
+    issuer: Arc<Issuer>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let body = request.into_body().collect().await?.to_bytes();
-    let issued = mint.issue(&scope(&body)).await;
+    let issued = issuer.issue(&scope(&body)).await;
     let json = serde_json::json!({
         "access_token": issued.token,
         "token_type": "Bearer",

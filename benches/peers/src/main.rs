@@ -5,7 +5,7 @@ mod contender;
 mod contenders;
 mod cost;
 mod endpoint;
-mod mint;
+mod issuer;
 mod services;
 mod table;
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header::W
 use http_body_util::Full;
 use tower::Service;
 
-use crate::mint::Mint;
+use crate::issuer::Issuer;
 
 pub type Body = Full<Bytes>;
 
@@ -54,16 +54,16 @@ impl<E> Service<Request<Body>> for Nothing<E> {
     }
 }
 
-/// Takes a request and answers as the mint judges its token.
+/// Takes a request and answers as the issuer judges its token.
 pub struct Api<E = Infallible> {
-    mint: Arc<Mint>,
+    issuer: Arc<Issuer>,
     errors: PhantomData<fn() -> E>,
 }
 
 impl<E> Api<E> {
-    pub fn new(mint: Arc<Mint>) -> Self {
+    pub fn new(issuer: Arc<Issuer>) -> Self {
         Self {
-            mint,
+            issuer,
             errors: PhantomData,
         }
     }
@@ -71,7 +71,7 @@ impl<E> Api<E> {
 
 impl<E> Clone for Api<E> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.mint))
+        Self::new(Arc::clone(&self.issuer))
     }
 }
 
@@ -86,7 +86,7 @@ impl<E> Service<Request<Body>> for Api<E> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut response = Response::new(());
-        *response.status_mut() = self.mint.judge(request.headers());
+        *response.status_mut() = self.issuer.verify(request.headers());
         if response.status().is_client_error() {
             let challenge = HeaderValue::from_static(CHALLENGE);
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

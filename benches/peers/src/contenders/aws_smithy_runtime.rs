@@ -24,30 +24,30 @@ use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
 use crate::{
     behaviour::{A, B},
     contender::{Batches, BoxError, Caller, Contender, drive, request},
-    mint::Mint,
+    issuer::Issuer,
     services::Requests,
 };
 
 pub async fn identity_cache() -> Contender {
-    let warm = components(&IdentityCache::lazy().build(), Mint::new(), A);
+    let warm = components(&IdentityCache::lazy().build(), Issuer::new(), A);
     authorize(&mut plain(), &warm).await.unwrap();
     Contender {
         package: "aws-smithy-runtime",
         what: "`IdentityCache::lazy`, `BearerAuthScheme`",
         without: batches(None),
         with: batches(Some(warm)),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
                 let cache = IdentityCache::lazy().build();
-                let a = components(&cache, Arc::clone(&mint), A);
-                let b = components(&cache, Arc::clone(&mint), B);
+                let a = components(&cache, Arc::clone(&issuer), A);
+                let b = components(&cache, Arc::clone(&issuer), B);
                 let caller: Caller = Arc::new(move |scope| {
                     let components = if scope == A { a.clone() } else { b.clone() };
-                    let mint = Arc::clone(&mint);
+                    let issuer = Arc::clone(&issuer);
                     Box::pin(async move {
                         let mut request = plain();
                         authorize(&mut request, &components).await?;
-                        Ok(mint.judge_value(request.headers().get("authorization")))
+                        Ok(issuer.verify_header(request.headers().get("authorization")))
                     })
                 });
                 caller
@@ -113,7 +113,7 @@ async fn authorize(
 
 fn components(
     cache: &SharedIdentityCache,
-    mint: Arc<Mint>,
+    issuer: Arc<Issuer>,
     scope: &'static str,
 ) -> RuntimeComponents {
     let options = StaticAuthSchemeOptionResolver::new(vec![HTTP_BEARER_AUTH_SCHEME_ID]);
@@ -122,7 +122,7 @@ fn components(
         .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(80)))
         .with_auth_scheme(BearerAuthScheme::new())
         .with_identity_cache(Some(cache.clone()))
-        .with_identity_resolver(HTTP_BEARER_AUTH_SCHEME_ID, FromMint { mint, scope })
+        .with_identity_resolver(HTTP_BEARER_AUTH_SCHEME_ID, FromIssuer { issuer, scope })
         .with_retry_strategy(Some(NeverRetryStrategy::new()))
         .with_time_source(Some(SystemTimeSource::new()))
         .with_sleep_impl(Some(TokioSleep::new()))
@@ -131,19 +131,19 @@ fn components(
 }
 
 #[derive(Debug)]
-struct FromMint {
-    mint: Arc<Mint>,
+struct FromIssuer {
+    issuer: Arc<Issuer>,
     scope: &'static str,
 }
 
-impl ResolveIdentity for FromMint {
+impl ResolveIdentity for FromIssuer {
     fn resolve_identity<'a>(
         &'a self,
         _: &'a RuntimeComponents,
         _: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
-            let issued = self.mint.issue(self.scope).await;
+            let issued = self.issuer.issue(self.scope).await;
             let end = SystemTime::now() + issued.lifetime;
             Ok(Identity::new(
                 Token::new(issued.token, Some(end)),

@@ -21,12 +21,12 @@ use async_trait::async_trait;
 use crate::{
     behaviour::A,
     contender::{Batches, Caller, Contender, drive},
-    mint::Mint,
+    issuer::Issuer,
     services::{CHALLENGE, URL},
 };
 
 pub async fn policy() -> Contender {
-    let policy = BearerTokenAuthorizationPolicy::new(credential(Mint::new()), [A])
+    let policy = BearerTokenAuthorizationPolicy::new(credential(Issuer::new()), [A])
         .with_on_challenge(Arc::new(Again));
     let with = pipeline(vec![Arc::new(policy)], Arc::new(Nothing));
     send(&with, Request::new(URL.parse().unwrap(), Method::Get), None)
@@ -37,12 +37,12 @@ pub async fn policy() -> Contender {
         what: "`BearerTokenAuthorizationPolicy`",
         without: batches(pipeline(vec![], Arc::new(Nothing))),
         with: batches(with),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let policy = BearerTokenAuthorizationPolicy::new(credential(mint.clone()), [A])
+                let policy = BearerTokenAuthorizationPolicy::new(credential(issuer.clone()), [A])
                     .with_on_request(Arc::new(ByContext))
                     .with_on_challenge(Arc::new(Again));
-                let pipeline = pipeline(vec![Arc::new(policy)], Arc::new(Api(mint)));
+                let pipeline = pipeline(vec![Arc::new(policy)], Arc::new(Api(issuer)));
                 let caller: Caller = Arc::new(move |scope| {
                     let pipeline = pipeline.clone();
                     Box::pin(async move {
@@ -156,14 +156,14 @@ fn options<'a>(context: &'a Context<'_>) -> TokenRequestOptions<'a> {
 }
 
 #[derive(Debug)]
-struct FromMint(Arc<Mint>);
+struct FromIssuer(Arc<Issuer>);
 
-fn credential(mint: Arc<Mint>) -> Arc<dyn TokenCredential> {
-    Arc::new(FromMint(mint))
+fn credential(issuer: Arc<Issuer>) -> Arc<dyn TokenCredential> {
+    Arc::new(FromIssuer(issuer))
 }
 
 #[async_trait]
-impl TokenCredential for FromMint {
+impl TokenCredential for FromIssuer {
     async fn get_token(
         &self,
         scopes: &[&str],
@@ -191,14 +191,14 @@ impl HttpClient for Nothing {
 }
 
 #[derive(Debug)]
-struct Api(Arc<Mint>);
+struct Api(Arc<Issuer>);
 
 #[async_trait]
 impl HttpClient for Api {
     async fn execute_request(&self, request: &Request) -> Result<AsyncRawResponse> {
         let status = self
             .0
-            .judge_value(request.headers().get_optional_str(&AUTHORIZATION));
+            .verify_header(request.headers().get_optional_str(&AUTHORIZATION));
         let mut headers = Headers::new();
         if status.is_client_error() {
             headers.insert(WWW_AUTHENTICATE, CHALLENGE);

@@ -20,7 +20,7 @@ use tower::{BoxError, Layer};
 use crate::{
     contender::{Contender, caller, nothing, through},
     endpoint,
-    mint::Mint,
+    issuer::Issuer,
     services::{Api, Nothing, URL},
 };
 
@@ -30,25 +30,25 @@ const NAME: &str = "kube-client";
 pub const PLUGIN: &str = "--plugin";
 
 pub async fn exec_plugin() -> Contender {
-    let layer = with_plugin(endpoint::serve(Mint::new()).await).await;
+    let layer = with_plugin(endpoint::serve(Issuer::new()).await).await;
     Contender {
         package: NAME,
         what: "`AuthLayer`, exec plugin",
         without: nothing(),
         with: through(layer.layer(Nothing::<BoxError>::new())),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let url = endpoint::serve(Arc::clone(&mint)).await;
+                let url = endpoint::serve(Arc::clone(&issuer)).await;
                 // The layer runs its plugin when it is made. That token has ended already, so the first request runs
                 // it again.
-                let delay = mint.delay();
-                mint.set_delay(Duration::ZERO);
-                mint.set_lifetime(Some(Duration::ZERO));
+                let delay = issuer.delay();
+                issuer.set_delay(Duration::ZERO);
+                issuer.set_lifetime(Some(Duration::ZERO));
                 let layer = with_plugin(url).await;
-                mint.set_lifetime(None);
-                mint.set_delay(delay);
-                mint.forget_counts();
-                caller(layer.layer(Api::<BoxError>::new(mint)))
+                issuer.set_lifetime(None);
+                issuer.set_delay(delay);
+                issuer.reset_counts();
+                caller(layer.layer(Api::<BoxError>::new(issuer)))
             })
         })),
         reacts: false,

@@ -8,14 +8,14 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::{
     behaviour::{A, B},
     contender::{Caller, ColdStart, Contender, nothing, request, through},
-    mint::Mint,
+    issuer::Issuer,
     services::{Api, Nothing},
 };
 
 const NAME: &str = "tower-bearer";
 
 pub async fn without_replay() -> Contender {
-    let layer = layer(Mint::new()).await.without_replay();
+    let layer = layer(Issuer::new()).await.without_replay();
     Contender {
         package: NAME,
         what: "`AuthLayer`, `without_replay`",
@@ -29,7 +29,7 @@ pub async fn without_replay() -> Contender {
 }
 
 pub async fn with_replay() -> Contender {
-    let layer = layer(Mint::new()).await;
+    let layer = layer(Issuer::new()).await;
     Contender {
         package: NAME,
         what: "`AuthLayer`",
@@ -44,7 +44,9 @@ pub async fn with_replay() -> Contender {
 
 /// Whoever clones the client for each request has a handle that never warms up.
 pub async fn cloned_handle() -> Contender {
-    let service = layer(Mint::new()).await.layer(Nothing::<Infallible>::new());
+    let service = layer(Issuer::new())
+        .await
+        .layer(Nothing::<Infallible>::new());
     let cloning = service_fn(move |request| service.clone().oneshot(request));
     let nothing = Nothing::<Infallible>::new();
     let cloning_nothing = service_fn(move |request| nothing.clone().oneshot(request));
@@ -60,19 +62,19 @@ pub async fn cloned_handle() -> Contender {
     }
 }
 
-fn cache(mint: Arc<Mint>) -> TokenCache {
+fn cache(issuer: Arc<Issuer>) -> TokenCache {
     TokenCache::new(source::from_fn(move |request| {
-        let mint = Arc::clone(&mint);
+        let issuer = Arc::clone(&issuer);
         async move {
             let scope = request.spec().iter_scopes().collect::<Vec<_>>().join(" ");
-            let issued = mint.issue(&scope).await;
+            let issued = issuer.issue(&scope).await;
             Ok(NewToken::bearer(&issued.token)?.with_lifetime(issued.lifetime))
         }
     }))
 }
 
-async fn layer(mint: Arc<Mint>) -> AuthLayer {
-    let (cache, spec) = (cache(mint), TokenSpec::scopes([A]));
+async fn layer(issuer: Arc<Issuer>) -> AuthLayer {
+    let (cache, spec) = (cache(issuer), TokenSpec::scopes([A]));
     cache.get(&spec).await.unwrap();
     AuthLayer::new(cache)
         .route("https://stock.example.com", spec)
@@ -80,13 +82,13 @@ async fn layer(mint: Arc<Mint>) -> AuthLayer {
 }
 
 fn cold() -> ColdStart {
-    Box::new(|mint| {
+    Box::new(|issuer| {
         Box::pin(async move {
             let (a, b) = (TokenSpec::scopes([A]), TokenSpec::scopes([B]));
-            let layer = AuthLayer::new(cache(Arc::clone(&mint)))
+            let layer = AuthLayer::new(cache(Arc::clone(&issuer)))
                 .route("https://stock.example.com", a.clone())
                 .unwrap();
-            let service = layer.layer(Api::<Infallible>::new(mint));
+            let service = layer.layer(Api::<Infallible>::new(issuer));
             let caller: Caller = Arc::new(move |scope| {
                 let service = service.clone();
                 let mut request = request();

@@ -14,40 +14,40 @@ use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 /// How long a token is, in bytes.
 const TOKEN_LENGTH: usize = 1024;
 
-/// How long a token lives, unless the mint is told otherwise.
+/// How long a token lives, unless the issuer is told otherwise.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The source of all tokens, and the judge of those that are sent.
+/// The source of all tokens, and the verify of those that are sent.
 #[derive(Debug)]
-pub struct Mint {
+pub struct Issuer {
     requests: AtomicU32,
     delay_ms: AtomicU64,
     lifetime_s: AtomicU64,
-    ledger: Mutex<Ledger>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Ledger {
+struct State {
     issued: u32,
     valid: HashSet<String>,
     sends: u32,
     last_sent: Option<String>,
 }
 
-/// A token, fresh from the mint.
+/// A token, fresh from the issuer.
 #[derive(Debug)]
 pub struct Issued {
     pub token: String,
     pub lifetime: Duration,
 }
 
-impl Mint {
+impl Issuer {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             requests: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
             lifetime_s: AtomicU64::new(LIFETIME.as_secs()),
-            ledger: Mutex::default(),
+            state: Mutex::default(),
         })
     }
 
@@ -58,39 +58,39 @@ impl Mint {
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        let mut ledger = self.ledger.lock().unwrap();
-        ledger.issued += 1;
-        let mut token = format!("{scope}.{}.", ledger.issued);
+        let mut state = self.state.lock().unwrap();
+        state.issued += 1;
+        let mut token = format!("{scope}.{}.", state.issued);
         token.extend(std::iter::repeat_n(
             't',
             TOKEN_LENGTH.saturating_sub(token.len()),
         ));
-        ledger.valid.insert(token.clone());
+        state.valid.insert(token.clone());
         let lifetime = Duration::from_secs(self.lifetime_s.load(Ordering::Relaxed));
         Issued { token, lifetime }
     }
 
     /// What a protected API answers to a request with these headers.
-    pub fn judge(&self, headers: &HeaderMap) -> StatusCode {
+    pub fn verify(&self, headers: &HeaderMap) -> StatusCode {
         let value = headers.get(AUTHORIZATION);
-        self.judge_value(value.and_then(|value| value.to_str().ok()))
+        self.verify_header(value.and_then(|value| value.to_str().ok()))
     }
 
     /// What a protected API answers to a request with this `Authorization`.
-    pub fn judge_value(&self, value: Option<&str>) -> StatusCode {
-        let mut ledger = self.ledger.lock().unwrap();
-        ledger.sends += 1;
+    pub fn verify_header(&self, value: Option<&str>) -> StatusCode {
+        let mut state = self.state.lock().unwrap();
+        state.sends += 1;
         let token = value.and_then(|value| value.strip_prefix("Bearer "));
-        ledger.last_sent = token.map(str::to_owned);
+        state.last_sent = token.map(str::to_owned);
         match token {
-            Some(token) if ledger.valid.contains(token) => StatusCode::OK,
+            Some(token) if state.valid.contains(token) => StatusCode::OK,
             _ => StatusCode::UNAUTHORIZED,
         }
     }
 
     /// No token issued so far is accepted any more.
     pub fn revoke_all(&self) {
-        self.ledger.lock().unwrap().valid.clear();
+        self.state.lock().unwrap().valid.clear();
     }
 
     pub fn set_delay(&self, delay: Duration) {
@@ -115,20 +115,20 @@ impl Mint {
 
     /// How many requests the API judged.
     pub fn sends(&self) -> u32 {
-        self.ledger.lock().unwrap().sends
+        self.state.lock().unwrap().sends
     }
 
     /// The scope of the token that the last request bore.
     pub fn last_scope(&self) -> Option<String> {
-        let ledger = self.ledger.lock().unwrap();
-        let token = ledger.last_sent.as_deref()?;
+        let state = self.state.lock().unwrap();
+        let token = state.last_sent.as_deref()?;
         // The number and the padding come after the scope.
         token.rsplitn(3, '.').nth(2).map(str::to_owned)
     }
 
     /// Counts from nought again.
-    pub fn forget_counts(&self) {
+    pub fn reset_counts(&self) {
         self.requests.store(0, Ordering::Relaxed);
-        self.ledger.lock().unwrap().sends = 0;
+        self.state.lock().unwrap().sends = 0;
     }
 }
