@@ -1,4 +1,4 @@
-//! What a contender does when no token is at hand, told by what the issuer was asked.
+//! Observes how a contender behaves without a cached token, by the requests that the issuer receives.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -7,31 +7,31 @@ use http::StatusCode;
 
 use crate::{contender::Contender, issuer::Issuer};
 
-/// The scope of most requests, and another one.
+/// The scope of most requests, and a second scope.
 pub const A: &str = "stock.read";
 pub const B: &str = "orders";
 
 const CALLERS: usize = 50;
 const TRIES: usize = 10;
-const SOURCE_SLOW: Duration = Duration::from_millis(100);
+const ISSUER_DELAY: Duration = Duration::from_millis(100);
 const IMPATIENT: usize = 5;
 const PATIENCE: Duration = Duration::from_millis(40);
 
-/// What was seen; none where it does not apply.
+/// The observed behaviour. A field is `None` if it does not apply to the contender.
 #[derive(Default)]
 pub struct Behaviour {
-    /// Token requests for so many callers at once: the least and the most of some tries.
+    /// The number of token requests for `CALLERS` concurrent callers: the minimum and the maximum of `TRIES` tries.
     pub stampede: Option<RangeInclusive<u32>>,
-    /// Token requests for callers who come one after another and give up before the source answers, and which of them
-    /// got a token at last.
+    /// The number of token requests for callers that follow one another and time out before the issuer responds, and the first
+    /// of them that got a token.
     pub impatient: Option<(u32, Option<usize>)>,
-    /// At the first revocation, at the second right after it, and the request that follows.
+    /// The requests after a revocation, after a second one that follows immediately, and the next request.
     pub revoked: Option<[Recovery; 3]>,
-    /// The scope of the token that was sent where the other scope was asked for.
+    /// The scope of the token that was sent when the second scope was required.
     pub other_scope: Option<String>,
 }
 
-/// How a request fared.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Recovery {
     pub status: StatusCode,
@@ -48,11 +48,11 @@ pub async fn observe(contender: &Contender) -> Behaviour {
     let mut counts = Vec::with_capacity(TRIES);
     for _ in 0..TRIES {
         let issuer = Issuer::new();
-        issuer.set_delay(SOURCE_SLOW);
+        issuer.set_delay(ISSUER_DELAY);
         let caller = cold(Arc::clone(&issuer)).await;
         let callers = (0..CALLERS).map(|_| tokio::spawn(caller(A)));
-        for answer in join_all(callers).await {
-            assert_eq!(answer.unwrap().unwrap(), StatusCode::OK);
+        for status in join_all(callers).await {
+            assert_eq!(status.unwrap().unwrap(), StatusCode::OK);
         }
         counts.push(issuer.requests());
     }
@@ -60,17 +60,17 @@ pub async fn observe(contender: &Contender) -> Behaviour {
     seen.stampede = Some(counts[0]..=counts[TRIES - 1]);
 
     let issuer = Issuer::new();
-    issuer.set_delay(SOURCE_SLOW);
+    issuer.set_delay(ISSUER_DELAY);
     let caller = cold(Arc::clone(&issuer)).await;
     let mut served = None;
     for i in 1..=IMPATIENT {
-        let answer = tokio::time::timeout(PATIENCE, caller(A)).await;
-        if served.is_none() && matches!(answer, Ok(Ok(StatusCode::OK))) {
+        let result = tokio::time::timeout(PATIENCE, caller(A)).await;
+        if served.is_none() && matches!(result, Ok(Ok(StatusCode::OK))) {
             served = Some(i);
         }
     }
-    // What was begun may still reach the issuer.
-    tokio::time::sleep(SOURCE_SLOW).await;
+    // A fetch that has begun may still reach the issuer.
+    tokio::time::sleep(ISSUER_DELAY).await;
     seen.impatient = Some((issuer.requests(), served));
 
     if contender.reacts {

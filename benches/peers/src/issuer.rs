@@ -1,4 +1,4 @@
-//! Where every contender's tokens come from: it counts what it was asked, answers late if told to, and can revoke.
+//! Issues the tokens of all contenders. It counts requests, can delay its responses, and can revoke tokens.
 
 use std::{
     collections::HashSet,
@@ -11,13 +11,13 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 
-/// How long a token is, in bytes.
+/// The length of a token in bytes.
 const TOKEN_LENGTH: usize = 1024;
 
-/// How long a token lives, unless the issuer is told otherwise.
+/// The default lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The source of all tokens, and the verify of those that are sent.
+/// Issues tokens, and verifies the tokens that an API receives.
 #[derive(Debug)]
 pub struct Issuer {
     requests: AtomicU32,
@@ -34,7 +34,7 @@ struct State {
     last_sent: Option<String>,
 }
 
-/// A token, fresh from the issuer.
+/// A token that was just issued.
 #[derive(Debug)]
 pub struct Issued {
     pub token: String,
@@ -51,7 +51,7 @@ impl Issuer {
         })
     }
 
-    /// Issues a token for a scope, after the delay that is set.
+    /// Issues a token for a scope, after the configured delay.
     pub async fn issue(&self, scope: &str) -> Issued {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let delay = self.delay_ms.load(Ordering::Relaxed);
@@ -70,13 +70,13 @@ impl Issuer {
         Issued { token, lifetime }
     }
 
-    /// What a protected API answers to a request with these headers.
+    /// Returns the status of a protected API's response to a request with these headers.
     pub fn verify(&self, headers: &HeaderMap) -> StatusCode {
         let value = headers.get(AUTHORIZATION);
         self.verify_header(value.and_then(|value| value.to_str().ok()))
     }
 
-    /// What a protected API answers to a request with this `Authorization`.
+    /// Returns the status of a protected API's response to a request with this `Authorization` header.
     pub fn verify_header(&self, value: Option<&str>) -> StatusCode {
         let mut state = self.state.lock().unwrap();
         state.sends += 1;
@@ -88,7 +88,7 @@ impl Issuer {
         }
     }
 
-    /// No token issued so far is accepted any more.
+    /// Revokes all tokens that were issued so far.
     pub fn revoke_all(&self) {
         self.state.lock().unwrap().valid.clear();
     }
@@ -102,31 +102,31 @@ impl Issuer {
         Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
     }
 
-    /// How long the tokens live that are issued from now on.
+    /// Sets the lifetime of tokens that are issued from now on. `None` sets the default.
     pub fn set_lifetime(&self, lifetime: Option<Duration>) {
         let lifetime = lifetime.unwrap_or(LIFETIME);
         self.lifetime_s.store(lifetime.as_secs(), Ordering::Relaxed);
     }
 
-    /// How often it was asked for a token.
+    /// Returns the number of token requests.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How many requests the API judged.
+    /// Returns the number of requests that the API received.
     pub fn sends(&self) -> u32 {
         self.state.lock().unwrap().sends
     }
 
-    /// The scope of the token that the last request bore.
+    /// Returns the scope of the token in the last request.
     pub fn last_scope(&self) -> Option<String> {
         let state = self.state.lock().unwrap();
         let token = state.last_sent.as_deref()?;
-        // The number and the padding come after the scope.
+        // The scope is followed by a number and the padding.
         token.rsplitn(3, '.').nth(2).map(str::to_owned)
     }
 
-    /// Counts from nought again.
+    /// Sets all counts to zero.
     pub fn reset_counts(&self) {
         self.requests.store(0, Ordering::Relaxed);
         self.state.lock().unwrap().sends = 0;

@@ -1,4 +1,4 @@
-//! The AWS SDK's identity cache and bearer scheme, called as its orchestrator calls them.
+//! Measures the AWS SDK's identity cache and bearer scheme, called in the way its orchestrator calls them.
 
 use std::{hint::black_box, sync::Arc, time::SystemTime};
 
@@ -55,11 +55,11 @@ pub async fn identity_cache() -> Contender {
         })),
         reacts: false,
         scopes: true,
-        note: "without the rest of its orchestrator; a resolver for each scope, in one cache; does not look at the answers",
+        note: "without the rest of its orchestrator; a resolver for each scope, in one cache; does not react to a 401",
     }
 }
 
-/// Batches of requests that are authorized with the components, or not at all.
+/// Returns batches of requests that are authorized with the components, or not authorized.
 fn batches(components: Option<RuntimeComponents>) -> Batches {
     Box::new(move || {
         let components = components.clone();
@@ -86,7 +86,7 @@ fn plain() -> HttpRequest {
     HttpRequest::try_from(request().map(|_| SdkBody::empty())).unwrap()
 }
 
-/// The orchestrator's steps between the choice of a scheme and the sending.
+/// Runs the orchestrator's steps between choosing an auth scheme and sending the request.
 async fn authorize(
     request: &mut HttpRequest,
     components: &RuntimeComponents,
@@ -144,10 +144,10 @@ impl ResolveIdentity for FromIssuer {
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
             let issued = self.issuer.issue(self.scope).await;
-            let end = SystemTime::now() + issued.lifetime;
+            let expires_at = SystemTime::now() + issued.lifetime;
             Ok(Identity::new(
-                Token::new(issued.token, Some(end)),
-                Some(end),
+                Token::new(issued.token, Some(expires_at)),
+                Some(expires_at),
             ))
         })
     }

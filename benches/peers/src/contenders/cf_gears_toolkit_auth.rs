@@ -1,4 +1,4 @@
-//! The nearest peer: a Tower layer over a token provider with a worker of its own.
+//! Measures the most similar crate: a Tower layer with a token provider that refreshes tokens in a background task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub async fn plain() -> Contender {
         })),
         reacts: false,
         scopes: false,
-        note: "one token per provider; for clients with its own HTTP stack's errors only; does not look at the answers",
+        note: "one token per provider; only for clients with the errors of its own HTTP stack; does not react to a 401",
     }
 }
 
@@ -53,7 +53,7 @@ pub async fn auto_refresh() -> Contender {
         })),
         reacts: true,
         scopes: false,
-        note: "at the lowest interval between invalidations that its documentation names, 30 s (default: 15 min)",
+        note: "with the shortest interval between invalidations that its documentation mentions, 30 s (default: 15 min)",
     }
 }
 

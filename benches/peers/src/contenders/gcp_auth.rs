@@ -1,4 +1,4 @@
-//! A service account's tokens by scopes, put on each request by the caller.
+//! Measures gcp_auth's tokens of a service account, which the caller adds to each request.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub async fn service_account() -> Contender {
         })),
         reacts: false,
         scopes: true,
-        note: "the caller puts the token on; does not look at the answers",
+        note: "the caller adds the token to the request; does not react to a 401",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Google's own credentials, whose headers are put on each request.
+//! Measures Google's credentials, whose headers are added to each request.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub async fn credentials() -> Contender {
         })),
         reacts: false,
         scopes: false,
-        note: "one token per credentials, fetched from the moment they are built; does not look at the answers",
+        note: "one token per credentials, fetched as soon as they are built; does not react to a 401",
     }
 }
 

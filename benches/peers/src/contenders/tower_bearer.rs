@@ -1,4 +1,4 @@
-//! Ourselves, with every default.
+//! Measures this crate with its default settings.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,7 +24,7 @@ pub async fn without_replay() -> Contender {
         cold: None,
         reacts: true,
         scopes: true,
-        note: "a 401 takes the token out of service and reaches the caller",
+        note: "a 401 drops the token from the cache and is returned to the caller",
     }
 }
 
@@ -38,11 +38,11 @@ pub async fn with_replay() -> Contender {
         cold: Some(cold()),
         reacts: true,
         scopes: true,
-        note: "keeps a copy of each request, to send it once more",
+        note: "clones each request, to be able to send it again",
     }
 }
 
-/// Whoever clones the client for each request has a handle that never warms up.
+/// Measures callers that clone the client for each request, so that no handle keeps state between requests.
 pub async fn cloned_handle() -> Contender {
     let service = layer(Issuer::new())
         .await
@@ -58,7 +58,7 @@ pub async fn cloned_handle() -> Contender {
         cold: None,
         reacts: true,
         scopes: true,
-        note: "the same, by callers who keep no handle",
+        note: "as above, for callers that do not keep a handle",
     }
 }
 
