@@ -14,17 +14,17 @@ pub const B: &str = "orders";
 const CALLERS: usize = 50;
 const TRIES: usize = 10;
 const ISSUER_DELAY: Duration = Duration::from_millis(100);
-const IMPATIENT: usize = 5;
-const PATIENCE: Duration = Duration::from_millis(40);
+const SEQUENTIAL_CALLERS: usize = 5;
+const CALLER_TIMEOUT: Duration = Duration::from_millis(40);
 
 /// The observed behaviour. A field is `None` if it does not apply to the contender.
 #[derive(Default)]
 pub struct Behaviour {
     /// The number of token requests for `CALLERS` concurrent callers: the minimum and the maximum of `TRIES` tries.
-    pub stampede: Option<RangeInclusive<u32>>,
+    pub concurrent: Option<RangeInclusive<u32>>,
     /// The number of token requests for callers that follow one another and time out before the issuer responds, and the first
     /// of them that got a token.
-    pub impatient: Option<(u32, Option<usize>)>,
+    pub timeouts: Option<(u32, Option<usize>)>,
     /// The requests after a revocation, after a second one that follows immediately, and the next request.
     pub revoked: Option<[Recovery; 3]>,
     /// The scope of the token that was sent when the second scope was required.
@@ -43,7 +43,7 @@ pub async fn observe(contender: &Contender) -> Behaviour {
     let Some(cold) = &contender.cold else {
         return Behaviour::default();
     };
-    let mut seen = Behaviour::default();
+    let mut behaviour = Behaviour::default();
 
     let mut counts = Vec::with_capacity(TRIES);
     for _ in 0..TRIES {
@@ -57,21 +57,21 @@ pub async fn observe(contender: &Contender) -> Behaviour {
         counts.push(issuer.requests());
     }
     counts.sort_unstable();
-    seen.stampede = Some(counts[0]..=counts[TRIES - 1]);
+    behaviour.concurrent = Some(counts[0]..=counts[TRIES - 1]);
 
     let issuer = Issuer::new();
     issuer.set_delay(ISSUER_DELAY);
     let caller = cold(Arc::clone(&issuer)).await;
     let mut served = None;
-    for i in 1..=IMPATIENT {
-        let result = tokio::time::timeout(PATIENCE, caller(A)).await;
+    for i in 1..=SEQUENTIAL_CALLERS {
+        let result = tokio::time::timeout(CALLER_TIMEOUT, caller(A)).await;
         if served.is_none() && matches!(result, Ok(Ok(StatusCode::OK))) {
             served = Some(i);
         }
     }
     // A fetch that has begun may still reach the issuer.
     tokio::time::sleep(ISSUER_DELAY).await;
-    seen.impatient = Some((issuer.requests(), served));
+    behaviour.timeouts = Some((issuer.requests(), served));
 
     if contender.reacts {
         let issuer = Issuer::new();
@@ -89,7 +89,7 @@ pub async fn observe(contender: &Contender) -> Behaviour {
                 sends: issuer.sends(),
             }
         };
-        seen.revoked = Some([one(true).await, one(true).await, one(false).await]);
+        behaviour.revoked = Some([one(true).await, one(true).await, one(false).await]);
     }
 
     if contender.scopes {
@@ -97,7 +97,7 @@ pub async fn observe(contender: &Contender) -> Behaviour {
         let caller = cold(Arc::clone(&issuer)).await;
         caller(A).await.unwrap();
         caller(B).await.unwrap();
-        seen.other_scope = issuer.last_scope();
+        behaviour.other_scope = issuer.last_scope();
     }
-    seen
+    behaviour
 }

@@ -62,7 +62,7 @@ fn behaviours_table(contenders: &[Contender], behaviours: &[Behaviour]) -> Strin
          | | 50 concurrent | five timeouts | revoked twice | another scope |\n\
          |---|--:|---|---|---|\n",
     );
-    for (contender, seen) in contenders.iter().zip(behaviours) {
+    for (contender, behaviour) in contenders.iter().zip(behaviours) {
         if contender.cold.is_none() {
             continue;
         }
@@ -70,10 +70,10 @@ fn behaviours_table(contenders: &[Contender], behaviours: &[Behaviour]) -> Strin
             table,
             "| {} | {} | {} | {} | {} |",
             name(contender),
-            OrDash(seen.stampede.as_ref().map(range).as_ref()),
-            OrDash(seen.impatient.map(impatient).as_ref()),
-            OrDash(seen.revoked.as_ref().map(revoked).as_ref()),
-            OrDash(seen.other_scope.as_deref().map(other_scope).as_ref()),
+            OrDash(behaviour.concurrent.as_ref().map(range).as_ref()),
+            OrDash(behaviour.timeouts.map(timeouts).as_ref()),
+            OrDash(behaviour.revoked.as_ref().map(revoked).as_ref()),
+            OrDash(behaviour.other_scope.as_deref().map(other_scope).as_ref()),
         )
         .unwrap();
     }
@@ -87,7 +87,7 @@ fn range(range: &RangeInclusive<u32>) -> String {
     }
 }
 
-fn impatient((requests, served): (u32, Option<usize>)) -> String {
+fn timeouts((requests, served): (u32, Option<usize>)) -> String {
     match served {
         Some(caller) => format!("{requests}, the {} caller gets a token", ordinal(caller)),
         None => format!("{requests}, no caller gets a token"),
