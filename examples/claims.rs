@@ -60,7 +60,7 @@ async fn main() -> Result<(), BoxError> {
     };
     assert_eq!(login.counts().requests, fetches, "it was requested");
     println!(
-        "After a challenge for a scope that is not allowed: {}, {scopes:?} missing.",
+        "After a challenge for a scope that is not allowed: {}, requires {scopes:?}.",
         response.status()
     );
     assert_eq!(fetches, 3);

@@ -30,15 +30,15 @@ async fn main() -> Result<(), BoxError> {
     for (client, version) in [(http1, Version::HTTP_11), (http2, Version::HTTP_2)] {
         let mut client = ServiceBuilder::new().layer(&auth).service(client);
         login.revoke_all();
-        let mut fetched = login.counts().issued;
+        let before = login.counts().issued;
         let orders = Request::post(api.url_of("/orders")).body(Full::from("two of these"))?;
         let response = client.ready().await?.call(orders).await?;
         assert_eq!(response.status(), 200);
         assert_eq!(response.version(), version);
         let echo = response.into_body().collect().await?.to_bytes();
         assert_eq!(echo, "two of these");
-        fetched = login.counts().issued - fetched;
-        println!("{version:?}: accepted, after {fetched} token request.");
+        let fetches = login.counts().issued - before;
+        println!("{version:?}: accepted, after {fetches} token request.");
 
         // This request needs more scopes than its route has.
         let admin = Request::get(api.url_of("/admin"))
