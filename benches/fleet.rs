@@ -1,8 +1,8 @@
-//! What a hundred replicas ask of a provider that they share, over one Redis: with it, without it, and when whoever fetches
-//! is killed at it each time.
+//! Counts the token requests of a hundred replicas: with a shared Redis, with a shared Redis while replicas are killed during
+//! a fetch, and without a shared store.
 //!
-//! Each replica is a thread with a runtime, a cache and a connection of its own, under steady traffic. The Redis is real, and
-//! started here. Without `--bench`, as `cargo test` runs it, everything takes a short turn and nothing is claimed.
+//! Each replica is a thread with its own runtime, cache and connection, under steady traffic. The bench starts a real Redis
+//! server. Without `--bench`, as `cargo test` runs it, the run is short and prints no figures.
 
 #[path = "../tests/support/redis.rs"]
 mod redis_server;
@@ -33,15 +33,15 @@ use tower_bearer::{
 
 const KEY: &str = "0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE=";
 
-/// How much of everything.
+/// The sizes of a run.
 struct Extent {
     replicas: usize,
-    /// Until a token is due for refresh; it would serve for more than three times as long.
+    /// The time after which a token is due for refresh. Its lifetime is four times as long.
     refresh_in: Duration,
-    /// Of tokens, each of which gives way to the next when it is due.
+    /// The number of tokens during the run. Each is replaced when it is due for refresh.
     lifetimes: u32,
     lifetimes_without_store: u32,
-    claimed: bool,
+    is_bench: bool,
 }
 
 const FULL: Extent = Extent {
@@ -49,7 +49,7 @@ const FULL: Extent = Extent {
     refresh_in: Duration::from_secs(4),
     lifetimes: 20,
     lifetimes_without_store: 5,
-    claimed: true,
+    is_bench: true,
 };
 
 const SHORT: Extent = Extent {
@@ -57,52 +57,51 @@ const SHORT: Extent = Extent {
     refresh_in: Duration::from_millis(500),
     lifetimes: 1,
     lifetimes_without_store: 1,
-    claimed: false,
+    is_bench: false,
 };
 
-/// What the provider takes.
-const PROVIDER_TAKES: Duration = Duration::from_millis(30);
-/// Between two requests of a replica.
-const PACE: Duration = Duration::from_millis(20);
+/// The latency of the provider.
+const PROVIDER_LATENCY: Duration = Duration::from_millis(30);
+/// The interval between two requests of a replica.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(20);
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
-/// A lease is two fifths of it, so that a leader's death leaves time for another before the token ends.
+/// A lease is two fifths of this, so that another replica can take over from a killed leader before the token expires.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The provider that all replicas ask, and what there is to tell.
+/// The provider that all replicas share, and the counters of the run.
 #[derive(Default)]
 struct Provider {
     refresh_in: Duration,
-    asked: AtomicU64,
-    given: AtomicU64,
-    /// Whether whoever asks next is killed at it, if anybody is.
+    fetches: AtomicU64,
+    issued: AtomicU64,
+    /// Every other replica that fetches is killed.
     kills: bool,
-    spared: AtomicBool,
+    kills_next: AtomicBool,
     requests: AtomicU64,
     waited: AtomicU64,
     failures: AtomicU64,
-    /// Tokens that replicas have seen, all together.
-    seen: AtomicU64,
-    /// What the store was asked and did not do.
+    /// The number of different tokens that each replica has used, summed over all replicas.
+    tokens_used: AtomicU64,
+    /// The number of failed calls to the store.
     store_errors: AtomicU64,
-    over: AtomicBool,
+    stop: AtomicBool,
 }
 
-/// A replica's way to the provider, which may kill it.
+/// Fetches tokens for one replica. The provider may kill the replica meanwhile.
 struct Source {
     provider: Arc<Provider>,
-    death: Arc<Notify>,
+    killed: Arc<Notify>,
 }
 
 impl TokenSource for Source {
     async fn fetch(&self, _: &TokenRequest) -> Result<NewToken, TokenError> {
-        self.provider.asked.fetch_add(1, SeqCst);
-        // Every other one.
-        if self.provider.kills && !self.provider.spared.fetch_xor(true, SeqCst) {
-            self.death.notify_one();
+        self.provider.fetches.fetch_add(1, SeqCst);
+        if self.provider.kills && self.provider.kills_next.fetch_xor(true, SeqCst) {
+            self.killed.notify_one();
             std::future::pending::<()>().await;
         }
-        time::sleep(PROVIDER_TAKES).await;
-        let number = self.provider.given.fetch_add(1, SeqCst);
+        time::sleep(PROVIDER_LATENCY).await;
+        let number = self.provider.issued.fetch_add(1, SeqCst);
         Ok(NewToken::bearer(&format!("token-{number}"))?
             .with_lifetime(self.provider.refresh_in * 4)
             .with_refresh_in(self.provider.refresh_in))
@@ -113,20 +112,20 @@ impl TokenSource for Source {
     }
 }
 
-/// A replica, and another in its place whenever it is killed, until it is over.
+/// Runs a replica until the run ends, and starts another whenever it is killed.
 fn replica(provider: &Arc<Provider>, store: Option<&str>) {
     let mut last = String::new();
-    while !provider.over.load(Relaxed) {
+    while !provider.stop.load(Relaxed) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let death = Arc::new(Notify::new());
+        let killed = Arc::new(Notify::new());
         let source = Source {
             provider: Arc::clone(provider),
-            death: Arc::clone(&death),
+            killed: Arc::clone(&killed),
         };
         let mut builder = TokenCache::builder(source).with_fetch_timeout(FETCH_TIMEOUT);
         if let Some(url) = store {
             let ring = KeyRing::new(Secret::new(KEY)).unwrap();
-            // A hundred replicas on one machine may have to wait for its processors.
+            // A hundred replicas on one machine may have to wait for a processor.
             let store = RedisStore::new(url)
                 .unwrap()
                 .with_read_timeout(READ_TIMEOUT);
@@ -136,7 +135,7 @@ fn replica(provider: &Arc<Provider>, store: Option<&str>) {
         runtime.block_on(async {
             tokio::select! {
                 () = traffic(provider, &cache, &mut last) => {}
-                () = death.notified() => {}
+                () = killed.notified() => {}
             }
         });
         let errors = cache.stats().store_errors;
@@ -146,15 +145,15 @@ fn replica(provider: &Arc<Provider>, store: Option<&str>) {
 
 async fn traffic(provider: &Provider, cache: &TokenCache, last: &mut String) {
     let spec = TokenSpec::scopes(["read"]);
-    let mut pace = time::interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !provider.over.load(Relaxed) {
-        pace.tick().await;
+    let mut ticks = time::interval(REQUEST_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !provider.stop.load(Relaxed) {
+        ticks.tick().await;
         let waits = cache.peek(&spec).is_none();
         match cache.get(&spec).await {
             Ok(token) if token.expose() != last => {
                 token.expose().clone_into(last);
-                provider.seen.fetch_add(1, Relaxed);
+                provider.tokens_used.fetch_add(1, Relaxed);
             }
             Ok(_) => {}
             Err(_) => {
@@ -166,11 +165,12 @@ async fn traffic(provider: &Provider, cache: &TokenCache, last: &mut String) {
     }
 }
 
-/// A fleet's life, for so many lifetimes of a token; how often the provider was asked in each.
+/// Runs a fleet for the given number of token lifetimes, and returns the number of fetches per lifetime.
 fn fleet(name: &str, extent: &Extent, lifetimes: u32, store: Option<&str>, kills: bool) -> f64 {
     let provider = Arc::new(Provider {
         refresh_in: extent.refresh_in,
         kills,
+        kills_next: AtomicBool::new(true),
         ..Provider::default()
     });
     let replicas: Vec<_> = (0..extent.replicas)
@@ -179,36 +179,36 @@ fn fleet(name: &str, extent: &Extent, lifetimes: u32, store: Option<&str>, kills
             thread::spawn(move || replica(&provider, store.as_deref()))
         })
         .collect();
-    // The last token reaches everybody.
+    // There is time for the last token to reach all replicas.
     let end = Instant::now() + extent.refresh_in * lifetimes + extent.refresh_in / 2;
     thread::sleep(end.saturating_duration_since(Instant::now()));
-    provider.over.store(true, Relaxed);
+    provider.stop.store(true, Relaxed);
     for replica in replicas {
         replica.join().unwrap();
     }
     let count = |counter: &AtomicU64| counter.load(SeqCst) as f64;
-    let lifetimes = count(&provider.seen) / extent.replicas as f64;
+    let lifetimes = count(&provider.tokens_used) / extent.replicas as f64;
     assert_eq!(count(&provider.failures), 0.0, "{name}: requests failed");
-    if extent.claimed {
+    if extent.is_bench {
         println!("figure fleet_{name}_requests {}", count(&provider.requests));
         println!(
             "figure fleet_{name}_requests_that_waited {}",
             count(&provider.waited)
         );
         println!("figure fleet_{name}_failures {}", count(&provider.failures));
-        println!("figure fleet_{name}_fetches {}", count(&provider.asked));
+        println!("figure fleet_{name}_fetches {}", count(&provider.fetches));
         println!("figure fleet_{name}_lifetimes {lifetimes:.2}");
         println!(
             "figure fleet_{name}_store_errors {}",
             count(&provider.store_errors)
         );
     }
-    count(&provider.asked) / lifetimes
+    count(&provider.fetches) / lifetimes
 }
 
 fn main() {
-    let claimed = std::env::args().any(|argument| argument == "--bench");
-    let extent = if claimed { FULL } else { SHORT };
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let extent = if is_bench { FULL } else { SHORT };
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -219,17 +219,17 @@ fn main() {
     redis.ask::<()>(&["FLUSHALL"]);
     let killed = fleet("killed", &extent, extent.lifetimes, Some(&url), true);
     figures.push(("fetches_per_lifetime_leader_killed", killed));
-    let alone = fleet(
+    let without_store = fleet(
         "alone",
         &extent,
         extent.lifetimes_without_store,
         None,
         false,
     );
-    figures.push(("fetches_per_lifetime_without_store", alone));
+    figures.push(("fetches_per_lifetime_without_store", without_store));
     for (name, value) in figures {
         assert!(value >= 1.0, "{name}: {value}");
-        if claimed {
+        if is_bench {
             println!("figure {name} {value:.3}");
         }
     }

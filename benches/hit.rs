@@ -1,9 +1,10 @@
-//! What a hit costs: a request whose token is at hand, against the cheapest thing that anybody could do instead.
+//! Measures a hit, which is a request whose token is in the cache, and compares it with tower-http's fixed header, the cheapest
+//! alternative.
 //!
-//! Every figure is net of a service that does nothing, and the contenders take turns, round by round, so that a machine
-//! whose speed drifts drifts for all of them. `cargo bench --bench hit -- --once CONTENDER HEADERS REQUESTS` runs one
-//! contender and nothing else; `benches/instructions` counts instructions with it. Without `--bench`, as `cargo test` runs
-//! it, each contender takes a short turn and nothing is claimed.
+//! Every figure is net of a service that does nothing. The contenders take turns, round by round, so that a change of the
+//! machine's speed affects all of them. `cargo bench --bench hit -- --once CONTENDER HEADERS REQUESTS` runs one
+//! contender; `benches/instructions` counts instructions with it. Without `--bench`, as `cargo test` runs
+//! it, each contender sends a few requests and no figures are printed.
 
 use std::{
     convert::Infallible,
@@ -34,7 +35,7 @@ const ROUNDS: usize = 41;
 const PROCESSES: usize = 11;
 const TOKEN_LENGTH: usize = 1024;
 
-/// Takes a request and answers 200.
+/// Accepts every request and responds with 200.
 #[derive(Clone)]
 struct Nothing;
 
@@ -53,11 +54,11 @@ impl Service<Request<Body>> for Nothing {
     }
 }
 
-/// What everybody writes: send it once more if it was refused.
+/// The usual retry policy of an application: sends the request again after a 401.
 #[derive(Clone)]
-struct OnceMore;
+struct RetryOnUnauthorized;
 
-impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
+impl<E> Policy<Request<Body>, Response<()>, E> for RetryOnUnauthorized {
     type Future = Ready<()>;
 
     fn retry(
@@ -65,9 +66,9 @@ impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
         _: &mut Request<Body>,
         result: &mut Result<Response<()>, E>,
     ) -> Option<Ready<()>> {
-        let refused =
+        let is_rejected =
             matches!(result, Ok(response) if response.status() == StatusCode::UNAUTHORIZED);
-        refused.then(|| ready(()))
+        is_rejected.then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
@@ -75,7 +76,7 @@ impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
     }
 }
 
-/// Requests to send, made alike for all.
+/// Makes the requests, which are the same for all contenders.
 #[derive(Clone)]
 struct Requests {
     uri: Uri,
@@ -110,7 +111,7 @@ impl Requests {
     }
 }
 
-/// A contender: sends so many requests.
+/// Sends the given number of requests.
 type Contender = Box<dyn FnMut(&Requests, u32) + Send>;
 
 fn contender<S>(mut service: S) -> Contender
@@ -125,7 +126,7 @@ where
             assert!(service.poll_ready(&mut cx).is_ready());
             let future = pin!(service.call(request));
             let Poll::Ready(result) = future.poll(&mut cx) else {
-                panic!("it waits");
+                panic!("the token is not available");
             };
             black_box(result.unwrap());
         }
@@ -136,7 +137,7 @@ fn token() -> String {
     "t".repeat(TOKEN_LENGTH)
 }
 
-/// A layer over a cache that has its token already.
+/// Returns a layer whose cache has the token.
 fn warm_layer() -> AuthLayer {
     let source = source::from_fn(async |_| {
         Ok(NewToken::bearer(&token())?.with_lifetime(Duration::from_secs(24 * 3600)))
@@ -160,10 +161,12 @@ fn make(name: &str) -> Contender {
     match name {
         "nothing" => contender(Nothing),
         "static" => contender(fixed.layer(Nothing)),
-        "retry_static" => contender(RetryLayer::new(OnceMore).layer(fixed.layer(Nothing))),
+        "retry_static" => {
+            contender(RetryLayer::new(RetryOnUnauthorized).layer(fixed.layer(Nothing)))
+        }
         "hit" => contender(warm_layer().without_replay().layer(Nothing)),
         "hit_replay" => contender(warm_layer().layer(Nothing)),
-        other => panic!("no contender {other}: one of {NAMES:?}"),
+        other => panic!("unknown contender {other}: expected one of {NAMES:?}"),
     }
 }
 
@@ -176,7 +179,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Nanoseconds per request of each contender in each round; they take turns.
+/// Returns the nanoseconds per request of each contender in each round. The contenders take turns.
 fn rounds(requests: &Requests) -> Vec<[f64; NAMES.len()]> {
     let mut contenders = NAMES.map(make);
     for contender in &mut contenders {
@@ -195,7 +198,7 @@ fn rounds(requests: &Requests) -> Vec<[f64; NAMES.len()]> {
         .collect()
 }
 
-/// Nanoseconds per request of each of so many threads, each with a contender of its own.
+/// Returns the nanoseconds per request of a thread while `count` threads run, each with its own contender.
 fn threads(count: usize, make: &dyn Fn() -> Contender, requests: &Requests) -> f64 {
     let barrier = Barrier::new(count);
     let mut contenders: Vec<_> = (0..count).map(|_| make()).collect();
@@ -218,7 +221,8 @@ fn threads(count: usize, make: &dyn Fn() -> Contender, requests: &Requests) -> f
     })
 }
 
-/// What two threads take per request against what one takes, net of doing nothing: a hit, and the static header.
+/// Returns the time per request with two threads divided by the time with one, net of a service that does nothing: for a hit,
+/// and for the fixed header.
 fn two_threads(requests: &Requests) -> (f64, f64) {
     let layer = warm_layer().without_replay();
     let hit = || contender(layer.layer(Nothing));
@@ -238,15 +242,15 @@ fn two_threads(requests: &Requests) -> (f64, f64) {
 fn allocations(name: &str, requests: &Requests) -> f64 {
     let mut contender = make(name);
     contender(requests, 10);
-    let counted = allocation_counter::measure(|| contender(requests, 1_000));
-    counted.count_total as f64 / 1_000.0
+    let allocated = allocation_counter::measure(|| contender(requests, 1_000));
+    allocated.count_total as f64 / 1_000.0
 }
 
 fn figure(name: &str, value: f64) {
     println!("figure {name} {value:.3}");
 }
 
-/// What one process measures.
+/// Measures and prints all figures in this process.
 fn measure() {
     for (suffix, headers) in [("bare", 0), ("5_headers", 5)] {
         let requests = Requests::with_headers(headers);
@@ -256,7 +260,7 @@ fn measure() {
         for (i, name) in NAMES.iter().enumerate().skip(1) {
             figure(&format!("net_ns_{name}_{suffix}"), of(&|r| r[i] - r[0]));
         }
-        // Of medians: a round in which the smaller one was lucky would weigh too much in a median of ratios.
+        // A ratio of medians: in a median of ratios, a round with a very small divisor would have too much weight.
         let ratio =
             |ours: usize, theirs: usize| of(&|r| r[ours] - r[0]) / of(&|r| r[theirs] - r[0]);
         figure(&format!("hit_ratio_{suffix}"), ratio(3, 1));
@@ -274,12 +278,12 @@ fn measure() {
     );
 }
 
-/// The medians over processes of their own: where a process happens to lay its memory moves a ratio by a fifth.
+/// Measures in several processes and prints the medians, because the memory layout of a process changes a ratio by up to 20 %.
 fn measure_in_processes() {
     let mut figures: Vec<(String, Vec<f64>)> = Vec::new();
     for _ in 0..PROCESSES {
-        let myself = std::env::current_exe().unwrap();
-        let output = Command::new(myself).arg("--process").output().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(program).arg("--process").output().unwrap();
         assert!(
             output.status.success(),
             "{}",

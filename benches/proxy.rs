@@ -1,9 +1,9 @@
-//! What the token costs in the egress proxy: its throughput with a token from the cache, against the same proxy with a header
-//! that the caller brings along, and against one without routes; and what a million requests leave in its memory.
+//! Measures the egress proxy of the examples: its throughput with tokens from the cache, with a header set by the caller, and
+//! without routes; and the growth of its memory over a million requests.
 //!
-//! The proxy is a process of its own. The load and the upstream are here: bytes over loopback sockets and nothing else, so
-//! that most of the time goes into the proxy. Without `--bench`, as `cargo test` runs it, everything takes a short turn and
-//! nothing is claimed.
+//! The proxy is a separate process. The load generator and the upstream run in this process and do little more than read and
+//! write sockets, so most of the time is spent in the proxy. Without `--bench`, as `cargo test` runs it, the run is short and
+//! prints no figures.
 
 use std::{
     env, fs,
@@ -21,47 +21,48 @@ use tokio::{
 };
 use tower_bearer::testing::AuthorizationServer;
 
-/// Connections that send one request after the other.
+/// The number of connections. Each sends one request after the other.
 const CONNECTIONS: usize = 64;
 
-/// How much of everything.
+/// The sizes of a run.
 struct Extent {
     rounds: usize,
-    /// Requests of a contender's turn.
-    turn: usize,
-    /// After how many requests memory is measured.
+    /// The number of requests of a contender per round.
+    requests: usize,
+    /// The numbers of requests after which the memory is measured.
     early: usize,
     late: usize,
 }
 
 const FULL: Extent = Extent {
     rounds: 15,
-    turn: 20_000,
+    requests: 20_000,
     early: 10_000,
     late: 1_000_000,
 };
 
 const SHORT: Extent = Extent {
     rounds: 1,
-    turn: 256,
+    requests: 256,
     early: 256,
     late: 512,
 };
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
 
-/// Whether this is a bench, and no test of one.
-fn claimed() -> bool {
+/// Returns `true` under `cargo bench`, and `false` under `cargo test`, which only checks that the bench runs.
+fn is_bench() -> bool {
     env::args().any(|argument| argument == "--bench")
 }
 
 fn figure(name: &str, value: impl std::fmt::Display) {
-    if claimed() {
+    if is_bench() {
         println!("figure {name} {value:.3}");
     }
 }
 
-/// The proxy, killed when this goes.
+/// A proxy process, which is killed on drop.
 struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -75,7 +76,7 @@ impl Proxy {
             std::process::id()
         ));
         fs::write(&path, config).unwrap();
-        let mut child = Command::new(built())
+        let mut child = Command::new(proxy_path())
             .arg(&path)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -93,7 +94,7 @@ impl Proxy {
         }
     }
 
-    /// Its resident memory in bytes.
+    /// Returns the resident memory in bytes.
     fn memory(&self) -> f64 {
         let text =
             fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap_or_default();
@@ -110,18 +111,18 @@ impl Drop for Proxy {
     }
 }
 
-/// The proxy, built as this bench is. Cargo puts examples beside the folder of the benches.
-fn built() -> PathBuf {
+/// Returns the path of the proxy, which cargo builds into a directory next to that of the benches.
+fn proxy_path() -> PathBuf {
     let bench = env::current_exe().unwrap();
     let example = bench.ancestors().nth(2).unwrap().join("examples/proxy");
     example.with_extension(env::consts::EXE_EXTENSION)
 }
 
-/// A bench brings no examples along, as a test does.
-fn build() {
-    if claimed() {
+/// Builds the proxy. `cargo bench`, in contrast to `cargo test`, does not build the examples.
+fn build_proxy() {
+    if is_bench() {
         let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
-        let built = Command::new(cargo)
+        let status = Command::new(cargo)
             .args([
                 "build",
                 "--quiet",
@@ -133,43 +134,43 @@ fn build() {
             ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status();
-        assert!(built.unwrap().success());
+        assert!(status.unwrap().success());
     }
     assert!(
-        built().exists(),
-        "the proxy is not built: `cargo build --all-features --example proxy` does that, and `cargo test`"
+        proxy_path().exists(),
+        "the proxy is not built: run `cargo build --all-features --example proxy`, or `cargo test`"
     );
 }
 
-/// An upstream that answers every head with the same few bytes.
+/// Starts an upstream that sends the same short response to every request.
 async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream));
+            tokio::spawn(respond(stream));
         }
     });
     address
 }
 
-async fn answer(mut stream: TcpStream) {
+async fn respond(mut stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let mut read = Vec::with_capacity(4096);
     loop {
-        // One request at a time: nobody sends the next before it has the answer.
+        // The client sends the next request only after it has read this response.
         match stream.read_buf(&mut read).await {
             Ok(0) | Err(_) => return,
             Ok(_) if read.ends_with(b"\r\n\r\n") => read.clear(),
             Ok(_) => continue,
         }
-        if stream.write_all(ANSWER).await.is_err() {
+        if stream.write_all(RESPONSE).await.is_err() {
             return;
         }
     }
 }
 
-/// Sends so many requests, and says how many a second that were.
+/// Sends requests, and returns their number per second.
 async fn load(proxy: &Proxy, header: &str, requests: usize) -> f64 {
     let request = format!(
         "GET /a/items HTTP/1.1\r\nhost: {}\r\n{header}\r\n",
@@ -200,7 +201,7 @@ async fn send(mut stream: TcpStream, request: String, times: usize) {
             let count = stream.read_buf(&mut read).await.unwrap();
             assert!(
                 count > 0,
-                "the proxy hung up: {}",
+                "the proxy closed the connection: {}",
                 String::from_utf8_lossy(&read)
             );
         }
@@ -219,8 +220,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[tokio::main]
 async fn main() {
-    let extent = if claimed() { FULL } else { SHORT };
-    build();
+    let extent = if is_bench() { FULL } else { SHORT };
+    build_proxy();
     let login = AuthorizationServer::start().await.unwrap();
     let upstream = upstream().await;
     let bare = format!(
@@ -230,21 +231,21 @@ async fn main() {
     );
     let routed = format!("{bare}[[route]]\nurl = 'http://{upstream}'\nscopes = ['read']\n");
 
-    // As long as a token of the provider's, so that as many bytes pass.
+    // The header has the length of the provider's tokens, so that the requests have the same size.
     let fixed = format!("authorization: Bearer {}\r\n", "x".repeat(43));
     let (with, without) = (Proxy::start("routed", &routed), Proxy::start("bare", &bare));
     let contenders = [(&with, ""), (&with, &*fixed), (&without, "")];
     for (proxy, header) in contenders {
-        load(proxy, header, extent.turn).await;
+        load(proxy, header, extent.requests).await;
     }
     let mut rounds = Vec::new();
     for round in 0..extent.rounds {
         let mut speeds = [0.0; 3];
-        // Each begins as often as the others.
+        // Each contender is the first one equally often.
         for turn in 0..contenders.len() {
             let which = (round + turn) % contenders.len();
             let (proxy, header) = contenders[which];
-            speeds[which] = load(proxy, header, extent.turn).await;
+            speeds[which] = load(proxy, header, extent.requests).await;
         }
         rounds.push(speeds);
     }
@@ -265,6 +266,6 @@ async fn main() {
     let late = proxy.memory();
     figure("memory_mib", late / f64::from(1 << 20));
     figure("memory_growth_ratio", late / early);
-    // One for each of the two that have a route: nobody else asked for a token.
+    // The two proxies with a route have fetched one token each.
     assert_eq!(login.counts().requests, 2);
 }

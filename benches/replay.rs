@@ -1,8 +1,8 @@
-//! What it costs to keep what is sent of a body, so that it can be sent again: uploads with a buffer against uploads without.
+//! Measures the cost of buffering a request body for a replay: uploads with a buffer, compared with uploads without.
 //!
-//! Client and server are in this process and speak over a loopback socket; the server counts what arrives. The contenders take
-//! turns, round by round, so that a machine whose speed drifts drifts for both. Without `--bench`, as `cargo test` runs it,
-//! everything takes a short turn and nothing is claimed.
+//! Client and server run in this process and communicate over a loopback socket. The server counts the bytes that it receives.
+//! The contenders take turns, round by round, so that a change of the machine's speed affects both. Without `--bench`, as
+//! `cargo test` runs it, the run is short and prints no figures.
 
 use std::{
     convert::Infallible,
@@ -34,7 +34,7 @@ type BoxedClient = BoxCloneService<Request<Boxed>, (), BoxError>;
 const LIMIT: usize = 64 << 10;
 const PART: usize = 16 << 10;
 
-/// How much of everything.
+/// The sizes of a run.
 struct Extent {
     large: usize,
     large_rounds: usize,
@@ -58,7 +58,7 @@ const SHORT: Extent = Extent {
 
 const SMALL: usize = 4 << 10;
 
-/// So many bytes, in parts of 16 KiB, their number unannounced.
+/// A body of a given length, in parts of 16 KiB, without a size hint.
 struct Stream {
     part: Bytes,
     left: usize,
@@ -88,7 +88,7 @@ impl Body for Stream {
     }
 }
 
-/// Reads every body to its end, and counts its bytes.
+/// Reads each request body to its end, and counts its bytes.
 async fn serve(listener: TcpListener, received: Arc<AtomicU64>) {
     while let Ok((stream, _)) = listener.accept().await {
         let received = Arc::clone(&received);
@@ -132,13 +132,13 @@ where
     BoxCloneService::new(service.map_err(Into::into).and_then(read))
 }
 
-fn connections() -> Client<HttpConnector, Boxed> {
+fn pooled_client() -> Client<HttpConnector, Boxed> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// One upload after the other; it answers how long they took.
+/// Sends one upload after the other, and returns the seconds that they took.
 async fn upload(client: &mut BoxedClient, url: &str, bytes: usize, times: usize) -> f64 {
     let start = Instant::now();
     for _ in 0..times {
@@ -149,17 +149,17 @@ async fn upload(client: &mut BoxedClient, url: &str, bytes: usize, times: usize)
     start.elapsed().as_secs_f64()
 }
 
-/// The throughput with a buffer, as a ratio to that without: the median of the rounds.
+/// Returns the throughput with a buffer divided by that without: the median over the rounds.
 async fn ratio(bytes: usize, times: usize, rounds: usize) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let received = Arc::new(AtomicU64::new(0));
     let server = tokio::spawn(serve(listener, Arc::clone(&received)));
-    let mut without = client(layer(&url).layer(connections()));
+    let mut without = client(layer(&url).layer(pooled_client()));
     let mut with = client(
         layer(&url)
             .with_body_buffer(LIMIT, rebox)
-            .layer(connections()),
+            .layer(pooled_client()),
     );
     for client in [&mut without, &mut with] {
         upload(client, &url, bytes, times).await;
@@ -167,7 +167,7 @@ async fn ratio(bytes: usize, times: usize, rounds: usize) -> f64 {
     let mut ratios = Vec::new();
     for round in 0..rounds {
         let (mut took_without, mut took_with) = (0.0, 0.0);
-        // Whoever goes first in one round goes last in the next.
+        // The contender that is first in one round is last in the next.
         for turn in [round % 2, 1 - round % 2] {
             match turn {
                 0 => took_without = upload(&mut without, &url, bytes, times).await,
@@ -183,7 +183,7 @@ async fn ratio(bytes: usize, times: usize, rounds: usize) -> f64 {
     ratios[ratios.len() / 2]
 }
 
-/// Takes a body part by part, as a client with a slow connection does, and drops each.
+/// Reads a body part by part and drops each part, as a client with a slow connection does.
 #[derive(Clone)]
 struct Sink;
 
@@ -206,8 +206,8 @@ impl Service<Request<Boxed>> for Sink {
     }
 }
 
-/// The most memory that is held at a time while a body of this length is sent.
-fn held<S>(mut service: S, bytes: usize) -> u64
+/// Returns the peak of the allocated memory while a body of this length is sent.
+fn peak_bytes<S>(mut service: S, bytes: usize) -> u64
 where
     S: Service<Request<Boxed>>,
 {
@@ -218,7 +218,7 @@ where
         let request = Request::post("http://127.0.0.1/").body(body).unwrap();
         assert!(pin!(service.call(request)).poll(&mut cx).is_ready());
     };
-    // A first time, for the token and what a handle makes for itself.
+    // The first two requests fetch the token and allocate the handle's state.
     send();
     send();
     allocation_counter::measure(send).bytes_max
@@ -230,35 +230,35 @@ async fn extra_bytes() -> u64 {
     for bytes in lengths {
         let url = "http://127.0.0.1/";
         let [without, with] = [layer(url), layer(url)];
-        // The token is there.
+        // Fetches the token.
         for layer in [&without, &with] {
             let body = Stream::of(0).boxed_unsync();
             let request = Request::post(url).body(body).unwrap();
             layer.layer(Sink).oneshot(request).await.unwrap();
         }
-        let without = held(without.layer(Sink), bytes);
-        let with = held(with.with_body_buffer(LIMIT, rebox).layer(Sink), bytes);
+        let without = peak_bytes(without.layer(Sink), bytes);
+        let with = peak_bytes(with.with_body_buffer(LIMIT, rebox).layer(Sink), bytes);
         most = most.max(with.saturating_sub(without));
     }
     most
 }
 
-/// Whether this is a bench, and no test of one.
-fn claimed() -> bool {
+/// Returns `true` under `cargo bench`, and `false` under `cargo test`, which only checks that the bench runs.
+fn is_bench() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
 fn figure(name: &str, value: impl std::fmt::Display) {
-    if claimed() {
+    if is_bench() {
         println!("figure {name} {value:.3}");
     }
 }
 
 #[tokio::main]
 async fn main() {
-    let extent = if claimed() { FULL } else { SHORT };
+    let extent = if is_bench() { FULL } else { SHORT };
     let most = extra_bytes().await;
-    // The limit, and the boxes around the body.
+    // The buffer may use its limit, and the boxes around the body some more.
     assert!(most <= (LIMIT + 1_000) as u64, "{most}");
     figure("upload_limit_bytes", LIMIT);
     figure("upload_extra_bytes", most);

@@ -1,8 +1,8 @@
-//! What a client under the layer notices when tokens end: by the clock, under steady traffic, and by a server that
-//! refuses every one of them.
+//! Measures how the replacement of tokens affects requests: of tokens that expire under steady traffic, and of tokens that an
+//! API rejects one after the other.
 //!
-//! Client, provider and API are in this process and speak over loopback sockets. Without `--bench`, as `cargo test` runs
-//! it, everything takes a short turn and nothing is claimed.
+//! Client, provider and API run in this process and communicate over loopback sockets. Without `--bench`, as `cargo test` runs
+//! it, the run is short and prints no figures.
 
 use std::{
     sync::{
@@ -37,45 +37,45 @@ use tower_bearer::{
 
 type BoxedClient = BoxCloneService<Request<Full<Bytes>>, StatusCode, BoxError>;
 
-/// How much of everything.
+/// The sizes of a run.
 struct Extent {
     traffic: Duration,
-    storm: usize,
+    rejected_requests: usize,
 }
 
 const FULL: Extent = Extent {
     traffic: Duration::from_secs(42),
-    storm: 10_000,
+    rejected_requests: 10_000,
 };
 
 const SHORT: Extent = Extent {
     traffic: Duration::from_millis(100),
-    storm: 200,
+    rejected_requests: 200,
 };
 
-/// A token of this lifetime is due at `REFRESH_IN` and served until a tenth before its end, so a provider that takes
-/// `PROVIDER_TAKES` is in time; and half of the time, a refresh is under way.
+/// A token with this lifetime is due for refresh after `REFRESH_IN` and used until a tenth of the lifetime is left. A provider
+/// with the latency `PROVIDER_LATENCY` is fast enough, and a refresh is in flight half of the time.
 const LIFETIME: Duration = Duration::from_secs(8);
 const REFRESH_IN: Duration = Duration::from_secs(4);
-const PROVIDER_TAKES: Duration = Duration::from_secs(2);
+const PROVIDER_LATENCY: Duration = Duration::from_secs(2);
 
 const SENDERS: usize = 8;
-/// Between two requests of a sender.
-const PACE: Duration = Duration::from_millis(4);
-/// Requests of a storm that are under way at once.
-const CROWD: usize = 64;
+/// The interval between two requests of a sender.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(4);
+/// The number of requests in flight to the API that rejects all tokens.
+const CONCURRENCY: usize = 64;
 
-/// A source that shows whether it is being asked: its count of beginnings and ends is odd then.
-struct Watched {
+/// Counts the starts and the ends of fetches. The count is odd while a fetch is in flight.
+struct ObservedSource {
     source: ClientCredentials,
-    turns: Arc<AtomicU64>,
+    fetch_events: Arc<AtomicU64>,
 }
 
-impl TokenSource for Watched {
+impl TokenSource for ObservedSource {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        self.turns.fetch_add(1, SeqCst);
+        self.fetch_events.fetch_add(1, SeqCst);
         let token = self.source.fetch(request).await;
-        self.turns.fetch_add(1, SeqCst);
+        self.fetch_events.fetch_add(1, SeqCst);
         token
     }
 }
@@ -84,14 +84,14 @@ fn credentials(server: &AuthorizationServer) -> ClientCredentials {
     ClientCredentials::new(server.token_url(), "client", "secret")
 }
 
-/// A client that keeps its connections.
-fn connections() -> Client<HttpConnector, Full<Bytes>> {
+/// Returns a client with a connection pool.
+fn pooled_client() -> Client<HttpConnector, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// A client whose answers are read to their ends.
+/// Returns a client that reads each response body to its end.
 fn client<S>(service: S) -> BoxedClient
 where
     S: Service<Request<Full<Bytes>>, Response = Response<Incoming>>,
@@ -99,10 +99,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    BoxCloneService::new(service.map_err(Into::into).and_then(status_of_all))
+    BoxCloneService::new(service.map_err(Into::into).and_then(read_to_end))
 }
 
-async fn status_of_all(response: Response<Incoming>) -> Result<StatusCode, BoxError> {
+async fn read_to_end(response: Response<Incoming>) -> Result<StatusCode, BoxError> {
     let status = response.status();
     response.into_body().collect().await?;
     Ok(status)
@@ -113,54 +113,52 @@ async fn send(client: &mut BoxedClient, url: &str) -> Result<StatusCode, BoxErro
     client.ready().await?.call(request).await
 }
 
-/// Whether this is a bench, and no test of one.
-fn claimed() -> bool {
+/// Returns `true` under `cargo bench`, and `false` under `cargo test`, which only checks that the bench runs.
+fn is_bench() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
 fn figure(name: &str, value: impl std::fmt::Display) {
-    if claimed() {
+    if is_bench() {
         println!("figure {name} {value:.3}");
     }
 }
 
-/// What became of a request under steady traffic.
+/// The outcome of a request under steady traffic.
 struct Sent {
     took: Duration,
-    /// A refresh was under way at some time meanwhile.
-    during: bool,
-    served: bool,
+    /// `true` if a fetch was in flight at some time during the request.
+    during_fetch: bool,
+    accepted: bool,
 }
 
-async fn traffic(
+async fn send_at_intervals(
     mut client: BoxedClient,
     url: String,
-    turns: Arc<AtomicU64>,
+    fetch_events: Arc<AtomicU64>,
     until: Instant,
 ) -> Vec<Sent> {
     let mut all = Vec::new();
-    let mut ticks = time::interval(PACE);
+    let mut ticks = time::interval(REQUEST_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while Instant::now() < until {
         ticks.tick().await;
-        let (before, start) = (turns.load(SeqCst), Instant::now());
-        let answer = send(&mut client, &url).await;
-        let (after, took) = (turns.load(SeqCst), start.elapsed());
+        let (before, start) = (fetch_events.load(SeqCst), Instant::now());
+        let response = send(&mut client, &url).await;
+        let (after, took) = (fetch_events.load(SeqCst), start.elapsed());
         all.push(Sent {
             took,
-            during: before % 2 == 1 || after != before,
-            served: matches!(answer, Ok(StatusCode::OK)),
+            during_fetch: before % 2 == 1 || after != before,
+            accepted: matches!(response, Ok(StatusCode::OK)),
         });
     }
     all
 }
 
-/// The slowest and the slowest but one in a thousand, in milliseconds.
-fn slowest(sent: &[Sent], during: bool) -> (f64, f64) {
-    let of_this_kind = sent.iter().filter(|sent| sent.during == during);
-    let mut took: Vec<_> = of_this_kind
-        .map(|s| s.took.as_secs_f64() * 1_000.0)
-        .collect();
+/// Returns the longest time and the 99.9th percentile, in milliseconds.
+fn slowest(sent: &[Sent], during_fetch: bool) -> (f64, f64) {
+    let selected = sent.iter().filter(|sent| sent.during_fetch == during_fetch);
+    let mut took: Vec<_> = selected.map(|s| s.took.as_secs_f64() * 1_000.0).collect();
     took.sort_by(f64::total_cmp);
     let back = |n: usize| took.iter().rev().nth(n).copied().unwrap_or_default();
     (back(0), back(took.len() / 1_000))
@@ -175,39 +173,39 @@ async fn rollovers(extent: &Extent) {
     server.set_refresh_in(Some(REFRESH_IN));
     let api = Api::start(&server).await.unwrap();
     api.record(false);
-    let turns = Arc::new(AtomicU64::new(0));
-    let cache = TokenCache::new(Watched {
+    let fetch_events = Arc::new(AtomicU64::new(0));
+    let cache = TokenCache::new(ObservedSource {
         source: credentials(&server),
-        turns: Arc::clone(&turns),
+        fetch_events: Arc::clone(&fetch_events),
     });
     let spec = TokenSpec::scopes(["read"]);
     let layer = AuthLayer::new(cache.clone())
         .route(api.url(), spec.clone())
         .unwrap();
     cache.get(&spec).await.unwrap();
-    server.fault_always(Fault::delay(PROVIDER_TAKES));
-    let mut client = client(layer.layer(connections()));
+    server.fault_always(Fault::delay(PROVIDER_LATENCY));
+    let mut client = client(layer.layer(pooled_client()));
     for _ in 0..SENDERS {
         send(&mut client, &api.url()).await.unwrap();
     }
     let before = cache.stats();
     let until = Instant::now() + extent.traffic;
     let senders: JoinSet<_> = (0..SENDERS)
-        .map(|_| traffic(client.clone(), api.url(), Arc::clone(&turns), until))
+        .map(|_| send_at_intervals(client.clone(), api.url(), Arc::clone(&fetch_events), until))
         .collect();
     let sent: Vec<Sent> = senders.join_all().await.into_iter().flatten().collect();
     let after = cache.stats();
-    let unserved = sent.iter().filter(|sent| !sent.served).count();
+    let failures = sent.iter().filter(|sent| !sent.accepted).count();
     figure("rollover_requests", sent.len());
     figure(
         "rollover_rollovers",
-        after.fetches - before.fetches - (turns.load(SeqCst) % 2),
+        after.fetches - before.fetches - (fetch_events.load(SeqCst) % 2),
     );
     figure(
         "rollover_requests_that_waited",
         after.misses - before.misses,
     );
-    figure("rollover_failures", unserved);
+    figure("rollover_failures", failures);
     let (slow, p999) = slowest(&sent, true);
     let (slow_elsewhere, p999_elsewhere) = slowest(&sent, false);
     figure("rollover_slowest_ms", slow);
@@ -218,64 +216,64 @@ async fn rollovers(extent: &Extent) {
     figure("rollover_p999_ratio", p999 / p999_elsewhere);
 }
 
-/// Sends until it is told that it is enough, and counts: requests, and those that were not served.
-async fn meanwhile(mut client: BoxedClient, url: String, enough: Arc<AtomicBool>) -> (u64, u64) {
+/// Sends requests until `stop` is set. Returns the number of requests, and of those that failed.
+async fn send_until(mut client: BoxedClient, url: String, stop: Arc<AtomicBool>) -> (u64, u64) {
     let (mut sent, mut failures) = (0, 0);
-    while !enough.load(Relaxed) {
-        let served = matches!(send(&mut client, &url).await, Ok(StatusCode::OK));
+    while !stop.load(Relaxed) {
+        let accepted = matches!(send(&mut client, &url).await, Ok(StatusCode::OK));
         sent += 1;
-        failures += u64::from(!served);
+        failures += u64::from(!accepted);
     }
     (sent, failures)
 }
 
-/// An API refuses everything, as fast as it is asked; others on the same provider go on.
-async fn storm(name: &str, requests: usize, replay: bool) {
+/// Sends requests to an API that rejects every token, while others go to two APIs that accept the tokens of the same provider.
+async fn rejecting_api(name: &str, requests: usize, replay: bool) {
     let server = AuthorizationServer::start().await.unwrap();
-    let [refusing, healthy, other] = [
+    let [rejecting, healthy, other] = [
         Api::start(&server).await.unwrap(),
         Api::start(&server).await.unwrap(),
         Api::start(&server).await.unwrap(),
     ];
-    for api in [&refusing, &healthy, &other] {
+    for api in [&rejecting, &healthy, &other] {
         api.record(false);
     }
-    refusing.always_unauthorized(true);
+    rejecting.always_unauthorized(true);
     let one = TokenSpec::scopes(["read"]);
     let layer = AuthLayer::new(TokenCache::new(credentials(&server)))
-        .route(refusing.url(), one.clone())
+        .route(rejecting.url(), one.clone())
         .unwrap()
         .route(healthy.url(), one)
         .unwrap()
         .route(other.url(), TokenSpec::scopes(["other"]))
         .unwrap();
     let client = match replay {
-        true => client(layer.layer(connections())),
-        false => client(layer.without_replay().layer(connections())),
+        true => client(layer.layer(pooled_client())),
+        false => client(layer.without_replay().layer(pooled_client())),
     };
-    let enough = Arc::new(AtomicBool::new(false));
-    let beside =
-        |api: &Api| tokio::spawn(meanwhile(client.clone(), api.url(), Arc::clone(&enough)));
-    let (beside_it, other_key) = (beside(&healthy), beside(&other));
+    let stop = Arc::new(AtomicBool::new(false));
+    let background =
+        |api: &Api| tokio::spawn(send_until(client.clone(), api.url(), Arc::clone(&stop)));
+    let (same_key, other_key) = (background(&healthy), background(&other));
 
     let left = Arc::new(AtomicI64::new(requests as i64));
-    let crowd: JoinSet<_> = (0..CROWD)
+    let senders_to_rejecting: JoinSet<_> = (0..CONCURRENCY)
         .map(|_| {
-            let (mut client, url, left) = (client.clone(), refusing.url(), Arc::clone(&left));
+            let (mut client, url, left) = (client.clone(), rejecting.url(), Arc::clone(&left));
             async move {
                 while left.fetch_sub(1, Relaxed) > 0 {
-                    let answer = send(&mut client, &url).await.unwrap();
-                    assert_eq!(answer, StatusCode::UNAUTHORIZED);
+                    let status = send(&mut client, &url).await.unwrap();
+                    assert_eq!(status, StatusCode::UNAUTHORIZED);
                 }
             }
         })
         .collect();
-    crowd.join_all().await;
-    enough.store(true, Relaxed);
+    senders_to_rejecting.join_all().await;
+    stop.store(true, Relaxed);
 
     figure(&format!("{name}_token_requests"), server.counts().requests);
-    figure(&format!("{name}_api_requests"), refusing.counts().requests);
-    let (sent, failures) = beside_it.await.unwrap();
+    figure(&format!("{name}_api_requests"), rejecting.counts().requests);
+    let (sent, failures) = same_key.await.unwrap();
     figure(&format!("{name}_healthy_requests"), sent);
     figure(&format!("{name}_healthy_failures"), failures);
     let (sent, failures) = other_key.await.unwrap();
@@ -285,8 +283,8 @@ async fn storm(name: &str, requests: usize, replay: bool) {
 
 #[tokio::main]
 async fn main() {
-    let extent = if claimed() { FULL } else { SHORT };
+    let extent = if is_bench() { FULL } else { SHORT };
     rollovers(&extent).await;
-    storm("storm", extent.storm, true).await;
-    storm("storm_without_replay", extent.storm, false).await;
+    rejecting_api("storm", extent.rejected_requests, true).await;
+    rejecting_api("storm_without_replay", extent.rejected_requests, false).await;
 }

@@ -1,13 +1,13 @@
-//! What many keys cost: a hit by a request's own spec among up to a million, an entry's memory, the bound, and two threads.
+//! Measures a cache with up to a million entries: hits with the request's own spec, short-lived handles, memory per entry, the
+//! bounds on entries and bytes, and the speedup by a second thread.
 //!
-//! A hit's figures are net of a service that does nothing and gets the very same requests, and the contenders take turns,
-//! round by round, so that a machine whose speed drifts drifts for all of them. Rounds are short and many, so that most of
-//! them pass undisturbed on a machine that does other things too.
+//! The figures of a hit are net of a service that does nothing with the same requests. The contenders take turns, round by
+//! round, so that a change of the machine's speed affects all of them. The rounds are short and many, so that other programs
+//! disturb only a few of them.
 //!
-//! `cargo bench --bench scale -- PART` measures one part: `hits`, `memory`, `bounds` or `threads`.
-//! `cargo bench --bench scale -- --once CONTENDER KEYS REQUESTS` runs one contender and nothing else, to count its
-//! instructions. Without `--bench`, as `cargo test` runs it, everything takes a short turn over few keys and nothing is
-//! claimed.
+//! `cargo bench --bench scale -- PART` measures one part: `hits`, `handles`, `memory`, `bounds` or `threads`.
+//! `cargo bench --bench scale -- --once CONTENDER KEYS REQUESTS` runs one contender, to count its
+//! instructions. Without `--bench`, as `cargo test` runs it, the run is short and prints no figures.
 
 use std::{
     convert::Infallible,
@@ -35,11 +35,12 @@ type Body = Full<Bytes>;
 const SCOPE: &str = "api://stock/.default";
 const TOKEN_LENGTH: usize = 1024;
 
-/// How much of everything.
+/// The sizes of a run.
 struct Extent {
     keys: &'static [usize],
     requests: u32,
     rounds: usize,
+    live_handles: [usize; 2],
     entries_weighed: usize,
     bound: usize,
     turn: Duration,
@@ -49,6 +50,7 @@ const FULL: Extent = Extent {
     keys: &[1, 1_000, 100_000, 1_000_000],
     requests: 1_000,
     rounds: 501,
+    live_handles: [100, 20_000],
     entries_weighed: 100_000,
     bound: 10_000,
     turn: Duration::from_millis(20),
@@ -58,12 +60,13 @@ const SHORT: Extent = Extent {
     keys: &[1, 100],
     requests: 100,
     rounds: 1,
+    live_handles: [1, 10],
     entries_weighed: 100,
     bound: 100,
     turn: Duration::from_millis(1),
 };
 
-/// Takes a request and answers 200.
+/// Accepts every request and responds with 200.
 #[derive(Clone)]
 struct Nothing;
 
@@ -87,7 +90,7 @@ impl Service<Request<Body>> for Nothing {
 struct Keys {
     base: TokenSpec,
     specs: Vec<TokenSpec>,
-    /// The order in which they are visited: that of a linear congruential generator.
+    /// The state of a linear congruential generator, which chooses the next key.
     state: u64,
 }
 
@@ -111,8 +114,8 @@ impl Keys {
         ((u128::from(self.state) * self.specs.len() as u128) >> 64) as usize
     }
 
-    /// The same keys in specs of its own, visited in another order.
-    fn anew(&self, state: u64) -> Self {
+    /// Returns the same keys as new specs, visited in the order that `state` determines.
+    fn rebuilt(&self, state: u64) -> Self {
         let mut keys = Self::new(self.specs.len());
         keys.state = state;
         keys
@@ -127,8 +130,8 @@ fn spec(base: &TokenSpec, i: usize) -> TokenSpec {
     base.clone().with_tenant(tenant(i))
 }
 
-/// A cache on a source that answers at once; how much it holds is for the caller to say.
-fn cache() -> CacheBuilder {
+/// Returns the builder of a cache whose source returns a token immediately.
+fn cache_builder() -> CacheBuilder {
     let text = "t".repeat(TOKEN_LENGTH);
     TokenCache::builder(source::from_fn(move |_| {
         let day = Duration::from_secs(24 * 3600);
@@ -136,8 +139,9 @@ fn cache() -> CacheBuilder {
     }))
 }
 
-fn roomy_cache(keys: usize) -> TokenCache {
-    cache()
+/// Returns a cache that evicts none of so many entries.
+fn unbounded_cache(keys: usize) -> TokenCache {
+    cache_builder()
         .with_max_entries(keys * 2)
         .with_max_bytes(1 << 40)
         .build()
@@ -151,14 +155,14 @@ fn runtime() -> Runtime {
 }
 
 fn filled(keys: &Keys) -> TokenCache {
-    let cache = roomy_cache(keys.specs.len());
+    let cache = unbounded_cache(keys.specs.len());
     runtime().block_on(async {
         for spec in &keys.specs {
             cache.get(spec).await.unwrap();
         }
     });
     assert_eq!(cache.stats().entries, keys.specs.len() as u64);
-    // The route's own.
+    // The token of the route is cached in addition.
     runtime().block_on(cache.get(&keys.base)).unwrap();
     cache
 }
@@ -172,13 +176,15 @@ fn layer(cache: &TokenCache) -> AuthLayer {
 /// Where the spec of a request comes from.
 #[derive(Clone, Copy)]
 enum Specs {
-    Kept,
+    /// The request gets a clone of an existing spec.
+    Reused,
+    /// A spec is built for the request.
     Built,
-    /// The route's.
-    None,
+    /// The request has no spec, so that its route's applies.
+    Route,
 }
 
-/// Sends so many requests, each for a key of its own.
+/// Sends the given number of requests, each for the next key.
 type Contender = Box<dyn FnMut(&mut Keys, u32) + Send>;
 
 fn sends<S>(mut service: S, specs: Specs) -> Contender
@@ -193,13 +199,13 @@ where
         for _ in 0..count {
             let i = keys.next();
             let spec = match specs {
-                Specs::Kept => Some(keys.specs[i].clone()),
+                Specs::Reused => Some(keys.specs[i].clone()),
                 Specs::Built => Some(spec(&keys.base, i)),
-                Specs::None => None,
+                Specs::Route => None,
             };
             let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
             *request.uri_mut() = uri.clone();
-            // One header of its own, as nearly every request has: the map of headers is there.
+            // Nearly every request has a header, so the allocation of the header map is not counted as the layer's.
             request.headers_mut().insert(ACCEPT, accept.clone());
             if let Some(spec) = spec {
                 request.extensions_mut().insert(spec);
@@ -207,14 +213,14 @@ where
             assert!(service.poll_ready(&mut cx).is_ready());
             let future = pin!(service.call(black_box(request)));
             let Poll::Ready(result) = future.poll(&mut cx) else {
-                panic!("it waits");
+                panic!("the token is not available");
             };
             black_box(result.unwrap());
         }
     })
 }
 
-/// The cache alone.
+/// Gets tokens from the cache, without the layer.
 fn gets(cache: TokenCache) -> Contender {
     Box::new(move |keys, count| {
         let mut cx = Context::from_waker(Waker::noop());
@@ -222,14 +228,14 @@ fn gets(cache: TokenCache) -> Contender {
             let i = keys.next();
             let future = pin!(cache.get(&keys.specs[i]));
             let Poll::Ready(token) = future.poll(&mut cx) else {
-                panic!("it waits");
+                panic!("the token is not available");
             };
             black_box(token.unwrap());
         }
     })
 }
 
-/// Picks the spec and does nothing with it.
+/// Chooses the next spec and does nothing with it.
 fn picks() -> Contender {
     Box::new(|keys, count| {
         for _ in 0..count {
@@ -239,8 +245,8 @@ fn picks() -> Contender {
     })
 }
 
-/// Reads one word for each key, from memory as wide as a full cache's, each read waiting for the one before: what the
-/// machine takes for going there at all, whatever stands there.
+/// Reads one word per key, from as much memory as a full cache uses. Each read depends on the one before. This is the latency
+/// of the machine's memory, which is a lower bound for any lookup.
 fn cold_reads(count: usize) -> Contender {
     const WORDS: usize = 200;
     let mut memory = vec![1u64; count * WORDS];
@@ -260,13 +266,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Whether this is a bench, and no test of one.
-fn claimed() -> bool {
+/// Returns `true` under `cargo bench`, and `false` under `cargo test`, which only checks that the bench runs.
+fn is_bench() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
 fn figure(name: &str, value: f64) {
-    if claimed() {
+    if is_bench() {
         println!("figure {name} {value:.3}");
     }
 }
@@ -287,39 +293,48 @@ const NAMES: [&str; 10] = [
 fn make(name: &str, cache: &TokenCache) -> Contender {
     let layer = layer(cache);
     match name {
-        "nothing" => sends(Nothing, Specs::Kept),
-        "hit" => sends(layer.without_replay().layer(Nothing), Specs::Kept),
-        "hit_replay" => sends(layer.layer(Nothing), Specs::Kept),
-        "nothing_plain" => sends(Nothing, Specs::None),
-        "hit_route" => sends(layer.without_replay().layer(Nothing), Specs::None),
+        "nothing" => sends(Nothing, Specs::Reused),
+        "hit" => sends(layer.without_replay().layer(Nothing), Specs::Reused),
+        "hit_replay" => sends(layer.layer(Nothing), Specs::Reused),
+        "nothing_plain" => sends(Nothing, Specs::Route),
+        "hit_route" => sends(layer.without_replay().layer(Nothing), Specs::Route),
         "nothing_built" => sends(Nothing, Specs::Built),
         "hit_built" => sends(layer.without_replay().layer(Nothing), Specs::Built),
         "pick" => picks(),
         "get" => gets(cache.clone()),
         "cold_read" => cold_reads(cache.stats().entries as usize),
-        other => panic!("no contender {other}: one of {NAMES:?}"),
+        other => panic!("unknown contender {other}: expected one of {NAMES:?}"),
     }
 }
 
-/// A hit among so many keys.
-fn hits(extent: &Extent, count: usize) {
-    let mut keys = Keys::new(count);
-    let cache = filled(&keys);
-    let mut contenders = NAMES.map(|name| make(name, &cache));
+/// Returns the nanoseconds per request of each contender in each round, after a round to warm up. The contenders take turns.
+fn rounds<const N: usize>(
+    extent: &Extent,
+    keys: &mut Keys,
+    mut contenders: [Contender; N],
+) -> Vec<[f64; N]> {
     for contender in &mut contenders {
-        contender(&mut keys, extent.requests);
+        contender(keys, extent.requests);
     }
-    let rounds: Vec<_> = (0..extent.rounds)
+    (0..extent.rounds)
         .map(|_| {
             contenders.each_mut().map(|contender| {
                 let start = Instant::now();
-                contender(&mut keys, extent.requests);
+                contender(keys, extent.requests);
                 start.elapsed().as_nanos() as f64 / f64::from(extent.requests)
             })
         })
-        .collect();
+        .collect()
+}
+
+/// Measures a hit in a cache with `count` entries.
+fn hits(extent: &Extent, count: usize) {
+    let mut keys = Keys::new(count);
+    let cache = filled(&keys);
+    let contenders = NAMES.map(|name| make(name, &cache));
+    let rounds = rounds(extent, &mut keys, contenders);
     let of = |name| NAMES.iter().position(|one| *one == name).unwrap();
-    // What this contender takes beyond that one.
+    // The extra time of one contender over the other.
     let net = |this, that| {
         let (this, that) = (of(this), of(that));
         median(rounds.iter().map(|r| r[this] - r[that]).collect())
@@ -337,28 +352,74 @@ fn hits(extent: &Extent, count: usize) {
         &format!("spec_build_ns_{count}"),
         net("nothing_built", "nothing"),
     );
-    // What is left of a hit when nothing is looked up.
+    // A hit without a lookup in the map.
     figure(
         &format!("route_hit_ns_{count}"),
         net("hit_route", "nothing_plain"),
     );
     figure(&format!("get_hit_ns_{count}"), net("get", "pick"));
     figure(&format!("cold_read_ns_{count}"), net("cold_read", "pick"));
-    assert_eq!(cache.stats().misses, count as u64 + 1, "a hit waited");
+    assert_eq!(
+        cache.stats().misses,
+        count as u64 + 1,
+        "a request was not a hit"
+    );
 }
 
-/// What a full cache has allocated for each entry, beyond the text of the token and the texts in its spec.
+/// Clones the service, sends three requests with the clone and drops it, the given number of times.
 ///
-/// Everything that is there once the filling is done is counted, with the sizes that were asked of the allocator: the
-/// map and what it has in reserve, slots, specs, tokens, their reference counts, and the word before the token's text.
+/// One request is not enough: a handle allocates its own state on its second one, and uses it from then on.
+fn short_lived<S>(service: S) -> Contender
+where
+    S: Service<Request<Body>, Response = Response<()>> + Clone + Send + 'static,
+    S::Error: std::fmt::Debug,
+{
+    Box::new(move |keys, count| {
+        for _ in 0..count {
+            sends(service.clone(), Specs::Route)(keys, 3);
+        }
+    })
+}
+
+/// Compares the cost of a short-lived handle while many other used handles are alive with its cost while few are.
+///
+/// The two groups of live handles have a cache each, so that neither counts towards the other.
+fn handles(extent: &Extent) {
+    let mut keys = Keys::new(1);
+    let services = extent
+        .live_handles
+        .map(|_| layer(&filled(&keys)).without_replay().layer(Nothing));
+    let mut live = Vec::new();
+    for (service, count) in services.iter().zip(extent.live_handles) {
+        for _ in 0..count {
+            let mut handle = sends(service.clone(), Specs::Route);
+            handle(&mut keys, 3);
+            live.push(handle);
+        }
+    }
+    let [few, many] = services.map(short_lived);
+    let rounds = rounds(extent, &mut keys, [short_lived(Nothing), few, many]);
+    // A ratio of medians: in a median of ratios, a round with a very small divisor would have too much weight.
+    let net = |i: usize| median(rounds.iter().map(|r| r[i] - r[0]).collect());
+    let (few, many) = (net(1), net(2));
+    figure("handle_drop_ns_few_live", few);
+    figure("handle_drop_ns_many_live", many);
+    figure("handle_drop_ratio", many / few);
+    assert_eq!(live.len(), extent.live_handles.iter().sum::<usize>());
+}
+
+/// Returns the bytes that a full cache has allocated per entry, without the text of the token and the strings in its spec.
+///
+/// This counts every allocation that is alive after the cache was filled, with the size requested from the allocator: the map
+/// with its spare capacity, slots, specs, tokens, reference counts, and the length stored in front of the token's text.
 fn bytes_per_entry(entries: usize) -> f64 {
     let runtime = runtime();
     let base = TokenSpec::scopes([SCOPE]);
-    // What a runtime and a first fetch keep for good.
-    runtime.block_on(roomy_cache(1).get(&base)).unwrap();
+    // The runtime and the first fetch allocate memory that is never freed.
+    runtime.block_on(unbounded_cache(1).get(&base)).unwrap();
     let mut cache = None;
-    let counted = allocation_counter::measure(|| {
-        let cache = cache.insert(roomy_cache(entries));
+    let allocated = allocation_counter::measure(|| {
+        let cache = cache.insert(unbounded_cache(entries));
         runtime.block_on(async {
             for i in 0..entries {
                 cache.get(&spec(&base, i)).await.unwrap();
@@ -367,10 +428,11 @@ fn bytes_per_entry(entries: usize) -> f64 {
     });
     let texts: usize = (0..entries).map(|i| SCOPE.len() + tenant(i).len()).sum();
     let texts = texts + entries * TOKEN_LENGTH;
-    (counted.bytes_current as f64 - texts as f64) / entries as f64
+    (allocated.bytes_current as f64 - texts as f64) / entries as f64
 }
 
-/// The most that a cache held, of what it may hold, while ten times as much went in: entries, and bytes by its own count.
+/// Fetches tokens for `keys` keys, and returns the largest size of the cache relative to its bounds: entries, and bytes as the
+/// cache counts them.
 fn overshoot(cache: &TokenCache, keys: usize, max_entries: usize, max_bytes: u64) -> (f64, f64) {
     let base = TokenSpec::scopes([SCOPE]);
     let mut most = (0, 0);
@@ -391,7 +453,7 @@ fn overshoot(cache: &TokenCache, keys: usize, max_entries: usize, max_bytes: u64
 
 fn bounds(bound: usize) {
     let build = |max_entries, max_bytes| {
-        cache()
+        cache_builder()
             .with_max_entries(max_entries)
             .with_max_bytes(max_bytes)
             .build()
@@ -404,33 +466,33 @@ fn bounds(bound: usize) {
     let max_bytes = (bound * TOKEN_LENGTH) as u64;
     let mut by_bytes = None;
     let mut most = 0.0;
-    let counted = allocation_counter::measure(|| {
+    let allocated = allocation_counter::measure(|| {
         let cache = by_bytes.insert(build(bound * 100, max_bytes));
         most = overshoot(cache, bound * 10, bound * 100, max_bytes).1;
     });
     figure("bound_bytes_overshoot", most);
-    // What the allocator says of it, at the end.
+    // The bytes at the end, as the allocator counts them.
     figure(
         "bound_bytes_allocated",
-        counted.bytes_current as f64 / max_bytes as f64,
+        allocated.bytes_current as f64 / max_bytes as f64,
     );
 }
 
-/// Requests per second of so many threads together, each with a handle and specs of its own.
+/// Returns the requests per second of all threads together. Each thread has its own handle and specs.
 fn throughput(threads: Vec<(&mut Contender, &mut Keys)>, turn: Duration) -> f64 {
     const BATCH: u32 = 100;
     let barrier = Barrier::new(threads.len() + 1);
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let workers: Vec<_> = threads
             .into_iter()
             .map(|(contender, keys)| {
-                let (barrier, over) = (&barrier, &over);
+                let (barrier, stop) = (&barrier, &stop);
                 scope.spawn(move || {
                     barrier.wait();
                     let start = Instant::now();
                     let mut sent = 0u32;
-                    while !over.load(Relaxed) {
+                    while !stop.load(Relaxed) {
                         contender(keys, BATCH);
                         sent += BATCH;
                     }
@@ -440,23 +502,24 @@ fn throughput(threads: Vec<(&mut Contender, &mut Keys)>, turn: Duration) -> f64 
             .collect();
         barrier.wait();
         thread::sleep(turn);
-        over.store(true, Relaxed);
+        stop.store(true, Relaxed);
         workers.into_iter().map(|w| w.join().unwrap()).sum()
     })
 }
 
-/// The throughput of two threads to that of one: of requests with specs, of those alone without a token, of the cache alone.
+/// Measures the speedup by a second thread: of requests with specs, of the same requests without a token, and of the cache
+/// without the layer.
 fn two_threads(extent: &Extent) {
     let count = extent.keys[1];
-    let mut keys = [Keys::new(count), Keys::new(count).anew(1 << 40)];
+    let mut keys = [Keys::new(count), Keys::new(count).rebuilt(1 << 40)];
     let cache = filled(&keys[0]);
     let service = layer(&cache).without_replay().layer(Nothing);
     let contenders: [(&str, &dyn Fn() -> Contender); 3] = [
         ("two_thread_speedup", &|| {
-            sends(service.clone(), Specs::Kept)
+            sends(service.clone(), Specs::Reused)
         }),
         ("nothing_two_thread_speedup", &|| {
-            sends(Nothing, Specs::Kept)
+            sends(Nothing, Specs::Reused)
         }),
         ("get_two_thread_speedup", &|| gets(cache.clone())),
     ];
@@ -470,7 +533,7 @@ fn two_threads(extent: &Extent) {
             speedups.push(throughput(both, extent.turn) / one);
         }
     }
-    // What the machine itself gives to a second thread: a service that does nothing is not twice as fast either.
+    // A service that does nothing is not twice as fast with two threads either, so the speedup is compared with that.
     let [ours, nothing, _] = &speedups;
     let to_nothing = ours.iter().zip(nothing).map(|(ours, most)| ours / most);
     figure(
@@ -490,28 +553,31 @@ fn main() {
         make(&arguments[at + 1], &filled(&keys))(&mut keys, number(3) as u32);
         return;
     }
-    let extent = if claimed() { FULL } else { SHORT };
+    let extent = if is_bench() { FULL } else { SHORT };
     let parts: Vec<_> = arguments
         .iter()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|one| *one == part);
-    if wanted("hits") {
+    let is_selected = |part: &str| parts.is_empty() || parts.iter().any(|one| *one == part);
+    if is_selected("hits") {
         for &count in extent.keys {
             hits(&extent, count);
         }
     }
-    if wanted("memory") {
+    if is_selected("handles") {
+        handles(&extent);
+    }
+    if is_selected("memory") {
         figure(
             "bytes_per_entry_beyond_token",
             bytes_per_entry(extent.entries_weighed),
         );
     }
-    if wanted("bounds") {
+    if is_selected("bounds") {
         bounds(extent.bound);
     }
-    if wanted("threads") {
+    if is_selected("threads") {
         two_threads(&extent);
     }
 }

@@ -1,9 +1,7 @@
-//! An API that wants more of a token than it has: claims (continuous access evaluation), or further scopes.
-
-use std::error::Error;
+//! Recovers from challenges that require more of a token: claims (continuous access evaluation), or more scopes.
 
 use reqwest::{Client, Method, Request, Response};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::credentials::ClientCredentials;
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
@@ -11,10 +9,8 @@ use tower_bearer::{
     layer::{Auth, Recovery, Verdict},
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let api = Api::builder(&login)
         .with_required_scope("/files", "files.read")
@@ -22,7 +18,7 @@ async fn main() -> Outcome {
         .with_required_scope("/files/all", "files.admin");
     let api = api.start().await?;
 
-    // This API may ask for one scope beside the route's own.
+    // In addition to the route's own scope, this API may require one more.
     let route = Route::new(api.url(), TokenSpec::scopes(["files.read"]));
     let route = route.with_allowed_scopes(["files.write"]);
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
@@ -30,55 +26,54 @@ async fn main() -> Outcome {
     let mut client = ServiceBuilder::new().layer(auth).service(Client::new());
 
     let response = get(&mut client, api.url_of("/files")).await?;
-    ensure(response.status() == 200, "a good token was refused")?;
-    println!("A good token: {}.", response.status());
+    assert_eq!(response.status(), 200);
+    println!("With the token of the route: {}.", response.status());
 
-    // Something happened to the account: older tokens are of no use, though they are valid still. The API says with its 401 which
-    // claims it wants to see satisfied, and these go into the next token request.
+    // The account has changed, so the API rejects tokens that were issued before, although they have not expired. The challenge
+    // in its 401 names the required claims, which are sent with the next token request.
     let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
     api.require_claims(Some(claims));
     let response = get(&mut client, api.url_of("/files")).await?;
-    let told = recovery(&response);
-    ensure(matches!(told, Some(Recovery::Recovered)), "no recovery")?;
-    let asked = login.requests().pop().ok_or("no token request")?;
-    ensure(asked.parameter("claims") == Some(claims), "other claims")?;
+    assert!(matches!(recovery(&response), Some(Recovery::Recovered)));
+    let token_request = login.requests().pop().ok_or("no token request")?;
+    assert_eq!(token_request.parameter("claims"), Some(claims));
     println!("After a claims challenge: {}.", response.status());
 
-    // This path wants more than a reader may do. The token gets wider, within what the route allows, and stays so.
+    // This path requires a scope that the token does not have, but that the route allows. The wider token is cached.
     let response = get(&mut client, api.url_of("/files/new")).await?;
-    let told = recovery(&response);
-    ensure(matches!(told, Some(Recovery::Recovered)), "no recovery")?;
+    assert!(matches!(recovery(&response), Some(Recovery::Recovered)));
     let token = api.requests().pop().and_then(|call| call.token);
     let scopes = token.and_then(|token| login.scopes_of(&token));
-    println!("After a 403: {}, with {scopes:?}.", response.status());
-    let fetches = login.counts().requests;
-    let response = get(&mut client, api.url_of("/files/new")).await?;
-    let same = login.counts().requests == fetches && recovery(&response).is_none();
-    ensure(same, "the wider token was lost")?;
-
-    // And no wider: what the program did not allow is never asked for. The caller gets the API's answer, and the reason.
-    let response = get(&mut client, api.url_of("/files/all")).await?;
-    let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = recovery(&response) else {
-        return Err("a scope was not refused".into());
-    };
-    ensure(login.counts().requests == fetches, "it was asked for")?;
     println!(
-        "A scope that the route does not allow: {}, for want of {scopes:?}.",
+        "After a scope challenge: {}, with {scopes:?}.",
         response.status()
     );
-    println!("In all, the provider had {fetches} requests.");
-    ensure(fetches == 3, "other counts")
+    let fetches = login.counts().requests;
+    let response = get(&mut client, api.url_of("/files/new")).await?;
+    assert_eq!(login.counts().requests, fetches);
+    assert!(recovery(&response).is_none(), "the wider token was lost");
+
+    // A scope that the route does not allow is never requested. The caller gets the API's response, and the reason.
+    let response = get(&mut client, api.url_of("/files/all")).await?;
+    let Some(Recovery::Unsatisfiable(Verdict::ScopesRequired(scopes))) = recovery(&response) else {
+        return Err("the scope was requested".into());
+    };
+    assert_eq!(login.counts().requests, fetches, "it was requested");
+    println!(
+        "After a challenge for a scope that is not allowed: {}, requires {scopes:?}.",
+        response.status()
+    );
+    assert_eq!(fetches, 3);
+    println!("The provider received {fetches} token requests in total.");
+    Ok(())
 }
 
-async fn get(client: &mut Auth<Client>, url: String) -> Outcome<Response> {
+async fn get(client: &mut Auth<Client>, url: String) -> Result<Response, BoxError> {
     let request = Request::new(Method::GET, url.parse()?);
     Ok(client.ready().await?.call(request).await?)
 }
 
+/// Returns how the layer handled a rejection. `None` if the first response was accepted.
 fn recovery(response: &Response) -> Option<&Recovery> {
     response.extensions().get()
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

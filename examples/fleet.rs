@@ -1,8 +1,7 @@
-//! Replicas of a service that share their tokens through a store: one fetches for all, and a restart fetches nothing.
-
-use std::error::Error;
+//! Shares tokens between the replicas of a service through a store: one replica fetches for all, and a restart fetches nothing.
 
 use tokio::task::JoinSet;
+use tower::BoxError;
 use tower_bearer::{
     Secret, TokenCache, TokenSpec,
     credentials::ClientCredentials,
@@ -11,15 +10,13 @@ use tower_bearer::{
     token::TokenOrigin,
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let spec = TokenSpec::scopes(["read"]);
 
-    // What all replicas have in common. Replicas are processes, so theirs is a `RedisStore`; this one, in memory, is for the
-    // ones below, which are not. The key is 32 random bytes, from wherever the service has its secrets.
+    // All replicas use the same store and the same key. In production, replicas are processes and share a `RedisStore`; here
+    // they are caches in one process, so a store in memory is enough. The key is 32 random bytes, stored with the other secrets.
     let store = MemoryStore::new();
     let ring = KeyRing::new(Secret::new("0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE="))?;
     let replica = || {
@@ -29,7 +26,7 @@ async fn main() -> Outcome {
             .build()
     };
 
-    // Ten of them start at once, and all need the same token.
+    // Ten replicas start at the same time and need the same token.
     let replicas: Vec<TokenCache> = (0..10).map(|_| replica()).collect();
     let mut starting = JoinSet::new();
     for cache in replicas.clone() {
@@ -40,41 +37,32 @@ async fn main() -> Outcome {
     while let Some(token) = starting.join_next().await {
         shared += usize::from(token??.origin() == TokenOrigin::Store);
     }
+    let fetches = login.counts().requests;
+    assert_eq!((fetches, shared), (1, 9));
     println!(
-        "{} token request, and {shared} took what it brought.",
-        login.counts().requests
+        "Start: {fetches} token request, and {shared} replicas took the token from the store."
     );
-    ensure(
-        (login.counts().requests, shared) == (1, 9),
-        "not one for all",
-    )?;
 
-    // The API refuses the token, for one after another: the first gets a new one, the others take that.
+    // An API rejects the token of one replica after the other. The first fetches a new token, and the others use it too.
     for cache in &replicas {
-        let refused = cache.get(&spec).await?;
-        cache.reject(&refused);
+        let rejected = cache.get(&spec).await?;
+        cache.reject(&rejected);
         let next = cache.get(&spec).await?;
-        ensure(next.expose() != refused.expose(), "the same token again")?;
+        assert_ne!(next.expose(), rejected.expose());
     }
-    println!(
-        "{} token requests, after all ten were refused.",
-        login.counts().requests
-    );
-    ensure(login.counts().requests == 2, "not one for all")?;
+    let fetches = login.counts().requests;
+    assert_eq!(fetches, 2);
+    println!("After all ten replicas had their token rejected: {fetches} token requests.");
 
-    // All go, and one comes back.
+    // All replicas stop, and one starts again.
     drop(replicas);
     let restarted = replica();
     let token = restarted.get(&spec).await?;
     println!(
-        "After a restart, {token:?} is from the {}.",
+        "After a restart, {token:?} comes from the {}.",
         token.origin().as_str()
     );
-    ensure(token.origin() == TokenOrigin::Store, "a token request")?;
+    assert_eq!(token.origin(), TokenOrigin::Store);
     println!("{:?}", restarted.stats());
     Ok(())
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

@@ -1,22 +1,18 @@
-//! A client library that takes Tower layers, as kube's and octocrab's `with_layer` do. Theirs are heavy, so a small one of
-//! the same make stands in: a boxed service, requests that name a path alone, and the origin put before it beneath.
-
-use std::error::Error;
+//! Adds the layer to a client library that accepts Tower layers, as kube and octocrab do with `with_layer`. A small library
+//! with the same structure takes their place: a boxed service, requests with only a path, and a layer that adds the origin.
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::{client::legacy::Client as Hyper, rt::TokioExecutor};
 use tower::util::{BoxCloneSyncService, ServiceExt};
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{AuthLayer, TokenCache, TokenError, TokenSpec, credentials::ClientCredentials};
 
-type BoxError = Box<dyn Error + Send + Sync>;
-type Outcome<T = ()> = Result<T, BoxError>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The library's client. What is in the stack beneath it doesn't show in its type.
+/// The library's client. Its type does not name the layers in it.
 #[derive(Clone)]
 struct Client(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
 
@@ -41,29 +37,32 @@ impl<S> ClientBuilder<S> {
 }
 
 impl Client {
-    async fn create(&self, path: &str, what: &'static str) -> Outcome<String> {
-        let body = Full::from(what).map_err(|never| match never {});
+    async fn create(&self, path: &str, body: &'static str) -> Result<String, BoxError> {
+        let body = Full::from(body).map_err(|never| match never {});
         let request = Request::post(path).body(body.boxed_unsync())?;
         let response = self.0.clone().oneshot(request).await?;
-        ensure(response.status() == 200, response.status().as_str())?;
+        if response.status() != 200 {
+            return Err(response.status().as_str().into());
+        }
         let text = response.into_body().collect().await?.to_bytes();
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::builder().with_client("pods", "s3cret");
     let login = login.start().await?;
     let api = Api::start(&login).await?;
 
-    // What such a library is given: a client beneath a layer that puts the origin before each path.
+    // The library's own stack: a client, and a layer that adds the origin to each request.
     let base: Uri = api.url().parse()?;
     let service = ServiceBuilder::new()
-        .map_request(move |request| on(&base, request))
+        .map_request(move |request| with_origin(&base, request))
         .service(Hyper::builder(TokioExecutor::new()).build_http());
 
-    // Above that a request names a path alone: the default origin is where it goes. Its body is boxed: it is kept.
+    // Above that stack, requests have only a path: the default origin says which route they take. Their boxed bodies can't be
+    // cloned, so they are buffered for a replay.
     let source = ClientCredentials::new(login.token_url(), "pods", "s3cret");
     let auth = AuthLayer::new(TokenCache::new(source))
         .route(api.url(), TokenSpec::scopes(["pods"]))?
@@ -71,29 +70,29 @@ async fn main() -> Outcome {
         .with_body_buffer(64 << 10, |body| -> Body { body.boxed_unsync() });
     let client = ClientBuilder(service).with_layer(&auth).build();
 
-    println!("A good token: {}.", client.create("/pods", "one").await?);
+    let created = client.create("/pods", "one").await?;
+    println!("With a valid token: created {created}.");
     login.revoke_all();
-    println!("A revoked token: {}.", client.create("/pods", "two").await?);
-    ensure(login.counts().requests == 2, "other counts")?;
+    let created = client.create("/pods", "two").await?;
+    println!("With a revoked token: created {created}.");
+    assert_eq!(login.counts().requests, 2);
 
-    // Nothing else to send: the API's own 401 comes through. However errors are boxed, the token's is among the causes.
+    // When no other token can be fetched, the caller gets the API's 401. The next request fails, and the `TokenError` is among
+    // the causes of its error.
     login.set_client_secret("pods", "changed");
     login.revoke_all();
-    client.create("/pods", "three").await.err().ok_or("sent")?;
-    let error = client.create("/pods", "four").await.err().ok_or("sent")?;
+    let error = client.create("/pods", "three").await.unwrap_err();
+    assert_eq!(error.to_string(), "401");
+    let error = client.create("/pods", "four").await.unwrap_err();
     let cause = error.source().ok_or("no cause")?;
-    ensure(cause.is::<TokenError>(), "another cause")?;
+    assert!(cause.is::<TokenError>());
     println!("With a wrong secret: {cause}.");
     Ok(())
 }
 
-fn on(base: &Uri, mut request: Request<Body>) -> Request<Body> {
+fn with_origin(base: &Uri, mut request: Request<Body>) -> Request<Body> {
     let mut parts = base.clone().into_parts();
     parts.path_and_query = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     request
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

@@ -1,12 +1,10 @@
-//! A service calls another one in the name of each user who calls it, with one cache for all of them.
-
-use std::error::Error;
+//! Calls another service on behalf of each user who calls this one, with one cache for all users.
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
     AuthLayer, TokenCache, TokenSpec,
@@ -14,10 +12,8 @@ use tower_bearer::{
     token::Subject,
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     login.issue_refresh_tokens(true);
     let api = Api::start(&login).await?;
@@ -27,51 +23,44 @@ async fn main() -> Outcome {
         TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("secret"));
     let cache = TokenCache::new(OnBehalfOf::new(endpoint));
     let stock = TokenSpec::scopes(["stock.read"]);
-    // The route says where tokens may go. Whose they are, each request says for itself.
+    // The route limits where tokens are sent. Each request names its user.
     let auth = AuthLayer::new(cache.clone()).route(api.url(), stock.clone())?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let mut client = ServiceBuilder::new().layer(auth).service(client);
 
     let mut users = Vec::new();
     for name in ["alice", "bob"] {
-        // What the user's request came with.
+        // The user's request to this service carries a token, which is exchanged for one that the other service accepts.
         let (incoming, _) = login.sign_in(name, "client", ["stock.read"]);
         let spec = stock.clone().with_subject(Subject::new(&*incoming));
         for _ in 0..3 {
             let token = cache.get(&spec).await?;
             let subject = login.subject_of(token.expose());
-            ensure(subject.as_deref() == Some(name), "another user's token")?;
+            assert_eq!(subject.as_deref(), Some(name));
         }
         users.push((name, incoming, spec));
     }
-    ensure(login.counts().issued == 2, "not one token for each user")?;
-    println!(
-        "Two users, two tokens, {} requests.",
-        login.counts().requests
-    );
+    let fetches = login.counts().issued;
+    assert_eq!(fetches, 2);
+    println!("Six calls for two users needed {fetches} token requests.");
 
-    // Through the layer: the spec goes with the request, as an extension.
+    // With the layer, the request carries the spec as an extension.
     for (name, _, spec) in &users {
         let mut request = Request::get(api.url()).body(Full::default())?;
         request.extensions_mut().insert(spec.clone());
         let response = client.ready().await?.call(request).await?;
-        println!("The API says {} to {name}.", response.status());
-        ensure(response.status() == 200, "refused")?;
+        assert_eq!(response.status(), 200);
+        println!("The API responds to {name}: {}.", response.status());
     }
 
-    // The user's own token ends, and the work that was begun with it goes on.
+    // The user's token is revoked. Work that has begun continues with the refresh token that came with the exchanged token.
     let (name, incoming, spec) = &users[0];
     login.revoke(incoming);
     let token = cache.refresh(spec).await?;
     let subject = login.subject_of(token.expose());
-    ensure(subject.as_deref() == Some(name), "another user's token")?;
-    println!(
-        "After {name}'s token has ended, {} refresh token was used.",
-        login.refresh_token_uses()
-    );
+    assert_eq!(subject.as_deref(), Some(*name));
+    let uses = login.refresh_token_uses();
+    assert_eq!(uses, 1);
+    println!("After {name}'s token was revoked, {uses} refresh token was used.");
     Ok(())
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

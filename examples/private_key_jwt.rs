@@ -1,11 +1,11 @@
-//! A client without a secret: it signs with a key, which is replaced while the program runs:
+//! Authenticates the client with a signing key, and replaces the key while the program runs:
 //! `cargo run --example private_key_jwt --features jwt,testing`.
 
-use std::{env, error::Error, fs, path::Path};
+use std::{env, fs, path::Path};
 
 use rcgen::KeyPair;
 use reqwest::{Client, Method, Request};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
     AuthLayer, TokenCache, TokenSpec,
@@ -13,18 +13,16 @@ use tower_bearer::{
     layer::Auth,
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
-    // You have a key already. Here, the authorization server in this process gets the public half of a new one.
+async fn main() -> Result<(), BoxError> {
+    // The authorization server in this process gets the public half of a new key. You have registered a key already.
     let file = env::temp_dir().join(format!("private-key-jwt-{}.pem", std::process::id()));
     let first = new_key(&file)?;
     let login = AuthorizationServer::builder().with_client_key("orders", first);
     let login = login.start().await?;
     let api = Api::start(&login).await?;
 
-    // The file is read for each token request, and each gets an assertion of its own.
+    // The file is read for each token request, and each request has a new assertion.
     let key = SigningKey::from_file(&file)?.with_key_id("2026-11");
     let source = ClientCredentials::from_endpoint(
         TokenEndpoint::new(login.token_url())
@@ -41,40 +39,38 @@ async fn main() -> Outcome {
     let call = login.requests().pop().ok_or("no token request")?;
     let assertion = call.parameter("client_assertion").unwrap_or_default();
     println!(
-        "1. A token for an assertion of {} bytes, sent by {:?}.",
+        "1. Fetched a token with an assertion of {} bytes ({:?}).",
         assertion.len(),
         call.auth
     );
 
-    // The provider learns of the next key, and no longer takes the first.
-    let beside = file.with_extension("next");
-    login.set_client_key("orders", &new_key(&beside)?)?;
-    let error = cache.refresh(&spec).await.expect_err("the first key");
-    println!("2. The first key is refused: {error}.");
+    // The provider gets the next key, and stops accepting the first one.
+    let next = file.with_extension("next");
+    login.set_client_key("orders", &new_key(&next)?)?;
+    let error = cache.refresh(&spec).await.unwrap_err();
+    println!("2. The provider rejects the first key: {error}.");
     get(&mut client, &api).await?;
-    println!("3. Requests go on with the token that is still good.");
+    println!("3. Requests still use the cached token.");
 
-    // Our file becomes the next key. Nobody waits for the pause after a refusal to end.
-    fs::rename(&beside, &file)?;
+    // The next key replaces the first one in the file. An explicit refresh does not wait for the back-off after the failure.
+    fs::rename(&next, &file)?;
     cache.refresh(&spec).await?;
     get(&mut client, &api).await?;
-    println!("4. The next key is in the file, and a token for it came at once.");
+    println!("4. With the next key in the file, a token was fetched immediately.");
     fs::remove_file(&file)?;
     Ok(())
 }
 
 /// Writes a new private key into the file, and returns its public half.
-fn new_key(file: &Path) -> Outcome<String> {
+fn new_key(file: &Path) -> Result<String, BoxError> {
     let key = KeyPair::generate()?;
     fs::write(file, key.serialize_pem())?;
     Ok(key.public_key_pem())
 }
 
-async fn get(client: &mut Auth<Client>, api: &Api) -> Outcome {
+async fn get(client: &mut Auth<Client>, api: &Api) -> Result<(), BoxError> {
     let request = Request::new(Method::GET, api.url().parse()?);
     let response = client.ready().await?.call(request).await?;
-    match response.status().is_success() {
-        true => Ok(()),
-        false => Err("a request was refused".into()),
-    }
+    assert_eq!(response.status(), 200);
+    Ok(())
 }

@@ -1,24 +1,22 @@
-//! What the layer is for, in five stories, with counts that the servers took: `cargo run --example quickstart`.
+//! Shows in five steps what the layer does for a client. The servers count the requests: `cargo run --example quickstart`.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, Method, Request};
 use tokio::task::JoinSet;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{AuthLayer, TokenCache, TokenSpec, credentials::ClientCredentials, layer::Auth};
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
-    // An authorization server and two APIs in this process. You have your own.
+async fn main() -> Result<(), BoxError> {
+    // Test servers in this process take the place of your own: an authorization server, and two APIs with one scope each.
     let login = AuthorizationServer::start().await?;
     let orders = Api::builder(&login).with_required_scope("/", "orders");
     let stock = Api::builder(&login).with_required_scope("/", "stock");
     let (orders, stock) = (orders.start().await?, stock.start().await?);
 
-    // All that a program needs: a cache over a source of tokens, a layer that says where they go, and a client.
+    // This is all that a program needs: a source of tokens, a cache for them, a layer with a route to each API, and a client.
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
     let cache = TokenCache::new(source);
     let auth = AuthLayer::new(cache.clone())
@@ -26,14 +24,16 @@ async fn main() -> Outcome {
         .route(stock.url(), TokenSpec::scopes(["stock"]))?;
     let mut client = ServiceBuilder::new().layer(&auth).service(Client::new());
 
+    // 1. The first request fetches a token. The cache has it for all the others.
     for _ in 0..1_000 {
         get(&mut client, &orders).await?;
     }
-    let (answers, fetches) = (orders.counts().ok, login.counts().requests);
-    ensure((answers, fetches) == (1_000, 1), "not one fetch for all")?;
-    println!("1. {answers} requests were answered, for {fetches} token request.");
+    let (accepted, fetches) = (orders.counts().ok, login.counts().requests);
+    assert_eq!((accepted, fetches), (1_000, 1));
+    println!("1. Cached: {accepted} requests needed {fetches} token request.");
 
-    // A token of 8 seconds is due for refresh after 2. The provider leaves that waiting, and requests go on.
+    // 2. Tokens are refreshed in the background before they expire. The next token is soon due for a refresh,
+    // and the server delays its response to that. Meanwhile, requests use the current token.
     login.set_lifetime(Some(Duration::from_secs(8)));
     login.set_refresh_in(Some(Duration::from_secs(1)));
     cache.refresh(&TokenSpec::scopes(["orders"])).await?;
@@ -44,15 +44,15 @@ async fn main() -> Outcome {
     for _ in 0..100 {
         get(&mut client, &orders).await?;
     }
-    ensure(login.counts().issued == 2, "the refresh did not wait")?;
-    println!("2. 100 requests were answered while a refresh was left waiting.");
+    assert_eq!(login.counts().issued, 2, "the refresh is not pending");
+    println!("2. Refreshed in the background: 100 requests did not wait for a pending refresh.");
     login.set_lifetime(Some(Duration::from_secs(3600)));
     login.set_refresh_in(None);
     hold.release();
     cache.refresh(&TokenSpec::scopes(["orders"])).await?;
 
-    // 500 requests arrive, over one connection; then their token is revoked.
-    let crowd = auth.layer(Client::builder().http2_prior_knowledge().build()?);
+    // 3. The token is revoked while 500 requests are in flight. Each gets a 401 and is sent again with the next token.
+    let http2 = auth.layer(Client::builder().http2_prior_knowledge().build()?);
     let hold = orders.hold();
     login.reset_counts();
     orders.reset_counts();
@@ -61,39 +61,38 @@ async fn main() -> Outcome {
         let body = format!("order {number}; ").repeat(number);
         let mut request = Request::new(Method::POST, orders.url().parse()?);
         *request.body_mut() = Some(body.clone().into());
-        let response = crowd.clone().oneshot(request);
-        tasks.spawn(async move { Outcome::Ok(response.await?.bytes().await? == body) });
+        let response = http2.clone().oneshot(request);
+        tasks.spawn(async move { Ok::<_, BoxError>(response.await?.bytes().await? == body) });
     }
     orders.wait_for_requests(500).await;
     login.revoke_all();
     hold.release();
-    while let Some(same) = tasks.join_next().await {
-        ensure(same??, "a body was not the same")?;
+    while let Some(echoed) = tasks.join_next().await {
+        assert!(echoed??, "the API did not receive the whole body");
     }
-    let (refused, fetches) = (orders.counts().unauthorized, login.counts().requests);
-    ensure((refused, fetches) == (500, 1), "not one fetch for all")?;
-    println!("3. {refused} requests met a revoked token: {fetches} token request, no body lost.");
+    let (rejected, fetches) = (orders.counts().unauthorized, login.counts().requests);
+    assert_eq!((rejected, fetches), (500, 1));
+    println!("3. Recovered: after {rejected} rejections, {fetches} token request was enough.");
 
+    // 4. Each API gets the token of its own route.
     for api in [&orders, &stock].repeat(50) {
         get(&mut client, api).await?;
     }
-    let wrong = orders.counts().forbidden + stock.counts().forbidden;
-    ensure(wrong == 0, "a token had the wrong scope")?;
-    println!("4. 100 requests to two APIs with two scopes, {wrong} with the wrong token.");
+    let forbidden = orders.counts().forbidden + stock.counts().forbidden;
+    assert_eq!(forbidden, 0, "a token had the wrong scope");
+    println!("4. Routed: of 100 requests to two APIs, {forbidden} had the other API's token.");
 
-    let stranger = Api::unprotected(&login).await?;
-    get(&mut client, &stranger).await?;
-    ensure(stranger.counts().with_token == 0, "a stranger got a token")?;
-    println!("5. An origin that no route names got no token.");
+    // 5. A request to any other origin is sent without a token.
+    let other = Api::unprotected(&login).await?;
+    get(&mut client, &other).await?;
+    assert_eq!(other.counts().with_token, 0);
+    println!("5. Contained: an origin without a route received no token.");
     Ok(())
 }
 
-async fn get(client: &mut Auth<Client>, api: &Api) -> Outcome {
+async fn get(client: &mut Auth<Client>, api: &Api) -> Result<(), BoxError> {
     let request = Request::new(Method::GET, api.url().parse()?);
     let response = client.ready().await?.call(request).await?;
-    ensure(response.status() == 200, "a request was refused")
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
+    assert_eq!(response.status(), 200);
+    Ok(())
 }

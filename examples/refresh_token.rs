@@ -1,18 +1,17 @@
-//! A person signed in once: the program goes on by refresh tokens, keeps each new one in a file, and says when it is over.
+//! Stays signed in with rotating refresh tokens, stores each new one in a file, and reports when the user must sign in again.
 
-use std::{error::Error, fs};
+use std::fs;
 
 use tokio::task::JoinSet;
+use tower::BoxError;
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenError, TokenSpec,
     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let file = std::env::temp_dir().join(format!("refresh-token-{}", std::process::id()));
     let sign_in = || {
@@ -21,25 +20,26 @@ async fn main() -> Outcome {
     };
     sign_in()?;
 
-    // Read from the file, and written to it before the access token that came with it is handed out. A real program makes the
-    // file readable for its user alone, and writes it beside first.
+    // The refresh token is read from the file. A new one is written to it before the access token that came with it is returned.
+    // A production program makes the file readable only for its user, and replaces it atomically by renaming a temporary file.
     let source = || -> Result<RefreshToken, TokenError> {
         let endpoint = TokenEndpoint::new(login.token_url())
             .with_client("client", ClientAuth::basic("secret"));
         let source = RefreshToken::new(endpoint, Secret::from_file(&file)?);
         let file = file.clone();
         Ok(source.on_rotation(move |new: Secret| {
-            let kept = new.expose().and_then(|new| {
+            let stored = new.expose().and_then(|new| {
                 fs::write(&file, new.as_str()).map_err(|error| {
                     TokenError::new(ErrorKind::Configuration, "can't write the refresh token")
                         .with_source(error)
                 })
             });
-            std::future::ready(kept)
+            std::future::ready(stored)
         }))
     };
 
-    // Two resources and a hundred tasks share it; no refresh token is used twice, or the provider would end the sign-in.
+    // A hundred tasks share the source and need tokens for two scopes. No refresh token is used twice: the provider would take
+    // that for theft and revoke all of them.
     let cache = TokenCache::new(source()?);
     for _ in 0..3 {
         let mut tasks = JoinSet::new();
@@ -53,32 +53,24 @@ async fn main() -> Outcome {
         }
         cache.clear();
     }
-    println!(
-        "300 callers, {} refresh tokens.",
-        login.refresh_token_uses()
-    );
-    ensure(login.refresh_token_uses() == 6, "not one for each fetch")?;
+    let uses = login.refresh_token_uses();
+    assert_eq!(uses, 6);
+    println!("300 callers needed {uses} refresh tokens.");
 
-    // The program starts anew, and finds the last one in the file.
+    // After a restart, the program continues with the last refresh token in the file.
     let cache = TokenCache::new(source()?);
     let spec = TokenSpec::scopes(["mail"]);
     cache.get(&spec).await?;
-    println!("Started anew without another sign-in.");
+    println!("Restarted without another sign-in.");
 
-    // The provider ends the sign-in: only a person can mend that. When they have, the file tells.
+    // The provider revokes the refresh token. Now the user must sign in again, which writes a new one to the file.
     login.revoke_refresh_tokens();
-    let Err(error) = cache.refresh(&spec).await else {
-        return Err("a dead sign-in brought a token".into());
-    };
-    ensure(error.kind() == ErrorKind::InvalidGrant, "another error")?;
-    println!("{error}.");
+    let error = cache.refresh(&spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidGrant);
+    println!("Revoked: {error}.");
     sign_in()?;
     TokenCache::new(source()?).get(&spec).await?;
     println!("Signed in again.");
     fs::remove_file(&file)?;
     Ok(())
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

@@ -1,11 +1,9 @@
-//! A `reqwest::Client` whose requests bear tokens, and what the response tells when one was refused.
-
-use std::error::Error;
+//! Wraps a `reqwest::Client`, and shows what a response tells about a token that was rejected.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use reqwest::{Body, Client, Method, Request, Response};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::testing::{Api, AuthorizationServer};
 use tower_bearer::{
     AuthLayer, TokenCache, TokenSpec,
@@ -13,10 +11,8 @@ use tower_bearer::{
     layer::{Auth, Recovery},
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let api = Api::start(&login).await?;
 
@@ -26,59 +22,55 @@ async fn main() -> Outcome {
     let mut client = ServiceBuilder::new().layer(auth).service(Client::new());
 
     let response = post(&mut client, &api, Body::from("in memory")).await?;
-    ensure(recovery(&response).is_none(), "something had to be done")?;
-    println!("A good token: {}.", response.status());
+    assert!(recovery(&response).is_none());
+    println!("With a valid token: {}.", response.status());
 
     login.revoke_all();
     let response = post(&mut client, &api, Body::from("in memory")).await?;
     let status = response.status();
-    let told = matches!(recovery(&response), Some(Recovery::Recovered));
-    ensure(status == 200 && told, "no recovery")?;
+    assert_eq!(status, 200);
+    assert!(matches!(recovery(&response), Some(Recovery::Recovered)));
     let echo = response.text().await?;
-    ensure(echo == "in memory", "the body was another")?;
-    println!("A revoked token: {status} from the second attempt, which sent {echo:?} again.");
+    assert_eq!(echo, "in memory");
+    println!("With a revoked token: {status} to the replay, which sent {echo:?} again.");
 
-    // A body that is read once can't be sent again. The token is out of service all the same.
+    // A streamed body can't be sent again. The rejected token is dropped from the cache nevertheless.
     login.revoke_all();
-    let once = Body::wrap(Full::<Bytes>::from("read once"));
-    let response = post(&mut client, &api, once).await?;
-    let told = matches!(recovery(&response), Some(Recovery::NotReplayable));
-    ensure(response.status() == 401 && told, "a body was sent twice")?;
+    let stream = Body::wrap(Full::<Bytes>::from("read once"));
+    let response = post(&mut client, &api, stream).await?;
+    assert_eq!(response.status(), 401);
+    assert!(matches!(recovery(&response), Some(Recovery::NotReplayable)));
     println!(
-        "A revoked token, a body that is read once: {}.",
+        "With a revoked token and a streamed body: {}.",
         response.status()
     );
     let response = post(&mut client, &api, Body::from("in memory")).await?;
-    ensure(
-        recovery(&response).is_none(),
-        "the revoked token was sent again",
-    )?;
+    assert!(recovery(&response).is_none());
     println!("The next request: {}.", response.status());
 
-    // An API that refuses every token gets two of them, and its 401 is the caller's.
+    // An API that rejects every token receives two of them. Then its 401 is returned to the caller.
     api.always_unauthorized(true);
     let response = post(&mut client, &api, Body::from("in memory")).await?;
-    let told = matches!(recovery(&response), Some(Recovery::RejectedAgain));
-    ensure(response.status() == 401 && told, "no second refusal")?;
-    println!("An API that refuses every token: {}.", response.status());
+    assert_eq!(response.status(), 401);
+    assert!(matches!(recovery(&response), Some(Recovery::RejectedAgain)));
+    println!(
+        "From an API that rejects every token: {}.",
+        response.status()
+    );
 
     let (requests, fetches) = (api.counts().requests, login.counts().requests);
-    ensure((requests, fetches) == (7, 4), "other counts")?;
-    println!("In all, the API had {requests} requests, and the provider {fetches}.");
+    assert_eq!((requests, fetches), (7, 4));
+    println!("In total: {requests} API requests and {fetches} token requests.");
     Ok(())
 }
 
-async fn post(client: &mut Auth<Client>, api: &Api, body: Body) -> Outcome<Response> {
+async fn post(client: &mut Auth<Client>, api: &Api, body: Body) -> Result<Response, BoxError> {
     let mut request = Request::new(Method::POST, api.url_of("/orders").parse()?);
     *request.body_mut() = Some(body);
     Ok(client.ready().await?.call(request).await?)
 }
 
-/// There only if there was something to do.
+/// Returns how the layer handled a rejection. `None` if the first response was accepted.
 fn recovery(response: &Response) -> Option<&Recovery> {
     response.extensions().get()
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

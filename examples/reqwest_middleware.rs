@@ -1,20 +1,17 @@
-//! The layer as a middleware of reqwest-middleware, with reqwest's own way to build requests.
-
-use std::error::Error;
+//! Uses the layer as a middleware of reqwest-middleware, with reqwest's request builders.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use reqwest::{Body, Client};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use tower::BoxError;
 use tower_bearer::testing::{Api, AuthorizationServer, Fault};
 use tower_bearer::{
     AuthLayer, TokenCache, TokenError, TokenSpec, credentials::ClientCredentials, layer::Recovery,
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let api = Api::builder(&login).with_required_scope("/orders/new", "orders.write");
     let api = api.start().await?;
@@ -22,12 +19,12 @@ async fn main() -> Outcome {
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
     let auth = AuthLayer::new(TokenCache::new(source))
         .route(api.url(), TokenSpec::scopes(["orders.read"]))?
-        // Bodies that are streams can be sent twice too.
+        // Streamed bodies up to this size can be sent twice too.
         .with_body_buffer(64 << 10, Body::wrap);
     let client: ClientWithMiddleware = ClientBuilder::new(Client::new()).with(auth).build();
 
     let response = client.get(api.url_of("/orders")).send().await?;
-    ensure(response.status() == 200, "the route's token was refused")?;
+    assert_eq!(response.status(), 200);
     println!("With the route's token: {}.", response.status());
 
     let write = TokenSpec::scopes(["orders.write"]);
@@ -37,16 +34,16 @@ async fn main() -> Outcome {
         request.with_extension(write.clone())
     };
     let response = order().send().await?;
-    ensure(response.status() == 200, "its own token was refused")?;
-    println!("With the request's own: {}.", response.status());
+    assert_eq!(response.status(), 200);
+    println!("With the request's own token: {}.", response.status());
 
     login.revoke_all();
     let response = order().send().await?;
-    let told = response.extensions().get::<Recovery>().cloned();
-    ensure(matches!(told, Some(Recovery::Recovered)), "no recovery")?;
+    let recovery = response.extensions().get::<Recovery>();
+    assert!(matches!(recovery, Some(Recovery::Recovered)));
     let echo = response.text().await?;
-    ensure(echo == "streamed", "the body was another")?;
-    println!("A revoked token: the second attempt sent {echo:?} again.");
+    assert_eq!(echo, "streamed");
+    println!("With a revoked token: the replay sent {echo:?} again.");
 
     // No token: nothing is sent, and the error says why.
     let refusal = Fault::response(
@@ -58,20 +55,16 @@ async fn main() -> Outcome {
     let calls = api.counts().requests;
     let request = client.get(api.url_of("/orders"));
     let request = request.with_extension(TokenSpec::scopes(["orders.burn"]));
-    let error = request.send().await.err().ok_or("a token without leave")?;
+    let error = request.send().await.unwrap_err();
     let reqwest_middleware::Error::Middleware(error) = error else {
-        return Err("not an error of the layer's".into());
+        return Err("the error is not from the layer".into());
     };
-    let error: &TokenError = error.downcast_ref().ok_or("not an error about a token")?;
+    let error: &TokenError = error.downcast_ref().ok_or("not a token error")?;
     println!("Without a token: {error}.");
-    ensure(api.counts().requests == calls, "it was sent all the same")?;
+    assert_eq!(api.counts().requests, calls, "the request was sent");
 
     let (requests, fetches) = (api.counts().requests, login.counts().requests);
-    ensure((requests, fetches) == (4, 4), "other counts")?;
-    println!("In all, the API had {requests} requests, and the provider {fetches}.");
+    assert_eq!((requests, fetches), (4, 4));
+    println!("In total: {requests} API requests and {fetches} token requests.");
     Ok(())
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

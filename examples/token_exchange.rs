@@ -1,7 +1,6 @@
-//! One token for another: the cluster's for the cloud's, and a user's for one that says who acts for them.
+//! Exchanges tokens: a cluster's token for a cloud's, and a user's token for one that names the service acting for the user.
 
-use std::error::Error;
-
+use tower::BoxError;
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
@@ -9,13 +8,11 @@ use tower_bearer::{
     token::{Subject, TokenType},
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
 
-    // A workload has its cluster's token in a file, which the cluster renews. The cloud knows no client of it.
+    // A workload reads its cluster's token from a file that the cluster updates. The cloud requires no client authentication.
     let file = std::env::temp_dir().join(format!("cluster-token-{}", std::process::id()));
     std::fs::write(&file, "the cluster's word")?;
     login.trust_assertion("the cluster's word", "pod-17");
@@ -28,8 +25,8 @@ async fn main() -> Outcome {
         .await?;
     std::fs::remove_file(&file)?;
     let subject = login.subject_of(token.expose()).unwrap_or_default();
-    ensure(subject == "pod-17", "another subject")?;
-    println!("The cluster's token became one for {subject}.");
+    assert_eq!(subject, "pod-17");
+    println!("The cluster's token was exchanged for a token for {subject}.");
 
     // A service acts for its users: the subject is each request's, the actor is the service itself, from a cache of its own.
     let client =
@@ -46,27 +43,18 @@ async fn main() -> Outcome {
         let token = cache.get(&spec).await?;
         let subject = login.subject_of(token.expose()).unwrap_or_default();
         let actor = login.actor_of(token.expose()).unwrap_or_default();
-        ensure(
-            subject == user && actor == "client",
-            "another subject or actor",
-        )?;
-        println!("A token for {subject}, for whom {actor} acts.");
+        assert_eq!((&*subject, &*actor), (user, "client"));
+        println!("Fetched a token for {subject} with the actor {actor}.");
     }
-    let own = login.counts().of_grant("client_credentials");
-    ensure(own == 1, "the actor's token was fetched for each user")?;
+    // The actor's token was fetched once for all users.
+    assert_eq!(login.counts().of_grant("client_credentials"), 1);
 
-    // What can't be sent as a bearer token is never handed out.
+    // A token that can't be sent as a bearer token is not returned.
     let identity = TokenExchange::new(client()).with_requested_token_type(TokenType::ID_TOKEN);
     let (incoming, _) = login.sign_in("alice", "client", ["stock.read"]);
     let spec = TokenSpec::default().with_subject(Subject::new(incoming));
-    let Err(error) = TokenCache::new(identity).get(&spec).await else {
-        return Err("an ID token was handed out".into());
-    };
-    ensure(error.kind() == ErrorKind::Malformed, "another error")?;
-    println!("Asked for an ID token: {error}.");
+    let error = TokenCache::new(identity).get(&spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    println!("Requested an ID token: {error}.");
     Ok(())
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

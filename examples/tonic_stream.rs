@@ -1,23 +1,19 @@
-//! Generated gRPC calls that are sent again after a refusal: unary ones, and those that open a stream.
-
-use std::error::Error;
+//! Replays the calls of a generated gRPC client after a rejection: unary calls, and calls that open a stream.
 
 use tonic::transport::{Channel, Server, server::TcpIncoming};
 use tonic::{Request, Status, body::Body, service::InterceptorLayer};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::ServiceBuilder;
+use tower::{BoxError, ServiceBuilder};
 use tower_bearer::testing::AuthorizationServer;
 use tower_bearer::{AuthLayer, TokenCache, TokenSpec, credentials::ClientCredentials};
 
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> Result<(), BoxError> {
     let login = AuthorizationServer::start().await?;
     let (url, reporter) = serve(login.clone()).await?;
 
-    // The body of a call can't be had twice by itself: what is sent of it is kept, up to 64 KiB.
+    // The body of a call is a stream. It is buffered while it is sent, up to 64 KiB, so that it can be sent again.
     let source = ClientCredentials::new(login.token_url(), "client", "secret");
     let cache = TokenCache::new(source);
     let auth = AuthLayer::new(cache.clone())
@@ -31,47 +27,43 @@ async fn main() -> Outcome {
         service: "orders".into(),
     };
 
-    // A unary call and a stream, with a good token.
+    // A unary call and a stream share a token.
     client.check(orders()).await?;
     let mut stream = client.watch(orders()).await?.into_inner();
     stream.message().await?.ok_or("the stream is empty")?;
-    println!(
-        "A call and a stream cost {} fetch.",
-        login.counts().requests
-    );
+    let fetches = login.counts().requests;
+    println!("A call and a stream needed {fetches} token request.");
 
-    // The token is revoked, and nobody notices: the call is sent again with another.
+    // The token is revoked. The next call is sent again with a new token, and the caller gets its response.
     login.revoke_all();
-    let answer = client.check(orders()).await?.into_inner();
-    ensure(cache.stats().replays == 1, "the call was not sent again")?;
-    println!(
-        "The token was revoked. The next call: {:?}.",
-        answer.status()
-    );
+    let response = client.check(orders()).await?.into_inner();
+    assert_eq!(cache.stats().replays, 1);
+    let status = response.status();
+    println!("The token was revoked. The next call was replayed: {status:?}.");
 
-    // So is a call that opens a stream. What comes later on it is the caller's.
+    // A call that opens a stream is sent again too.
     login.revoke_all();
     let mut next = client.watch(orders()).await?.into_inner();
     next.message().await?.ok_or("the stream is empty")?;
-    ensure(cache.stats().replays == 2, "the call was not sent again")?;
-    println!("It was revoked again. The next stream is open.");
+    assert_eq!(cache.stats().replays, 2);
+    println!("The token was revoked again. The call that opens a stream was replayed.");
 
-    // A stream that was open stays so: servers look at a token when a call begins.
+    // Open streams are not affected: this server verifies the token when a call begins.
     let stopped = ServingStatus::NotServing;
     reporter.set_service_status("orders", stopped).await;
     for stream in [&mut stream, &mut next] {
         let change = stream.message().await?.ok_or("a stream has ended")?;
-        println!("Both streams see the change: {:?}.", change.status());
+        println!("An open stream received {:?}.", change.status());
     }
 
     let fetches = login.counts().requests;
-    ensure(fetches == 3, "not one fetch for each token")?;
-    println!("In all, the provider had {fetches} requests.");
+    assert_eq!(fetches, 3);
+    println!("The provider received {fetches} token requests in total.");
     Ok(())
 }
 
-/// A server that answers those whose token the authorization server gave out, and the way to change what it says.
-async fn serve(login: AuthorizationServer) -> Outcome<(String, HealthReporter)> {
+/// Starts a server that verifies tokens. Returns its URL, and the handle that changes the reported health.
+async fn serve(login: AuthorizationServer) -> Result<(String, HealthReporter), BoxError> {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse()?)?;
     let url = format!("http://{}", incoming.local_addr()?);
     let check = move |request: Request<()>| {
@@ -91,8 +83,4 @@ async fn serve(login: AuthorizationServer) -> Outcome<(String, HealthReporter)> 
         .serve_with_incoming(incoming);
     tokio::spawn(server);
     Ok((url, reporter))
-}
-
-fn ensure(so: bool, what: &str) -> Outcome {
-    so.then_some(()).ok_or_else(|| what.into())
 }

@@ -1,4 +1,4 @@
-//! What a contender is: a way to send requests with a token at hand, the same without the peer, and a cold start.
+//! Defines a contender: functions that send requests with a cached token, without the peer, and with an empty cache.
 
 use std::{
     convert::Infallible,
@@ -14,45 +14,45 @@ use tokio::runtime::Runtime;
 use tower::{Service, ServiceExt};
 
 use crate::{
-    mint::Mint,
+    issuer::Issuer,
     services::{Body, Nothing, Requests, URL},
 };
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Sends so many requests, on the thread that calls it.
+/// Sends the given number of requests on the calling thread.
 pub type Batch = Box<dyn FnMut(&Requests, u32) + Send>;
 
-/// Makes a batch for a thread; all of them share one cache, whose token is at hand.
+/// Makes a batch for a thread. All batches share one cache, which has the token.
 pub type Batches = Box<dyn Fn() -> Batch + Send + Sync>;
 
-/// Sends one request with a token for the scope, and says what came back.
+/// Sends one request with a token for the scope, and returns the status of the response.
 pub type Caller =
     Arc<dyn Fn(&'static str) -> BoxFuture<'static, Result<StatusCode, BoxError>> + Send + Sync>;
 
-/// Makes a caller whose cache is empty and asks the mint.
-pub type ColdStart = Box<dyn Fn(Arc<Mint>) -> BoxFuture<'static, Caller> + Send + Sync>;
+/// Makes a caller whose cache is empty and fetches from the issuer.
+pub type ColdStart = Box<dyn Fn(Arc<Issuer>) -> BoxFuture<'static, Caller> + Send + Sync>;
 
 pub struct Contender {
-    /// The crate, as the lock file calls it.
+    /// The name of the crate in the lock file.
     pub package: &'static str,
-    /// What of it is measured.
+    /// The part of the crate that is measured.
     pub what: &'static str,
-    /// The peer's own kind of requests to a client that does nothing.
+    /// Sends the peer's type of request to a client that does nothing.
     pub without: Batches,
-    /// The same with the peer in between.
+    /// Sends the same requests through the peer to that client.
     pub with: Batches,
-    /// If it has a cache.
+    /// Starts with an empty cache. `None` if the peer has no cache.
     pub cold: Option<ColdStart>,
-    /// Whether it looks at the answers.
+    /// `true` if the peer reacts to a 401.
     pub reacts: bool,
-    /// Whether one object has tokens for several scopes.
+    /// `true` if one object provides tokens for several scopes.
     pub scopes: bool,
-    /// What must be known to read its line.
+    /// A note that explains the row in the tables.
     pub note: &'static str,
 }
 
-/// Drives whatever the peers leave to a runtime.
+/// Returns the runtime for the background tasks of the peers.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -70,7 +70,7 @@ pub fn drive(batch: impl Future<Output = ()>) {
     futures_executor::block_on(batch);
 }
 
-/// Batches that send `http::Request`s through clones of a service.
+/// Returns batches that send each `http::Request` through a clone of the service.
 pub fn through<S>(service: S) -> Batches
 where
     S: Service<Request<Body>> + Clone + Send + Sync + 'static,
@@ -90,12 +90,13 @@ where
     })
 }
 
-/// Batches that send `http::Request`s to nothing: what most contenders are net of.
+/// Returns batches that send each `http::Request` to a service that does nothing. The costs of most contenders are net of
+/// these.
 pub fn nothing() -> Batches {
     through(Nothing::<Infallible>::new())
 }
 
-/// Batches that have a function put the token on `http::Request`s.
+/// Returns batches that have a function add the token to each `http::Request`.
 pub fn putting<P, F>(put: P) -> Batches
 where
     P: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
@@ -117,7 +118,7 @@ where
     })
 }
 
-/// A caller over clones of a service.
+/// Returns a caller that sends each request through a clone of the service.
 pub fn caller<S>(service: S) -> Caller
 where
     S: Service<Request<Body>, Response = Response<()>> + Clone + Send + Sync + 'static,
@@ -133,7 +134,7 @@ where
     })
 }
 
-/// A request like any other.
+/// Returns a request without extra headers.
 pub fn request() -> Request<Body> {
     let mut request = Request::new(Body::default());
     *request.uri_mut() = http::Uri::from_static(URL);

@@ -1,5 +1,5 @@
-//! What a hit costs, net of the same client without the peer. The contenders take turns, round by round, so that a
-//! machine whose speed drifts drifts for all of them.
+//! Measures the cost of a hit, net of the same client without the peer. The contenders take turns, round by round, so that a
+//! change of the machine's speed affects all of them.
 
 use std::{
     sync::Barrier,
@@ -17,14 +17,14 @@ const ROUNDS: usize = 501;
 const REQUESTS_OF_TWO: u32 = 10_000;
 const ROUNDS_OF_TWO: usize = 101;
 
-/// By contender.
+/// The costs of a hit. Each list has one value per contender.
 pub struct Costs {
-    /// Nanoseconds on one thread, without further headers and with five.
+    /// Nanoseconds on one thread, without extra headers and with five.
     pub bare: Vec<f64>,
     pub five_headers: Vec<f64>,
-    /// Nanoseconds on each of two threads, without further headers.
+    /// Nanoseconds on each of two threads, without extra headers.
     pub two_threads: Vec<f64>,
-    /// With five further headers.
+    /// Allocations of a request with five extra headers.
     pub allocations: Vec<f64>,
 }
 
@@ -38,7 +38,8 @@ pub fn measure(contenders: &[Contender]) -> Costs {
         allocations: contenders
             .iter()
             .map(|contender| {
-                let of = |batches| allocations(batches, &five_headers.clone().with_room());
+                let of =
+                    |batches| allocations(batches, &five_headers.clone().with_spare_capacity());
                 of(&contender.with) - of(&contender.without)
             })
             .collect(),
@@ -58,7 +59,7 @@ fn one_thread(contenders: &[Contender], requests: &Requests) -> Vec<f64> {
                 batch(requests, REQUESTS);
                 nanos(start.elapsed(), REQUESTS)
             };
-            // Each comes first every other time.
+            // The order alternates between rounds.
             let (without, with) = if round % 2 == 0 {
                 let without = time(without);
                 (without, time(with))
@@ -86,7 +87,7 @@ fn two_threads(contenders: &[Contender], requests: &Requests) -> Vec<f64> {
     nets.into_iter().map(median).collect()
 }
 
-/// Nanoseconds per request on each of two threads at once.
+/// Returns the nanoseconds per request while two threads send requests.
 fn time_on_two(batches: &Batches, requests: &Requests) -> f64 {
     let start_line = Barrier::new(2);
     let elapsed: Duration = thread::scope(|scope| {
@@ -108,7 +109,7 @@ fn time_on_two(batches: &Batches, requests: &Requests) -> f64 {
 fn allocations(batches: &Batches, requests: &Requests) -> f64 {
     let mut batch = batches();
     batch(requests, 10);
-    // What a batch allocates for itself is not counted for its requests.
+    // The difference leaves out the allocations of the batch itself.
     let [few, many] = [1_000, 2_000]
         .map(|count| allocation_counter::measure(|| batch(requests, count)).count_total as f64);
     (many - few) / 1_000.0

@@ -1,4 +1,4 @@
-//! The mint behind a token endpoint on the loopback, for the peers that fetch over HTTP and no other way.
+//! Serves the issuer as a token endpoint on the loopback interface, for the peers that can only fetch over HTTP.
 
 use std::{
     net::SocketAddr,
@@ -15,30 +15,30 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::mint::Mint;
+use crate::issuer::Issuer;
 
-/// Serves the mint until the process ends; its URL.
-pub async fn serve(mint: Arc<Mint>) -> String {
+/// Serves the issuer until the process exits, and returns the URL of the endpoint.
+pub async fn serve(issuer: Arc<Issuer>) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let mint = Arc::clone(&mint);
-            let service = service_fn(move |request| answer(Arc::clone(&mint), request));
+            let issuer = Arc::clone(&issuer);
+            let service = service_fn(move |request| respond(Arc::clone(&issuer), request));
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
     url
 }
 
-async fn answer(
-    mint: Arc<Mint>,
+async fn respond(
+    issuer: Arc<Issuer>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let body = request.into_body().collect().await?.to_bytes();
-    let issued = mint.issue(&scope(&body)).await;
+    let issued = issuer.issue(&scope(&body)).await;
     let json = serde_json::json!({
         "access_token": issued.token,
         "token_type": "Bearer",
@@ -51,7 +51,7 @@ async fn answer(
     Ok(response)
 }
 
-/// The scope that a token request names: in a form, in JSON, or in the claims of a signed assertion.
+/// Returns the scope of a token request, which is in a form, in JSON, or in the claims of a signed assertion.
 fn scope(body: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
         return text(&json, "scopes");
@@ -76,7 +76,7 @@ fn text(json: &Value, name: &str) -> String {
     json[name].as_str().unwrap_or_default().to_owned()
 }
 
-/// A service account's key file that names this endpoint, with a key made for this run.
+/// Returns the key file of a service account that uses this endpoint, with a key generated for this run.
 pub fn service_account(token_url: &str) -> Value {
     static KEY: LazyLock<String> = LazyLock::new(|| {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();

@@ -1,23 +1,23 @@
-//! tower-bearer and its peers, measured side by side in one run. `run` beside this package makes `RESULTS.md` of it.
+//! Measures tower-bearer and comparable crates in one run. The script `run` writes the output to `RESULTS.md`.
 
 mod behaviour;
 mod contender;
 mod contenders;
 mod cost;
 mod endpoint;
-mod mint;
+mod issuer;
 mod services;
 mod table;
 
 use contender::runtime;
-use contenders::kube_client::{PLUGIN, be_plugin};
+use contenders::kube_client::{PLUGIN, run_plugin};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, flag, url] = &arguments[..]
         && flag == PLUGIN
     {
-        be_plugin(url);
+        run_plugin(url);
         return;
     }
     let contenders = runtime().block_on(contenders::all());

@@ -1,4 +1,4 @@
-//! What is behind the contenders that are Tower services: a client that does nothing, and an API that judges tokens.
+//! Implements the inner services of the contenders: a client that does nothing, and an API that verifies tokens.
 
 use std::{
     convert::Infallible,
@@ -14,17 +14,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header::W
 use http_body_util::Full;
 use tower::Service;
 
-use crate::mint::Mint;
+use crate::issuer::Issuer;
 
 pub type Body = Full<Bytes>;
 
 /// The URL that all requests go to.
 pub const URL: &str = "https://stock.example.com/v2/items/4711?fields=all";
 
-/// What a 401 says.
+/// The challenge in a 401.
 pub const CHALLENGE: &str = r#"Bearer error="invalid_token""#;
 
-/// Takes a request and answers 200.
+/// Accepts every request and responds with 200.
 pub struct Nothing<E = Infallible>(PhantomData<fn() -> E>);
 
 impl<E> Nothing<E> {
@@ -54,16 +54,16 @@ impl<E> Service<Request<Body>> for Nothing<E> {
     }
 }
 
-/// Takes a request and answers as the mint judges its token.
+/// Responds with 200 if the issuer accepts the token of the request, and otherwise with 401.
 pub struct Api<E = Infallible> {
-    mint: Arc<Mint>,
+    issuer: Arc<Issuer>,
     errors: PhantomData<fn() -> E>,
 }
 
 impl<E> Api<E> {
-    pub fn new(mint: Arc<Mint>) -> Self {
+    pub fn new(issuer: Arc<Issuer>) -> Self {
         Self {
-            mint,
+            issuer,
             errors: PhantomData,
         }
     }
@@ -71,7 +71,7 @@ impl<E> Api<E> {
 
 impl<E> Clone for Api<E> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.mint))
+        Self::new(Arc::clone(&self.issuer))
     }
 }
 
@@ -86,7 +86,7 @@ impl<E> Service<Request<Body>> for Api<E> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut response = Response::new(());
-        *response.status_mut() = self.mint.judge(request.headers());
+        *response.status_mut() = self.issuer.verify(request.headers());
         if response.status().is_client_error() {
             let challenge = HeaderValue::from_static(CHALLENGE);
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -95,13 +95,13 @@ impl<E> Service<Request<Body>> for Api<E> {
     }
 }
 
-/// Requests to send, made alike for all that take `http::Request`.
+/// Makes the requests, which are the same for all contenders that take `http::Request`.
 #[derive(Clone)]
 pub struct Requests {
     pub uri: Uri,
     pub headers: HeaderMap,
-    /// How many headers there is room for.
-    room: usize,
+    /// The capacity of the header map. 0 for the default.
+    capacity: usize,
 }
 
 impl Requests {
@@ -121,22 +121,22 @@ impl Requests {
                 .take(count)
                 .map(|name| (HeaderName::from_static(name), value(name)))
                 .collect(),
-            room: 0,
+            capacity: 0,
         }
     }
 
-    /// The same, with room for a header more: what is allocated then is not the request's own.
-    pub fn with_room(mut self) -> Self {
-        self.room = self.headers.len() + 1;
+    /// Reserves capacity for one more header, so that adding the token does not make the header map grow.
+    pub fn with_spare_capacity(mut self) -> Self {
+        self.capacity = self.headers.len() + 1;
         self
     }
 
-    /// A request's headers.
+    /// Returns the headers of a request.
     pub fn headers(&self) -> HeaderMap {
-        if self.room == 0 {
+        if self.capacity == 0 {
             return self.headers.clone();
         }
-        let mut headers = HeaderMap::with_capacity(self.room);
+        let mut headers = HeaderMap::with_capacity(self.capacity);
         headers.extend(self.headers.clone());
         headers
     }

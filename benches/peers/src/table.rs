@@ -1,4 +1,4 @@
-//! The tables, in Markdown, and the figures for whoever reads them by machine.
+//! Prints the results: tables in Markdown, and `figure` lines for other programs.
 
 use std::{
     fmt::{self, Display, Formatter, Write},
@@ -11,10 +11,10 @@ use crate::{
     cost::Costs,
 };
 
-/// The lock file that this was built with: it knows the versions.
+/// The lock file of this build, from which the versions are taken.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// What the field has and this table has not, and why.
+/// The crates that the tables leave out, with the reasons.
 const ABSENT: &str = include_str!("absent.md");
 
 pub fn print(contenders: &[Contender], costs: &Costs, behaviours: &[Behaviour]) {
@@ -28,9 +28,9 @@ pub fn print(contenders: &[Contender], costs: &Costs, behaviours: &[Behaviour]) 
 fn costs_table(contenders: &[Contender], costs: &Costs) -> String {
     let mut table = String::from(
         "## What a hit costs\n\n\
-         Per request with a token of 1 KB at hand, net of the same client without the peer; medians over rounds in which the \
-         contenders take turns. Allocations are those of a request with five further headers and room for one more.\n\n\
-         | | ns | ns, five further headers | ns on each of two threads | allocations |\n\
+         Per request with a cached token of 1 KB, net of the same client without the peer: medians over rounds in which the \
+         contenders take turns. Allocations are those of a request with five extra headers and capacity for one more.\n\n\
+         | | ns | ns, five extra headers | ns on each of two threads | allocations |\n\
          |---|--:|--:|--:|--:|\n",
     );
     for (i, contender) in contenders.iter().enumerate() {
@@ -50,18 +50,19 @@ fn costs_table(contenders: &[Contender], costs: &Costs) -> String {
 
 fn behaviours_table(contenders: &[Contender], behaviours: &[Behaviour]) -> String {
     let mut table = String::from(
-        "## What happens without a token at hand\n\n\
-         How often the source was asked. Those that have no cache are left out; a dash stands where a question does not \
+        "## What happens without a cached token\n\n\
+         The numbers count token requests. Contenders without a cache are left out, and a dash means that a column does not \
          apply.\n\n\
-         - **50 at once**: callers who need the same token, of which there is none yet; the least and the most of ten tries.\n\
-         - **Five impatient**: callers who come one after another and wait 40 ms each, for a source that takes 100 ms.\n\
-         - **Revoked twice**: within a second. What came back for the request after the first revocation, for the one after \
-         the second, and for the next one; in brackets, token requests and requests sent for each.\n\
-         - **Another scope**: whose token was sent to scope B, after scope A, through one object.\n\n\
-         | | 50 at once | five impatient | revoked twice | another scope |\n\
+         - **50 concurrent**: 50 callers need the same token, which is not cached; the minimum and the maximum of ten tries.\n\
+         - **Five timeouts**: five callers follow one another and wait 40 ms each, while the source takes 100 ms.\n\
+         - **Revoked twice**: the tokens are revoked twice within a second. The status of the request after the first \
+         revocation, of the request after the second, and of the next one; in brackets, the token requests and the requests \
+         sent for each.\n\
+         - **Another scope**: the scope of the token that was sent when B was required, after A, through one object.\n\n\
+         | | 50 concurrent | five timeouts | revoked twice | another scope |\n\
          |---|--:|---|---|---|\n",
     );
-    for (contender, seen) in contenders.iter().zip(behaviours) {
+    for (contender, behaviour) in contenders.iter().zip(behaviours) {
         if contender.cold.is_none() {
             continue;
         }
@@ -69,10 +70,10 @@ fn behaviours_table(contenders: &[Contender], behaviours: &[Behaviour]) -> Strin
             table,
             "| {} | {} | {} | {} | {} |",
             name(contender),
-            OrDash(seen.stampede.as_ref().map(range).as_ref()),
-            OrDash(seen.impatient.map(impatient).as_ref()),
-            OrDash(seen.revoked.as_ref().map(revoked).as_ref()),
-            OrDash(seen.other_scope.as_deref().map(other_scope).as_ref()),
+            OrDash(behaviour.concurrent.as_ref().map(range).as_ref()),
+            OrDash(behaviour.timeouts.map(timeouts).as_ref()),
+            OrDash(behaviour.revoked.as_ref().map(revoked).as_ref()),
+            OrDash(behaviour.other_scope.as_deref().map(other_scope).as_ref()),
         )
         .unwrap();
     }
@@ -86,10 +87,10 @@ fn range(range: &RangeInclusive<u32>) -> String {
     }
 }
 
-fn impatient((requests, served): (u32, Option<usize>)) -> String {
+fn timeouts((requests, served): (u32, Option<usize>)) -> String {
     match served {
-        Some(caller) => format!("{requests}, the {} caller has a token", ordinal(caller)),
-        None => format!("{requests}, none has a token"),
+        Some(caller) => format!("{requests}, the {} caller gets a token", ordinal(caller)),
+        None => format!("{requests}, no caller gets a token"),
     }
 }
 
@@ -109,7 +110,7 @@ fn other_scope(scope: &str) -> &'static str {
 }
 
 fn notes(contenders: &[Contender]) -> String {
-    let mut notes = String::from("## To read the lines\n\n");
+    let mut notes = String::from("## Notes\n\n");
     for contender in contenders {
         writeln!(notes, "- {}: {}.", name(contender), contender.note).unwrap();
     }

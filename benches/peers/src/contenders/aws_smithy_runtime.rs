@@ -1,4 +1,4 @@
-//! The AWS SDK's identity cache and bearer scheme, called as its orchestrator calls them.
+//! Measures the AWS SDK's identity cache and bearer scheme, called in the way its orchestrator calls them.
 
 use std::{hint::black_box, sync::Arc, time::SystemTime};
 
@@ -24,30 +24,30 @@ use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
 use crate::{
     behaviour::{A, B},
     contender::{Batches, BoxError, Caller, Contender, drive, request},
-    mint::Mint,
+    issuer::Issuer,
     services::Requests,
 };
 
 pub async fn identity_cache() -> Contender {
-    let warm = components(&IdentityCache::lazy().build(), Mint::new(), A);
+    let warm = components(&IdentityCache::lazy().build(), Issuer::new(), A);
     authorize(&mut plain(), &warm).await.unwrap();
     Contender {
         package: "aws-smithy-runtime",
         what: "`IdentityCache::lazy`, `BearerAuthScheme`",
         without: batches(None),
         with: batches(Some(warm)),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
                 let cache = IdentityCache::lazy().build();
-                let a = components(&cache, Arc::clone(&mint), A);
-                let b = components(&cache, Arc::clone(&mint), B);
+                let a = components(&cache, Arc::clone(&issuer), A);
+                let b = components(&cache, Arc::clone(&issuer), B);
                 let caller: Caller = Arc::new(move |scope| {
                     let components = if scope == A { a.clone() } else { b.clone() };
-                    let mint = Arc::clone(&mint);
+                    let issuer = Arc::clone(&issuer);
                     Box::pin(async move {
                         let mut request = plain();
                         authorize(&mut request, &components).await?;
-                        Ok(mint.judge_value(request.headers().get("authorization")))
+                        Ok(issuer.verify_header(request.headers().get("authorization")))
                     })
                 });
                 caller
@@ -55,11 +55,11 @@ pub async fn identity_cache() -> Contender {
         })),
         reacts: false,
         scopes: true,
-        note: "without the rest of its orchestrator; a resolver for each scope, in one cache; does not look at the answers",
+        note: "without the rest of its orchestrator; a resolver for each scope, in one cache; does not react to a 401",
     }
 }
 
-/// Batches of requests that are authorized with the components, or not at all.
+/// Returns batches of requests that are authorized with the components, or not authorized.
 fn batches(components: Option<RuntimeComponents>) -> Batches {
     Box::new(move || {
         let components = components.clone();
@@ -86,7 +86,7 @@ fn plain() -> HttpRequest {
     HttpRequest::try_from(request().map(|_| SdkBody::empty())).unwrap()
 }
 
-/// The orchestrator's steps between the choice of a scheme and the sending.
+/// Runs the orchestrator's steps between choosing an auth scheme and sending the request.
 async fn authorize(
     request: &mut HttpRequest,
     components: &RuntimeComponents,
@@ -113,7 +113,7 @@ async fn authorize(
 
 fn components(
     cache: &SharedIdentityCache,
-    mint: Arc<Mint>,
+    issuer: Arc<Issuer>,
     scope: &'static str,
 ) -> RuntimeComponents {
     let options = StaticAuthSchemeOptionResolver::new(vec![HTTP_BEARER_AUTH_SCHEME_ID]);
@@ -122,7 +122,7 @@ fn components(
         .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(80)))
         .with_auth_scheme(BearerAuthScheme::new())
         .with_identity_cache(Some(cache.clone()))
-        .with_identity_resolver(HTTP_BEARER_AUTH_SCHEME_ID, FromMint { mint, scope })
+        .with_identity_resolver(HTTP_BEARER_AUTH_SCHEME_ID, FromIssuer { issuer, scope })
         .with_retry_strategy(Some(NeverRetryStrategy::new()))
         .with_time_source(Some(SystemTimeSource::new()))
         .with_sleep_impl(Some(TokioSleep::new()))
@@ -131,23 +131,23 @@ fn components(
 }
 
 #[derive(Debug)]
-struct FromMint {
-    mint: Arc<Mint>,
+struct FromIssuer {
+    issuer: Arc<Issuer>,
     scope: &'static str,
 }
 
-impl ResolveIdentity for FromMint {
+impl ResolveIdentity for FromIssuer {
     fn resolve_identity<'a>(
         &'a self,
         _: &'a RuntimeComponents,
         _: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
-            let issued = self.mint.issue(self.scope).await;
-            let end = SystemTime::now() + issued.lifetime;
+            let issued = self.issuer.issue(self.scope).await;
+            let expires_at = SystemTime::now() + issued.lifetime;
             Ok(Identity::new(
-                Token::new(issued.token, Some(end)),
-                Some(end),
+                Token::new(issued.token, Some(expires_at)),
+                Some(expires_at),
             ))
         })
     }

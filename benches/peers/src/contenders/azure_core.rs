@@ -1,4 +1,4 @@
-//! The Azure SDK's bearer token policy, in its pipeline, over a transport that does nothing.
+//! Measures the Azure SDK's bearer token policy, in its pipeline, with a transport that does nothing.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use async_trait::async_trait;
 use crate::{
     behaviour::A,
     contender::{Batches, Caller, Contender, drive},
-    mint::Mint,
+    issuer::Issuer,
     services::{CHALLENGE, URL},
 };
 
 pub async fn policy() -> Contender {
-    let policy = BearerTokenAuthorizationPolicy::new(credential(Mint::new()), [A])
-        .with_on_challenge(Arc::new(Again));
+    let policy = BearerTokenAuthorizationPolicy::new(credential(Issuer::new()), [A])
+        .with_on_challenge(Arc::new(AuthorizeAgain));
     let with = pipeline(vec![Arc::new(policy)], Arc::new(Nothing));
     send(&with, Request::new(URL.parse().unwrap(), Method::Get), None)
         .await
@@ -37,12 +37,12 @@ pub async fn policy() -> Contender {
         what: "`BearerTokenAuthorizationPolicy`",
         without: batches(pipeline(vec![], Arc::new(Nothing))),
         with: batches(with),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let policy = BearerTokenAuthorizationPolicy::new(credential(mint.clone()), [A])
-                    .with_on_request(Arc::new(ByContext))
-                    .with_on_challenge(Arc::new(Again));
-                let pipeline = pipeline(vec![Arc::new(policy)], Arc::new(Api(mint)));
+                let policy = BearerTokenAuthorizationPolicy::new(credential(issuer.clone()), [A])
+                    .with_on_request(Arc::new(ScopeFromContext))
+                    .with_on_challenge(Arc::new(AuthorizeAgain));
+                let pipeline = pipeline(vec![Arc::new(policy)], Arc::new(Api(issuer)));
                 let caller: Caller = Arc::new(move |scope| {
                     let pipeline = pipeline.clone();
                     Box::pin(async move {
@@ -56,9 +56,8 @@ pub async fn policy() -> Contender {
         })),
         reacts: true,
         scopes: true,
-        note: "in its pipeline; with an `OnChallenge` that asks for the same scopes again, without which a 401 is handed on; \
-               \
-               made for one set of scopes; asked for another one by an `OnRequest`",
+        note: "in its pipeline; with an `OnChallenge` that requests the same scopes again, without which a 401 is returned to \
+               the caller; built for one set of scopes, and given another one by an `OnRequest`",
     }
 }
 
@@ -107,16 +106,16 @@ fn batches(pipeline: Pipeline) -> Batches {
     })
 }
 
-/// The scope that a request's context names.
+/// The scope in the context of a request.
 #[derive(Debug)]
 struct Scope(&'static str);
 
-/// Authorizes each request with the scope that its context names.
+/// Authorizes each request with the scope in its context.
 #[derive(Debug)]
-struct ByContext;
+struct ScopeFromContext;
 
 #[async_trait]
-impl OnRequest for ByContext {
+impl OnRequest for ScopeFromContext {
     async fn on_request(
         &self,
         context: &mut Context,
@@ -130,12 +129,12 @@ impl OnRequest for ByContext {
     }
 }
 
-/// What its documentation has one do at a challenge: authorize the request once more.
+/// Authorizes the request again after a challenge, as the policy's documentation recommends.
 #[derive(Debug)]
-struct Again;
+struct AuthorizeAgain;
 
 #[async_trait]
-impl OnChallenge for Again {
+impl OnChallenge for AuthorizeAgain {
     async fn on_challenge(
         &self,
         context: &Context,
@@ -156,22 +155,22 @@ fn options<'a>(context: &'a Context<'_>) -> TokenRequestOptions<'a> {
 }
 
 #[derive(Debug)]
-struct FromMint(Arc<Mint>);
+struct FromIssuer(Arc<Issuer>);
 
-fn credential(mint: Arc<Mint>) -> Arc<dyn TokenCredential> {
-    Arc::new(FromMint(mint))
+fn credential(issuer: Arc<Issuer>) -> Arc<dyn TokenCredential> {
+    Arc::new(FromIssuer(issuer))
 }
 
 #[async_trait]
-impl TokenCredential for FromMint {
+impl TokenCredential for FromIssuer {
     async fn get_token(
         &self,
         scopes: &[&str],
         _: Option<TokenRequestOptions<'_>>,
     ) -> Result<AccessToken> {
         let issued = self.0.issue(&scopes.join(" ")).await;
-        let end = OffsetDateTime::now_utc() + issued.lifetime;
-        Ok(AccessToken::new(issued.token, end))
+        let expires_at = OffsetDateTime::now_utc() + issued.lifetime;
+        Ok(AccessToken::new(issued.token, expires_at))
     }
 }
 
@@ -191,14 +190,14 @@ impl HttpClient for Nothing {
 }
 
 #[derive(Debug)]
-struct Api(Arc<Mint>);
+struct Api(Arc<Issuer>);
 
 #[async_trait]
 impl HttpClient for Api {
     async fn execute_request(&self, request: &Request) -> Result<AsyncRawResponse> {
         let status = self
             .0
-            .judge_value(request.headers().get_optional_str(&AUTHORIZATION));
+            .verify_header(request.headers().get_optional_str(&AUTHORIZATION));
         let mut headers = Headers::new();
         if status.is_client_error() {
             headers.insert(WWW_AUTHENTICATE, CHALLENGE);

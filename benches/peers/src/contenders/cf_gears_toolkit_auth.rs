@@ -1,4 +1,4 @@
-//! The nearest peer: a Tower layer over a token provider with a worker of its own.
+//! Measures the most similar crate: a Tower layer with a token provider that refreshes tokens in a background task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     behaviour::A,
     contender::{Contender, caller, through},
     endpoint,
-    mint::Mint,
+    issuer::Issuer,
     services::{Api, Nothing},
 };
 
@@ -26,15 +26,15 @@ pub async fn plain() -> Contender {
         what: "`BearerAuthLayer`",
         without: through(Nothing::<HttpError>::new()),
         with: through(BearerAuthLayer::new(provider).layer(Nothing::<HttpError>::new())),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let layer = BearerAuthLayer::new(from_mint(Arc::clone(&mint)).await);
-                caller(layer.layer(Api::<HttpError>::new(mint)))
+                let layer = BearerAuthLayer::new(from_issuer(Arc::clone(&issuer)).await);
+                caller(layer.layer(Api::<HttpError>::new(issuer)))
             })
         })),
         reacts: false,
         scopes: false,
-        note: "one token per provider; for clients with its own HTTP stack's errors only; does not look at the answers",
+        note: "one token per provider; only for clients with the errors of its own HTTP stack; does not react to a 401",
     }
 }
 
@@ -45,15 +45,15 @@ pub async fn auto_refresh() -> Contender {
         what: "`BearerAuthAutoRefreshLayer`",
         without: through(Nothing::<HttpError>::new()),
         with: through(warm.layer(Nothing::<HttpError>::new())),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let layer = auto_refresh_layer(from_mint(Arc::clone(&mint)).await);
-                caller(layer.layer(Api::<HttpError>::new(mint)))
+                let layer = auto_refresh_layer(from_issuer(Arc::clone(&issuer)).await);
+                caller(layer.layer(Api::<HttpError>::new(issuer)))
             })
         })),
         reacts: true,
         scopes: false,
-        note: "at the lowest interval between invalidations that its documentation names, 30 s (default: 15 min)",
+        note: "with the shortest interval between invalidations that its documentation mentions, 30 s (default: 15 min)",
     }
 }
 
@@ -65,8 +65,8 @@ fn auto_refresh_layer(provider: TokenProvider) -> BearerAuthAutoRefreshLayer {
     BearerAuthAutoRefreshLayer::with_opts(provider, options)
 }
 
-async fn from_mint(mint: Arc<Mint>) -> TokenProvider {
-    let url = endpoint::serve(mint).await;
+async fn from_issuer(issuer: Arc<Issuer>) -> TokenProvider {
+    let url = endpoint::serve(issuer).await;
     TokenProvider::new(OAuthClientConfig {
         token_endpoint: Some(url.parse().unwrap()),
         client_id: "peers".into(),
@@ -78,7 +78,7 @@ async fn from_mint(mint: Arc<Mint>) -> TokenProvider {
 }
 
 async fn warm() -> TokenProvider {
-    let provider = from_mint(Mint::new()).await;
+    let provider = from_issuer(Issuer::new()).await;
     provider.get().await.unwrap();
     provider
 }

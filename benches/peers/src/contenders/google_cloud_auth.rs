@@ -1,4 +1,4 @@
-//! Google's own credentials, whose headers are put on each request.
+//! Measures Google's credentials, whose headers are added to each request.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::{
     behaviour::A,
     contender::{BoxError, Caller, Contender, nothing, putting, request},
     endpoint,
-    mint::Mint,
+    issuer::Issuer,
     services::Body,
 };
 
 pub async fn credentials() -> Contender {
-    let warm = from_mint(Mint::new()).await;
+    let warm = from_issuer(Issuer::new()).await;
     authorize(&warm, request()).await.unwrap();
     Contender {
         package: "google-cloud-auth",
@@ -24,14 +24,14 @@ pub async fn credentials() -> Contender {
             let warm = warm.clone();
             async move { authorize(&warm, request).await.unwrap() }
         }),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let cold = from_mint(Arc::clone(&mint)).await;
+                let cold = from_issuer(Arc::clone(&issuer)).await;
                 let caller: Caller = Arc::new(move |_| {
-                    let (cold, mint) = (cold.clone(), Arc::clone(&mint));
+                    let (cold, issuer) = (cold.clone(), Arc::clone(&issuer));
                     Box::pin(async move {
                         let request = authorize(&cold, request()).await?;
-                        Ok(mint.judge(request.headers()))
+                        Ok(issuer.verify(request.headers()))
                     })
                 });
                 caller
@@ -39,11 +39,11 @@ pub async fn credentials() -> Contender {
         })),
         reacts: false,
         scopes: false,
-        note: "one token per credentials, fetched from the moment they are built; does not look at the answers",
+        note: "one token per credentials, fetched as soon as they are built; does not react to a 401",
     }
 }
 
-async fn from_mint(mint: Arc<Mint>) -> Credentials {
+async fn from_issuer(issuer: Arc<Issuer>) -> Credentials {
     let user = serde_json::json!({
         "type": "authorized_user",
         "client_id": "peers",
@@ -51,7 +51,7 @@ async fn from_mint(mint: Arc<Mint>) -> Credentials {
         "refresh_token": "refresh",
     });
     user_account::Builder::new(user)
-        .with_token_uri(endpoint::serve(mint).await)
+        .with_token_uri(endpoint::serve(issuer).await)
         .with_scopes([A])
         .build()
         .unwrap()

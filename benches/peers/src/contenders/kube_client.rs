@@ -1,4 +1,4 @@
-//! The Kubernetes client's layer, made from a kubeconfig: with a plugin that is run, and with a token file.
+//! Measures the Kubernetes client's layer, built from a kubeconfig: with an exec plugin, and with a token file.
 
 use std::{
     collections::BTreeMap,
@@ -20,40 +20,40 @@ use tower::{BoxError, Layer};
 use crate::{
     contender::{Contender, caller, nothing, through},
     endpoint,
-    mint::Mint,
+    issuer::Issuer,
     services::{Api, Nothing, URL},
 };
 
 const NAME: &str = "kube-client";
 
-/// Before the address of the token endpoint, among this program's arguments: it is to be the plugin.
+/// The argument that makes this program act as the plugin. The URL of the token endpoint follows it.
 pub const PLUGIN: &str = "--plugin";
 
 pub async fn exec_plugin() -> Contender {
-    let layer = with_plugin(endpoint::serve(Mint::new()).await).await;
+    let layer = with_plugin(endpoint::serve(Issuer::new()).await).await;
     Contender {
         package: NAME,
         what: "`AuthLayer`, exec plugin",
         without: nothing(),
         with: through(layer.layer(Nothing::<BoxError>::new())),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let url = endpoint::serve(Arc::clone(&mint)).await;
-                // The layer runs its plugin when it is made. That token has ended already, so the first request runs
-                // it again.
-                let delay = mint.delay();
-                mint.set_delay(Duration::ZERO);
-                mint.set_lifetime(Some(Duration::ZERO));
+                let url = endpoint::serve(Arc::clone(&issuer)).await;
+                // The layer runs its plugin when it is built. That token has expired already, so the first request runs
+                // the plugin again.
+                let delay = issuer.delay();
+                issuer.set_delay(Duration::ZERO);
+                issuer.set_lifetime(Some(Duration::ZERO));
                 let layer = with_plugin(url).await;
-                mint.set_lifetime(None);
-                mint.set_delay(delay);
-                mint.forget_counts();
-                caller(layer.layer(Api::<BoxError>::new(mint)))
+                issuer.set_lifetime(None);
+                issuer.set_delay(delay);
+                issuer.reset_counts();
+                caller(layer.layer(Api::<BoxError>::new(issuer)))
             })
         })),
         reacts: false,
         scopes: false,
-        note: "runs a process for each fetch; not counted: the one that its constructor runs; does not look at the answers",
+        note: "runs a process for each fetch; the one that its constructor runs is not counted; does not react to a 401",
     }
 }
 
@@ -64,7 +64,7 @@ pub fn token_file() -> Contender {
         token_file: Some(file.display().to_string()),
         ..Default::default()
     });
-    // It has read the file, and keeps what it read when the file is gone.
+    // The layer has read the file, and keeps the token when the file is deleted.
     fs::remove_file(&file).unwrap();
     Contender {
         package: NAME,
@@ -74,7 +74,7 @@ pub fn token_file() -> Contender {
         cold: None,
         reacts: false,
         scopes: false,
-        note: "reads a file at most once a minute: nothing is fetched",
+        note: "reads a file at most once a minute, and fetches nothing",
     }
 }
 
@@ -96,7 +96,7 @@ async fn with_plugin(url: String) -> AuthLayer {
         exec: Some(exec),
         ..Default::default()
     };
-    // It waits for the plugin on the thread that it is called on.
+    // The constructor blocks its thread until the plugin exits.
     tokio::task::spawn_blocking(|| layer(auth_info))
         .await
         .unwrap()
@@ -108,8 +108,8 @@ fn layer(auth_info: AuthInfo) -> AuthLayer {
     config.auth_layer().unwrap().unwrap()
 }
 
-/// What the plugin does: it asks the endpoint for a token, and prints it as Kubernetes wants it.
-pub fn be_plugin(url: &str) {
+/// Acts as the plugin: fetches a token from the endpoint and prints it in the format that Kubernetes requires.
+pub fn run_plugin(url: &str) {
     let address = url.trim_start_matches("http://").trim_end_matches("/token");
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
@@ -117,18 +117,18 @@ pub fn be_plugin(url: &str) {
         "POST /token HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let body = response.split_once("\r\n\r\n").unwrap().1;
     let token: Value = serde_json::from_str(body).unwrap();
-    let end = match token["expires_in"].as_u64() {
+    let expires_at = match token["expires_in"].as_u64() {
         Some(0) => "2000-01-01T00:00:00Z",
         _ => "2999-01-01T00:00:00Z",
     };
     let credential = json!({
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",
-        "status": { "token": token["access_token"], "expirationTimestamp": end },
+        "status": { "token": token["access_token"], "expirationTimestamp": expires_at },
     });
     println!("{credential}");
 }

@@ -1,4 +1,4 @@
-//! The contenders, in the order of the table.
+//! Lists the contenders in the order of the tables.
 
 mod aws_smithy_runtime;
 mod azure_core;
@@ -15,7 +15,7 @@ mod yup_oauth2;
 
 use crate::contender::Contender;
 
-/// All of them, with their tokens at hand.
+/// Returns all contenders, with their tokens cached.
 pub async fn all() -> Vec<Contender> {
     vec![
         tower_http::header(),

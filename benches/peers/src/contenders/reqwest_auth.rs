@@ -1,4 +1,4 @@
-//! A middleware of reqwest-middleware that asks a source for each request.
+//! Measures a middleware of reqwest-middleware that requests a token from its source for each request.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +26,7 @@ pub fn middleware() -> Contender {
         cold: None,
         reacts: false,
         scopes: false,
-        note: "no cache: its source has a fixed token; in the chain of reqwest-middleware",
+        note: "no cache: its source has a fixed token; measured in the middleware chain of reqwest-middleware",
     }
 }
 
@@ -61,7 +61,7 @@ impl TokenSource for Fixed {
     }
 }
 
-/// Answers 200, and sends nothing.
+/// Responds with 200 and sends nothing.
 struct Nothing;
 
 #[async_trait]

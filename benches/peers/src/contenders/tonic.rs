@@ -1,4 +1,4 @@
-//! A tonic interceptor with a fixed token: what gRPC users write.
+//! Measures a tonic interceptor with a fixed token, which is common in gRPC clients.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Ourselves, with every default.
+//! Measures this crate with its default settings.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -8,14 +8,14 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::{
     behaviour::{A, B},
     contender::{Caller, ColdStart, Contender, nothing, request, through},
-    mint::Mint,
+    issuer::Issuer,
     services::{Api, Nothing},
 };
 
 const NAME: &str = "tower-bearer";
 
 pub async fn without_replay() -> Contender {
-    let layer = layer(Mint::new()).await.without_replay();
+    let layer = layer(Issuer::new()).await.without_replay();
     Contender {
         package: NAME,
         what: "`AuthLayer`, `without_replay`",
@@ -24,12 +24,12 @@ pub async fn without_replay() -> Contender {
         cold: None,
         reacts: true,
         scopes: true,
-        note: "a 401 takes the token out of service and reaches the caller",
+        note: "a 401 drops the token from the cache and is returned to the caller",
     }
 }
 
 pub async fn with_replay() -> Contender {
-    let layer = layer(Mint::new()).await;
+    let layer = layer(Issuer::new()).await;
     Contender {
         package: NAME,
         what: "`AuthLayer`",
@@ -38,13 +38,15 @@ pub async fn with_replay() -> Contender {
         cold: Some(cold()),
         reacts: true,
         scopes: true,
-        note: "keeps a copy of each request, to send it once more",
+        note: "clones each request, to be able to send it again",
     }
 }
 
-/// Whoever clones the client for each request has a handle that never warms up.
+/// Measures callers that clone the client for each request, so that no handle keeps state between requests.
 pub async fn cloned_handle() -> Contender {
-    let service = layer(Mint::new()).await.layer(Nothing::<Infallible>::new());
+    let service = layer(Issuer::new())
+        .await
+        .layer(Nothing::<Infallible>::new());
     let cloning = service_fn(move |request| service.clone().oneshot(request));
     let nothing = Nothing::<Infallible>::new();
     let cloning_nothing = service_fn(move |request| nothing.clone().oneshot(request));
@@ -56,23 +58,23 @@ pub async fn cloned_handle() -> Contender {
         cold: None,
         reacts: true,
         scopes: true,
-        note: "the same, by callers who keep no handle",
+        note: "as above, for callers that do not keep a handle",
     }
 }
 
-fn cache(mint: Arc<Mint>) -> TokenCache {
+fn cache(issuer: Arc<Issuer>) -> TokenCache {
     TokenCache::new(source::from_fn(move |request| {
-        let mint = Arc::clone(&mint);
+        let issuer = Arc::clone(&issuer);
         async move {
             let scope = request.spec().iter_scopes().collect::<Vec<_>>().join(" ");
-            let issued = mint.issue(&scope).await;
+            let issued = issuer.issue(&scope).await;
             Ok(NewToken::bearer(&issued.token)?.with_lifetime(issued.lifetime))
         }
     }))
 }
 
-async fn layer(mint: Arc<Mint>) -> AuthLayer {
-    let (cache, spec) = (cache(mint), TokenSpec::scopes([A]));
+async fn layer(issuer: Arc<Issuer>) -> AuthLayer {
+    let (cache, spec) = (cache(issuer), TokenSpec::scopes([A]));
     cache.get(&spec).await.unwrap();
     AuthLayer::new(cache)
         .route("https://stock.example.com", spec)
@@ -80,13 +82,13 @@ async fn layer(mint: Arc<Mint>) -> AuthLayer {
 }
 
 fn cold() -> ColdStart {
-    Box::new(|mint| {
+    Box::new(|issuer| {
         Box::pin(async move {
             let (a, b) = (TokenSpec::scopes([A]), TokenSpec::scopes([B]));
-            let layer = AuthLayer::new(cache(Arc::clone(&mint)))
+            let layer = AuthLayer::new(cache(Arc::clone(&issuer)))
                 .route("https://stock.example.com", a.clone())
                 .unwrap();
-            let service = layer.layer(Api::<Infallible>::new(mint));
+            let service = layer.layer(Api::<Infallible>::new(issuer));
             let caller: Caller = Arc::new(move |scope| {
                 let service = service.clone();
                 let mut request = request();

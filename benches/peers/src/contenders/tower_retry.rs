@@ -1,4 +1,4 @@
-//! What everybody writes: a fixed header, and the request once more if it was refused.
+//! Measures what applications often do: a fixed header, and a retry after a 401.
 
 use std::{
     convert::Infallible,
@@ -24,18 +24,18 @@ pub fn header() -> Contender {
         package: "tower",
         what: "`Retry` around tower-http's header",
         without: nothing(),
-        with: through(RetryLayer::new(OnceMore).layer(client)),
+        with: through(RetryLayer::new(RetryOnUnauthorized).layer(client)),
         cold: None,
         reacts: true,
         scopes: false,
-        note: "keeps a copy of each request; sends the same token again",
+        note: "clones each request; sends the same token again",
     }
 }
 
 #[derive(Clone)]
-struct OnceMore;
+struct RetryOnUnauthorized;
 
-impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
+impl<E> Policy<Request<Body>, Response<()>, E> for RetryOnUnauthorized {
     type Future = Ready<()>;
 
     fn retry(
@@ -43,9 +43,9 @@ impl<E> Policy<Request<Body>, Response<()>, E> for OnceMore {
         _: &mut Request<Body>,
         result: &mut Result<Response<()>, E>,
     ) -> Option<Ready<()>> {
-        let refused =
+        let is_rejected =
             matches!(result, Ok(response) if response.status() == StatusCode::UNAUTHORIZED);
-        refused.then(|| ready(()))
+        is_rejected.then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {

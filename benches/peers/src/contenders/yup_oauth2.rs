@@ -1,4 +1,4 @@
-//! A service account's tokens by scopes, put on each request by the caller.
+//! Measures yup-oauth2's tokens of a service account, which the caller adds to each request.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::{
     behaviour::A,
     contender::{BoxError, Caller, Contender, nothing, putting, request},
     endpoint,
-    mint::Mint,
+    issuer::Issuer,
     services::Body,
 };
 
 pub async fn service_account() -> Contender {
-    let warm = from_mint(Mint::new()).await;
+    let warm = from_issuer(Issuer::new()).await;
     authorize(&warm, A, request()).await.unwrap();
     Contender {
         package: "yup-oauth2",
@@ -24,14 +24,14 @@ pub async fn service_account() -> Contender {
             let warm = warm.clone();
             async move { authorize(&warm, A, request).await.unwrap() }
         }),
-        cold: Some(Box::new(|mint| {
+        cold: Some(Box::new(|issuer| {
             Box::pin(async move {
-                let cold = from_mint(Arc::clone(&mint)).await;
+                let cold = from_issuer(Arc::clone(&issuer)).await;
                 let caller: Caller = Arc::new(move |scope| {
-                    let (cold, mint) = (cold.clone(), Arc::clone(&mint));
+                    let (cold, issuer) = (cold.clone(), Arc::clone(&issuer));
                     Box::pin(async move {
                         let request = authorize(&cold, scope, request()).await?;
-                        Ok(mint.judge(request.headers()))
+                        Ok(issuer.verify(request.headers()))
                     })
                 });
                 caller
@@ -39,12 +39,12 @@ pub async fn service_account() -> Contender {
         })),
         reacts: false,
         scopes: true,
-        note: "the caller puts the token on; does not look at the answers",
+        note: "the caller adds the token to the request; does not react to a 401",
     }
 }
 
-async fn from_mint(mint: Arc<Mint>) -> DefaultAuthenticator {
-    let key = endpoint::service_account(&endpoint::serve(mint).await);
+async fn from_issuer(issuer: Arc<Issuer>) -> DefaultAuthenticator {
+    let key = endpoint::service_account(&endpoint::serve(issuer).await);
     let key = serde_json::from_value(key).unwrap();
     ServiceAccountAuthenticator::builder(key)
         .build()

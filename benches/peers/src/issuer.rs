@@ -1,4 +1,4 @@
-//! Where every contender's tokens come from: it counts what it was asked, answers late if told to, and can revoke.
+//! Issues the tokens of all contenders. It counts requests, can delay its responses, and can revoke tokens.
 
 use std::{
     collections::HashSet,
@@ -11,86 +11,86 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 
-/// How long a token is, in bytes.
+/// The length of a token in bytes.
 const TOKEN_LENGTH: usize = 1024;
 
-/// How long a token lives, unless the mint is told otherwise.
+/// The default lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The source of all tokens, and the judge of those that are sent.
+/// Issues tokens, and verifies the tokens that an API receives.
 #[derive(Debug)]
-pub struct Mint {
+pub struct Issuer {
     requests: AtomicU32,
     delay_ms: AtomicU64,
     lifetime_s: AtomicU64,
-    ledger: Mutex<Ledger>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Ledger {
+struct State {
     issued: u32,
     valid: HashSet<String>,
     sends: u32,
     last_sent: Option<String>,
 }
 
-/// A token, fresh from the mint.
+/// A token that was just issued.
 #[derive(Debug)]
 pub struct Issued {
     pub token: String,
     pub lifetime: Duration,
 }
 
-impl Mint {
+impl Issuer {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             requests: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
             lifetime_s: AtomicU64::new(LIFETIME.as_secs()),
-            ledger: Mutex::default(),
+            state: Mutex::default(),
         })
     }
 
-    /// Issues a token for a scope, after the delay that is set.
+    /// Issues a token for a scope, after the configured delay.
     pub async fn issue(&self, scope: &str) -> Issued {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let delay = self.delay_ms.load(Ordering::Relaxed);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        let mut ledger = self.ledger.lock().unwrap();
-        ledger.issued += 1;
-        let mut token = format!("{scope}.{}.", ledger.issued);
+        let mut state = self.state.lock().unwrap();
+        state.issued += 1;
+        let mut token = format!("{scope}.{}.", state.issued);
         token.extend(std::iter::repeat_n(
             't',
             TOKEN_LENGTH.saturating_sub(token.len()),
         ));
-        ledger.valid.insert(token.clone());
+        state.valid.insert(token.clone());
         let lifetime = Duration::from_secs(self.lifetime_s.load(Ordering::Relaxed));
         Issued { token, lifetime }
     }
 
-    /// What a protected API answers to a request with these headers.
-    pub fn judge(&self, headers: &HeaderMap) -> StatusCode {
+    /// Returns the status of a protected API's response to a request with these headers.
+    pub fn verify(&self, headers: &HeaderMap) -> StatusCode {
         let value = headers.get(AUTHORIZATION);
-        self.judge_value(value.and_then(|value| value.to_str().ok()))
+        self.verify_header(value.and_then(|value| value.to_str().ok()))
     }
 
-    /// What a protected API answers to a request with this `Authorization`.
-    pub fn judge_value(&self, value: Option<&str>) -> StatusCode {
-        let mut ledger = self.ledger.lock().unwrap();
-        ledger.sends += 1;
+    /// Returns the status of a protected API's response to a request with this `Authorization` header.
+    pub fn verify_header(&self, value: Option<&str>) -> StatusCode {
+        let mut state = self.state.lock().unwrap();
+        state.sends += 1;
         let token = value.and_then(|value| value.strip_prefix("Bearer "));
-        ledger.last_sent = token.map(str::to_owned);
+        state.last_sent = token.map(str::to_owned);
         match token {
-            Some(token) if ledger.valid.contains(token) => StatusCode::OK,
+            Some(token) if state.valid.contains(token) => StatusCode::OK,
             _ => StatusCode::UNAUTHORIZED,
         }
     }
 
-    /// No token issued so far is accepted any more.
+    /// Revokes all tokens that were issued so far.
     pub fn revoke_all(&self) {
-        self.ledger.lock().unwrap().valid.clear();
+        self.state.lock().unwrap().valid.clear();
     }
 
     pub fn set_delay(&self, delay: Duration) {
@@ -102,33 +102,33 @@ impl Mint {
         Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
     }
 
-    /// How long the tokens live that are issued from now on.
+    /// Sets the lifetime of tokens that are issued from now on. `None` sets the default.
     pub fn set_lifetime(&self, lifetime: Option<Duration>) {
         let lifetime = lifetime.unwrap_or(LIFETIME);
         self.lifetime_s.store(lifetime.as_secs(), Ordering::Relaxed);
     }
 
-    /// How often it was asked for a token.
+    /// Returns the number of token requests.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How many requests the API judged.
+    /// Returns the number of requests that the API received.
     pub fn sends(&self) -> u32 {
-        self.ledger.lock().unwrap().sends
+        self.state.lock().unwrap().sends
     }
 
-    /// The scope of the token that the last request bore.
+    /// Returns the scope of the token in the last request.
     pub fn last_scope(&self) -> Option<String> {
-        let ledger = self.ledger.lock().unwrap();
-        let token = ledger.last_sent.as_deref()?;
-        // The number and the padding come after the scope.
+        let state = self.state.lock().unwrap();
+        let token = state.last_sent.as_deref()?;
+        // The scope is followed by a number and the padding.
         token.rsplitn(3, '.').nth(2).map(str::to_owned)
     }
 
-    /// Counts from nought again.
-    pub fn forget_counts(&self) {
+    /// Sets all counts to zero.
+    pub fn reset_counts(&self) {
         self.requests.store(0, Ordering::Relaxed);
-        self.ledger.lock().unwrap().sends = 0;
+        self.state.lock().unwrap().sends = 0;
     }
 }
