@@ -153,7 +153,8 @@ impl SharedClient {
                 Ok(http::Response::from_parts(parts, body))
             }
         });
-        let source = ClientCredentials::over(transport, login.token_url(), "client", "secret");
+        let source =
+            ClientCredentials::new(login.token_url(), "client", "secret").with_transport(transport);
         let cache = TokenCache::builder(source)
             .with_fetch_timeout(limit)
             .build();

@@ -196,9 +196,10 @@ async fn registered_self_signed_certificate_authenticates() {
 type Identity = rcgen::CertifiedKey<rcgen::KeyPair>;
 
 fn with_certificate(transport: Transport, site: &Server, client: &Client) -> ClientCredentials {
-    let endpoint =
-        TokenEndpoint::discover_over(transport, &site.issuer, &client.id, Secret::none());
-    ClientCredentials::at(endpoint.with_client_auth(ClientAuth::mtls()))
+    let endpoint = TokenEndpoint::discover(&site.issuer)
+        .with_client(&client.id, ClientAuth::mtls())
+        .with_transport(transport);
+    ClientCredentials::from_endpoint(endpoint)
 }
 
 async fn key_client(site: &Server, algorithm: &str) -> Client {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::{self, Instant};
 use tower_bearer::{
     ErrorKind, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials},
+    credentials::{ClientAuth, ClientCredentials, TokenEndpoint},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ fn source(site: &Server, client: &Client, kind: Kind) -> ClientCredentials {
     ClientCredentials::new(&site.token_url, id, secret).with_transport(kind.transport(site))
 }
 
-async fn secrets_work(site: &Server, client: &Client, auth: ClientAuth) {
+async fn secrets_work(site: &Server, client: &Client, auth: fn(String) -> ClientAuth) {
     let source = async |transport| {
         let Client { id, secret, .. } = client.clone();
         ClientCredentials::from_endpoint(

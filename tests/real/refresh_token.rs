@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tower_bearer::{
-    ErrorKind, Secret, TokenCache, TokenSpec,
+    ErrorKind, TokenCache, TokenSpec,
     credentials::{ClientAuth, RefreshToken, TokenEndpoint},
 };
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time};
 use tower_bearer::{
     ErrorKind, Secret, TokenCache, TokenSpec,
-    credentials::{ClientAuth, ClientCredentials, SigningKey},
+    credentials::{ClientAuth, ClientCredentials, SigningKey, TokenEndpoint},
 };
 
 use crate::{
@@ -53,9 +53,10 @@ async fn secret_rotates_under_load() {
             let client = site.client("client_secret_post").await;
             let file = TempFolder::new(&client.secret);
             let secret = Secret::from_file(&file.path()).unwrap();
-            let source =
-                ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret)
-                    .with_client_auth(ClientAuth::post());
+            let endpoint = TokenEndpoint::new(&site.token_url)
+                .with_client(&client.id, ClientAuth::post(secret))
+                .with_transport(kind.transport(&site));
+            let source = ClientCredentials::from_endpoint(endpoint);
             check_rotation(
                 &site,
                 kind,
@@ -80,13 +81,10 @@ async fn key_rotates_under_load() {
         let client = site.client_with(words).await;
         let file = TempFolder::new(&client.key);
         let key = SigningKey::from_file(&file.path()).unwrap();
-        let source = ClientCredentials::over(
-            kind.transport(&site),
-            &site.token_url,
-            &client.id,
-            Secret::none(),
-        )
-        .with_client_auth(ClientAuth::private_key_jwt(key));
+        let endpoint = TokenEndpoint::new(&site.token_url)
+            .with_client(&client.id, ClientAuth::private_key_jwt(key))
+            .with_transport(kind.transport(&site));
+        let source = ClientCredentials::from_endpoint(endpoint);
         check_rotation(&site, kind, &client, TokenCache::new(source), async |_| {
             file.replace(&site.change_key(&client.id, "ES256").await);
         })
@@ -135,8 +133,8 @@ async fn rotated_secret_ends_the_back_off() {
             let client = site.client("client_secret_basic").await;
             let file = TempFolder::new(&client.secret);
             let secret = Secret::from_file(&file.path()).unwrap();
-            let source =
-                ClientCredentials::over(kind.transport(&site), &site.token_url, &client.id, secret);
+            let source = ClientCredentials::new(&site.token_url, &client.id, secret)
+                .with_transport(kind.transport(&site));
             let cache = TokenCache::new(source);
             let spec = TokenSpec::scopes(["read"]);
             let http = HttpClient::new(kind, &site, &cache, spec.clone());

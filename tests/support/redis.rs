@@ -14,6 +14,8 @@ use std::{
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 use tower_bearer::store::RedisStore;
 
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
+
 /// A Redis server on the loopback interface, without persistence, killed on drop.
 pub(crate) struct Redis {
     program: PathBuf,
@@ -41,6 +43,13 @@ impl Redis {
             eprintln!("skipped: redis-server is missing");
             return None;
         };
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let folder = env::temp_dir().join(format!(
+            "tower-bearer-redis-{}-{}",
+            std::process::id(),
+            FOLDERS.fetch_add(1, Ordering::Relaxed)
+        ));
+        fs::create_dir_all(&folder).unwrap();
         // Another process may take the port before Redis does, so several ports are tried.
         let started = (0..10).find_map(|_| {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
