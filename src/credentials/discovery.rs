@@ -94,7 +94,7 @@ impl Discovery {
         match error.kind() {
             // The token endpoint may have moved.
             ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => {
-                tenant_metadata.mark_stale()
+                tenant_metadata.mark_stale();
             }
             ErrorKind::InvalidClient => {
                 let cached = tenant_metadata.cached();
