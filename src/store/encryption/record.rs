@@ -99,7 +99,7 @@ impl Record {
                 tag::SCOPES => scopes = Some(str::from_utf8(field).ok()?.into()),
                 tag::HEADER_NAME => header_name = Some(HeaderName::from_bytes(field).ok()?),
                 tag::HEADER_VALUE => {
-                    extra_headers.push((header_name.take()?, header_value(field)?))
+                    extra_headers.push((header_name.take()?, header_value(field)?));
                 }
                 _ => return None,
             }
