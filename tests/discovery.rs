@@ -125,11 +125,19 @@ async fn each_tenant_has_an_issuer_of_its_own() {
     }
     assert_eq!((login.metadata_requests(), login.counts().issued), (2, 4));
     let error = ask(&source).await.unwrap_err();
-    assert!(error.to_string().contains("issuer has {tenant}"), "{error}");
+    assert!(
+        error.to_string().contains("issuer contains {tenant}"),
+        "{error}"
+    );
     let error = fetch(&of(&login.issuer()), tenant("acme"))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("issuer has no place"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("issuer does not contain {tenant}"),
+        "{error}"
+    );
     let error = fetch(&source, tenant("../x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert_eq!(login.metadata_requests(), 2);

@@ -266,7 +266,7 @@ async fn what_cannot_work_is_told_before_anything_is_sent() {
         (
             Secret::none(),
             ClientAuth::private_key_jwt(rsa().with_algorithm(SigningAlgorithm::ES256)),
-            "ES256 is not for an RSA key",
+            "ES256 does not work with an RSA key",
         ),
         (
             Secret::new("a"),
