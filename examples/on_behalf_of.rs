@@ -18,7 +18,7 @@ async fn main() -> Result<(), BoxError> {
     login.issue_refresh_tokens(true);
     let api = Api::start(&login).await?;
 
-    // The provider is known by its issuer alone; where its token endpoint is stands in its metadata.
+    // The issuer's metadata names the token endpoint.
     let endpoint =
         TokenEndpoint::discover(login.issuer()).with_client("client", ClientAuth::basic("secret"));
     let cache = TokenCache::new(OnBehalfOf::new(endpoint));

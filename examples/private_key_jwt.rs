@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
         TokenEndpoint::new(login.token_url())
             .with_client("orders", ClientAuth::private_key_jwt(key)),
     );
-    // What can't work is told before the first request.
+    // Configuration errors are reported before the first request.
     source.check()?;
     let cache = TokenCache::new(source);
     let spec = TokenSpec::scopes(["orders"]);

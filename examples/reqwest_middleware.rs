@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(echo, "streamed");
     println!("With a revoked token: the replay sent {echo:?} again.");
 
-    // No token: nothing is sent, and the error says why.
+    // If the token can't be fetched, the request is not sent, and the error contains the reason.
     let refusal = Fault::response(
         400,
         Some("application/json"),

@@ -14,8 +14,8 @@ async fn main() -> Result<(), BoxError> {
 
     // A workload reads its cluster's token from a file that the cluster updates. The cloud requires no client authentication.
     let file = std::env::temp_dir().join(format!("cluster-token-{}", std::process::id()));
-    std::fs::write(&file, "the cluster's word")?;
-    login.trust_assertion("the cluster's word", "pod-17");
+    std::fs::write(&file, "the cluster's token")?;
+    login.trust_assertion("the cluster's token", "pod-17");
     let endpoint = TokenEndpoint::new(login.token_url());
     let workload = TokenExchange::new(endpoint)
         .with_subject(Secret::from_file(&file)?, TokenType::JWT)
@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(subject, "pod-17");
     println!("The cluster's token was exchanged for a token for {subject}.");
 
-    // A service acts for its users: the subject is each request's, the actor is the service itself, from a cache of its own.
+    // A service acts for its users. Each request names the user as the subject. The actor is the service, whose token is cached.
     let client =
         || TokenEndpoint::new(login.token_url()).with_client("client", ClientAuth::basic("secret"));
     let own = TokenCache::new(ClientCredentials::from_endpoint(client()));
