@@ -11,7 +11,8 @@ use tower_layer::Layer;
 use super::{
     handle::LayerShared,
     replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
-    route_table::{RequestScheme, RequestTarget, Route, RouteMatch, RouteOrigin, RouteTable},
+    route::{Route, RouteOrigin},
+    route_table::{RequestScheme, RequestTarget, RouteMatch, RouteTable},
     service::Auth,
 };
 use crate::{

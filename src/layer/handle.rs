@@ -13,7 +13,10 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
-use super::route_table::{Route, RouteOrigin, RouteTable};
+use super::{
+    route::{Route, RouteOrigin},
+    route_table::RouteTable,
+};
 use crate::{
     cache::{Slot, TokenCache},
     clock::Moment,

@@ -12,6 +12,7 @@ mod request;
 #[cfg(feature = "reqwest")]
 mod reqwest_messages;
 mod response;
+mod route;
 mod route_table;
 mod sent_token;
 mod service;
@@ -25,6 +26,6 @@ pub use request::HttpRequest;
 #[cfg(feature = "reqwest")]
 pub(crate) use response::AnsweredBy;
 pub use response::HttpResponse;
-pub use route_table::Route;
+pub use route::Route;
 pub(crate) use route_table::{RequestScheme, RequestTarget};
 pub use service::Auth;
