@@ -73,6 +73,14 @@ impl StoreError {
         }
     }
 
+    pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StoreErrorKind::Configuration, message)
+    }
+
+    pub(crate) fn timeout(message: String) -> Self {
+        Self::new(StoreErrorKind::Timeout, message)
+    }
+
     /// Adds the underlying error. It is shown in the error chain, so it must not contain a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
