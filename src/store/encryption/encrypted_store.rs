@@ -2,8 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use aws_lc_rs::{digest, error::Unspecified, hmac};
+use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     encrypt::{self, Unreadable},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    store::{Lease, Name, StoreError, StoreErrorKind, TokenStore, token_store::DynStore},
+    store::{Lease, Name, StoreError, TokenStore, token_store::DynStore},
     util::length_prefixed,
 };
 
@@ -83,7 +84,7 @@ impl EncryptedStore {
         lease: Option<&HeldLease>,
     ) -> Result<bool, StoreError> {
         let ring_key = self.first_key()?;
-        let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(crypto_error)?;
+        let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(StoreError::crypto)?;
         let (name, fence) = match lease {
             // The name of the lease, because the first key may have changed since it was granted.
             Some(held) => (held.name.clone(), Some(held.lease.fence())),
@@ -149,19 +150,14 @@ impl StoreKey {
     }
 
     pub(super) fn name(&self, key: &Key) -> Result<Name, StoreError> {
-        let tag = hmac::sign(&key.for_names().map_err(crypto_error)?, &self.0);
+        let tag = hmac::sign(&key.for_names().map_err(StoreError::crypto)?, &self.0);
         Name::new(&URL_SAFE_NO_PAD.encode(tag))
     }
 }
 
 impl TokenDigest {
     pub(crate) fn of(text: &str) -> Self {
-        let mut bytes = [0; 32];
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        for (byte, from) in bytes.iter_mut().zip(digest.as_ref()) {
-            *byte = *from;
-        }
-        Self(bytes)
+        Self(Sha256::digest(text).into())
     }
 }
 
@@ -186,13 +182,5 @@ impl fmt::Debug for TokenDigest {
 }
 
 fn key_error(error: TokenError) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::Configuration,
-        "a key of the store's key ring can't be read",
-    )
-    .with_source(error)
-}
-
-fn crypto_error(error: Unspecified) -> StoreError {
-    StoreError::new(StoreErrorKind::Broken, "the cryptography library failed").with_source(error)
+    StoreError::configuration("a key of the store's key ring can't be read").with_source(error)
 }
