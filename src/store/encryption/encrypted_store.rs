@@ -61,7 +61,7 @@ impl EncryptedStore {
     ///
     /// The names derived from all keys of the ring are tried, so a key rotation causes no miss.
     pub(crate) async fn load(&self, key: &StoreKey) -> Result<Loaded, StoreError> {
-        let ring = self.keys()?;
+        let ring = self.ring.keys().map_err(key_error)?;
         let mut outcome = Loaded::Missing;
         for ring_key in &ring {
             let Some(value) = self.store.get(&key.name(ring_key)?).await? else {
@@ -83,7 +83,7 @@ impl EncryptedStore {
         lifetime: Duration,
         lease: Option<&HeldLease>,
     ) -> Result<bool, StoreError> {
-        let ring_key = self.first_key()?;
+        let ring_key = self.ring.first().map_err(key_error)?;
         let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(StoreError::crypto)?;
         let (name, fence) = match lease {
             // The name of the lease, because the first key may have changed since it was granted.
@@ -99,7 +99,7 @@ impl EncryptedStore {
         key: &StoreKey,
         token: &TokenDigest,
     ) -> Result<bool, StoreError> {
-        let ring = self.keys()?;
+        let ring = self.ring.keys().map_err(key_error)?;
         let mut is_deleted = false;
         for ring_key in &ring {
             let name = key.name(ring_key)?;
@@ -121,21 +121,13 @@ impl EncryptedStore {
         key: &StoreKey,
         lifetime: Duration,
     ) -> Result<Option<HeldLease>, StoreError> {
-        let name = key.name(&self.first_key()?)?;
+        let name = key.name(&self.ring.first().map_err(key_error)?)?;
         let lease = self.store.lease(&name, lifetime).await?;
         Ok(lease.map(|lease| HeldLease { name, lease }))
     }
 
     pub(crate) async fn release(&self, held: HeldLease) -> Result<(), StoreError> {
         self.store.release(&held.name, held.lease).await
-    }
-
-    fn first_key(&self) -> Result<Key, StoreError> {
-        self.ring.first().map_err(key_error)
-    }
-
-    fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.ring.keys().map_err(key_error)
     }
 }
 
@@ -166,18 +158,6 @@ impl fmt::Debug for EncryptedStore {
         f.debug_struct("EncryptedStore")
             .field("ring", &self.ring)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for StoreKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreKey(..)")
-    }
-}
-
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenDigest(..)")
     }
 }
 

@@ -192,10 +192,9 @@ fn keys_with_the_same_concatenation_have_different_names() {
 }
 
 #[test]
-fn debug_shows_no_key_and_no_token() {
+fn debug_shows_no_key() {
     let store = encrypted(&MemoryStore::new(), &[FIRST]);
-    let digest = TokenDigest::of("eyJhbGciOiJub25l");
-    let shown = format!("{store:?} {:?} {digest:?}", key("a"));
+    let shown = format!("{store:?}");
     for word in WORDS {
         assert!(!shown.contains(word), "{shown}");
     }
