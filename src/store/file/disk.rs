@@ -28,8 +28,8 @@ pub(super) struct Disk {
     pub(super) timeout: Duration,
 }
 
-/// The longest pause between two attempts to lock the file.
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// The pause between two attempts to lock the file.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Disk {
     /// Changes the table in the file under the lock. If the table is too large, other values than that of `name` are removed.
@@ -105,7 +105,6 @@ impl Disk {
             .open(self.sibling(".lock"))
             .map_err(|error| self.fault("can't be locked", error))?;
         let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
@@ -113,8 +112,7 @@ impl Disk {
                 Err(TryLockError::WouldBlock) if start.elapsed() < self.timeout => {}
                 Err(TryLockError::WouldBlock) => return Err(self.timeout_error()),
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            thread::sleep(LOCK_INTERVAL);
         }
     }
 
