@@ -213,7 +213,7 @@ async fn refused_password_of_a_cluster_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
+async fn cluster_user_also_needs_the_slots_permission() {
     let user = [
         "--user",
         "orders",
@@ -231,7 +231,7 @@ async fn a_user_of_a_cluster_needs_to_know_its_slots_beside() {
     let store = patient(RedisStore::cluster([&*server.url()]).unwrap());
     let store = store.with_user("orders").with_password(Secret::new("pw"));
     let start = std::time::Instant::now();
-    // A cluster needs a moment until it takes its slots for complete.
+    // A cluster is not ready at once after it has got its slots.
     while let Err(error) = store.get(&name("a")).await {
         assert!(start.elapsed() < Duration::from_secs(60), "{error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
