@@ -399,11 +399,8 @@ impl StoreLookup<'_> {
     fn report_unreadable(&self, why: &'static str) {
         count(&self.cache.counters.store_unreadable);
         let first = !self.shared.unreadable.swap(true, Ordering::Relaxed);
-        let unreadable = TokenEvent::StoreUnreadable {
-            spec: self.guard.slot().spec(),
-            why,
-            first,
-        };
+        let spec = self.guard.slot().spec();
+        let unreadable = TokenEvent::StoreUnreadable { spec, why, first };
         self.cache.settings.telemetry.emit(&unreadable);
     }
 }

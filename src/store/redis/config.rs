@@ -101,7 +101,7 @@ impl RedisConfig {
         if !matches!(self.server.addr(), ConnectionAddr::TcpTls { .. }) {
             return Ok(None);
         }
-        // The redis crate uses the crypto provider of the process, and panics if there is none. Has no effect if there is one.
+        // The redis crate panics if the process has no crypto provider. An installed one is not replaced.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client_tls = match &self.client {
             Some((certificate, key)) => Some(ClientTlsConfig {
