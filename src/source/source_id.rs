@@ -85,23 +85,19 @@ impl SourceId {
         length_prefixed::put(&mut bytes, value);
         Self(bytes.into_boxed_slice())
     }
-
-    /// Returns the names of the records, in order.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let mut rest = self.as_bytes();
-        std::iter::from_fn(move || {
-            rest = rest.get(1..)?;
-            let name = length_prefixed::take(&mut rest)?;
-            length_prefixed::take(&mut rest)?;
-            str::from_utf8(name).ok()
-        })
-    }
 }
 
 /// Values are left out: they may name a person, and the secret behind a digest might be guessed.
 impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.names().collect();
+        let mut rest = self.as_bytes();
+        let names = std::iter::from_fn(|| {
+            rest = rest.get(1..)?;
+            let name = length_prefixed::take(&mut rest)?;
+            length_prefixed::take(&mut rest)?;
+            str::from_utf8(name).ok()
+        });
+        let names: Vec<_> = names.collect();
         write!(f, "SourceId({})", names.join(", "))
     }
 }
