@@ -1,9 +1,6 @@
 //! Implements assertions that are signed with the key of a service account (RFC 7523 §3).
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -29,7 +26,7 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// # let _ = assertion;
 /// # Ok::<_, tower_bearer::TokenError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Signed {
     key: SigningKey,
     issuer: String,
@@ -96,22 +93,10 @@ impl Assertion for Signed {
     }
 
     fn source_id(&self) -> Option<SourceId> {
-        let id = SourceId::new("signed")
-            .with("issuer", &self.issuer)
-            .with("subject", self.subject.as_deref().unwrap_or_default())
-            .with("audience", self.audience.as_deref().unwrap_or_default());
-        Some(id)
-    }
-}
-
-impl fmt::Debug for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signed")
-            .field("key", &self.key)
-            .field("issuer", &self.issuer)
-            .field("subject", &self.subject)
-            .field("audience", &self.audience)
-            .finish_non_exhaustive()
+        let text = |optional: &Option<String>| optional.clone().unwrap_or_default();
+        let id = SourceId::new("signed").with("issuer", &self.issuer);
+        let id = id.with("subject", &text(&self.subject));
+        Some(id.with("audience", &text(&self.audience)))
     }
 }
 
