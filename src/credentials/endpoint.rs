@@ -186,9 +186,7 @@ impl TokenEndpoint {
     /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
     /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
-        let url = self.url();
-        url.check()?;
-        require_tls(&url.sample()?)?;
+        require_tls(&self.url().sample()?)?;
         let transport = self.transport()?;
         if let Some(client) = &self.client {
             if client.id.is_empty() {
