@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
@@ -205,16 +204,6 @@ impl Exposed {
 impl fmt::Debug for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Exposed(redacted)")
-    }
-}
-
-/// Wipes every string in a JSON value.
-pub(crate) fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
