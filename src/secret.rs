@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
@@ -198,17 +197,7 @@ impl fmt::Debug for Exposed {
     }
 }
 
-/// Wipes every string in a JSON value.
-pub(crate) fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Converts to `Bytes` whose memory is wiped when the last of their clones and slices is dropped.
+/// Bytes whose memory is wiped when the last of their clones and slices is dropped.
 pub(crate) fn wiped<B>(bytes: Zeroizing<B>) -> Bytes
 where
     B: Zeroize + AsRef<[u8]> + Send + 'static,

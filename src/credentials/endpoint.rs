@@ -184,7 +184,6 @@ impl TokenEndpoint {
     /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
     /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
-        self.url.check()?;
         require_tls(&self.url.sample()?)?;
         let transport = self.transport()?;
         if let Some(client) = &self.client {

@@ -9,8 +9,9 @@ use crate::{
     error::TokenError,
     jwt::{SigningKey, unique_id},
     oauth::client_claims,
-    secret::{Secret, wipe},
+    secret::Secret,
     source::SourceId,
+    util::secret_json::SecretJson,
 };
 
 /// The lifetime of an assertion, which is used for one attempt. Some providers accept at most an hour.
@@ -107,10 +108,9 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
             "the service account file {what}: use the JSON file that was downloaded when the key was created"
         ))
     };
-    // The error is dropped: it may quote the key.
-    let members = serde_json::from_str::<Value>(json).map_err(|_| fault("is not valid JSON"));
-    let members = WipedJson(members?);
-    let text = |name: &str| members.0.get(name).and_then(Value::as_str);
+    let members =
+        SecretJson::parse(json.as_bytes()).ok_or_else(|| fault("is not a JSON object"))?;
+    let text = |name: &str| members.text(name);
     if text("type") != Some("service_account") {
         return Err(fault("is not of the type service_account"));
     }
@@ -127,12 +127,4 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
     // Google accepts a subject only for a user that the account acts for.
     signed.subject = None;
     Ok((token_uri.to_owned(), signed))
-}
-
-struct WipedJson(Value);
-
-impl Drop for WipedJson {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
 }
