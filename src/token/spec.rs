@@ -9,7 +9,12 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::{error::TokenError, token::Subject};
+use super::{
+    Subject,
+    spec_checks::{fault_in_extra, fault_in_resource, fault_in_scope, fault_in_tenant},
+    spec_key::{self, Record, Tag},
+};
+use crate::error::TokenError;
 
 /// Which token a request needs.
 ///
@@ -36,6 +41,7 @@ use crate::{error::TokenError, token::Subject};
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     hash: u64,
     key: Box<[u8]>,
@@ -43,37 +49,12 @@ struct Inner {
 }
 
 /// What nearly no spec has.
+#[derive(Clone, Default)]
 struct Rare {
     /// The token itself; the key has its digest.
     subject: Option<Subject>,
     fault: Option<TokenError>,
 }
-
-/// The kinds of records in a key. Their order is the order in the key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tag {
-    Scope = 1,
-    Resource = 2,
-    Audience = 3,
-    Tenant = 4,
-    Extra = 5,
-    Subject = 6,
-}
-
-/// A record's tag, and its length in four bytes.
-const HEAD: usize = 5;
-
-/// Parameters that the token request sets by itself.
-const RESERVED: &[&str] = &[
-    "grant_type",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "scope",
-    "resource",
-    "audience",
-];
 
 impl TokenSpec {
     /// A spec that asks for these scopes.
@@ -95,12 +76,11 @@ impl TokenSpec {
         I::Item: AsRef<str>,
     {
         let scopes: Vec<I::Item> = scopes.into_iter().collect();
-        let mut draft = Draft::of(&self);
-        for scope in &scopes {
-            draft.check(fault_in_scope(scope.as_ref()));
-            draft.add(Tag::Scope, scope.as_ref().as_bytes());
-        }
-        draft.finish()
+        let fault = scopes
+            .iter()
+            .find_map(|scope| fault_in_scope(scope.as_ref()));
+        let records = scopes.iter().map(|scope| scope.as_ref().as_bytes());
+        self.with(Tag::Scope, records, fault)
     }
 
     /// Asks for no scope by name, and for all else as before.
@@ -113,18 +93,18 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn without_scopes(self) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.remove(Tag::Scope);
-        draft.finish()
+        self.without(Tag::Scope)
     }
 
     /// Names a resource that the token is for (RFC 8707). May be given several times.
     #[must_use]
     pub fn with_resource(self, resource: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_resource(resource.as_ref()));
-        draft.add(Tag::Resource, resource.as_ref().as_bytes());
-        draft.finish()
+        let resource = resource.as_ref();
+        self.with(
+            Tag::Resource,
+            [resource.as_bytes()],
+            fault_in_resource(resource),
+        )
     }
 
     /// Names no resource, and asks for all else as before.
@@ -137,40 +117,29 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn without_resources(self) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.remove(Tag::Resource);
-        draft.finish()
+        self.without(Tag::Resource)
     }
 
     /// Names the audience that the token is for, in the providers that have one.
     #[must_use]
     pub fn with_audience(self, audience: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.replace(Tag::Audience, audience.as_ref().as_bytes());
-        draft.finish()
+        self.with(Tag::Audience, [audience.as_ref().as_bytes()], None)
     }
 
     /// Names the tenant, which stands for `{tenant}` in the provider's address: letters, digits, dot and dash.
     #[must_use]
     pub fn with_tenant(self, tenant: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_tenant(tenant.as_ref()));
-        draft.replace(Tag::Tenant, tenant.as_ref().as_bytes());
-        draft.finish()
+        let tenant = tenant.as_ref();
+        self.with(Tag::Tenant, [tenant.as_bytes()], fault_in_tenant(tenant))
     }
 
     /// A further parameter of the token request. It is part of what makes two specs differ.
     #[must_use]
     pub fn with_extra(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let (name, value) = (name.as_ref(), value.as_ref());
-        let mut record = Vec::with_capacity(4 + name.len() + value.len());
-        record.extend(length(name.len()));
-        record.extend(name.as_bytes());
-        record.extend(value.as_bytes());
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_extra(name));
-        draft.add(Tag::Extra, &record);
-        draft.finish()
+        let mut record = Vec::new();
+        spec_key::put(&mut record, name.as_ref().as_bytes());
+        record.extend(value.as_ref().as_bytes());
+        self.with(Tag::Extra, [&*record], fault_in_extra(name.as_ref()))
     }
 
     /// Names on whose behalf the token is: the user who called, by the token that they came with.
@@ -188,12 +157,10 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn with_subject(self, subject: Subject) -> Self {
-        let record = subject.record();
-        let mut draft = Draft::of(&self);
-        draft.check(subject.fault());
-        draft.replace(Tag::Subject, &record);
-        draft.subject = Some(subject);
-        draft.finish()
+        let mut spec = self.with(Tag::Subject, [&*subject.record()], subject.fault());
+        let inner = Arc::make_mut(&mut spec.0);
+        inner.rare.get_or_insert_default().subject = Some(subject);
+        spec
     }
 
     /// Whether this can be asked for at all.
@@ -201,10 +168,7 @@ impl TokenSpec {
     /// # Errors
     /// The first thing that was put into it and can't be: the message says which, and what would do.
     pub fn check(&self) -> Result<(), TokenError> {
-        match self.fault() {
-            Some(fault) => Err(fault.clone()),
-            None => Ok(()),
-        }
+        self.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
     /// The scopes asked for, in order.
@@ -237,12 +201,10 @@ impl TokenSpec {
 
     /// The further parameters: name and value.
     pub fn iter_extra(&self) -> impl Iterator<Item = (&str, &str)> {
-        records(&self.0.key)
-            .filter(|(tag, _)| *tag == Tag::Extra as u8)
-            .filter_map(|(_, record)| {
-                let (name, value) = split_record(record)?;
-                Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
-            })
+        self.records(Tag::Extra).filter_map(|mut value| {
+            let name = spec_key::take(&mut value)?;
+            Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
+        })
     }
 
     /// All that it asks for, in one run of bytes that is the same in every process. No secret but the values of further
@@ -275,9 +237,44 @@ impl TokenSpec {
     }
 
     fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
-        records(&self.0.key)
-            .filter(move |(found, _)| *found == tag as u8)
-            .filter_map(|(_, text)| str::from_utf8(text).ok())
+        self.records(tag)
+            .filter_map(|text| str::from_utf8(text).ok())
+    }
+
+    fn records(&self, tag: Tag) -> impl Iterator<Item = &[u8]> {
+        let records = spec_key::records(&self.0.key);
+        records.filter_map(move |(found, record)| (found == tag as u8).then_some(record))
+    }
+
+    /// Adds records. A tag that allows only one record loses its old one.
+    fn with<'a>(
+        &'a self,
+        tag: Tag,
+        added: impl IntoIterator<Item = &'a [u8]>,
+        fault: Option<String>,
+    ) -> Self {
+        let known = spec_key::records(&self.0.key);
+        let kept = known.filter(|(found, _)| *found != tag as u8 || tag.is_repeatable());
+        let added = added.into_iter().map(|record| (tag as u8, record));
+        let mut rare = self.0.rare.clone();
+        if let (Some(fault), None) = (fault, self.fault()) {
+            rare.get_or_insert_default().fault = Some(TokenError::configuration(fault));
+        }
+        Self::new(kept.chain(added), rare)
+    }
+
+    fn without(&self, tag: Tag) -> Self {
+        let known = spec_key::records(&self.0.key);
+        let kept = known.filter(|(found, _)| *found != tag as u8);
+        Self::new(kept, self.0.rare.clone())
+    }
+
+    fn new<'a>(records: impl Iterator<Item = Record<'a>>, rare: Option<Box<Rare>>) -> Self {
+        // Keyed anew for each process: tenants and scopes may come from strangers.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let key = spec_key::encode(records);
+        let hash = HASHER.hash_one(&key);
+        Self(Arc::new(Inner { hash, key, rare }))
     }
 }
 
@@ -285,21 +282,8 @@ impl Default for TokenSpec {
     /// Asks for nothing by name: the provider's default scopes.
     fn default() -> Self {
         static EMPTY: LazyLock<TokenSpec> =
-            LazyLock::new(|| TokenSpec::seal(Vec::new(), None, None));
+            LazyLock::new(|| TokenSpec::new(std::iter::empty(), None));
         EMPTY.clone()
-    }
-}
-
-impl TokenSpec {
-    fn seal(key: Vec<u8>, subject: Option<Subject>, fault: Option<TokenError>) -> Self {
-        // Keyed anew for each process: tenants and scopes may come from strangers.
-        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        let is_rare = subject.is_some() || fault.is_some();
-        Self(Arc::new(Inner {
-            hash: HASHER.hash_one(&key),
-            key: key.into_boxed_slice(),
-            rare: is_rare.then(|| Box::new(Rare { subject, fault })),
-        }))
     }
 }
 
@@ -339,133 +323,6 @@ impl fmt::Debug for TokenSpec {
         }
         out.finish()
     }
-}
-
-/// A spec under construction: the records of the one it starts from, and those that are added.
-struct Draft<'a> {
-    records: Vec<(u8, &'a [u8])>,
-    subject: Option<Subject>,
-    fault: Option<TokenError>,
-}
-
-impl<'a> Draft<'a> {
-    fn of(spec: &'a TokenSpec) -> Self {
-        Self {
-            records: records(&spec.0.key).collect(),
-            subject: spec.subject().cloned(),
-            fault: spec.fault().cloned(),
-        }
-    }
-
-    fn check(&mut self, fault: Option<String>) {
-        if self.fault.is_none() {
-            self.fault = fault.map(TokenError::configuration);
-        }
-    }
-
-    fn add(&mut self, tag: Tag, record: &'a [u8]) {
-        self.records.push((tag as u8, record));
-    }
-
-    fn replace(&mut self, tag: Tag, record: &'a [u8]) {
-        self.remove(tag);
-        self.add(tag, record);
-    }
-
-    fn remove(&mut self, tag: Tag) {
-        self.records.retain(|(found, _)| *found != tag as u8);
-    }
-
-    fn finish(mut self) -> TokenSpec {
-        self.records.sort_unstable();
-        self.records.dedup();
-        let mut key = Vec::with_capacity(self.records.iter().map(|(_, r)| HEAD + r.len()).sum());
-        for (tag, record) in &self.records {
-            key.push(*tag);
-            key.extend(length(record.len()));
-            key.extend_from_slice(record);
-        }
-        TokenSpec::seal(key, self.subject, self.fault)
-    }
-}
-
-/// A length in four bytes. What is longer than they can say was never read from a network in one piece.
-fn length(length: usize) -> [u8; 4] {
-    u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-fn records(mut key: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let (&tag, rest) = key.split_first()?;
-        let (record, rest) = split_at_length(rest)?;
-        key = rest;
-        Some((tag, record))
-    })
-}
-
-fn split_record(record: &[u8]) -> Option<(&[u8], &[u8])> {
-    split_at_length(record)
-}
-
-fn split_at_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-}
-
-// RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-fn fault_in_scope(scope: &str) -> Option<String> {
-    if scope.is_empty() {
-        return Some("a scope is empty: leave it out".into());
-    }
-    if scope.contains(' ') {
-        return Some(format!(
-            "the scope {scope:?} has a blank in it: give each scope by itself"
-        ));
-    }
-    let allowed = |c: u8| matches!(c, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    (!scope.bytes().all(allowed)).then(|| {
-        format!(
-            "the scope {scope:?} is not of RFC 6749's characters: printable ASCII without quote and backslash"
-        )
-    })
-}
-
-// RFC 8707 §2: an absolute URI without a fragment.
-fn fault_in_resource(resource: &str) -> Option<String> {
-    if resource.contains('#') {
-        return Some(format!(
-            "the resource {resource:?} has a fragment: leave out what stands from # on"
-        ));
-    }
-    url::Url::parse(resource)
-        .is_err()
-        .then(|| format!("the resource {resource:?} is no absolute URI: write it with its scheme"))
-}
-
-fn fault_in_tenant(tenant: &str) -> Option<String> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'.' || c == b'-';
-    // A tenant of dots alone would climb in the provider's path.
-    let fine = tenant.bytes().all(allowed) && tenant.bytes().any(|c| c != b'.');
-    (!fine).then(|| format!("the tenant {tenant:?} is not of letters, digits, dot and dash alone"))
-}
-
-/// What is wrong with a further parameter of this name for all that a source asks for. An audience may be the same for all; a
-/// spec's own takes its place.
-pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
-    if name == "audience" {
-        return None;
-    }
-    fault_in_extra(name)
-}
-
-/// What is wrong with a further parameter of this name.
-fn fault_in_extra(name: &str) -> Option<String> {
-    if name.is_empty() {
-        return Some("a further parameter has no name".into());
-    }
-    RESERVED
-        .contains(&name)
-        .then(|| format!("the parameter {name} is set by the token request itself"))
 }
 
 #[cfg(test)]
