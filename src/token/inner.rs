@@ -12,15 +12,15 @@ use crate::clock::{Moment, Nanos};
 /// that is what has to come from memory.
 #[repr(C)]
 pub(crate) struct TokenInner {
-    header: HeaderValue,
+    pub(super) header: HeaderValue,
     further: Option<Box<Further>>,
     generation: u64,
     times: Times,
-    scopes: Option<Box<str>>,
+    pub(super) scopes: Option<Box<str>>,
     /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
     same_for: u32,
-    reason: FetchReason,
-    origin: TokenOrigin,
+    pub(super) reason: FetchReason,
+    pub(super) origin: TokenOrigin,
 }
 
 /// The headers that go with a token; nearly none has any.
@@ -60,18 +60,6 @@ impl TokenInner {
         self.generation - u64::from(self.same_for)
     }
 
-    pub(crate) fn reason(&self) -> FetchReason {
-        self.reason
-    }
-
-    pub(crate) fn origin(&self) -> TokenOrigin {
-        self.origin
-    }
-
-    pub(crate) fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
     /// The value for `Authorization`, unless there are further headers.
     pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
         self.further.is_none().then_some(&self.header)
@@ -83,10 +71,6 @@ impl TokenInner {
             .map_or(&[], |further| further.0.as_slice())
     }
 
-    pub(crate) fn scopes(&self) -> Option<&str> {
-        self.scopes.as_deref()
-    }
-
     /// Bytes of memory that it holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
         let further = self
@@ -95,7 +79,7 @@ impl TokenInner {
             .map(|(name, value)| name.as_str().len() + value.len());
         size_of::<Self>()
             + self.header.len()
-            + self.scopes().map_or(0, str::len)
+            + self.scopes.as_deref().map_or(0, str::len)
             + further.sum::<usize>()
     }
 }
@@ -203,8 +187,6 @@ pub enum FetchReason {
     Rejected,
     /// Somebody asked for a new one.
     Forced,
-    /// A server wanted one with further scopes.
-    Widened,
 }
 
 impl FetchReason {
@@ -217,7 +199,6 @@ impl FetchReason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Forced => "forced",
-            Self::Widened => "widened",
         }
     }
 }

@@ -202,7 +202,7 @@ impl Token {
     /// The value for `Authorization`, marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
-        self.inner.header()
+        &self.inner.header
     }
 
     /// Puts the token's headers on a request of one's own.
@@ -221,7 +221,7 @@ impl Token {
 
     /// The scopes that were granted, where the provider named them.
     pub fn granted_scopes(&self) -> Option<impl Iterator<Item = &str>> {
-        Some(self.inner.scopes()?.split_ascii_whitespace())
+        Some(self.inner.scopes.as_ref()?.split_ascii_whitespace())
     }
 
     /// Grows with every token that the caches of this process get, and is never given twice.
@@ -233,21 +233,20 @@ impl Token {
     /// How long it lives by the provider's word, or by the cache's assumption.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.times()
-            .expires_at()
-            .remaining(self.times().requested_at())
+        let times = self.times();
+        times.expires_at().remaining(times.requested_at())
     }
 
     /// Where it came from.
     #[must_use]
     pub fn origin(&self) -> TokenOrigin {
-        self.inner.origin()
+        self.inner.origin
     }
 
     /// Why it was fetched.
     #[must_use]
     pub fn reason(&self) -> FetchReason {
-        self.inner.reason()
+        self.inner.reason
     }
 
     /// When it was asked for.
