@@ -5,15 +5,16 @@
 //! route, a flight, a waiter) is not evicted: there are never two slots for one spec.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{Lifecycle, Weighter, sync::Cache};
 
 use super::slot::Slot;
 use crate::{clock::Moment, token::TokenSpec};
@@ -29,6 +30,7 @@ pub(super) struct SlotMap {
     cache: Cache<TokenSpec, MapEntry, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     counters: Arc<MapCounters>,
     share: u64,
+    heaviest: u64,
 }
 
 /// What the map counts as entries come and go.
@@ -36,9 +38,7 @@ pub(super) struct SlotMap {
 struct MapCounters {
     bytes: AtomicU64,
     evictions: AtomicU64,
-    created: AtomicU64,
-    /// Of these, how many at the last sweep.
-    created_at_sweep: AtomicU64,
+    created_since_sweep: AtomicU64,
     /// Monotonic.
     next_sweep: AtomicU64,
 }
@@ -61,25 +61,14 @@ impl SlotMap {
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
         let counters = Arc::new(MapCounters::default());
-        let by_weight = ByWeight {
-            share,
-            heaviest: Arc::default(),
-        };
-        let heaviest = Arc::clone(&by_weight.heaviest);
         // It remembers half as many that are gone, which no weight counts: no more than could ever be there.
-        let entries = max_entries.min(usize::try_from(max_bytes / LIGHT).unwrap_or(usize::MAX));
-        let mut options = OptionsBuilder::new();
-        options
-            .estimated_items_capacity(entries.max(1))
-            .weight_capacity(capacity);
+        let entries =
+            usize::try_from(max_bytes / LIGHT).map_or(max_entries, |n| n.clamp(1, max_entries));
         let pinning = Pinning(Arc::clone(&counters));
-        let cache = match options.build() {
-            Ok(options) => Cache::with_options(options, by_weight, Default::default(), pinning),
-            // Both capacities were given, which is all that is asked for.
-            Err(_) => Cache::with(entries, capacity, by_weight, Default::default(), pinning),
-        };
-        heaviest.get_or_init(|| cache.shard_capacity().max(1));
+        let by_weight = ByWeight { share };
+        let cache = Cache::with(entries, capacity, by_weight, Default::default(), pinning);
         Self {
+            heaviest: cache.shard_capacity(),
             cache,
             counters,
             share,
@@ -101,61 +90,36 @@ impl SlotMap {
             return slot;
         }
         self.sweep_if_full(now);
-        let made = self
-            .cache
-            .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let entry = Self::entry(Arc::new(Slot::new(spec.clone())));
-                self.counters
-                    .bytes
-                    .fetch_add(entry.bytes, Ordering::Relaxed);
-                self.counters.created.fetch_add(1, Ordering::Relaxed);
-                Ok(entry)
-            });
-        match made {
-            Ok(entry) => entry.slot,
-        }
+        let Ok(entry) = self.cache.get_or_insert_with(spec, || {
+            self.counters.created_since_sweep.fetch_add(1, Relaxed);
+            Ok::<_, Infallible>(self.entry(Arc::new(Slot::new(spec.clone()))))
+        });
+        entry.slot
     }
 
     /// The slot's token has changed: weighs it again.
     pub(super) fn reweigh(&self, slot: &Arc<Slot>) {
-        let Some(before) = self.cache.peek(slot.spec()) else {
-            return;
-        };
-        if !Arc::ptr_eq(&before.slot, slot) {
+        if self
+            .peek(slot.spec())
+            .is_none_or(|known| !Arc::ptr_eq(&known, slot))
+        {
             return;
         }
-        let after = Self::entry(Arc::clone(slot));
-        let bytes = after.bytes;
-        // Added first: a sum that went below zero in between would be seen as a huge one.
-        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut anew = Some(Arc::clone(slot));
-        let spec = slot.spec().clone();
-        let replaced = self
-            .cache
-            .replace_with_lifecycle(spec, after, true, &mut anew);
-        if replaced.is_err() {
-            self.counters.take_bytes(bytes);
+        let entry = self.entry(Arc::clone(slot));
+        if let Err((_, entry)) = self.cache.replace(slot.spec().clone(), entry, true) {
+            self.counters.subtract_bytes(&entry);
         }
     }
 
     /// Forgets a spec. What is held by somebody is emptied where it stands.
-    pub(super) fn remove(&self, spec: &TokenSpec) -> bool {
-        let Some(slot) = self.peek(spec) else {
-            return false;
-        };
+    pub(super) fn remove(&self, slot: Arc<Slot>) -> bool {
+        let spec = slot.spec().clone();
         let had_token = slot.clear();
         drop(slot);
-        if let Some((_, entry)) = self.cache.remove_if(spec, |entry| !entry.is_pinned()) {
-            self.counters.take_bytes(entry.bytes);
+        if let Some((_, entry)) = self.cache.remove_if(&spec, |entry| !entry.is_pinned()) {
+            self.counters.subtract_bytes(&entry);
         }
         had_token
-    }
-
-    pub(super) fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
-        self.retain(MapEntry::is_pinned);
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
@@ -167,61 +131,52 @@ impl SlotMap {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.counters.bytes.load(Ordering::Relaxed)
+        self.counters.bytes.load(Relaxed)
     }
 
     pub(super) fn evictions(&self) -> u64 {
-        self.counters.evictions.load(Ordering::Relaxed)
+        self.counters.evictions.load(Relaxed)
     }
 
     /// Expired ones go first: when the map is three quarters full (its shards fill unevenly, and one that is full evicts what
     /// is used least), and not after every entry that comes in.
     fn sweep_if_full(&self, now: Moment) {
         let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
-        let created = self.counters.created.load(Ordering::Relaxed);
-        let since = created.saturating_sub(self.counters.created_at_sweep.load(Ordering::Relaxed));
-        if full && since >= self.cache.len() as u64 / SWEEP_SHARE {
+        let created = self.counters.created_since_sweep.load(Relaxed);
+        if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
             self.sweep(now);
         }
     }
 
     /// What has been over for so long, and nobody asks for, gives its memory back: seen to whenever a fetch has ended.
     pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
-        let due = self.counters.next_sweep.load(Ordering::Relaxed);
-        let next = (now + idle).monotonic;
-        let next_sweep = &self.counters.next_sweep;
-        let swap = || next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
+        let next = |due| (now.monotonic >= due).then(|| (now + idle).monotonic);
+        let claimed = self
+            .counters
+            .next_sweep
+            .fetch_update(Relaxed, Relaxed, next);
         // The first time there is nothing to sweep yet; of several at once, one sweeps.
-        if now.monotonic >= due && swap().is_ok() && due != 0 {
+        if claimed.is_ok_and(|due| due != 0) {
             self.sweep(now.earlier_by(idle));
         }
     }
 
     fn sweep(&self, over_by: Moment) {
-        let created = self.counters.created.load(Ordering::Relaxed);
-        self.counters
-            .created_at_sweep
-            .store(created, Ordering::Relaxed);
-        let gone = self.retain(|entry| entry.is_pinned() || entry.slot.is_worth_keeping(over_by));
-        self.counters.evictions.fetch_add(gone, Ordering::Relaxed);
-    }
-
-    /// Keeps only these, and says how many are gone.
-    fn retain(&self, keep: impl Fn(&MapEntry) -> bool) -> u64 {
-        let gone = AtomicU64::new(0);
+        self.counters.created_since_sweep.store(0, Relaxed);
         self.cache.retain(|_, entry| {
-            let kept = keep(entry);
+            let kept = entry.is_pinned() || entry.slot.is_worth_keeping(over_by);
             if !kept {
-                self.counters.take_bytes(entry.bytes);
-                gone.fetch_add(1, Ordering::Relaxed);
+                self.counters.evict(entry);
             }
             kept
         });
-        gone.into_inner()
     }
 
-    fn entry(slot: Arc<Slot>) -> MapEntry {
-        let bytes = (slot.weight() + OVERHEAD) as u64;
+    /// Makes an entry and counts its bytes.
+    fn entry(&self, slot: Arc<Slot>) -> MapEntry {
+        // Heavier than its shard, an entry would not be let in, and be fetched for ever.
+        let bytes = ((slot.weight() + OVERHEAD) as u64).min(self.heaviest);
+        self.counters.bytes.fetch_add(bytes, Relaxed);
         MapEntry { slot, bytes }
     }
 }
@@ -238,8 +193,13 @@ impl SlotMap {
 }
 
 impl MapCounters {
-    fn take_bytes(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn subtract_bytes(&self, entry: &MapEntry) {
+        self.bytes.fetch_sub(entry.bytes, Relaxed);
+    }
+
+    fn evict(&self, entry: &MapEntry) {
+        self.subtract_bytes(entry);
+        self.evictions.fetch_add(1, Relaxed);
     }
 }
 
@@ -247,15 +207,11 @@ impl MapCounters {
 struct ByWeight {
     /// An entry's share of the bytes: it weighs no less.
     share: u64,
-    /// What a shard holds; known once there are shards.
-    heaviest: Arc<OnceLock<u64>>,
 }
 
 impl Weighter<TokenSpec, MapEntry> for ByWeight {
     fn weight(&self, _: &TokenSpec, entry: &MapEntry) -> u64 {
-        // Heavier than its shard, an entry would not be let in, and be fetched for ever.
-        let heaviest = self.heaviest.get().copied().unwrap_or(u64::MAX);
-        entry.bytes.clamp(self.share.min(heaviest), heaviest)
+        entry.bytes.max(self.share)
     }
 }
 
@@ -263,19 +219,19 @@ impl Weighter<TokenSpec, MapEntry> for ByWeight {
 struct Pinning(Arc<MapCounters>);
 
 impl Lifecycle<TokenSpec, MapEntry> for Pinning {
-    /// The slot that goes in anew: what it takes the place of is not evicted.
-    type RequestState = Option<Arc<Slot>>;
+    type RequestState = ();
 
     fn is_pinned(&self, _: &TokenSpec, entry: &MapEntry) -> bool {
         entry.is_pinned()
     }
 
     /// Called for what is evicted, and for what is replaced too.
-    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, entry: MapEntry) {
-        self.0.take_bytes(entry.bytes);
-        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &entry.slot);
-        if !anew.as_ref().is_some_and(replaced) {
-            self.0.evictions.fetch_add(1, Ordering::Relaxed);
+    fn on_evict(&self, (): &mut (), _: TokenSpec, entry: MapEntry) {
+        // Only an entry that was replaced can be pinned: the new one holds its slot.
+        if entry.is_pinned() {
+            self.0.subtract_bytes(&entry);
+        } else {
+            self.0.evict(&entry);
         }
     }
 }
@@ -286,13 +242,7 @@ struct Precomputed(u64);
 
 impl Hasher for Precomputed {
     fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+        self.0 = bytes.try_into().map_or(0, u64::from_ne_bytes);
     }
 
     fn finish(&self) -> u64 {
@@ -370,11 +320,12 @@ mod tests {
         let map = SlotMap::new(10, 1 << 20);
         let held = map.get_or_insert(&spec(0), NOW);
         map.get_or_insert(&spec(1), NOW);
-        map.clear();
+        for slot in map.slots() {
+            map.remove(slot);
+        }
         assert_eq!(map.len(), 1);
         assert!(Arc::ptr_eq(&held, &map.get_or_insert(&spec(0), NOW)));
-        drop(held);
-        map.remove(&spec(0));
+        map.remove(held);
         assert_eq!((map.len(), map.bytes()), (0, 0));
     }
 }

@@ -46,7 +46,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct TokenCache(Arc<CacheHandle>);
+pub struct TokenCache(pub(super) Arc<CacheHandle>);
 
 impl TokenCache {
     /// A cache over this source, with the defaults of [`builder`](Self::builder). Needs no runtime.
@@ -94,10 +94,7 @@ impl TokenCache {
     /// ```
     pub async fn refresh(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let slot = self.slot(spec)?;
-        match self.lookup(&slot, Need::New) {
-            Lookup::Ready(token) => Ok(token),
-            Lookup::Wait(waiter) => waiter.wait().await,
-        }
+        self.lookup(&slot, Need::New).token().await
     }
 
     /// The token in service, if it can be sent. Nothing is fetched, and it does not count as a use.
@@ -145,24 +142,19 @@ impl TokenCache {
     /// ```
     pub fn remove(&self, spec: &TokenSpec) -> bool {
         let shared = self.shared();
-        if let Some(slot) = shared.map.peek(spec) {
-            shared.forget_in_store(&slot);
-        }
-        shared.map.remove(spec)
+        shared
+            .map
+            .peek(spec)
+            .is_some_and(|slot| shared.remove(slot))
     }
 
     /// Forgets every token, and every failure to get one.
     pub fn clear(&self) {
         let shared = self.shared();
-        if shared.has_store() {
-            shared
-                .map
-                .slots()
-                .iter()
-                .for_each(|slot| shared.forget_in_store(slot));
+        for slot in shared.map.slots() {
+            shared.remove(slot);
         }
-        shared.map.clear();
-        shared.clear_source_backoff();
+        *shared.source_backoff() = None;
     }
 
     /// Fetches what is missing, all at once, so that the first requests find their tokens. It counts as no hit and no miss.
@@ -188,11 +180,10 @@ impl TokenCache {
         let mut first_error = Ok(());
         for lookup in lookups {
             let result = match lookup {
-                Ok(Lookup::Ready(_)) => Ok(()),
-                Ok(Lookup::Wait(waiter)) => waiter.wait().await.map(drop),
+                Ok(lookup) => lookup.token().await,
                 Err(error) => Err(error),
             };
-            first_error = first_error.and(result);
+            first_error = first_error.and(result.map(drop));
         }
         first_error
     }
@@ -244,19 +235,8 @@ impl TokenCache {
         let shared = self.shared();
         let now = shared.now();
         let source_error = shared.source_error(now);
-        let slots = shared.map.slots();
-        slots
-            .iter()
-            .map(|slot| Entry::of(slot, now, source_error.as_ref()))
-            .collect()
-    }
-}
-
-impl CacheBuilder {
-    /// The cache. It starts no task and needs no runtime until a token is fetched.
-    #[must_use]
-    pub fn build(self) -> TokenCache {
-        TokenCache(Arc::new(CacheHandle::new(self)))
+        let entry = |slot: &Arc<Slot>| Entry::of(slot, now, source_error.as_ref());
+        shared.map.slots().iter().map(entry).collect()
     }
 }
 
