@@ -34,20 +34,12 @@ const STORE_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the task in the caller's runtime. Without a runtime, or one without timers, the fetch fails.
 pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
-    let Ok(runtime) = Handle::try_current() else {
-        let error = TokenError::configuration(
-            "there is no Tokio runtime to fetch the token in: call from inside a Tokio runtime",
-        );
-        return guard.fail(error, Moment::default(), |_| None);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return guard.fail(error, Moment::default(), |_| None),
     };
     let shared = Arc::clone(&cache.shared);
-    if timer::after(Duration::ZERO).is_none() {
-        let error = TokenError::configuration(
-            "the Tokio runtime has no timers, which a fetch needs for its deadline: build it with `enable_time` or `enable_all`",
-        );
-        return guard.fail(error, Moment::default(), |_| None);
-    }
-    let mut last_handle = cache.last_handle();
+    let mut last_handle = cache.last_handle.subscribe();
     let span = Telemetry::fetch_span(guard.slot().spec(), guard.reason());
     // With a store, the token may come from there.
     let is_counted = !shared.has_store();
@@ -69,6 +61,20 @@ pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
         }
     };
     runtime.spawn(task.instrument(span));
+}
+
+fn runtime() -> Result<Handle, TokenError> {
+    let Ok(runtime) = Handle::try_current() else {
+        return Err(TokenError::configuration(
+            "there is no Tokio runtime to fetch the token in: call from inside a Tokio runtime",
+        ));
+    };
+    if timer::after(Duration::ZERO).is_none() {
+        return Err(TokenError::configuration(
+            "the Tokio runtime has no timers, which a fetch needs for its deadline: build it with `enable_time` or `enable_all`",
+        ));
+    }
+    Ok(runtime)
 }
 
 struct Fetch {
@@ -122,10 +128,6 @@ impl Drop for Fetch {
 
 /// Waits for one of the permits that limit concurrent fetches. The deadline of the fetch begins after that.
 async fn acquire_permit<'a>(shared: &'a CacheShared, guard: &FetchGuard) -> FetchPermit<'a> {
-    let now = shared.now();
-    if let Some(permit) = shared.fetch_limit.acquire(now, shared.fetch_deadline(now)) {
-        return permit;
-    }
     loop {
         // Registered before the check, so that a permit that is released in between is not missed.
         let mut released = pin!(shared.fetch_limit.released());
@@ -152,9 +154,8 @@ fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: 
             TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
         shared.settings.telemetry.emit(&event);
-        shared
-            .map
-            .sweep_if_due(shared.now(), shared.settings.idle_time);
+        let idle_time = shared.settings.idle_time;
+        shared.map.sweep_if_due(shared.now(), idle_time);
         shared.publish_metrics();
     });
 }

@@ -19,13 +19,6 @@ impl RejectionBudget {
     /// Four recoveries a minute, also where no request can be replayed.
     const REFILL: Duration = Duration::from_secs(15);
 
-    pub(super) fn new() -> Self {
-        Self {
-            left: Self::FULL,
-            refilled_at: Moment::NEVER,
-        }
-    }
-
     /// Takes one. Returns `false` if none is left.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         self.refill(now);
@@ -43,15 +36,7 @@ impl RejectionBudget {
         self.left = (self.left + 1).min(Self::FULL);
     }
 
-    pub(super) fn is_full(&self, now: Moment) -> bool {
-        self.left_at(now) == Self::FULL
-    }
-
-    pub(super) fn is_empty(&self, now: Moment) -> bool {
-        self.left_at(now) == 0
-    }
-
-    fn left_at(mut self, now: Moment) -> u8 {
+    pub(super) fn left(mut self, now: Moment) -> u8 {
         self.refill(now);
         self.left
     }
@@ -60,6 +45,15 @@ impl RejectionBudget {
         while self.left < Self::FULL && (self.refilled_at + Self::REFILL).is_past(now) {
             self.refilled_at = self.refilled_at + Self::REFILL;
             self.left += 1;
+        }
+    }
+}
+
+impl Default for RejectionBudget {
+    fn default() -> Self {
+        Self {
+            left: Self::FULL,
+            refilled_at: Moment::NEVER,
         }
     }
 }
@@ -75,17 +69,17 @@ mod tests {
 
     #[test]
     fn five_rejections_are_allowed_and_one_more_every_15_s() {
-        let mut budget = RejectionBudget::new();
+        let mut budget = RejectionBudget::default();
         assert!((0..5).all(|_| budget.take(START)));
         assert!(!budget.take(START));
-        assert!(budget.is_empty(START));
+        assert_eq!(budget.left(START), 0);
         let later = START + Duration::from_secs(31);
         assert!(budget.take(later) && budget.take(later) && !budget.take(later));
     }
 
     #[test]
     fn refunded_rejection_costs_nothing() {
-        let mut budget = RejectionBudget::new();
+        let mut budget = RejectionBudget::default();
         for _ in 0..100 {
             assert!(budget.take(START));
             budget.refund();
@@ -95,8 +89,8 @@ mod tests {
 
     #[test]
     fn clock_that_jumps_far_refills_the_budget() {
-        let mut budget = RejectionBudget::new();
+        let mut budget = RejectionBudget::default();
         while budget.take(START) {}
-        assert!(!budget.is_empty(START + Duration::from_secs(1 << 40)));
+        assert_eq!(budget.left(START + Duration::from_secs(1 << 40)), 5);
     }
 }

@@ -133,15 +133,17 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn of(slot: &Slot, now: Moment, source_error: Option<&TokenError>) -> Self {
-        let seen = slot.snapshot(now);
-        let times = seen.token.as_ref().map(|token| *token.times());
+        let slot_state = slot.state();
+        let token = slot.token();
+        let times = token.as_ref().map(|token| *token.times());
+        let is_backing_off = source_error.is_some() || slot_state.backoff_error(now).is_some();
         let state = match times.map(|times| freshness::classify(&times, now)) {
-            Some(Freshness::Fresh | Freshness::Stale) if seen.is_rejection_limit_reached => {
+            Some(Freshness::Fresh | Freshness::Stale) if slot_state.rejections_left(now) == 0 => {
                 EntryState::RejectionLimitReached
             }
             Some(Freshness::Fresh) => EntryState::Fresh,
             Some(Freshness::Stale) => EntryState::Stale,
-            _ if seen.is_backing_off || source_error.is_some() => EntryState::BackingOff,
+            _ if is_backing_off => EntryState::BackingOff,
             _ => EntryState::Expired,
         };
         Self {
@@ -149,9 +151,9 @@ impl Entry {
             state,
             expires_in: times.map(|times| times.expires_at().remaining(now)),
             refresh_in: times.map(|times| times.refresh_at().remaining(now)),
-            generation: seen.token.as_ref().map(Token::generation),
-            origin: seen.token.as_ref().map(Token::origin),
-            last_error: seen.last_error.or_else(|| source_error.cloned()),
+            generation: token.as_ref().map(Token::generation),
+            origin: token.as_ref().map(Token::origin),
+            last_error: slot_state.last_error().or(source_error).cloned(),
         }
     }
 }

@@ -13,7 +13,10 @@ use super::{
     state::{Rejection, SlotState},
 };
 use crate::{
-    cache::freshness::{self, Freshness},
+    cache::{
+        freshness::{self, Freshness},
+        rejection_budget::RejectionBudget,
+    },
     clock::Moment,
     error::TokenError,
     token::{FetchReason, Token, TokenInner, TokenSpec},
@@ -49,14 +52,6 @@ pub(in crate::cache) enum SlotAnswer {
     Fetch(FetchGuard, FetchReceiver),
     /// There is no usable token, and none is requested until the back-off ends.
     BackingOff(TokenError),
-}
-
-/// The state of a slot as operators see it.
-pub(in crate::cache) struct SlotSnapshot {
-    pub(in crate::cache) token: Option<Token>,
-    pub(in crate::cache) last_error: Option<TokenError>,
-    pub(in crate::cache) is_backing_off: bool,
-    pub(in crate::cache) is_rejection_limit_reached: bool,
 }
 
 impl Slot {
@@ -143,25 +138,20 @@ impl Slot {
                 Freshness::Expired => (None, FetchReason::Expired),
             },
         };
-        let in_progress = state.fetch_in_progress(now);
-        let backoff_error = state.backoff_error(now).or(source_error);
-        match (usable, in_progress, backoff_error) {
-            (Some(token), Some(_), _) => SlotAnswer::Ready(token),
-            (Some(token), None, Some(error)) => {
-                let until = now + error.retry_after().unwrap_or_default();
-                self.suppress_refresh_until(until);
-                SlotAnswer::Ready(token)
+        if let Some(receiver) = state.fetch_in_progress(now) {
+            return usable.map_or(SlotAnswer::Join(receiver), SlotAnswer::Ready);
+        }
+        if let Some(error) = state.backoff_error(now).or(source_error) {
+            if let Some(token) = usable {
+                self.suppress_refresh_until(now + error.retry_after().unwrap_or_default());
+                return SlotAnswer::Ready(token);
             }
-            (Some(token), None, None) => {
-                let (guard, _) = self.start_fetch(&mut state, now, deadline, reason);
-                SlotAnswer::Refresh(token, guard)
-            }
-            (None, Some(receiver), _) => SlotAnswer::Join(receiver),
-            (None, None, Some(error)) => SlotAnswer::BackingOff(error),
-            (None, None, None) => {
-                let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
-                SlotAnswer::Fetch(guard, receiver)
-            }
+            return SlotAnswer::BackingOff(error);
+        }
+        let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
+        match usable {
+            Some(token) => SlotAnswer::Refresh(token, guard),
+            None => SlotAnswer::Fetch(guard, receiver),
         }
     }
 
@@ -205,17 +195,14 @@ impl Slot {
     ) -> Rejection {
         let mut state = self.state();
         let failures = state.failures();
-        let is_repeated = failures
-            .last_scope_challenge
-            .as_ref()
-            .is_some_and(|(last, spec)| *last == generation && spec == wider);
-        if is_repeated {
+        let challenge = Some((generation, wider.clone()));
+        if failures.last_scope_challenge == challenge {
             return Rejection::Superseded;
         }
         if let Err(first) = failures.spend(generation, now) {
             return Rejection::LimitReached { first };
         }
-        failures.last_scope_challenge = Some((generation, wider.clone()));
+        failures.last_scope_challenge = challenge;
         Rejection::Applied
     }
 
@@ -235,9 +222,8 @@ impl Slot {
             return false;
         }
         let mut state = self.state();
-        let rejected = state
-            .failures_mut()
-            .map_or(0, |failures| failures.last_rejected);
+        let failures = state.failures_mut();
+        let rejected = failures.map_or(0, |failures| failures.last_rejected);
         token.generation() <= rejected.max(self.current_generation())
     }
 
@@ -251,9 +237,10 @@ impl Slot {
     /// to its waiters only. Returns `true` if there was a token.
     pub(in crate::cache) fn clear(&self) -> bool {
         let mut state = self.state();
-        state.detach_fetch();
-        state.clear_failures();
-        if let Some(failures) = state.failures_mut() {
+        // A fetch in progress is no longer the last one, so it ends without an effect on the slot.
+        state.last_fetch += 1;
+        state.fetch = None;
+        if let Some(failures) = state.clear_failures() {
             failures.claims = Default::default();
         }
         self.suppress_refresh_until(Moment::default());
@@ -262,27 +249,12 @@ impl Slot {
 
     /// Returns `true` if the slot has a usable token, a fetch, a back-off, or a rejection budget that isn't full.
     pub(in crate::cache) fn is_worth_keeping(&self, now: Moment) -> bool {
-        let mut state = self.state();
-        let token = self.token.load();
-        let is_usable = |token: &TokenInner| !token.times().unusable_at().is_past(now);
-        token.as_deref().is_some_and(is_usable)
+        let state = self.state();
+        let is_usable = |token: Token| !token.times().unusable_at().is_past(now);
+        self.token().is_some_and(is_usable)
             || state.backoff_error(now).is_some()
             || state.fetch_in_progress(now).is_some()
-            || state
-                .failures_mut()
-                .is_some_and(|failures| !failures.budget.is_full(now))
-    }
-
-    pub(in crate::cache) fn snapshot(&self, now: Moment) -> SlotSnapshot {
-        let mut state = self.state();
-        SlotSnapshot {
-            token: self.token(),
-            last_error: state.last_error().cloned(),
-            is_backing_off: state.backoff_error(now).is_some(),
-            is_rejection_limit_reached: state
-                .failures_mut()
-                .is_some_and(|failures| failures.budget.is_empty(now)),
-        }
+            || state.rejections_left(now) < RejectionBudget::FULL
     }
 
     /// Returns the bytes of memory that the slot holds.
