@@ -10,7 +10,7 @@ mod fetch;
 mod fetch_limit;
 mod freshness;
 #[cfg(test)]
-pub(crate) mod held_locks;
+mod lock_tests;
 mod lookup;
 mod map;
 mod provider;
