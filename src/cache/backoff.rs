@@ -1,4 +1,4 @@
-//! Computes when to try again after a failed fetch. Pure.
+//! Computes when to try again after a failed fetch.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_from_a_second_to_a_minute() {
+    fn wait_doubles_from_a_second_to_a_minute() {
         let mut backoff: Option<Backoff> = None;
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_come_in_together_count_once() {
+    fn failures_during_one_back_off_count_once() {
         let first = Backoff::after(None, fault(), START, 0.0);
         let second = Backoff::after(Some(&first), fault(), START, 0.0);
         assert_eq!(second.until().remaining(START), Duration::from_secs(1));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_shortens_our_own_wait_and_never_the_servers() {
+    fn jitter_never_shortens_the_wait_of_the_server() {
         let own = Backoff::after(None, fault(), START, 1.0);
         assert_eq!(own.until().remaining(START), Duration::from_millis(500));
         let asked = fault().with_retry_after(Duration::from_secs(20));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_counts_for_an_hour_at_most() {
+    fn retry_after_is_limited_to_an_hour() {
         let asked = fault().with_retry_after(Duration::from_secs(7200));
         let backoff = Backoff::after(None, asked, START, 0.5);
         assert_eq!(backoff.until().remaining(START), Duration::from_secs(3600));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_of_nothing_is_still_a_wait() {
+    fn retry_after_of_zero_still_waits() {
         let asked = fault().with_retry_after(Duration::ZERO);
         let backoff = Backoff::after(None, asked.clone(), START, 0.0);
         assert_eq!(backoff.until().remaining(START), Duration::from_secs(1));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remembered_error_says_what_is_left_and_then_nothing() {
+    fn remembered_error_has_the_remaining_wait() {
         let backoff = Backoff::after(None, fault(), START, 0.0);
         let later = START + Duration::from_millis(400);
         let left = backoff.error(later).and_then(|error| error.retry_after());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_tries_three_times_and_waits_out_a_short_retry_after() {
+    fn fetch_makes_three_attempts_and_obeys_a_short_retry_after() {
         assert_eq!(next_attempt(&fault(), 1), Some(Duration::from_millis(100)));
         assert_eq!(next_attempt(&fault(), 2), Some(Duration::from_millis(200)));
         assert_eq!(next_attempt(&fault(), 3), None);

@@ -1,4 +1,4 @@
-//! Keeps the claims that servers require of a slot's next token (OpenID claims requests, continuous access evaluation). Pure.
+//! Keeps the claims that servers require of a slot's next token (OpenID claims requests, continuous access evaluation).
 //!
 //! Required claims go into the next token request and into all later ones. Until a token has been fetched with them they are
 //! on trial: if the provider refuses the request, the slot returns to the claims that its last token was fetched with. An
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_claims_are_no_change() {
+    fn repeated_claims_keep_their_version() {
         let mut claims = RequiredClaims::default();
         claims.require("{}");
         let (_, version) = claims.current();

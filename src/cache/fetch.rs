@@ -1,4 +1,4 @@
-//! The task that fetches a slot's token.
+//! Runs the task that fetches a slot's token.
 //!
 //! A fetch is a task of its own with its own deadline, and outlives its callers: a caller that gives up only ends its own
 //! wait. The task holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
@@ -29,7 +29,7 @@ use crate::{
     util::timer,
 };
 
-/// While the source backs off, a key is looked up in the store at most this often.
+/// While the source backs off, a key is looked up in the store at most once per this time.
 const STORE_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the task in the caller's runtime. Without a runtime, or one without timers, the fetch fails.
@@ -63,6 +63,7 @@ pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
     runtime.spawn(task.instrument(span));
 }
 
+/// Returns the caller's runtime, if a fetch can run there.
 fn runtime() -> Result<Handle, TokenError> {
     let Ok(runtime) = Handle::try_current() else {
         return Err(TokenError::configuration(

@@ -1,4 +1,4 @@
-//! The one question to the cache: the token of a slot, or a waiter for it.
+//! Implements [`lookup`], which returns the token of a slot or a waiter for it. Everything that needs a token calls it.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(super) fn lookup(cache: &Arc<CacheHandle>, slot: &Arc<Slot>, need: Need) -> 
     {
         return Lookup::Ready(token);
     }
-    // With a store, a fetch is worth starting while the source backs off: the store may have a token.
+    // While the source backs off, a store may still have a token.
     let source_error = if shared.has_store() {
         None
     } else {
@@ -106,7 +106,7 @@ impl Waiter {
             let shared = &self.cache.shared;
             let limit = receiver.remaining(shared.now());
             match timer::within(limit, receiver.outcome()).await {
-                // It was rejected, or has expired, since it was fetched. If it was only removed from the cache, it can be sent.
+                // The token was rejected or has expired in the meantime. If it was only removed from the cache, it can be sent.
                 Some(Some(Ok(token))) if self.slot.is_unusable(&token, shared.now()) => {}
                 Some(Some(outcome)) => return outcome,
                 Some(None) => deaths += 1,

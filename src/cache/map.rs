@@ -1,8 +1,9 @@
-//! The bounded map from spec to slot.
+//! Implements the map from specs to slots, which is bounded by entries and by bytes.
 //!
-//! An entry's weight is fixed when it goes in; when its token changes, it goes in anew. A weight is at least its share of
-//! the entries, so one bound on the sum of weights holds both bounds: entries and bytes. An entry that anybody holds (a
-//! route, a flight, a waiter) is not evicted: there are never two slots for one spec.
+//! The weight of an entry is fixed when the entry is inserted, so an entry whose token has changed is inserted again. An entry
+//! weighs at least the maximum number of bytes divided by the maximum number of entries, so a limit on the total weight
+//! enforces both bounds. An entry whose slot is in use by a route, a fetch or a waiter is never evicted. Otherwise there
+//! could be two slots for one spec.
 
 use std::{
     convert::Infallible,
@@ -19,21 +20,23 @@ use quick_cache::{Lifecycle, Weighter, sync::Cache};
 use super::slot::Slot;
 use crate::{clock::Moment, token::TokenSpec};
 
-/// Between two sweeps for what has expired, at least this share of the entries comes in.
+/// Between two removals of expired entries in a full map, at least one entry is created per this many entries.
 const SWEEP_SHARE: u64 = 8;
-/// What an entry weighs whose token is short, about.
+/// The approximate size of an entry with a short token.
 const LIGHT: u64 = 512;
-/// What quick_cache, the allocator and reference counts add to an entry.
+/// The bytes that quick_cache, the allocator and reference counts add to an entry.
 const OVERHEAD: usize = 128;
 
 pub(super) struct SlotMap {
     cache: Cache<TokenSpec, MapEntry, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     counters: Arc<MapCounters>,
+    /// The minimum weight of an entry.
     share: u64,
+    /// The maximum weight of an entry.
     heaviest: u64,
 }
 
-/// What the map counts as entries come and go.
+/// The counters of the map.
 #[derive(Default)]
 struct MapCounters {
     bytes: AtomicU64,
@@ -61,7 +64,7 @@ impl SlotMap {
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
         let counters = Arc::new(MapCounters::default());
-        // It remembers half as many that are gone, which no weight counts: no more than could ever be there.
+        // The cache also remembers the keys of evicted entries, half as many as this number. Their weight is not counted.
         let entries =
             usize::try_from(max_bytes / LIGHT).map_or(max_entries, |n| n.clamp(1, max_entries));
         let pinning = Pinning(Arc::clone(&counters));
@@ -79,12 +82,12 @@ impl SlotMap {
         self.cache.get(spec).map(|entry| entry.slot)
     }
 
-    /// Looks without counting it as a use.
+    /// Returns the spec's slot, if there is one, without counting it as a use.
     pub(super) fn peek(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         self.cache.peek(spec).map(|entry| entry.slot)
     }
 
-    /// The spec's slot, made if there is none.
+    /// Returns the spec's slot. Creates it if there is none.
     pub(super) fn get_or_insert(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
         if let Some(slot) = self.get(spec) {
             return slot;
@@ -97,7 +100,7 @@ impl SlotMap {
         entry.slot
     }
 
-    /// The slot's token has changed: weighs it again.
+    /// Updates the weight of a slot whose token has changed.
     pub(super) fn reweigh(&self, slot: &Arc<Slot>) {
         if self
             .peek(slot.spec())
@@ -111,7 +114,7 @@ impl SlotMap {
         }
     }
 
-    /// Forgets a spec. What is held by somebody is emptied where it stands.
+    /// Clears the slot, and removes its entry unless the slot is in use elsewhere. Returns `true` if it had a token.
     pub(super) fn remove(&self, slot: Arc<Slot>) -> bool {
         let spec = slot.spec().clone();
         let had_token = slot.clear();
@@ -138,8 +141,8 @@ impl SlotMap {
         self.counters.evictions.load(Relaxed)
     }
 
-    /// Expired ones go first: when the map is three quarters full (its shards fill unevenly, and one that is full evicts what
-    /// is used least), and not after every entry that comes in.
+    /// Removes expired entries if the map is three quarters full, so that they are evicted before usable ones. Its shards fill
+    /// unevenly, and a full shard evicts its least used entries.
     fn sweep_if_full(&self, now: Moment) {
         let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
         let created = self.counters.created_since_sweep.load(Relaxed);
@@ -148,23 +151,23 @@ impl SlotMap {
         }
     }
 
-    /// What has been over for so long, and nobody asks for, gives its memory back: seen to whenever a fetch has ended.
+    /// Removes the entries that have been expired for `idle`, once per that time.
     pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
         let next = |due| (now.monotonic >= due).then(|| (now + idle).monotonic);
         let claimed = self
             .counters
             .next_sweep
             .fetch_update(Relaxed, Relaxed, next);
-        // The first time there is nothing to sweep yet; of several at once, one sweeps.
+        // If several callers are due, one of them succeeds here. The first call only sets the time of the next one.
         if claimed.is_ok_and(|due| due != 0) {
             self.sweep(now.earlier_by(idle));
         }
     }
 
-    fn sweep(&self, over_by: Moment) {
+    fn sweep(&self, expired_by: Moment) {
         self.counters.created_since_sweep.store(0, Relaxed);
         self.cache.retain(|_, entry| {
-            let kept = entry.is_pinned() || entry.slot.is_worth_keeping(over_by);
+            let kept = entry.is_pinned() || entry.slot.is_worth_keeping(expired_by);
             if !kept {
                 self.counters.evict(entry);
             }
@@ -172,9 +175,9 @@ impl SlotMap {
         });
     }
 
-    /// Makes an entry and counts its bytes.
+    /// Creates an entry and counts its bytes.
     fn entry(&self, slot: Arc<Slot>) -> MapEntry {
-        // Heavier than its shard, an entry would not be let in, and be fetched for ever.
+        // The cache doesn't accept an entry that is heavier than its shard, so its token would be fetched for every request.
         let bytes = ((slot.weight() + OVERHEAD) as u64).min(self.heaviest);
         self.counters.bytes.fetch_add(bytes, Relaxed);
         MapEntry { slot, bytes }
@@ -183,7 +186,7 @@ impl SlotMap {
 
 #[cfg(test)]
 impl SlotMap {
-    /// Does something for each entry, under its shard's lock.
+    /// Calls `act` for each entry, under the lock of its shard.
     pub(super) fn with_shards_locked(&self, act: impl Fn()) {
         self.cache.retain(|_, _| {
             act();
@@ -205,7 +208,7 @@ impl MapCounters {
 
 #[derive(Clone)]
 struct ByWeight {
-    /// An entry's share of the bytes: it weighs no less.
+    /// The minimum weight of an entry.
     share: u64,
 }
 
@@ -225,9 +228,9 @@ impl Lifecycle<TokenSpec, MapEntry> for Pinning {
         entry.is_pinned()
     }
 
-    /// Called for what is evicted, and for what is replaced too.
+    /// Is called for evicted entries and for replaced ones.
     fn on_evict(&self, (): &mut (), _: TokenSpec, entry: MapEntry) {
-        // Only an entry that was replaced can be pinned: the new one holds its slot.
+        // Only a replaced entry is pinned here, because the new entry has the same slot.
         if entry.is_pinned() {
             self.0.subtract_bytes(&entry);
         } else {
@@ -236,7 +239,7 @@ impl Lifecycle<TokenSpec, MapEntry> for Pinning {
     }
 }
 
-/// A spec is hashed when it is built; here its hash is only handed on.
+/// Returns the hash that a spec computed when it was built.
 #[derive(Default)]
 struct Precomputed(u64);
 
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_far_past_it() {
+    fn map_stays_within_its_bound() {
         let map = SlotMap::new(100, 1 << 20);
         for i in 0..10_000 {
             map.get_or_insert(&spec(i), NOW);
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_bound_holds_too() {
+    fn map_stays_within_a_small_bound() {
         for max in 1..40 {
             let map = SlotMap::new(max, 1 << 20);
             for i in 0..500 {
@@ -286,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
+    fn entry_heavier_than_the_bound_is_kept() {
         let map = SlotMap::new(100, 200);
         let slot = map.get_or_insert(&spec(0), NOW);
         assert!(Arc::ptr_eq(&slot, &map.get_or_insert(&spec(0), NOW)));
     }
 
     #[test]
-    fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
+    fn reweighed_entry_counts_once_and_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
         let slot = map.get_or_insert(&spec(0), NOW);
         let bytes = map.bytes();
@@ -304,28 +307,28 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_somebody_holds_stays() {
+    fn entry_in_use_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_insert(&spec(0), NOW);
+        let in_use = map.get_or_insert(&spec(0), NOW);
         for i in 1..1_000 {
             map.get_or_insert(&spec(i), NOW);
         }
         let again = map.get_or_insert(&spec(0), NOW);
-        assert!(Arc::ptr_eq(&held, &again));
+        assert!(Arc::ptr_eq(&in_use, &again));
         assert!(map.evictions() > 0);
     }
 
     #[test]
-    fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
+    fn entry_in_use_is_cleared_but_not_removed() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_insert(&spec(0), NOW);
+        let in_use = map.get_or_insert(&spec(0), NOW);
         map.get_or_insert(&spec(1), NOW);
         for slot in map.slots() {
             map.remove(slot);
         }
         assert_eq!(map.len(), 1);
-        assert!(Arc::ptr_eq(&held, &map.get_or_insert(&spec(0), NOW)));
-        map.remove(held);
+        assert!(Arc::ptr_eq(&in_use, &map.get_or_insert(&spec(0), NOW)));
+        map.remove(in_use);
         assert_eq!((map.len(), map.bytes()), (0, 0));
     }
 }

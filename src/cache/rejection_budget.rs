@@ -1,4 +1,4 @@
-//! Limits how many rejections of a key's tokens cause a fetch. Pure.
+//! Limits how many rejections of a key's tokens cause a fetch.
 
 use std::time::Duration;
 

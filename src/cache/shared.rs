@@ -32,7 +32,7 @@ use crate::{
     source::SharedSource,
 };
 
-/// The source is asked at most this often whether its credential has changed.
+/// The source is asked at most once per this time whether its credential has changed.
 const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct CacheHandle {
@@ -42,7 +42,7 @@ pub(super) struct CacheHandle {
 }
 
 impl CacheBuilder {
-    /// The cache. It starts no task and needs no runtime until a token is fetched.
+    /// Creates the cache. No task is started and no runtime is required until a token is fetched.
     #[must_use]
     pub fn build(self) -> TokenCache {
         let settings = self.settings;
@@ -146,7 +146,8 @@ impl CacheShared {
         has_store
     }
 
-    /// Removes the slot, whose token is not taken from the store again. Returns `true` if it had one.
+    /// Removes the slot from the map, and makes sure that its token is not loaded from the store again. Returns `true` if it had a
+    /// token.
     pub(super) fn remove(&self, slot: Arc<Slot>) -> bool {
         #[cfg(feature = "store")]
         if let (Some(store), Some(token)) = (&self.store, slot.token()) {
@@ -164,7 +165,7 @@ impl CacheShared {
         until
     }
 
-    /// Notes that the source has returned a token.
+    /// Ends the back-off of the source after it has returned a token, unless the server asked for it.
     pub(super) fn source_succeeded(&self, now: Moment) {
         self.source_backoff()
             .take_if(|backoff| backoff.is_cleared_by_success(now));

@@ -1,4 +1,4 @@
-//! The right, and the duty, to fetch a slot's next token.
+//! Implements [`FetchGuard`]: how a fetch ends, and how its waiters learn of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// After a fetch died, a usable token is not refreshed again sooner than this after that fetch began.
 pub(super) const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 
-/// The right, and the duty, to fetch a slot's next token. Dropping it wakes the waiters without an outcome.
+/// The permission to fetch a slot's next token. Dropping it wakes the waiters without an outcome.
 pub(in crate::cache) struct FetchGuard {
     slot: Arc<Slot>,
     /// `None` once the outcome has been sent.
@@ -205,7 +205,7 @@ impl FetchGuard {
 }
 
 impl Drop for FetchGuard {
-    /// The task died. The waiters see that the sender is gone; a usable token is not refreshed for a moment.
+    /// Ends a fetch whose task died. The waiters see that the sender was dropped. A usable token is not refreshed for a moment.
     fn drop(&mut self) {
         if self.sender.is_some() && self.slot.state().last_fetch == self.number {
             self.slot.suppress_refresh_until(self.next_after_death);

@@ -1,4 +1,4 @@
-//! The receiving end of a fetch: every waiter has a clone.
+//! Implements [`FetchReceiver`], the receiving end of a fetch. Every waiter has a clone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The transitions of a slot, each under its lock.
+//! Implements the transitions of a slot. Each runs under the slot's lock.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

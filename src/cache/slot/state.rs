@@ -10,7 +10,7 @@ use crate::{
     token::{Token, TokenSpec},
 };
 
-/// What few slots have at any time is boxed, because a cache may have very many slots.
+/// A cache may have very many slots, and few of them have a fetch or failures. These are therefore boxed.
 #[derive(Default)]
 pub(in crate::cache) struct SlotState {
     pub(super) fetch: Option<Box<FetchReceiver>>,
@@ -63,7 +63,7 @@ impl SlotState {
         self.failures.as_deref_mut()
     }
 
-    /// Returns the failures, to note one.
+    /// Returns the failures. Creates them if there have been none.
     pub(super) fn failures(&mut self) -> &mut FailureState {
         self.failures.get_or_insert_default()
     }
