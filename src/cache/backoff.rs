@@ -31,12 +31,8 @@ impl Backoff {
         jitter: f64,
     ) -> Self {
         let current = previous.filter(|backoff| !backoff.until.is_past(now));
-        let failures = match current {
-            Some(backoff) => backoff.failures,
-            None => previous
-                .map_or(0, |backoff| backoff.failures)
-                .saturating_add(1),
-        };
+        let failures = previous.map_or(0, |backoff| backoff.failures);
+        let failures = failures.saturating_add(u32::from(current.is_none()));
         let wait = match error.retry_after() {
             Some(asked) => {
                 // `Retry-After: 0` followed by another failure must not become a busy loop.
@@ -58,11 +54,8 @@ impl Backoff {
 
     /// Returns the remembered error with the remaining wait, or `None` after the back-off.
     pub(super) fn error(&self, now: Moment) -> Option<TokenError> {
-        if self.until.is_past(now) {
-            return None;
-        }
         let remaining = self.until.remaining(now);
-        Some(self.error.clone().with_retry_after(remaining))
+        (!self.until.is_past(now)).then(|| self.error.clone().with_retry_after(remaining))
     }
 
     /// Returns `true` if a successful fetch clears the back-off. After `Retry-After` it doesn't, because that fetch started

@@ -46,26 +46,20 @@ pub(super) struct Settings {
     pub(super) telemetry: Telemetry,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_entries: 10_000,
-            max_bytes: 64 << 20,
-            max_fetches: 32,
-            fetch_timeout: Duration::from_secs(10),
-            assumed_lifetime: Duration::from_secs(5 * 60),
-            idle_time: Duration::from_secs(60),
-            clock: Clock::system(),
-            telemetry: Telemetry::default(),
-        }
-    }
-}
-
 impl CacheBuilder {
     pub(super) fn new(source: impl TokenSource) -> Self {
         Self {
             source: Arc::new(source),
-            settings: Settings::default(),
+            settings: Settings {
+                max_entries: 10_000,
+                max_bytes: 64 << 20,
+                max_fetches: 32,
+                fetch_timeout: Duration::from_secs(10),
+                assumed_lifetime: Duration::from_secs(5 * 60),
+                idle_time: Duration::from_secs(60),
+                clock: Clock::system(),
+                telemetry: Telemetry::default(),
+            },
             #[cfg(feature = "store")]
             store: None,
             #[cfg(feature = "store")]

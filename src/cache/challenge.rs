@@ -43,7 +43,17 @@ impl RequiredClaims {
     /// Notes that a request with the claims of `version` failed. If the provider may have refused it because of claims on trial,
     /// drops these and returns `true`.
     pub(super) fn fail(&mut self, version: u64, error: &TokenError) -> bool {
-        let is_refused = self.is_on_trial() && self.version == version && is_refusal(error.kind());
+        // With other claims, the provider might not have refused these requests.
+        let may_be_refused = matches!(
+            error.kind(),
+            ErrorKind::InvalidScope
+                | ErrorKind::InvalidGrant
+                | ErrorKind::InvalidTarget
+                | ErrorKind::AccessDenied
+                | ErrorKind::Refused
+                | ErrorKind::InteractionRequired
+        );
+        let is_refused = self.is_on_trial() && self.version == version && may_be_refused;
         if is_refused {
             self.required = self.granted.clone();
             self.version += 1;
@@ -55,19 +65,6 @@ impl RequiredClaims {
     fn is_on_trial(&self) -> bool {
         self.version != self.granted_version
     }
-}
-
-/// Returns `true` if the provider may have refused the request because of its claims.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidScope
-            | ErrorKind::InvalidGrant
-            | ErrorKind::InvalidTarget
-            | ErrorKind::AccessDenied
-            | ErrorKind::Refused
-            | ErrorKind::InteractionRequired
-    )
 }
 
 #[cfg(test)]

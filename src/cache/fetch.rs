@@ -131,7 +131,7 @@ impl Drop for Fetch {
 async fn acquire_permit<'a>(shared: &'a CacheShared, guard: &FetchGuard) -> FetchPermit<'a> {
     loop {
         // Registered before the check, so that a permit that is released in between is not missed.
-        let mut released = pin!(shared.fetch_limit.released());
+        let mut released = pin!(shared.fetch_limit.released.notified());
         released.as_mut().enable();
         let now = shared.now();
         let deadline = shared.fetch_deadline(now);

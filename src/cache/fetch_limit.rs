@@ -8,14 +8,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::Notify;
 
 use crate::clock::Moment;
 
 pub(super) struct FetchLimit {
     max: usize,
     permits: Mutex<Permits>,
-    released: Notify,
+    /// Notified when a permit is released. Another fetch may have acquired it by then.
+    pub(super) released: Notify,
 }
 
 #[derive(Default)]
@@ -58,11 +59,6 @@ impl FetchLimit {
             limit: self,
             number,
         })
-    }
-
-    /// Waits until a permit is released. Another fetch may have acquired it by then.
-    pub(super) fn released(&self) -> Notified<'_> {
-        self.released.notified()
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {

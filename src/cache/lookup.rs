@@ -52,17 +52,13 @@ pub(super) fn lookup(cache: &Arc<CacheHandle>, slot: &Arc<Slot>, need: Need) -> 
     } else {
         shared.source_error(now)
     };
-    let pending = match slot.request(need, now, shared.fetch_deadline(now), source_error) {
+    let (answer, guard) = slot.request(need, now, shared.fetch_deadline(now), source_error);
+    if let Some(guard) = guard {
+        fetch::spawn(cache, guard);
+    }
+    let pending = match answer {
         SlotAnswer::Ready(token) => return Lookup::Ready(token),
-        SlotAnswer::Refresh(token, guard) => {
-            fetch::spawn(cache, guard);
-            return Lookup::Ready(token);
-        }
-        SlotAnswer::Join(receiver) => Ok(receiver),
-        SlotAnswer::Fetch(guard, receiver) => {
-            fetch::spawn(cache, guard);
-            Ok(receiver)
-        }
+        SlotAnswer::Wait(receiver) => Ok(receiver),
         SlotAnswer::BackingOff(error) => Err(error),
     };
     Lookup::Wait(Waiter {

@@ -30,8 +30,6 @@ const OVERHEAD: usize = 128;
 pub(super) struct SlotMap {
     cache: Cache<TokenSpec, MapEntry, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     counters: Arc<MapCounters>,
-    /// The minimum weight of an entry.
-    share: u64,
     /// The maximum weight of an entry.
     heaviest: u64,
 }
@@ -74,7 +72,6 @@ impl SlotMap {
             heaviest: cache.shard_capacity(),
             cache,
             counters,
-            share,
         }
     }
 
@@ -144,7 +141,7 @@ impl SlotMap {
     /// Removes expired entries if the map is three quarters full, so that they are evicted before usable ones. Its shards fill
     /// unevenly, and a full shard evicts its least used entries.
     fn sweep_if_full(&self, now: Moment) {
-        let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
+        let full = self.cache.weight() >= self.cache.capacity() / 4 * 3;
         let created = self.counters.created_since_sweep.load(Relaxed);
         if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
             self.sweep(now);

@@ -178,17 +178,16 @@ impl TokenCache {
         specs: impl IntoIterator<Item = &'a TokenSpec>,
     ) -> Result<(), TokenError> {
         // Each lookup starts its fetch here. The loop below only collects the results.
-        let look_up = |spec| Ok(self.lookup(&self.slot(spec)?, Need::Usable));
-        let lookups: Vec<Result<Lookup, TokenError>> = specs.into_iter().map(look_up).collect();
-        let mut first_error = Ok(());
-        for lookup in lookups {
-            let result = match lookup {
-                Ok(lookup) => lookup.token().await,
-                Err(error) => Err(error),
-            };
-            first_error = first_error.and(result.map(drop));
+        let start = |spec| {
+            let lookup = self.slot(spec).map(|slot| self.lookup(&slot, Need::Usable));
+            async { lookup?.token().await.map(drop) }
+        };
+        let fetches: Vec<_> = specs.into_iter().map(start).collect();
+        let mut result = Ok(());
+        for fetch in fetches {
+            result = result.and(fetch.await);
         }
-        first_error
+        result
     }
 
     /// Returns the counters and the current size of the cache.

@@ -2,7 +2,7 @@
 //!
 //! All clones of a token share these.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
@@ -13,53 +13,20 @@ use crate::clock::{Moment, Nanos};
 #[repr(C)]
 pub(crate) struct TokenInner {
     pub(super) header: HeaderValue,
-    further: Option<Box<Further>>,
-    generation: u64,
-    times: Times,
+    pub(super) further: Option<Box<Further>>,
+    pub(crate) generation: u64,
+    pub(crate) times: Times,
     pub(super) scopes: Option<Box<str>>,
     /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
-    same_for: u32,
+    pub(super) same_for: u32,
     pub(super) reason: FetchReason,
     pub(super) origin: TokenOrigin,
 }
 
 /// The headers that go with a token; nearly none has any.
-struct Further(Vec<(HeaderName, HeaderValue)>);
+pub(super) struct Further(pub(super) Vec<(HeaderName, HeaderValue)>);
 
 impl TokenInner {
-    pub(crate) fn new(
-        header: HeaderValue,
-        further: Vec<(HeaderName, HeaderValue)>,
-        scopes: Option<Box<str>>,
-        times: Times,
-        meta: TokenMeta,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            header,
-            further: (!further.is_empty()).then(|| Box::new(Further(further))),
-            scopes,
-            times,
-            generation: meta.generation,
-            same_for: u32::try_from(meta.generation.saturating_sub(meta.same_since))
-                .unwrap_or(u32::MAX),
-            reason: meta.reason,
-            origin: meta.origin,
-        })
-    }
-
-    pub(crate) fn times(&self) -> &Times {
-        &self.times
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The first generation of its slot that had this very text: the source may give the same one again.
-    pub(crate) fn same_since(&self) -> u64 {
-        self.generation - u64::from(self.same_for)
-    }
-
     /// The value for `Authorization`, unless there are further headers.
     pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
         self.further.is_none().then_some(&self.header)

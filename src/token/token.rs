@@ -12,7 +12,7 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     secret::wiped,
-    token::{FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec},
+    token::{FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec, inner::Further},
 };
 
 const SCHEME: &str = "Bearer ";
@@ -33,10 +33,10 @@ const SCHEME: &str = "Bearer ";
 #[derive(Clone)]
 pub struct NewToken {
     header: HeaderValue,
-    further: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) further: Vec<(HeaderName, HeaderValue)>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
-    scopes: Option<Box<str>>,
+    pub(crate) scopes: Option<Box<str>>,
 }
 
 impl NewToken {
@@ -102,22 +102,20 @@ impl NewToken {
         text_of(&self.header)
     }
 
-    /// The headers that go with it.
-    #[cfg(feature = "store")]
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.further
-    }
-
-    /// The scopes that were granted, as the provider wrote them.
-    #[cfg(feature = "store")]
-    pub(crate) fn granted(&self) -> Option<&str> {
-        self.scopes.as_deref()
-    }
-
     /// Adds what the cache knows of the token.
     pub(crate) fn into_token(self, spec: TokenSpec, times: Times, meta: TokenMeta) -> Token {
-        let inner = TokenInner::new(self.header, self.further, self.scopes, times, meta);
-        Token { inner, spec }
+        let same_for = meta.generation.saturating_sub(meta.same_since);
+        let inner = TokenInner {
+            header: self.header,
+            further: (!self.further.is_empty()).then(|| Box::new(Further(self.further))),
+            generation: meta.generation,
+            times,
+            scopes: self.scopes,
+            same_for: u32::try_from(same_for).unwrap_or(u32::MAX),
+            reason: meta.reason,
+            origin: meta.origin,
+        };
+        Token::new(Arc::new(inner), spec)
     }
 
     /// Whether this is the very same token as that one.
@@ -165,7 +163,7 @@ impl Token {
     }
 
     pub(crate) fn times(&self) -> &Times {
-        self.inner.times()
+        &self.inner.times
     }
 
     /// Whether another is due.
@@ -175,7 +173,7 @@ impl Token {
 
     /// The first generation of this slot that had this very text: the source may give the same one again.
     pub(crate) fn same_since(&self) -> u64 {
-        self.inner.same_since()
+        self.inner.generation - u64::from(self.inner.same_for)
     }
 
     /// Whether its text is another than that of the slot's token of this generation.
@@ -227,7 +225,7 @@ impl Token {
     /// Grows with every token that the caches of this process get, and is never given twice.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.inner.generation()
+        self.inner.generation
     }
 
     /// How long it lives by the provider's word, or by the cache's assumption.

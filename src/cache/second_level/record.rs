@@ -18,8 +18,8 @@ pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
         at(times.refresh_at()),
         at(times.expires_at()),
     );
-    record.scopes = token.granted().map(Into::into);
-    record.extra_headers = token.further_headers().to_vec();
+    record.scopes = token.scopes.as_deref().map(Into::into);
+    record.extra_headers = token.further.clone();
     record
 }
 

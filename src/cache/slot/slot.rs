@@ -44,12 +44,8 @@ pub(crate) enum Need {
 /// The slot's answer to a caller that needs a token.
 pub(in crate::cache) enum SlotAnswer {
     Ready(Token),
-    /// The token can be used, and the caller must start a background fetch.
-    Refresh(Token, FetchGuard),
     /// Wait for the fetch in progress.
-    Join(FetchReceiver),
-    /// Start a fetch, and wait for it like any other caller.
-    Fetch(FetchGuard, FetchReceiver),
+    Wait(FetchReceiver),
     /// There is no usable token, and none is requested until the back-off ends.
     BackingOff(TokenError),
 }
@@ -104,19 +100,19 @@ impl Slot {
         let token = token.as_ref()?;
         let header = token.only_header()?;
         let is_stale = self.usable_staleness(token, now)?;
-        Some((header.clone(), token.generation(), is_stale))
+        Some((header.clone(), token.generation, is_stale))
     }
 
     /// Returns whether the token is stale if it can be sent without starting a refresh, otherwise `None`.
     fn usable_staleness(&self, token: &TokenInner, now: Moment) -> Option<bool> {
-        match freshness::classify(token.times(), now) {
+        match freshness::classify(&token.times, now) {
             Freshness::Fresh => Some(false),
             Freshness::Stale => self.is_refresh_suppressed(now).then_some(true),
             Freshness::Expired => None,
         }
     }
 
-    /// Returns a token, or what to do to get one.
+    /// Returns a token, or what to do to get one. If a guard is returned too, the caller must start a fetch with it.
     ///
     /// `source_error` is the error for which the whole source backs off, if it does. A fetch that starts here counts as dead if
     /// it has not ended by `deadline`.
@@ -126,33 +122,33 @@ impl Slot {
         now: Moment,
         deadline: Moment,
         source_error: Option<TokenError>,
-    ) -> SlotAnswer {
+    ) -> (SlotAnswer, Option<FetchGuard>) {
         let mut state = self.state();
         let (usable, reason) = match self.token() {
             _ if need == Need::New => (None, FetchReason::Forced),
             None if state.rejected().is_some() => (None, FetchReason::Rejected),
             None => (None, FetchReason::Missing),
             Some(token) => match freshness::classify(token.times(), now) {
-                Freshness::Fresh => return SlotAnswer::Ready(token),
+                Freshness::Fresh => return (SlotAnswer::Ready(token), None),
                 Freshness::Stale => (Some(token), FetchReason::Stale),
                 Freshness::Expired => (None, FetchReason::Expired),
             },
         };
         if let Some(receiver) = state.fetch_in_progress(now) {
-            return usable.map_or(SlotAnswer::Join(receiver), SlotAnswer::Ready);
+            let answer = usable.map_or(SlotAnswer::Wait(receiver), SlotAnswer::Ready);
+            return (answer, None);
         }
         if let Some(error) = state.backoff_error(now).or(source_error) {
-            if let Some(token) = usable {
-                self.suppress_refresh_until(now + error.retry_after().unwrap_or_default());
-                return SlotAnswer::Ready(token);
-            }
-            return SlotAnswer::BackingOff(error);
+            let until = now + error.retry_after().unwrap_or_default();
+            let Some(token) = usable else {
+                return (SlotAnswer::BackingOff(error), None);
+            };
+            self.suppress_refresh_until(until);
+            return (SlotAnswer::Ready(token), None);
         }
         let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
-        match usable {
-            Some(token) => SlotAnswer::Refresh(token, guard),
-            None => SlotAnswer::Fetch(guard, receiver),
-        }
+        let answer = usable.map_or(SlotAnswer::Wait(receiver), SlotAnswer::Ready);
+        (answer, Some(guard))
     }
 
     /// Takes the token of this generation out of use, because a server rejected it. `claims` are the claims that the server
@@ -267,7 +263,7 @@ impl Slot {
     pub(super) fn set_current(&self, _: &mut SlotState, token: &Arc<TokenInner>) {
         self.token.store(Some(Arc::clone(token)));
         self.current_generation
-            .store(token.generation(), Ordering::Release);
+            .store(token.generation, Ordering::Release);
     }
 
     /// Removes the current token. The caller holds the lock.
