@@ -13,7 +13,7 @@ use crate::clock::{Moment, Nanos};
 #[repr(C)]
 pub(crate) struct TokenInner {
     pub(super) header: HeaderValue,
-    pub(super) further: Option<Box<Further>>,
+    pub(super) extra_headers: Option<Box<ExtraHeaders>>,
     pub(crate) generation: u64,
     pub(crate) times: Times,
     pub(super) scopes: Option<Box<str>>,
@@ -24,30 +24,30 @@ pub(crate) struct TokenInner {
 }
 
 /// The headers that go with a token; nearly none has any.
-pub(super) struct Further(pub(super) Vec<(HeaderName, HeaderValue)>);
+pub(super) struct ExtraHeaders(pub(super) Vec<(HeaderName, HeaderValue)>);
 
 impl TokenInner {
     /// The value for `Authorization`, unless there are further headers.
     pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
-        self.further.is_none().then_some(&self.header)
+        self.extra_headers.is_none().then_some(&self.header)
     }
 
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.further
+    pub(crate) fn extra_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.extra_headers
             .as_ref()
-            .map_or(&[], |further| further.0.as_slice())
+            .map_or(&[], |headers| headers.0.as_slice())
     }
 
     /// Bytes of memory that it holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        let further = self
-            .further_headers()
+        let extra = self
+            .extra_headers()
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len());
         size_of::<Self>()
             + self.header.len()
             + self.scopes.as_deref().map_or(0, str::len)
-            + further.sum::<usize>()
+            + extra.sum::<usize>()
     }
 }
 

@@ -45,12 +45,12 @@ pub struct TokenSpec(Arc<Inner>);
 struct Inner {
     hash: u64,
     key: Box<[u8]>,
-    rare: Option<Box<Rare>>,
+    uncommon: Option<Box<Uncommon>>,
 }
 
 /// What nearly no spec has.
 #[derive(Clone, Default)]
-struct Rare {
+struct Uncommon {
     /// The token itself; the key has its digest.
     subject: Option<Subject>,
     fault: Option<TokenError>,
@@ -159,7 +159,7 @@ impl TokenSpec {
     pub fn with_subject(self, subject: Subject) -> Self {
         let mut spec = self.with(Tag::Subject, [&*subject.record()], subject.fault());
         let inner = Arc::make_mut(&mut spec.0);
-        inner.rare.get_or_insert_default().subject = Some(subject);
+        inner.uncommon.get_or_insert_default().subject = Some(subject);
         spec
     }
 
@@ -196,7 +196,7 @@ impl TokenSpec {
     /// On whose behalf the token is, if it is on somebody's.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
-        self.0.rare.as_ref()?.subject.as_ref()
+        self.0.uncommon.as_ref()?.subject.as_ref()
     }
 
     /// The further parameters: name and value.
@@ -215,9 +215,13 @@ impl TokenSpec {
 
     /// Bytes of memory that one copy of this spec holds, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        let rare = self.0.rare.as_ref().map_or(0, |_| size_of::<Rare>());
+        let uncommon = self
+            .0
+            .uncommon
+            .as_ref()
+            .map_or(0, |_| size_of::<Uncommon>());
         let subject = self.subject().map_or(0, Subject::weight);
-        size_of_val(&*self.0) + self.0.key.len() + rare + subject
+        size_of_val(&*self.0) + self.0.key.len() + uncommon + subject
     }
 
     /// Returns `true` if both are clones of one spec, which says that they are equal without comparing keys.
@@ -233,7 +237,7 @@ impl TokenSpec {
     }
 
     fn fault(&self) -> Option<&TokenError> {
-        self.0.rare.as_ref()?.fault.as_ref()
+        self.0.uncommon.as_ref()?.fault.as_ref()
     }
 
     fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
@@ -256,25 +260,29 @@ impl TokenSpec {
         let known = spec_key::records(&self.0.key);
         let kept = known.filter(|(found, _)| *found != tag as u8 || tag.is_repeatable());
         let added = added.into_iter().map(|record| (tag as u8, record));
-        let mut rare = self.0.rare.clone();
+        let mut uncommon = self.0.uncommon.clone();
         if let (Some(fault), None) = (fault, self.fault()) {
-            rare.get_or_insert_default().fault = Some(TokenError::configuration(fault));
+            uncommon.get_or_insert_default().fault = Some(TokenError::configuration(fault));
         }
-        Self::new(kept.chain(added), rare)
+        Self::new(kept.chain(added), uncommon)
     }
 
     fn without(&self, tag: Tag) -> Self {
         let known = spec_key::records(&self.0.key);
         let kept = known.filter(|(found, _)| *found != tag as u8);
-        Self::new(kept, self.0.rare.clone())
+        Self::new(kept, self.0.uncommon.clone())
     }
 
-    fn new<'a>(records: impl Iterator<Item = Record<'a>>, rare: Option<Box<Rare>>) -> Self {
+    fn new<'a>(records: impl Iterator<Item = Record<'a>>, uncommon: Option<Box<Uncommon>>) -> Self {
         // Keyed anew for each process: tenants and scopes may come from strangers.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let key = spec_key::encode(records);
         let hash = HASHER.hash_one(&key);
-        Self(Arc::new(Inner { hash, key, rare }))
+        Self(Arc::new(Inner {
+            hash,
+            key,
+            uncommon,
+        }))
     }
 }
 

@@ -12,7 +12,9 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     secret::wiped,
-    token::{FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec, inner::Further},
+    token::{
+        FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec, inner::ExtraHeaders,
+    },
 };
 
 const SCHEME: &str = "Bearer ";
@@ -33,7 +35,7 @@ const SCHEME: &str = "Bearer ";
 #[derive(Clone)]
 pub struct NewToken {
     header: HeaderValue,
-    pub(crate) further: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) extra_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
     pub(crate) scopes: Option<Box<str>>,
@@ -58,7 +60,7 @@ impl NewToken {
         let bytes = [SCHEME.as_bytes(), text.as_bytes()].concat();
         Ok(Self {
             header: sensitive(bytes.into())?,
-            further: Vec::new(),
+            extra_headers: Vec::new(),
             lifetime: None,
             refresh_in: None,
             scopes: None,
@@ -92,7 +94,7 @@ impl NewToken {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
-        self.further.push((name, value));
+        self.extra_headers.push((name, value));
         self
     }
 
@@ -107,7 +109,8 @@ impl NewToken {
         let same_for = meta.generation.saturating_sub(meta.same_since);
         let inner = TokenInner {
             header: self.header,
-            further: (!self.further.is_empty()).then(|| Box::new(Further(self.further))),
+            extra_headers: (!self.extra_headers.is_empty())
+                .then(|| Box::new(ExtraHeaders(self.extra_headers))),
             generation: meta.generation,
             times,
             scopes: self.scopes,
@@ -187,8 +190,8 @@ impl Token {
         sensitive(header.as_bytes().into()).unwrap_or_else(|_| header.clone())
     }
 
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.inner.further_headers()
+    pub(crate) fn extra_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.inner.extra_headers()
     }
 
     /// The token itself, in the clear.
@@ -206,7 +209,7 @@ impl Token {
     /// Puts the token's headers on a request of one's own.
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.header_value().clone());
-        for (name, value) in self.further_headers() {
+        for (name, value) in self.extra_headers() {
             headers.insert(name, value.clone());
         }
     }

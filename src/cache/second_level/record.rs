@@ -19,7 +19,7 @@ pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
         at(times.expires_at()),
     );
     record.scopes = token.scopes.as_deref().map(Into::into);
-    record.extra_headers = token.further.clone();
+    record.extra_headers = token.extra_headers.clone();
     record
 }
 
