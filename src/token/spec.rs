@@ -1,7 +1,6 @@
-//! Which token: scopes, resources, audience, tenant and further parameters.
+//! Defines [`TokenSpec`], which describes the requested token: scopes, resources, audience, tenant, subject and extra parameters.
 //!
-//! A [`TokenSpec`] is its own key. What it asks for is written into one canonical, length-delimited, typed run of
-//! bytes when it is built, and hashed then; two specs are the same if and only if those bytes are.
+//! A spec is its own key: its parts are encoded as bytes and hashed when it is built. Two specs are equal if their bytes are.
 
 use std::{
     fmt,
@@ -16,17 +15,16 @@ use super::{
 };
 use crate::error::TokenError;
 
-/// Which token a request needs.
+/// Describes the token that a request needs. It is the key of the cache.
 ///
-/// It goes on a route, or on a single request as an extension. A clone costs one reference count, and two specs that
-/// ask for the same are equal, in whatever order their scopes were given. Build it once and keep it where you can: a service
-/// handle remembers the specs that it used last.
+/// Set it on a route, or in the extensions of a single request. Cloning is cheap, and the order of the scopes makes no difference.
+/// Build a spec once and clone it: the layer recognizes the clones of a spec faster than equal specs.
 ///
-/// An empty spec is allowed: some servers have default scopes, and the request then names none.
+/// An empty spec requests the default scopes of the provider.
 ///
-/// What a spec can't hold (a scope with a blank in it, say) is reported where it is used: by
-/// [`AuthLayer::route`](crate::AuthLayer::route) or [`TokenCache::get`](crate::TokenCache::get), or by
-/// [`check`](Self::check) at once.
+/// Invalid values, such as a scope that contains a space, are reported when the spec is used:
+/// [`AuthLayer::route`](crate::AuthLayer::route) and [`TokenCache::get`](crate::TokenCache::get) return an error, as does
+/// [`check`](Self::check).
 ///
 /// ```
 /// use tower_bearer::TokenSpec;
@@ -36,7 +34,7 @@ use crate::error::TokenError;
 /// assert_eq!(spec.iter_scopes().collect::<Vec<_>>(), ["read", "write"]);
 ///
 /// let error = TokenSpec::scopes(["read write"]).check().unwrap_err();
-/// assert!(error.to_string().contains("give each scope by itself"));
+/// assert!(error.to_string().contains("pass each scope separately"));
 /// ```
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
@@ -48,18 +46,19 @@ struct Inner {
     uncommon: Option<Box<Uncommon>>,
 }
 
-/// What nearly no spec has.
+/// The parts that few specs have.
 #[derive(Clone, Default)]
 struct Uncommon {
-    /// The token itself; the key has its digest.
+    /// The key only has the digest of the subject's token.
     subject: Option<Subject>,
+    /// The first invalid value.
     fault: Option<TokenError>,
 }
 
 impl TokenSpec {
-    /// A spec that asks for these scopes.
+    /// Creates a spec with these scopes.
     ///
-    /// A scope is of RFC 6749's characters (§3.3): printable ASCII without blank, quote and backslash.
+    /// A scope consists of printable ASCII characters except space, `"` and `\` (RFC 6749, section 3.3).
     pub fn scopes<I>(scopes: I) -> Self
     where
         I: IntoIterator,
@@ -68,7 +67,7 @@ impl TokenSpec {
         Self::default().with_scopes(scopes)
     }
 
-    /// Asks for these scopes too.
+    /// Adds scopes.
     #[must_use]
     pub fn with_scopes<I>(self, scopes: I) -> Self
     where
@@ -83,7 +82,7 @@ impl TokenSpec {
         self.with(Tag::Scope, records, fault)
     }
 
-    /// Asks for no scope by name, and for all else as before.
+    /// Removes all scopes.
     ///
     /// ```
     /// use tower_bearer::TokenSpec;
@@ -96,7 +95,7 @@ impl TokenSpec {
         self.without(Tag::Scope)
     }
 
-    /// Names a resource that the token is for (RFC 8707). May be given several times.
+    /// Adds a resource that the token is requested for (RFC 8707).
     #[must_use]
     pub fn with_resource(self, resource: impl AsRef<str>) -> Self {
         let resource = resource.as_ref();
@@ -107,7 +106,7 @@ impl TokenSpec {
         )
     }
 
-    /// Names no resource, and asks for all else as before.
+    /// Removes all resources.
     ///
     /// ```
     /// use tower_bearer::TokenSpec;
@@ -120,20 +119,20 @@ impl TokenSpec {
         self.without(Tag::Resource)
     }
 
-    /// Names the audience that the token is for, in the providers that have one.
+    /// Sets the audience of the token, for providers that support this parameter.
     #[must_use]
     pub fn with_audience(self, audience: impl AsRef<str>) -> Self {
         self.with(Tag::Audience, [audience.as_ref().as_bytes()], None)
     }
 
-    /// Names the tenant, which stands for `{tenant}` in the provider's address: letters, digits, dot and dash.
+    /// Sets the tenant, which replaces `{tenant}` in the provider's URL. It consists of ASCII letters, digits, `.` and `-`.
     #[must_use]
     pub fn with_tenant(self, tenant: impl AsRef<str>) -> Self {
         let tenant = tenant.as_ref();
         self.with(Tag::Tenant, [tenant.as_bytes()], fault_in_tenant(tenant))
     }
 
-    /// A further parameter of the token request. It is part of what makes two specs differ.
+    /// Adds an extra parameter to the token request. Specs with different parameters are different.
     #[must_use]
     pub fn with_extra(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let mut record = Vec::new();
@@ -142,10 +141,10 @@ impl TokenSpec {
         self.with(Tag::Extra, [&*record], fault_in_extra(name.as_ref()))
     }
 
-    /// Names on whose behalf the token is: the user who called, by the token that they came with.
+    /// Sets the user on whose behalf the token is requested.
     ///
-    /// The token's digest is part of what makes two specs differ, so no user ever gets what another's token brought. The token
-    /// itself is carried along for the source, and never shown.
+    /// Specs with different subjects are different, so a user never gets the token of another user. The subject's token is
+    /// available to the source, and never logged.
     ///
     /// ```
     /// use tower_bearer::{token::Subject, TokenSpec};
@@ -163,43 +162,43 @@ impl TokenSpec {
         spec
     }
 
-    /// Whether this can be asked for at all.
+    /// Checks the values of the spec.
     ///
     /// # Errors
-    /// The first thing that was put into it and can't be: the message says which, and what would do.
+    /// Returns an error if a value is invalid: the first one that was set.
     pub fn check(&self) -> Result<(), TokenError> {
         self.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// The scopes asked for, in order.
+    /// Returns the scopes, sorted.
     pub fn iter_scopes(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Scope)
     }
 
-    /// The resources named, in order.
+    /// Returns the resources, sorted.
     pub fn iter_resources(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Resource)
     }
 
-    /// The audience, if one was named.
+    /// Returns the audience, if it is set.
     #[must_use]
     pub fn audience(&self) -> Option<&str> {
         self.texts(Tag::Audience).next()
     }
 
-    /// The tenant, if one was named.
+    /// Returns the tenant, if it is set.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
         self.texts(Tag::Tenant).next()
     }
 
-    /// On whose behalf the token is, if it is on somebody's.
+    /// Returns the user on whose behalf the token is requested, if it is set.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
         self.0.uncommon.as_ref()?.subject.as_ref()
     }
 
-    /// The further parameters: name and value.
+    /// Returns the names and values of the extra parameters, sorted.
     pub fn iter_extra(&self) -> impl Iterator<Item = (&str, &str)> {
         self.records(Tag::Extra).filter_map(|mut value| {
             let name = spec_key::take(&mut value)?;
@@ -207,13 +206,12 @@ impl TokenSpec {
         })
     }
 
-    /// All that it asks for, in one run of bytes that is the same in every process. No secret but the values of further
-    /// parameters is in it.
+    /// Returns the encoded parts, which are the same in every process. The values of extra parameters may be secret.
     pub(crate) fn key(&self) -> &[u8] {
         &self.0.key
     }
 
-    /// Bytes of memory that one copy of this spec holds, for the cache's bound.
+    /// Returns the size of the spec in bytes, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
         let uncommon = self
             .0
@@ -224,13 +222,13 @@ impl TokenSpec {
         size_of_val(&*self.0) + self.0.key.len() + uncommon + subject
     }
 
-    /// Returns `true` if both are clones of one spec, which says that they are equal without comparing keys.
+    /// Returns `true` if both are clones of the same spec.
     #[inline]
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The hash of the key, computed when the spec was built.
+    /// Returns the hash of the key, which was computed when the spec was built.
     #[inline]
     pub(crate) fn precomputed_hash(&self) -> u64 {
         self.0.hash
@@ -250,7 +248,7 @@ impl TokenSpec {
         records.filter_map(move |(found, record)| (found == tag as u8).then_some(record))
     }
 
-    /// Adds records. A tag that allows only one record loses its old one.
+    /// Adds records. A record of a tag that is not repeatable replaces the previous one.
     fn with<'a>(
         &'a self,
         tag: Tag,
@@ -274,7 +272,7 @@ impl TokenSpec {
     }
 
     fn new<'a>(records: impl Iterator<Item = Record<'a>>, uncommon: Option<Box<Uncommon>>) -> Self {
-        // Keyed anew for each process: tenants and scopes may come from strangers.
+        // The hash key is random in each process, because an attacker may choose tenants and scopes.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let key = spec_key::encode(records);
         let hash = HASHER.hash_one(&key);
@@ -287,7 +285,7 @@ impl TokenSpec {
 }
 
 impl Default for TokenSpec {
-    /// Asks for nothing by name: the provider's default scopes.
+    /// Creates an empty spec, which requests the default scopes of the provider.
     fn default() -> Self {
         static EMPTY: LazyLock<TokenSpec> =
             LazyLock::new(|| TokenSpec::new(std::iter::empty(), None));
@@ -309,7 +307,7 @@ impl Hash for TokenSpec {
     }
 }
 
-/// Names everything but the subject's token and the values of further parameters, which may be secrets.
+/// Omits the subject's token and the values of extra parameters, which may be secret.
 impl fmt::Debug for TokenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenSpec");
@@ -339,14 +337,14 @@ mod tests {
     use crate::token::TokenType;
 
     #[test]
-    fn the_order_of_scopes_is_no_difference_and_their_case_is() {
+    fn scopes_are_compared_by_case_but_not_by_order() {
         let spec = TokenSpec::scopes(["b", "a", "b"]);
         assert_eq!(spec, TokenSpec::scopes(["a", "b"]));
         assert_ne!(spec, TokenSpec::scopes(["A", "b"]));
     }
 
     #[test]
-    fn a_value_never_passes_for_another_field() {
+    fn equal_values_of_different_parts_make_different_specs() {
         let specs = [
             TokenSpec::default(),
             TokenSpec::scopes(["https://a"]),
@@ -370,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_in_comes_out() {
+    fn accessors_return_the_values_that_were_set() {
         let spec = TokenSpec::scopes(["s"])
             .with_resource("https://r2")
             .with_resource("https://r1")
@@ -392,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn error_names_the_invalid_value() {
         for (spec, part) in [
             (TokenSpec::scopes([""]), "empty"),
             (TokenSpec::scopes(["a\"b"]), "RFC 6749"),
@@ -421,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_subject_and_no_value_of_a_further_parameter() {
+    fn debug_redacts_the_subject_and_extra_values() {
         let subject = Subject::new("hunter2");
         let spec = TokenSpec::scopes(["s"])
             .with_extra("password", "hunter2")

@@ -3,17 +3,17 @@
 // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 pub(super) fn fault_in_scope(scope: &str) -> Option<String> {
     if scope.is_empty() {
-        return Some("a scope is empty: leave it out".into());
+        return Some("a scope is empty: remove it".into());
     }
     if scope.contains(' ') {
         return Some(format!(
-            "the scope {scope:?} has a blank in it: give each scope by itself"
+            "the scope {scope:?} contains a space: pass each scope separately"
         ));
     }
     let allowed = |c: u8| matches!(c, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     (!scope.bytes().all(allowed)).then(|| {
         format!(
-            "the scope {scope:?} is not of RFC 6749's characters: printable ASCII without quote and backslash"
+            "the scope {scope:?} contains characters that RFC 6749 does not allow: use printable ASCII without quotes and backslashes"
         )
     })
 }
@@ -22,23 +22,23 @@ pub(super) fn fault_in_scope(scope: &str) -> Option<String> {
 pub(super) fn fault_in_resource(resource: &str) -> Option<String> {
     if resource.contains('#') {
         return Some(format!(
-            "the resource {resource:?} has a fragment: leave out what stands from # on"
+            "the resource {resource:?} has a fragment: remove it"
         ));
     }
     url::Url::parse(resource)
         .is_err()
-        .then(|| format!("the resource {resource:?} is no absolute URI: write it with its scheme"))
+        .then(|| format!("the resource {resource:?} is not an absolute URI: add its scheme"))
 }
 
 pub(super) fn fault_in_tenant(tenant: &str) -> Option<String> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'.' || c == b'-';
-    // A tenant of dots alone would climb in the provider's path.
-    let fine = tenant.bytes().all(allowed) && tenant.bytes().any(|c| c != b'.');
-    (!fine).then(|| format!("the tenant {tenant:?} is not of letters, digits, dot and dash alone"))
+    // A tenant of only dots would change the path of the provider's URL.
+    let is_valid = tenant.bytes().all(allowed) && tenant.bytes().any(|c| c != b'.');
+    (!is_valid).then(|| format!("the tenant {tenant:?} contains characters other than ASCII letters, digits, `.` and `-`, or only dots"))
 }
 
-/// What is wrong with a further parameter of this name for all that a source asks for. An audience may be the same for all; a
-/// spec's own takes its place.
+/// Checks the name of an extra parameter that a source sends in all requests. It may set an audience, which that of a spec
+/// replaces.
 pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
     if name == "audience" {
         return None;
@@ -46,17 +46,17 @@ pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
     fault_in_extra(name)
 }
 
-/// What is wrong with a further parameter of this name.
+/// Checks the name of an extra parameter of a spec.
 pub(super) fn fault_in_extra(name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some("a further parameter has no name".into());
+        return Some("an extra parameter has an empty name".into());
     }
-    RESERVED
-        .contains(&name)
-        .then(|| format!("the parameter {name} is set by the token request itself"))
+    RESERVED.contains(&name).then(|| {
+        format!("the parameter `{name}` can't be an extra parameter: the token request sets it")
+    })
 }
 
-/// Parameters that the token request sets by itself.
+/// The parameters that the token request sets.
 const RESERVED: &[&str] = &[
     "grant_type",
     "client_id",
