@@ -25,9 +25,10 @@ impl RequiredClaims {
         (self.required.clone(), self.version)
     }
 
-    pub(super) fn require(&mut self, claims: &str) {
-        if self.required.as_deref() != Some(claims) {
-            self.required = Some(claims.into());
+    /// Replaces the claims, if a server requires any.
+    pub(super) fn require(&mut self, claims: Option<&str>) {
+        if claims.is_some() && self.required.as_deref() != claims {
+            self.required = claims.map(Into::into);
             self.version += 1;
         }
     }
@@ -78,9 +79,9 @@ mod tests {
     #[test]
     fn refused_claims_give_way_to_the_granted_ones() {
         let mut claims = RequiredClaims::default();
-        claims.require("a");
+        claims.require(Some("a"));
         claims.grant();
-        claims.require("b");
+        claims.require(Some("b"));
         let (_, version) = claims.current();
         let network = TokenError::new(ErrorKind::Network, "connection reset");
         assert!(!claims.fail(version, &network));
@@ -96,9 +97,9 @@ mod tests {
     #[test]
     fn repeated_claims_keep_their_version() {
         let mut claims = RequiredClaims::default();
-        claims.require("{}");
+        claims.require(Some("{}"));
         let (_, version) = claims.current();
-        claims.require("{}");
+        claims.require(Some("{}"));
         assert_eq!(claims.current().1, version);
     }
 }

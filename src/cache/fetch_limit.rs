@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Moment;
 
+#[derive(Default)]
 pub(super) struct FetchLimit {
     max: usize,
     permits: Mutex<Permits>,
@@ -36,8 +37,7 @@ impl FetchLimit {
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
-            permits: Mutex::default(),
-            released: Notify::new(),
+            ..Self::default()
         }
     }
 

@@ -70,12 +70,8 @@ pub(crate) fn resume(now: Moment, requested: u64, refresh: u64, expiry: u64, jit
     let refresh = Duration::from_nanos(refresh.saturating_sub(requested)).min(usable);
     let lead = lifetime - refresh;
     let later = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
-    Times::new(
-        requested_here,
-        (refresh + later).min(usable),
-        usable,
-        lifetime,
-    )
+    let refresh = (refresh + later).min(usable);
+    Times::new(requested_here, refresh, usable, lifetime)
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl CacheShared {
         {
             let stale_hits = self.counters.stale_hits.load(Relaxed);
             self.published.publish(crate::telemetry::MetricSums {
-                fresh_hits: self.counters.hits().saturating_sub(stale_hits),
+                fresh_hits: self.counters.hits.sum().saturating_sub(stale_hits),
                 stale_hits,
                 evictions: self.map.evictions(),
                 entries: self.map.len() as u64,
@@ -160,7 +160,7 @@ impl CacheShared {
     pub(super) fn back_off_source(&self, error: &TokenError, now: Moment) -> Moment {
         let mut backoff = self.source_backoff();
         let next = Backoff::after(backoff.as_ref(), error.clone(), now, random_fraction());
-        let until = next.until();
+        let until = next.until;
         *backoff = Some(next);
         until
     }

@@ -161,7 +161,7 @@ impl Entry {
 /// The counters of a cache.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hits: StripedCounter,
+    pub(super) hits: StripedCounter,
     /// The hits that returned a stale token.
     pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
@@ -190,16 +190,11 @@ impl Counters {
         }
         count(self.hits.of_this_thread());
     }
-
-    /// Returns the number of hits of all threads.
-    pub(super) fn hits(&self) -> u64 {
-        self.hits.sum()
-    }
 }
 
 /// A counter that is split, so that threads rarely share a cache line.
 #[derive(Default)]
-struct StripedCounter([CacheLine; Self::COUNT]);
+pub(super) struct StripedCounter([CacheLine; Self::COUNT]);
 
 impl StripedCounter {
     const COUNT: usize = 8;
@@ -219,7 +214,8 @@ impl StripedCounter {
         &self.0.get(number % Self::COUNT).unwrap_or(first).0
     }
 
-    fn sum(&self) -> u64 {
+    /// Returns the sum of all threads.
+    pub(super) fn sum(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
     }
 }

@@ -122,10 +122,9 @@ impl TokenCache {
     /// newer token. The number of rejections is limited: after five in a row, the current token stays in use, and one more
     /// rejection is accepted every 15 seconds.
     pub fn reject(&self, token: &Token) -> bool {
-        let Some(slot) = self.shared().map.peek(token.spec()) else {
-            return false;
-        };
-        self.reject_generation(&slot, token.generation(), None) == Rejection::Applied
+        let slot = self.shared().map.peek(token.spec());
+        let reject = |slot: Arc<Slot>| self.reject_generation(&slot, token.generation(), None);
+        slot.map(reject) == Some(Rejection::Applied)
     }
 
     /// Removes the spec's token and the errors of its fetches. Returns `true` if there was a token.
@@ -200,7 +199,7 @@ impl TokenCache {
         Stats {
             entries: shared.map.len() as u64,
             bytes: shared.map.bytes(),
-            hits: counters.hits(),
+            hits: counters.hits.sum(),
             misses: read(&counters.misses),
             fetches: read(&counters.fetches),
             fetch_failures: read(&counters.fetch_failures),

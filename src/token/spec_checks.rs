@@ -40,10 +40,7 @@ pub(super) fn fault_in_tenant(tenant: &str) -> Option<String> {
 /// Checks the name of an extra parameter that a source sends in all requests. It may set an audience, which that of a spec
 /// replaces.
 pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
-    if name == "audience" {
-        return None;
-    }
-    fault_in_extra(name)
+    fault_in_extra(name).filter(|_| name != "audience")
 }
 
 /// Checks the name of an extra parameter of a spec.

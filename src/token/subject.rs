@@ -16,11 +16,12 @@ use zeroize::Zeroizing;
 /// let subject = Subject::new("eyJhbGciOi").with_type(TokenType::JWT);
 /// assert_eq!(format!("{subject:?}"), "Subject(redacted)");
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Subject {
-    token: Arc<Zeroizing<String>>,
+    // Compared first, so the time of a comparison tells nothing about the token.
     digest: [u8; 32],
     kind: TokenType,
+    token: Arc<Zeroizing<String>>,
 }
 
 /// The type of a token, a URI (RFC 8693, section 3).
@@ -84,14 +85,6 @@ impl Subject {
         self.token.capacity()
     }
 }
-
-impl PartialEq for Subject {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.kind == other.kind
-    }
-}
-
-impl Eq for Subject {}
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -46,7 +46,10 @@ impl Slot {
         reason: FetchReason,
     ) -> (FetchGuard, FetchReceiver) {
         let (sender, receiver) = watch::channel(None);
-        let receiver = FetchReceiver::new(receiver, deadline);
+        let receiver = FetchReceiver {
+            receiver,
+            deadline: deadline.monotonic,
+        };
         state.last_fetch += 1;
         state.fetch = Some(Box::new(receiver.clone()));
         self.suppress_refresh_until(deadline);
@@ -99,7 +102,7 @@ impl FetchGuard {
         if state.last_fetch == self.number
             && let Some(receiver) = &mut state.fetch
         {
-            receiver.extend(deadline);
+            receiver.deadline = deadline.monotonic;
             self.slot.suppress_refresh_until(deadline);
         }
     }
@@ -164,7 +167,7 @@ impl FetchGuard {
             slot.suppress_refresh_until(quiet);
             // Without these claims, the provider has not been asked yet.
             if !are_claims_refused && let Some(backoff) = next_backoff(state.backoff()) {
-                slot.suppress_refresh_until(quiet.later_of(backoff.until()));
+                slot.suppress_refresh_until(quiet.later_of(backoff.until));
                 state.failures().backoff = Some(backoff);
             }
         }

@@ -22,6 +22,7 @@ use crate::{
     token::{FetchReason, Token, TokenInner, TokenSpec},
 };
 
+#[derive(Default)]
 pub(crate) struct Slot {
     pub(super) spec: TokenSpec,
     token: ArcSwapOption<TokenInner>,
@@ -54,10 +55,7 @@ impl Slot {
     pub(crate) fn new(spec: TokenSpec) -> Self {
         Self {
             spec,
-            token: ArcSwapOption::empty(),
-            current_generation: AtomicU64::new(0),
-            refresh_suppressed_until: AtomicU64::new(0),
-            state: Mutex::default(),
+            ..Self::default()
         }
     }
 
@@ -158,7 +156,7 @@ impl Slot {
         let current = self.current_generation();
         if generation == 0 || current != generation {
             // Another rejection was first. If its token is still being fetched, it can have these claims.
-            if let (0, Some(claims), Some(failures)) = (current, claims, state.failures_mut())
+            if let (0, Some(failures)) = (current, state.failures_mut())
                 && generation != 0
                 && failures.last_rejected == generation
             {
@@ -167,12 +165,10 @@ impl Slot {
             return Rejection::Superseded;
         }
         let failures = state.failures();
-        if let Err(first) = failures.spend(generation, now) {
+        if let Err(first) = failures.budget.spend(generation, now) {
             return Rejection::LimitReached { first };
         }
-        if let Some(claims) = claims {
-            failures.claims.require(claims);
-        }
+        failures.claims.require(claims);
         failures.last_rejected = generation;
         let rejected = self.take_current(&mut state);
         state.failures().rejected = self.with_spec(rejected);
@@ -195,7 +191,7 @@ impl Slot {
         if failures.last_scope_challenge == challenge {
             return Rejection::Superseded;
         }
-        if let Err(first) = failures.spend(generation, now) {
+        if let Err(first) = failures.budget.spend(generation, now) {
             return Rejection::LimitReached { first };
         }
         failures.last_scope_challenge = challenge;
@@ -205,7 +201,7 @@ impl Slot {
     /// Refunds what was spent on this generation, because a replay with another token was accepted.
     pub(crate) fn refund(&self, generation: u64) {
         if let Some(failures) = self.state().failures_mut() {
-            failures.refund(generation);
+            failures.budget.refund(generation);
         }
     }
 

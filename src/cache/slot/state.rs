@@ -1,7 +1,5 @@
 //! The part of a slot that its lock guards: the fetch in progress, failures and rejections.
 
-use std::{collections::VecDeque, mem};
-
 use super::FetchReceiver;
 use crate::{
     cache::{backoff::Backoff, challenge::RequiredClaims, rejection_budget::RejectionBudget},
@@ -23,11 +21,7 @@ pub(in crate::cache) struct SlotState {
 #[derive(Default)]
 pub(super) struct FailureState {
     pub(super) backoff: Option<Backoff>,
-    budget: RejectionBudget,
-    /// Whether the last rejection exceeded the budget.
-    is_limit_reached: bool,
-    /// The generations that were paid for and not refunded yet, at most as many as the budget has.
-    paid: VecDeque<u64>,
+    pub(super) budget: RejectionBudget,
     /// The last token that was rejected, to recognize it if the source returns it again.
     pub(super) rejected: Option<Token>,
     /// The newest generation that was taken out of use. It is kept longer than the token, for callers that hold that token.
@@ -77,7 +71,7 @@ impl SlotState {
     }
 
     pub(in crate::cache) fn last_error(&self) -> Option<&TokenError> {
-        self.backoff().map(Backoff::last_error)
+        self.backoff().map(|backoff| &backoff.last_error)
     }
 
     pub(in crate::cache) fn rejections_left(&self, now: Moment) -> u8 {
@@ -103,28 +97,5 @@ impl SlotState {
         failures.backoff = None;
         failures.rejected = None;
         Some(failures)
-    }
-}
-
-impl FailureState {
-    /// Spends one of the rejection budget on this generation. If none is left, returns whether that is new.
-    pub(super) fn spend(&mut self, generation: u64, now: Moment) -> Result<(), bool> {
-        if !self.budget.take(now) {
-            return Err(!mem::replace(&mut self.is_limit_reached, true));
-        }
-        self.is_limit_reached = false;
-        if self.paid.len() >= usize::from(RejectionBudget::FULL) {
-            self.paid.pop_front();
-        }
-        self.paid.push_back(generation);
-        Ok(())
-    }
-
-    /// Refunds one rejection of this generation, if one was paid for.
-    pub(super) fn refund(&mut self, generation: u64) {
-        if let Some(index) = self.paid.iter().position(|paid| *paid == generation) {
-            self.paid.remove(index);
-            self.budget.refund();
-        }
     }
 }
