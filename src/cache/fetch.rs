@@ -156,7 +156,7 @@ fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: 
         };
         shared.settings.telemetry.emit(&event);
         let idle_time = shared.settings.idle_time;
-        shared.map.sweep_if_due(shared.now(), idle_time);
+        shared.map.purge_if_due(shared.now(), idle_time);
         shared.publish_metrics();
     });
 }

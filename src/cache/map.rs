@@ -21,7 +21,7 @@ use super::slot::Slot;
 use crate::{clock::Moment, token::TokenSpec};
 
 /// Between two removals of expired entries in a full map, at least one entry is created per this many entries.
-const SWEEP_SHARE: u64 = 8;
+const PURGE_SHARE: u64 = 8;
 /// The approximate size of an entry with a short token.
 const LIGHT: u64 = 512;
 /// The bytes that quick_cache, the allocator and reference counts add to an entry.
@@ -39,9 +39,9 @@ pub(super) struct SlotMap {
 struct MapCounters {
     bytes: AtomicU64,
     evictions: AtomicU64,
-    created_since_sweep: AtomicU64,
+    created_since_purge: AtomicU64,
     /// Monotonic.
-    next_sweep: AtomicU64,
+    next_purge: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -89,9 +89,9 @@ impl SlotMap {
         if let Some(slot) = self.get(spec) {
             return slot;
         }
-        self.sweep_if_full(now);
+        self.purge_if_full(now);
         let Ok(entry) = self.cache.get_or_insert_with(spec, || {
-            self.counters.created_since_sweep.fetch_add(1, Relaxed);
+            self.counters.created_since_purge.fetch_add(1, Relaxed);
             Ok::<_, Infallible>(self.entry(Arc::new(Slot::new(spec.clone()))))
         });
         entry.slot
@@ -140,29 +140,29 @@ impl SlotMap {
 
     /// Removes expired entries if the map is three quarters full, so that they are evicted before usable ones. Its shards fill
     /// unevenly, and a full shard evicts its least used entries.
-    fn sweep_if_full(&self, now: Moment) {
+    fn purge_if_full(&self, now: Moment) {
         let full = self.cache.weight() >= self.cache.capacity() / 4 * 3;
-        let created = self.counters.created_since_sweep.load(Relaxed);
-        if full && created >= self.cache.len() as u64 / SWEEP_SHARE {
-            self.sweep(now);
+        let created = self.counters.created_since_purge.load(Relaxed);
+        if full && created >= self.cache.len() as u64 / PURGE_SHARE {
+            self.purge(now);
         }
     }
 
     /// Removes the entries that have been expired for `idle`, once per that time.
-    pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
+    pub(super) fn purge_if_due(&self, now: Moment, idle: Duration) {
         let next = |due| (now.monotonic >= due).then(|| (now + idle).monotonic);
         let claimed = self
             .counters
-            .next_sweep
+            .next_purge
             .fetch_update(Relaxed, Relaxed, next);
         // If several callers are due, one of them succeeds here. The first call only sets the time of the next one.
         if claimed.is_ok_and(|due| due != 0) {
-            self.sweep(now.earlier_by(idle));
+            self.purge(now.earlier_by(idle));
         }
     }
 
-    fn sweep(&self, expired_by: Moment) {
-        self.counters.created_since_sweep.store(0, Relaxed);
+    fn purge(&self, expired_by: Moment) {
+        self.counters.created_since_purge.store(0, Relaxed);
         self.cache.retain(|_, entry| {
             let kept = entry.is_pinned() || entry.slot.is_worth_keeping(expired_by);
             if !kept {
