@@ -130,10 +130,10 @@ impl Program {
         assert!(schedules > min, "{schedules}");
     }
 
-    /// Returns how often this kind of step may still be taken, or `None` if there is no limit.
-    fn left(&mut self, kind: Kind) -> Option<&mut u8> {
-        let mut limits = self.limits.iter_mut();
-        limits.find_map(|(limited, left)| (*limited == kind).then_some(left))
+    /// Returns how often this kind of step may still be taken.
+    fn left(&self, kind: Kind) -> u8 {
+        let limit = self.limits.iter().find(|(limited, _)| *limited == kind);
+        limit.map_or(0, |(_, left)| *left)
     }
 }
 
@@ -544,12 +544,11 @@ impl World {
                 steps.push((PollWaiter, number));
             }
         }
-        let mut left = self.left.clone();
         let would_fetch = self.expected(Need::Usable) == (Expected::Wait, true);
         steps.retain(|(kind, _)| match kind {
             PollWaiter => true,
-            Request if left.is_prompt && !would_fetch => false,
-            _ => left.left(*kind).is_some_and(|left| *left > 0),
+            Request if self.left.is_prompt && !would_fetch => false,
+            _ => self.left.left(*kind) > 0,
         });
         steps
     }
@@ -557,8 +556,8 @@ impl World {
     fn take(&mut self, step: Step) {
         self.done.push(step);
         let (kind, number) = step;
-        if let Some(left) = self.left.left(kind) {
-            *left -= 1;
+        for (limited, left) in &mut self.left.limits {
+            *left -= u8::from(*limited == kind);
         }
         match kind {
             Request => self.request(Need::Usable),
