@@ -1,7 +1,7 @@
 //! Runs the task that fetches a slot's token.
 //!
-//! A fetch is a task of its own with its own deadline, and outlives its callers: a caller that gives up only ends its own
-//! wait. The task holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
+//! A fetch is a separate task with its own deadline. It outlives its callers: a caller that is cancelled only ends its wait. The task
+//! holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ fn runtime() -> Result<Handle, TokenError> {
 struct Fetch {
     shared: Arc<CacheShared>,
     guard: Option<FetchGuard>,
-    /// Whether it has been counted as a fetch from the provider.
+    /// Whether this has been counted as a fetch from the provider.
     is_counted: bool,
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::clock::Moment;
 
-/// How many more rejections of a key's tokens take the token out of use.
+/// Counts how many more rejections remove a key's token.
 ///
 /// An endpoint that always answers 401 must not cost a fetch per request, and a real revocation must always be recovered. Each
 /// rejection therefore takes one of five. A replay that is accepted refunds it, and time refunds one every 15 s.

@@ -1,4 +1,4 @@
-//! The state that all clones of a cache share.
+//! Defines the state that all clones of a cache share, and creates it.
 //!
 //! It has two parts, because a fetch must not keep its cache alive: [`CacheShared`] is what a fetch needs, and
 //! [`CacheHandle`] adds the sender whose drop tells the fetches that the last handle is gone.

@@ -1,4 +1,4 @@
-//! Tokens and what they are requested for: [`TokenSpec`], [`NewToken`], [`Token`] and [`Subject`].
+//! Defines tokens and their parameters: [`TokenSpec`], [`NewToken`], [`Token`] and [`Subject`].
 
 mod inner;
 mod spec;

@@ -177,7 +177,7 @@ impl Slot {
 
     /// Spends one of the rejection budget on a challenge that requires more scopes than the token of this generation has.
     ///
-    /// The token stays in use, because it is good elsewhere. A repeated challenge, for the same token and the same `wider` spec, is
+    /// The token stays in use, because other resources accept it. A repeated challenge, for the same token and the same `wider` spec, is
     /// paid once.
     pub(crate) fn spend_on_scopes(
         &self,

@@ -1,4 +1,4 @@
-//! The part of a slot that its lock guards: the fetch in progress, failures and rejections.
+//! Defines the part of a slot that its lock guards: the fetch in progress, failures and rejections.
 
 use super::FetchReceiver;
 use crate::{
