@@ -197,7 +197,7 @@ impl fmt::Debug for Exposed {
     }
 }
 
-/// Bytes whose memory is wiped when the last of their clones and slices is dropped.
+/// Converts to `Bytes` whose memory is wiped when the last of their clones and slices is dropped.
 pub(crate) fn wiped<B>(bytes: Zeroizing<B>) -> Bytes
 where
     B: Zeroize + AsRef<[u8]> + Send + 'static,

@@ -369,7 +369,7 @@ async fn fifty_claims_challenges_at_once_cost_one_fetch() {
 async fn scopes_add_up_and_are_remembered() {
     let (source, api, cache, mut client) = stage();
     assert_eq!(outcome(&get(&mut client, "/scope/write").await), RECOVERED);
-    assert_eq!(source.asked()[1].reason(), FetchReason::Widened);
+    assert_eq!(source.asked()[1].reason(), FetchReason::Missing);
     // The next one is not even challenged.
     assert_eq!(outcome(&get(&mut client, "/scope/write").await), FINE);
     assert_eq!(outcome(&get(&mut client, "/").await), FINE);

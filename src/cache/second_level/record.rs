@@ -16,8 +16,8 @@ pub(super) fn from_token(token: &NewToken, times: &Times) -> Record {
         requested_at: times.requested_at().wall,
         refresh_at: times.refresh_at().wall,
         expires_at: times.expires_at().wall,
-        scopes: token.granted().map(Into::into),
-        extra_headers: token.further_headers().to_vec(),
+        scopes: token.scopes.as_deref().map(Into::into),
+        extra_headers: token.extra_headers.clone(),
     }
 }
 
