@@ -105,7 +105,7 @@ impl RouteConfig {
         }
         match route.check() {
             Ok(()) => Ok(route),
-            Err(_) if route.clone().with_plain_http().check().is_ok() => Err(ConfigError::new(
+            Err(_) if route.with_plain_http().check().is_ok() => Err(ConfigError::new(
                 "url",
                 "tokens would be sent unencrypted over http:// to another machine: use https://, or set allow_http = true",
             )),
