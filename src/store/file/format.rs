@@ -24,7 +24,7 @@ pub(super) fn write(table: &Table) -> Vec<u8> {
         put(&mut body, name.as_str().as_bytes());
         put_expiring(&mut body, &entry.value, |body, value| put(body, value));
         put_expiring(&mut body, &entry.lease, |body, holder| {
-            put(body, holder.as_bytes())
+            put(body, holder.as_bytes());
         });
         put_expiring(&mut body, &entry.fence, |body, fence| put_u64(body, *fence));
     }
