@@ -44,7 +44,8 @@ impl<T> Expiring<T> {
         Self {
             value,
             start: now,
-            end: now.saturating_add(micros(lifetime)),
+            // A lifetime of zero ends after the current moment.
+            end: now.saturating_add(micros(lifetime).max(1)),
         }
     }
 
@@ -161,11 +162,9 @@ impl TableEntry {
     }
 }
 
-/// Returns at least one, so that a lifetime of zero ends after the current moment.
+/// Returns the microseconds of a duration, at most `u64::MAX`.
 pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros())
-        .unwrap_or(u64::MAX)
-        .max(1)
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn derived_keys_are_those_of_rfc_5869() {
+        let ring = KeyRing::new(Secret::new(STANDARD)).unwrap();
+        let key = ring.first().unwrap();
+        // Computed by another implementation. A change would make stored values unreadable.
+        assert_eq!(u64::from_be_bytes(key.id().unwrap()), 0x91c1_2d11_90c8_aa65);
+        let tag = hmac::sign(&key.for_names().unwrap(), b"spec");
+        assert_eq!(tag.as_ref()[..8], 0x4af3_fe42_ef92_376f_u64.to_be_bytes());
+    }
+
+    #[test]
     fn keys_derived_for_different_purposes_differ() {
         let key = KeyRing::new(Secret::new(STANDARD))
             .unwrap()
