@@ -35,10 +35,8 @@ impl RequiredClaims {
 
     /// Notes that a token has been fetched with the current claims.
     pub(super) fn grant(&mut self) {
-        if self.is_on_trial() {
-            self.granted = self.required.clone();
-            self.granted_version = self.version;
-        }
+        self.granted = self.required.clone();
+        self.granted_version = self.version;
     }
 
     /// Notes that a request with the claims of `version` failed. If the provider may have refused it because of claims on trial,
@@ -54,17 +52,14 @@ impl RequiredClaims {
                 | ErrorKind::Refused
                 | ErrorKind::InteractionRequired
         );
-        let is_refused = self.is_on_trial() && self.version == version && may_be_refused;
+        let is_on_trial = self.version == version && version != self.granted_version;
+        let is_refused = is_on_trial && may_be_refused;
         if is_refused {
             self.required = self.granted.clone();
             self.version += 1;
             self.granted_version = self.version;
         }
         is_refused
-    }
-
-    fn is_on_trial(&self) -> bool {
-        self.version != self.granted_version
     }
 }
 

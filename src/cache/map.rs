@@ -99,10 +99,8 @@ impl SlotMap {
 
     /// Updates the weight of a slot whose token has changed.
     pub(super) fn reweigh(&self, slot: &Arc<Slot>) {
-        if self
-            .peek(slot.spec())
-            .is_none_or(|known| !Arc::ptr_eq(&known, slot))
-        {
+        let known = self.peek(slot.spec());
+        if !known.is_some_and(|known| Arc::ptr_eq(&known, slot)) {
             return;
         }
         let entry = self.entry(Arc::clone(slot));
@@ -151,10 +149,8 @@ impl SlotMap {
     /// Removes the entries that have been expired for `idle`, once per that time.
     pub(super) fn purge_if_due(&self, now: Moment, idle: Duration) {
         let next = |due| (now.monotonic >= due).then(|| (now + idle).monotonic);
-        let claimed = self
-            .counters
-            .next_purge
-            .fetch_update(Relaxed, Relaxed, next);
+        let next_purge = &self.counters.next_purge;
+        let claimed = next_purge.fetch_update(Relaxed, Relaxed, next);
         // If several callers are due, one of them succeeds here. The first call only sets the time of the next one.
         if claimed.is_ok_and(|due| due != 0) {
             self.purge(now.earlier_by(idle));

@@ -160,9 +160,7 @@ impl CacheShared {
     pub(super) fn back_off_source(&self, error: &TokenError, now: Moment) -> Moment {
         let mut backoff = self.source_backoff();
         let next = Backoff::after(backoff.as_ref(), error.clone(), now, random_fraction());
-        let until = next.until;
-        *backoff = Some(next);
-        until
+        backoff.insert(next).until
     }
 
     /// Ends the back-off of the source after it has returned a token, unless the server asked for it.

@@ -1,6 +1,9 @@
 //! Implements [`TokenCache`]: its public methods, and those that the layer uses.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::{
     builder::CacheBuilder,
@@ -192,26 +195,24 @@ impl TokenCache {
     /// Returns the counters and the current size of the cache.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         let shared = self.shared();
         let counters = &shared.counters;
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
         Stats {
             entries: shared.map.len() as u64,
             bytes: shared.map.bytes(),
             hits: counters.hits.sum(),
-            misses: read(&counters.misses),
-            fetches: read(&counters.fetches),
-            fetch_failures: read(&counters.fetch_failures),
-            token_requests: read(&counters.token_requests),
-            rejections: read(&counters.rejections),
-            rejection_limit_reached: read(&counters.rejection_limit_reached),
-            replays: read(&counters.replays),
+            misses: counters.misses.load(Relaxed),
+            fetches: counters.fetches.load(Relaxed),
+            fetch_failures: counters.fetch_failures.load(Relaxed),
+            token_requests: counters.token_requests.load(Relaxed),
+            rejections: counters.rejections.load(Relaxed),
+            rejection_limit_reached: counters.rejection_limit_reached.load(Relaxed),
+            replays: counters.replays.load(Relaxed),
             evictions: shared.map.evictions(),
-            store_hits: read(&counters.store_hits),
-            store_misses: read(&counters.store_misses),
-            store_errors: read(&counters.store_errors),
-            store_unreadable: read(&counters.store_unreadable),
+            store_hits: counters.store_hits.load(Relaxed),
+            store_misses: counters.store_misses.load(Relaxed),
+            store_errors: counters.store_errors.load(Relaxed),
+            store_unreadable: counters.store_unreadable.load(Relaxed),
         }
     }
 

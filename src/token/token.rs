@@ -189,10 +189,6 @@ impl Token {
         sensitive(header.as_bytes().into()).unwrap_or_else(|_| header.clone())
     }
 
-    pub(crate) fn extra_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.inner.extra_headers()
-    }
-
     /// Returns the token's text, unredacted.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -208,7 +204,7 @@ impl Token {
     /// Inserts the token's headers, for requests that are sent without [`AuthLayer`](crate::AuthLayer).
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.header_value().clone());
-        for (name, value) in self.extra_headers() {
+        for (name, value) in self.inner.extra_headers() {
             headers.insert(name, value.clone());
         }
     }

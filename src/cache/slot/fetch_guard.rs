@@ -116,9 +116,8 @@ impl FetchGuard {
         let slot = Arc::clone(&self.slot);
         let mut state = slot.state();
         let last = slot.token().or_else(|| state.rejected().cloned());
-        let same_since = last
-            .filter(|last| fetched.token.same_text(last))
-            .map_or(fetched.generation, |last| last.same_since());
+        let same = last.filter(|last| fetched.token.same_text(last));
+        let same_since = same.map_or(fetched.generation, |same| same.same_since());
         let meta = TokenMeta {
             generation: fetched.generation,
             same_since,

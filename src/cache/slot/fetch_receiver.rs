@@ -24,8 +24,7 @@ impl FetchReceiver {
 
     /// Waits for the outcome. Returns `None` if the fetch died.
     pub(in crate::cache) async fn outcome(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.wait_for(Option::is_some).await.ok()?;
-        outcome.clone()
+        self.receiver.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Returns how long to wait before asking the slot again whether the fetch is still pending.

@@ -232,7 +232,7 @@ fn rejection_budget_is_spent_refunded_and_refilled() {
         (Request, 8),
         (Complete, 8),
         (Reject, 7),
-        (Refund, 1),
+        (Refund, 2),
         (Advance, 1),
     ];
     let program = Program {

@@ -85,10 +85,8 @@ impl SlotState {
 
     /// Returns the claims to request, and their version.
     pub(super) fn required_claims(&self) -> (Option<std::sync::Arc<str>>, u64) {
-        let failures = self.failures.as_ref();
-        failures
-            .map(|failures| failures.claims.current())
-            .unwrap_or_default()
+        let claims = self.failures.as_ref().map(|failures| &failures.claims);
+        claims.map(RequiredClaims::current).unwrap_or_default()
     }
 
     /// Forgets the back-off and the rejected token.
