@@ -48,7 +48,7 @@ async fn walk(source: Source, fresh: u64, stale: u64, end: u64) {
     );
     settle().await;
     assert_eq!(source.fetches(), 2, "not fetched while stale");
-    assert_eq!(source.asked()[1].reason(), FetchReason::Stale);
+    assert_eq!(source.requests()[1].reason(), FetchReason::Stale);
 
     go(end - 1).await;
     // The refresh may have been given up meanwhile; the token is served in any case.
@@ -80,7 +80,7 @@ async fn fresh_is_served_stale_is_served_and_refreshed_expired_is_waited_for() {
             315_359_990_000,
         ),
     ] {
-        walk(Source::new().lasting(lifetime), fresh, stale, end).await;
+        walk(Source::new().with_lifetime(lifetime), fresh, stale, end).await;
     }
 }
 
@@ -95,14 +95,14 @@ async fn what_nobody_asks_for_is_not_refreshed() {
         cache.get(&tenant("used")).await.unwrap();
         settle().await;
     }
-    let asked = source.asked();
+    let asked = source.requests();
     let idle = asked.iter().filter(|asked| *asked.spec() == tenant("idle"));
     assert_eq!(idle.count(), 1);
     assert_eq!(asked.len(), 1 + 1 + 24);
     // It is not even known any more.
     cache.get(&tenant("idle")).await.unwrap();
     assert_eq!(
-        source.asked().last().unwrap().reason(),
+        source.requests().last().unwrap().reason(),
         FetchReason::Missing
     );
 }
@@ -110,7 +110,7 @@ async fn what_nobody_asks_for_is_not_refreshed() {
 #[tokio::test(start_paused = true)]
 async fn without_a_lifetime_five_minutes_are_assumed() {
     walk(
-        Source::new().usually(Answer::Token(None)),
+        Source::new().with_answer(Answer::Token(None)),
         210_000,
         225_000,
         290_000,
@@ -120,7 +120,7 @@ async fn without_a_lifetime_five_minutes_are_assumed() {
 
 #[tokio::test(start_paused = true)]
 async fn the_assumed_lifetime_can_be_set() {
-    let source = Source::new().usually(Answer::Token(None));
+    let source = Source::new().with_answer(Answer::Token(None));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_assumed_lifetime(HOUR)
@@ -134,7 +134,7 @@ async fn the_refresh_point_is_the_servers_if_it_gives_one() {
     // Half an hour, up to a fifth of the lead of five minutes earlier.
     let answer = Answer::RefreshIn(HOUR, secs(1_800));
     walk(
-        Source::new().usually(answer),
+        Source::new().with_answer(answer),
         1_740_000,
         1_800_000,
         3_590_000,
@@ -144,17 +144,17 @@ async fn the_refresh_point_is_the_servers_if_it_gives_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_point_beyond_the_lifetime_is_clamped_to_it() {
-    let source = Source::new().usually(Answer::RefreshIn(secs(100), HOUR));
+    let source = Source::new().with_answer(Answer::RefreshIn(secs(100), HOUR));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
     advance(secs(90)).await;
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
-    assert_eq!(source.asked()[1].reason(), FetchReason::Expired);
+    assert_eq!(source.requests()[1].reason(), FetchReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_point_of_nothing_does_not_cost_a_fetch_per_request() {
-    let source = Source::new().usually(Answer::RefreshIn(HOUR, Duration::ZERO));
+    let source = Source::new().with_answer(Answer::RefreshIn(HOUR, Duration::ZERO));
     let cache = cache(&source);
     for _ in 0..100 {
         cache.get(spec()).await.unwrap();
@@ -190,7 +190,7 @@ async fn the_jitter_is_fixed_per_token_and_never_more_than_a_fifth_of_the_lead()
 
 #[tokio::test(start_paused = true)]
 async fn a_lifetime_counts_from_before_the_token_request() {
-    let source = Source::new().lasting(secs(20)).taking(secs(5));
+    let source = Source::new().with_lifetime(secs(20)).with_delay(secs(5));
     let cache = cache(&source);
     let start = Instant::now();
     cache.get(spec()).await.unwrap();
@@ -203,11 +203,11 @@ async fn a_lifetime_counts_from_before_the_token_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_expired_on_arrival_is_an_error() {
-    let source = Source::new().lasting(secs(2)).taking(secs(3));
+    let source = Source::new().with_lifetime(secs(2)).with_delay(secs(3));
     let cache = cache(&source);
     let error = cache.get(spec()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
-    let source = Source::new().lasting(Duration::ZERO);
+    let source = Source::new().with_lifetime(Duration::ZERO);
     let error = support::cache(&source).get(spec()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert_eq!(source.fetches(), 1);
@@ -215,7 +215,7 @@ async fn a_token_that_is_expired_on_arrival_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lifetime_beyond_all_bounds_never_ends() {
-    let source = Source::new().lasting(Duration::MAX);
+    let source = Source::new().with_lifetime(Duration::MAX);
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
     advance(secs(1_000_000_000)).await;
@@ -226,10 +226,10 @@ async fn a_lifetime_beyond_all_bounds_never_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_is_never_served() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::fail(ErrorKind::Unavailable));
+    source.set_answer(Answer::fail(ErrorKind::Unavailable));
     let mut served = 0;
     for second in 1..=600 {
         advance(secs(1)).await;
@@ -243,10 +243,10 @@ async fn an_expired_token_is_never_served() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_never_displaces_a_usable_token() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     let first = cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::fail(ErrorKind::AccessDenied));
+    source.set_answer(Answer::fail(ErrorKind::AccessDenied));
     advance(secs(75)).await;
     for _ in 0..140 {
         advance(millis(100)).await;
@@ -268,7 +268,7 @@ async fn a_failed_refresh_never_displaces_a_usable_token() {
 
 #[tokio::test(start_paused = true)]
 async fn the_back_off_doubles_from_a_second_to_a_minute() {
-    let source = Source::new().usually(Answer::fail(ErrorKind::AccessDenied));
+    let source = Source::new().with_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     for longest in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         let before = source.fetches();
@@ -284,7 +284,7 @@ async fn the_back_off_doubles_from_a_second_to_a_minute() {
         advance(millis(longest * 500 + 2)).await;
     }
     // A success ends it.
-    source.then(Answer::Token(Some(secs(10))));
+    source.push_answer(Answer::Token(Some(secs(10))));
     cache.get(spec()).await.unwrap();
     advance(secs(9)).await;
     cache.get(spec()).await.unwrap_err();
@@ -295,7 +295,7 @@ async fn the_back_off_doubles_from_a_second_to_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_is_honoured() {
     let source = Source::new();
-    source.then(Answer::Fail(
+    source.push_answer(Answer::Fail(
         fault(ErrorKind::Throttled).with_retry_after(secs(30)),
     ));
     let cache = cache(&source);
@@ -316,7 +316,7 @@ async fn a_retry_after_is_honoured() {
 async fn a_retry_after_counts_for_an_hour_at_most() {
     for asked in [secs(7_200), secs(u64::MAX), Duration::MAX] {
         let source = Source::new();
-        source.then(Answer::Fail(
+        source.push_answer(Answer::Fail(
             fault(ErrorKind::Throttled).with_retry_after(asked),
         ));
         let cache = cache(&source);
@@ -338,7 +338,7 @@ async fn what_was_asked_for_holds_back_the_key_alone() {
         ErrorKind::AccessDenied,
     ] {
         let source = Source::new();
-        source.then(Answer::fail(kind));
+        source.push_answer(Answer::fail(kind));
         let cache = cache(&source);
         assert_eq!(cache.get(spec()).await.unwrap_err().kind(), kind);
         cache.get(&tenant("other")).await.unwrap();
@@ -357,7 +357,7 @@ async fn what_ails_the_provider_holds_back_the_whole_source() {
         (fault(ErrorKind::Network), 3),
         (slow, 1),
     ] {
-        let source = Source::new().usually(Answer::Fail(error.clone()));
+        let source = Source::new().with_answer(Answer::Fail(error.clone()));
         let cache = cache(&source);
         assert_eq!(cache.get(spec()).await.unwrap_err().kind(), error.kind());
         assert_eq!(source.fetches(), requests);
@@ -372,7 +372,7 @@ async fn what_ails_the_provider_holds_back_the_whole_source() {
                 .all(|entry| entry.state == EntryState::BackingOff)
         );
 
-        source.henceforth(Answer::Token(Some(HOUR)));
+        source.set_answer(Answer::Token(Some(HOUR)));
         advance(secs(34)).await;
         cache.get(&tenant("other")).await.unwrap();
         cache.get(spec()).await.unwrap();
@@ -381,11 +381,11 @@ async fn what_ails_the_provider_holds_back_the_whole_source() {
 
 #[tokio::test(start_paused = true)]
 async fn a_held_source_still_serves_stale_tokens_and_refreshes_them_afterwards() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     let first = cache.get(spec()).await.unwrap();
     advance(secs(76)).await;
-    source.then(Answer::Fail(
+    source.push_answer(Answer::Fail(
         fault(ErrorKind::Throttled).with_retry_after(secs(10)),
     ));
     cache.get(&tenant("other")).await.unwrap_err();
@@ -407,7 +407,7 @@ async fn a_held_source_still_serves_stale_tokens_and_refreshes_them_afterwards()
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_another_key_does_not_lift_a_retry_after() {
     let source = Source::new().gated();
-    source.then(Answer::Fail(
+    source.push_answer(Answer::Fail(
         fault(ErrorKind::Throttled).with_retry_after(secs(30)),
     ));
     let cache = cache(&source);
@@ -437,7 +437,7 @@ async fn an_answer_to_another_key_does_not_lift_a_retry_after() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_another_key_ends_a_back_off_for_a_network_fault() {
     let source = Source::new().gated();
-    source.then(Answer::fail(ErrorKind::Timeout));
+    source.push_answer(Answer::fail(ErrorKind::Timeout));
     let cache = cache(&source);
     let other = tenant("other");
     let mut failing = task::spawn(cache.get(spec()));
@@ -459,7 +459,7 @@ async fn an_answer_to_another_key_ends_a_back_off_for_a_network_fault() {
 async fn keys_that_fail_together_make_one_wait_and_not_a_longer_one() {
     let source = Source::new()
         .gated()
-        .usually(Answer::fail(ErrorKind::Timeout));
+        .with_answer(Answer::fail(ErrorKind::Timeout));
     let cache = cache(&source);
     let specs: Vec<_> = (0..20).map(tenant).collect();
     let mut callers: Vec<_> = specs
@@ -504,14 +504,18 @@ async fn a_key_that_is_refused_without_end_takes_nothing_from_another() {
 #[tokio::test(start_paused = true)]
 async fn a_5xx_or_a_dropped_connection_is_tried_three_times_within_a_flight() {
     for kind in [ErrorKind::Unavailable, ErrorKind::Network] {
-        let source = Source::new().usually(Answer::fail(kind));
+        let source = Source::new().with_answer(Answer::fail(kind));
         let cache = cache(&source);
         let start = Instant::now();
         assert_eq!(cache.get(spec()).await.unwrap_err().kind(), kind);
         // Pauses of 100 and 200 ms; a timer rounds up to a millisecond.
         let took = start.elapsed().as_millis();
         assert!((300..=302).contains(&took), "{took}");
-        let attempts: Vec<_> = source.asked().iter().map(|asked| asked.attempt()).collect();
+        let attempts: Vec<_> = source
+            .requests()
+            .iter()
+            .map(|asked| asked.attempt())
+            .collect();
         assert_eq!(attempts, [1, 2, 3]);
         let stats = cache.stats();
         assert_eq!(
@@ -520,8 +524,8 @@ async fn a_5xx_or_a_dropped_connection_is_tried_three_times_within_a_flight() {
         );
     }
     let source = Source::new();
-    source.then(Answer::fail(ErrorKind::Unavailable));
-    source.then(Answer::fail(ErrorKind::Network));
+    source.push_answer(Answer::fail(ErrorKind::Unavailable));
+    source.push_answer(Answer::fail(ErrorKind::Network));
     let cache = cache(&source);
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-3");
     assert_eq!(cache.stats().fetch_failures, 0);
@@ -535,12 +539,12 @@ async fn what_no_attempt_would_change_is_tried_once() {
         ErrorKind::Throttled,
         ErrorKind::Timeout,
     ] {
-        let source = Source::new().usually(Answer::fail(kind));
+        let source = Source::new().with_answer(Answer::fail(kind));
         cache(&source).get(spec()).await.unwrap_err();
         assert_eq!(source.fetches(), 1, "{kind}");
     }
     let own = fault(ErrorKind::Unavailable).with_retryable(false);
-    let source = Source::new().usually(Answer::Fail(own));
+    let source = Source::new().with_answer(Answer::Fail(own));
     cache(&source).get(spec()).await.unwrap_err();
     assert_eq!(source.fetches(), 1);
 }
@@ -548,7 +552,7 @@ async fn what_no_attempt_would_change_is_tried_once() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_of_two_seconds_is_waited_out_and_a_longer_one_ends_the_flight() {
     let source = Source::new();
-    source.then(Answer::Fail(
+    source.push_answer(Answer::Fail(
         fault(ErrorKind::Throttled).with_retry_after(secs(2)),
     ));
     let start = Instant::now();
@@ -556,7 +560,7 @@ async fn a_retry_after_of_two_seconds_is_waited_out_and_a_longer_one_ends_the_fl
     assert_eq!((start.elapsed().as_secs(), source.fetches()), (2, 2));
 
     let source = Source::new();
-    source.then(Answer::Fail(
+    source.push_answer(Answer::Fail(
         fault(ErrorKind::Unavailable).with_retry_after(millis(2_001)),
     ));
     let start = Instant::now();
@@ -567,8 +571,8 @@ async fn a_retry_after_of_two_seconds_is_waited_out_and_a_longer_one_ends_the_fl
 #[tokio::test(start_paused = true)]
 async fn all_attempts_of_a_flight_share_its_deadline() {
     let source = Source::new()
-        .usually(Answer::fail(ErrorKind::Unavailable))
-        .taking(secs(4));
+        .with_answer(Answer::fail(ErrorKind::Unavailable))
+        .with_delay(secs(4));
     let cache = cache(&source);
     let start = Instant::now();
     let error = cache.get(spec()).await.unwrap_err();
@@ -610,7 +614,7 @@ impl Hands {
 
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_is_set_back_revives_no_token() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let (cache, hands) = Hands::cache(&source);
     cache.get(spec()).await.unwrap();
     hands
@@ -629,7 +633,7 @@ async fn a_wall_clock_that_is_set_back_revives_no_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_is_set_forth_costs_one_fetch() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let (cache, hands) = Hands::cache(&source);
     cache.get(spec()).await.unwrap();
     hands
@@ -653,7 +657,7 @@ async fn a_suspended_machine_wakes_up_to_an_expired_token() {
         .wall
         .fetch_add(secs(8 * 3_600).as_nanos() as u64, SeqCst);
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
-    assert_eq!(source.asked()[1].reason(), FetchReason::Expired);
+    assert_eq!(source.requests()[1].reason(), FetchReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -678,7 +682,7 @@ async fn what_was_asked_for_before_the_machine_was_suspended_is_not_served_after
 #[tokio::test(start_paused = true)]
 async fn a_back_off_ends_on_the_monotonic_clock_when_the_wall_clock_is_set_back() {
     let source = Source::new();
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let (cache, hands) = Hands::cache(&source);
     cache.get(spec()).await.unwrap_err();
     hands
@@ -691,7 +695,7 @@ async fn a_back_off_ends_on_the_monotonic_clock_when_the_wall_clock_is_set_back(
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_stands_still_serves_and_hangs_nobody() {
-    let source = Source::new().taking(secs(5));
+    let source = Source::new().with_delay(secs(5));
     let (cache, _) = Hands::cache(&source);
     for _ in 0..3 {
         assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-1");
@@ -721,7 +725,7 @@ async fn refresh_inside_a_back_off_asks_nobody() {
     let source = Source::new();
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::fail(ErrorKind::AccessDenied));
+    source.set_answer(Answer::fail(ErrorKind::AccessDenied));
     for _ in 0..10 {
         cache.refresh(spec()).await.unwrap_err();
     }
@@ -746,7 +750,7 @@ async fn peek_fetches_nothing_and_counts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn remove_and_clear_forget_tokens_and_failures() {
     let source = Source::new();
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap_err();
     assert!(!cache.remove(spec()));
@@ -754,7 +758,7 @@ async fn remove_and_clear_forget_tokens_and_failures() {
     assert!(cache.remove(spec()));
     assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
     cache.get(spec()).await.unwrap();
-    source.then(Answer::fail(ErrorKind::Throttled));
+    source.push_answer(Answer::fail(ErrorKind::Throttled));
     cache.get(&tenant("other")).await.unwrap_err();
     cache.get(&tenant("third")).await.unwrap_err();
     cache.clear();
@@ -765,7 +769,7 @@ async fn remove_and_clear_forget_tokens_and_failures() {
 
 #[tokio::test(start_paused = true)]
 async fn warm_fetches_what_is_missing_all_at_once() {
-    let source = Source::new().taking(millis(100));
+    let source = Source::new().with_delay(millis(100));
     let cache = cache(&source);
     cache.get(&tenant(0)).await.unwrap();
     let specs: Vec<_> = (0..5).map(tenant).collect();
@@ -780,9 +784,9 @@ async fn warm_fetches_what_is_missing_all_at_once() {
 #[tokio::test(start_paused = true)]
 async fn warm_tries_all_and_tells_the_first_failure() {
     let source = Source::new();
-    source.then(Answer::Token(Some(HOUR)));
-    source.then(Answer::fail(ErrorKind::InvalidScope));
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    source.push_answer(Answer::Token(Some(HOUR)));
+    source.push_answer(Answer::fail(ErrorKind::InvalidScope));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     let unsound = TokenSpec::scopes(["a b\""]);
     let specs: Vec<_> = (0..4).map(tenant).chain([unsound.clone()]).collect();
@@ -809,7 +813,7 @@ async fn stats_count_what_happened() {
     cache.get(spec()).await.unwrap();
     cache.get(spec()).await.unwrap();
     cache.reject(&first);
-    source.then(Answer::fail(ErrorKind::Unavailable));
+    source.push_answer(Answer::fail(ErrorKind::Unavailable));
     cache.get(spec()).await.unwrap();
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.hits, stats.misses), (1, 2, 2));
@@ -831,10 +835,10 @@ async fn stats_count_what_happened() {
 
 #[tokio::test(start_paused = true)]
 async fn entries_tell_how_each_token_stands_and_hold_none() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     let token = cache.get(spec()).await.unwrap();
-    source.then(Answer::fail(ErrorKind::InvalidScope));
+    source.push_answer(Answer::fail(ErrorKind::InvalidScope));
     cache.get(&tenant("failing")).await.unwrap_err();
     advance(millis(100)).await;
     let entry = |spec: &TokenSpec| {
@@ -933,7 +937,7 @@ async fn idle_keys_are_not_refreshed_and_give_their_memory_back() {
 #[tokio::test(start_paused = true)]
 async fn bytes_are_bounded() {
     let long: &'static str = Box::leak("x".repeat(10_000).into_boxed_str());
-    let source = Source::new().usually(Answer::Text(long));
+    let source = Source::new().with_answer(Answer::Text(long));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_bytes(1 << 20)
@@ -948,7 +952,7 @@ async fn bytes_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn expired_entries_go_when_the_cache_is_nearly_full() {
-    let source = Source::new().lasting(secs(10));
+    let source = Source::new().with_lifetime(secs(10));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_entries(1_000)
@@ -957,7 +961,7 @@ async fn expired_entries_go_when_the_cache_is_nearly_full() {
         cache.get(&tenant(name)).await.unwrap();
     }
     advance(secs(11)).await;
-    source.henceforth(Answer::Token(Some(HOUR)));
+    source.set_answer(Answer::Token(Some(HOUR)));
     let expired = || {
         let entries = cache.entries();
         let expired = entries
@@ -984,7 +988,7 @@ async fn what_expired_goes_before_what_still_serves() {
         .build();
     for name in 0..600 {
         let lifetime = if name % 2 == 0 { HOUR } else { secs(10) };
-        source.then(Answer::Token(Some(lifetime)));
+        source.push_answer(Answer::Token(Some(lifetime)));
         cache.get(&tenant(name)).await.unwrap();
     }
     advance(secs(11)).await;
@@ -998,7 +1002,7 @@ async fn what_expired_goes_before_what_still_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_used_stays_when_what_is_not_makes_room() {
-    let source = Source::new().lasting(HOUR * 24);
+    let source = Source::new().with_lifetime(HOUR * 24);
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_entries(200)

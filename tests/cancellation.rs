@@ -5,7 +5,7 @@ mod support;
 use std::{sync::mpsc, thread, time::Duration};
 
 use support::{
-    Answer, Api, PLACE, Source, cache, layer, millis, outcome, request, secs, send, settle, spec,
+    Answer, Api, ORIGIN, Source, cache, layer, millis, outcome, request, secs, send, settle, spec,
     tenant,
 };
 use tokio::{runtime, sync::oneshot, task::JoinSet, time};
@@ -135,7 +135,7 @@ async fn the_last_handle_takes_the_flights_that_queue_with_it() {
     }
     settle().await;
     assert_eq!(
-        (source.fetches(), source.abandoned(), source.answered()),
+        (source.fetches(), source.abandoned(), source.completed()),
         (1, 1, 0)
     );
 }
@@ -206,7 +206,7 @@ async fn a_response_that_waits_for_its_second_token_is_a_handle() {
 fn waiters_elsewhere_go_on_when_the_flights_runtime_is_shut_down() {
     for in_background in [true, false] {
         let source = Source::new();
-        source.then(Answer::Never);
+        source.push_answer(Answer::Never);
         let cache = TokenCache::new(source.clone());
         let first = runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -306,7 +306,7 @@ async fn a_flight_that_comes_back_from_the_dead_displaces_nothing() {
 #[tokio::test(start_paused = true)]
 async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetches() {
     let source = Source::new();
-    source.then(Answer::Never);
+    source.push_answer(Answer::Never);
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_fetches(1)
@@ -335,7 +335,7 @@ async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetc
 async fn a_source_that_panics_once_costs_its_waiters_nothing() {
     for panic in [Answer::Panic, Answer::PanicAtOnce] {
         let source = Source::new();
-        source.then(panic);
+        source.push_answer(panic);
         let cache = cache(&source);
         let mut callers = JoinSet::new();
         for _ in 0..100 {
@@ -355,7 +355,7 @@ async fn a_source_that_panics_once_costs_its_waiters_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_always_panics_gives_every_waiter_an_error() {
     for panic in [Answer::Panic, Answer::PanicAtOnce] {
-        let source = Source::new().usually(panic);
+        let source = Source::new().with_answer(panic);
         let cache = cache(&source);
         let mut callers = JoinSet::new();
         for _ in 0..100 {
@@ -372,17 +372,17 @@ async fn a_source_that_always_panics_gives_every_waiter_an_error() {
             ErrorKind::Unavailable
         );
         // Nothing latches.
-        source.henceforth(Answer::Text("well again"));
+        source.set_answer(Answer::Text("well again"));
         assert_eq!(cache.get(spec()).await.unwrap().expose(), "well again");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_panics_in_the_background_is_asked_again_after_a_moment() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::Panic);
+    source.set_answer(Answer::Panic);
     time::advance(secs(80)).await;
     for _ in 0..100 {
         cache.get(spec()).await.unwrap();
@@ -400,7 +400,7 @@ fn a_cache_and_a_layer_are_made_outside_any_runtime() {
     let source = Source::new();
     let cache = TokenCache::new(source.clone());
     let layer = AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
+        .route(ORIGIN, spec().clone())
         .unwrap();
     let api = Api::new();
     let mut client = layer.layer(api);
@@ -424,7 +424,7 @@ fn outside_any_runtime_a_missing_token_is_an_error_and_a_cached_one_is_served() 
     assert!(assert_ready!(warm.poll()).is_err());
 
     let mut client = AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
+        .route(ORIGIN, spec().clone())
         .unwrap()
         .layer(Api::new());
     let mut sending = task::spawn(send(&mut client, request("/")));
@@ -486,8 +486,8 @@ async fn a_flight_whose_spec_was_removed_answers_those_who_wait_and_lands_nowher
 #[tokio::test(start_paused = true)]
 async fn a_removed_spec_is_fetched_anew_while_its_old_flight_is_still_under_way() {
     let source = Source::new().gated();
-    source.then(Answer::Text("old"));
-    source.then(Answer::Text("new"));
+    source.push_answer(Answer::Text("old"));
+    source.push_answer(Answer::Text("new"));
     let cache = cache(&source);
     let mut old = task::spawn(cache.get(spec()));
     assert_pending!(old.poll());
@@ -508,7 +508,7 @@ async fn a_removed_spec_is_fetched_anew_while_its_old_flight_is_still_under_way(
 #[tokio::test(start_paused = true)]
 async fn a_failure_after_a_removal_holds_nothing_back() {
     let source = Source::new().gated();
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     let mut waiter = task::spawn(cache.get(spec()));
     assert_pending!(waiter.poll());
@@ -546,12 +546,12 @@ async fn a_runtime_without_timers_gives_no_panic() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_crowd_that_does_everything_at_once_hangs_nowhere() {
     for round in 0..20 {
-        let source = Source::new().lasting(millis(40));
+        let source = Source::new().with_lifetime(millis(40));
         for _ in 0..50 {
-            source.then(Answer::Panic);
-            source.then(Answer::Token(Some(millis(20))));
-            source.then(Answer::PanicAtOnce);
-            source.then(Answer::Token(Some(secs(1))));
+            source.push_answer(Answer::Panic);
+            source.push_answer(Answer::Token(Some(millis(20))));
+            source.push_answer(Answer::PanicAtOnce);
+            source.push_answer(Answer::Token(Some(secs(1))));
         }
         let cache = TokenCache::builder(source.clone())
             .with_max_entries(4)

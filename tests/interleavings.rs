@@ -298,7 +298,7 @@ impl Play {
                     self.cache().clear();
                 }
                 self.removals += 1;
-                self.forgotten = self.gate.asked();
+                self.forgotten = self.gate.requests();
                 assert!(self.cache().peek(spec()).is_none());
             }
             Step::Pass => time::advance(PASS).await,
@@ -375,7 +375,7 @@ impl Play {
                 break;
             }
             run().await;
-            for number in 0..self.gate.asked() {
+            for number in 0..self.gate.requests() {
                 self.gate.answer(number, What::Token);
             }
             run().await;
@@ -385,11 +385,11 @@ impl Play {
         }
         assert!(self.callers.is_empty(), "somebody waits for ever");
         run().await;
-        for number in 0..self.gate.asked() {
+        for number in 0..self.gate.requests() {
             self.gate.answer(number, What::Token);
         }
         run().await;
-        let requests = self.gate.asked();
+        let requests = self.gate.requests();
         if let Some(cache) = self.cache.clone() {
             // Whatever was held back is so no more.
             time::advance(secs(2)).await;
@@ -397,9 +397,9 @@ impl Play {
             let mut outcome = get.poll();
             if outcome.is_pending() {
                 run().await;
-                self.gate.answer(self.gate.asked() - 1, What::Token);
+                self.gate.answer(self.gate.requests() - 1, What::Token);
                 run().await;
-                assert_eq!(self.gate.asked(), requests + 1);
+                assert_eq!(self.gate.requests(), requests + 1);
                 outcome = get.poll();
             }
             let Poll::Ready(Ok(token)) = outcome else {
@@ -449,7 +449,7 @@ impl Gate {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> usize {
+    fn requests(&self) -> usize {
         self.fetches().len()
     }
 

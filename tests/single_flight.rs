@@ -17,7 +17,7 @@ use tower_bearer::{ErrorKind, TokenCache, TokenError, clock::Clock};
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_cold_callers_cost_one_token_request() {
-    let source = Source::new().taking(millis(100));
+    let source = Source::new().with_delay(millis(100));
     let cache = cache(&source);
     let mut callers = JoinSet::new();
     for _ in 0..10_000 {
@@ -58,7 +58,7 @@ async fn ten_thousand_cold_callers_on_two_threads_cost_one_token_request() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_that_time_out_leave_the_fetch_running_for_the_next() {
-    let source = Source::new().taking(millis(100));
+    let source = Source::new().with_delay(millis(100));
     let cache = cache(&source);
     let mut callers = JoinSet::new();
     for _ in 0..5 {
@@ -66,10 +66,10 @@ async fn callers_that_time_out_leave_the_fetch_running_for_the_next() {
         callers.spawn(async move { timeout(millis(40), cache.get(spec())).await.is_err() });
     }
     assert_eq!(callers.join_all().await, [true; 5]);
-    assert_eq!((source.fetches(), source.answered()), (1, 0));
+    assert_eq!((source.fetches(), source.completed()), (1, 0));
     advance(millis(61)).await;
     settle().await;
-    assert_eq!((source.fetches(), source.answered()), (1, 1));
+    assert_eq!((source.fetches(), source.completed()), (1, 1));
     let mut next = task::spawn(cache.get(spec()));
     assert_eq!(assert_ready!(next.poll()).unwrap().expose(), "token-1");
     assert_eq!((source.fetches(), source.abandoned()), (1, 0));
@@ -79,7 +79,7 @@ async fn callers_that_time_out_leave_the_fetch_running_for_the_next() {
 async fn all_who_wait_share_the_error_and_those_who_come_later_get_it_at_once() {
     let source = Source::new()
         .gated()
-        .usually(Answer::fail(ErrorKind::AccessDenied));
+        .with_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     let mut callers = JoinSet::new();
     for _ in 0..100 {
@@ -107,7 +107,7 @@ async fn all_who_wait_share_the_error_and_those_who_come_later_get_it_at_once() 
     assert_eq!(source.fetches(), 1);
 
     advance(millis(551)).await;
-    source.henceforth(Answer::Token(Some(HOUR)));
+    source.set_answer(Answer::Token(Some(HOUR)));
     source.open();
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
     assert_eq!(source.fetches(), 2);
@@ -116,7 +116,7 @@ async fn all_who_wait_share_the_error_and_those_who_come_later_get_it_at_once() 
 #[tokio::test(start_paused = true)]
 async fn a_back_off_ends_with_the_wait_that_its_error_names() {
     let source = Source::new();
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap_err();
     let left = cache.get(spec()).await.unwrap_err().retry_after().unwrap();
@@ -130,7 +130,7 @@ async fn a_back_off_ends_with_the_wait_that_its_error_names() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_background_refresh_while_the_token_serves() {
     // Stale at 75 s (70 s at the earliest), at its end at 90 s.
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     let first = cache.get(spec()).await.unwrap();
     let source = source.gated();
@@ -150,7 +150,7 @@ async fn nobody_waits_for_a_background_refresh_while_the_token_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn past_the_tokens_end_all_wait_for_the_refresh_that_is_under_way() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
     let source = source.gated();
@@ -195,14 +195,14 @@ async fn who_forces_a_refresh_shares_it_and_everybody_else_is_served_meanwhile()
 
 #[tokio::test(start_paused = true)]
 async fn keys_fetch_side_by_side_up_to_the_cap() {
-    let source = Source::new().taking(millis(100));
+    let source = Source::new().with_delay(millis(100));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .build();
     let specs: Vec<_> = (0..100).map(tenant).collect();
     let start = Instant::now();
     cache.warm(&specs).await.unwrap();
-    assert_eq!((source.fetches(), source.most_at_once()), (100, 32));
+    assert_eq!((source.fetches(), source.max_concurrent()), (100, 32));
     // Four rounds of at most 32.
     assert_eq!(start.elapsed().as_millis() / 100, 4);
 }
@@ -210,7 +210,7 @@ async fn keys_fetch_side_by_side_up_to_the_cap() {
 #[tokio::test(start_paused = true)]
 async fn those_who_queue_for_a_place_get_the_error_that_holds_the_source_back() {
     let source = Source::new().gated();
-    source.then(Answer::fail(ErrorKind::Throttled));
+    source.push_answer(Answer::fail(ErrorKind::Throttled));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_fetches(1)
@@ -228,7 +228,7 @@ async fn those_who_queue_for_a_place_get_the_error_that_holds_the_source_back() 
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_takes_too_long_ends_as_a_timeout_for_all_who_wait() {
-    let source = Source::new().usually(Answer::Never);
+    let source = Source::new().with_answer(Answer::Never);
     let cache = cache(&source);
     let mut callers = JoinSet::new();
     let start = Instant::now();
@@ -303,7 +303,7 @@ async fn a_forced_refresh_gives_nothing_that_was_rejected_or_expired_while_it_la
 
 #[tokio::test(start_paused = true)]
 async fn a_forced_refresh_that_queues_for_a_place_is_not_given_up_for_dead() {
-    let source = Source::new().taking(secs(9));
+    let source = Source::new().with_delay(secs(9));
     let cache = TokenCache::builder(source.clone())
         .with_clock(Clock::tokio())
         .with_max_fetches(1)
@@ -323,7 +323,7 @@ async fn a_forced_refresh_that_queues_for_a_place_is_not_given_up_for_dead() {
 #[tokio::test(start_paused = true)]
 async fn a_remembered_error_does_not_keep_the_first_callers_from_its_cause() {
     let error: TokenError = fault(ErrorKind::InvalidGrant).with_description("revoked by the user");
-    let source = Source::new().usually(Answer::Fail(error));
+    let source = Source::new().with_answer(Answer::Fail(error));
     let cache = cache(&source);
     let first = cache.get(spec()).await.unwrap_err();
     let second = cache.get(spec()).await.unwrap_err();

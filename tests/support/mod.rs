@@ -25,7 +25,7 @@ use tower_bearer::{
 };
 
 /// The origin of the tests' requests.
-pub(crate) const PLACE: &str = "https://api.example";
+pub(crate) const ORIGIN: &str = "https://api.example";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -36,7 +36,7 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The spec of the route to [`PLACE`].
+/// The spec of the route to [`ORIGIN`].
 pub(crate) fn spec() -> &'static TokenSpec {
     static SPEC: LazyLock<TokenSpec> = LazyLock::new(|| TokenSpec::scopes(["read"]));
     &SPEC
@@ -55,7 +55,7 @@ pub(crate) fn cache(source: &Source) -> TokenCache {
 
 pub(crate) fn layer(cache: &TokenCache) -> AuthLayer {
     AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
+        .route(ORIGIN, spec().clone())
         .unwrap()
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn request(path: &str) -> Request<String> {
 }
 
 pub(crate) fn request_with<B>(path: &str, body: B) -> Request<B> {
-    Request::get(format!("{PLACE}{path}")).body(body).unwrap()
+    Request::get(format!("{ORIGIN}{path}")).body(body).unwrap()
 }
 
 pub(crate) async fn send<S, B>(service: &mut S, request: Request<B>) -> S::Future
@@ -172,16 +172,16 @@ impl Source {
         Self(Arc::default())
     }
 
-    pub(crate) fn usually(self, answer: Answer) -> Self {
-        self.henceforth(answer);
+    pub(crate) fn with_answer(self, answer: Answer) -> Self {
+        self.set_answer(answer);
         self
     }
 
-    pub(crate) fn lasting(self, lifetime: Duration) -> Self {
-        self.usually(Answer::Token(Some(lifetime)))
+    pub(crate) fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.with_answer(Answer::Token(Some(lifetime)))
     }
 
-    pub(crate) fn taking(self, delay: Duration) -> Self {
+    pub(crate) fn with_delay(self, delay: Duration) -> Self {
         *lock(&self.0.delay) = delay;
         self
     }
@@ -192,17 +192,17 @@ impl Source {
         self
     }
 
-    pub(crate) fn henceforth(&self, answer: Answer) {
+    pub(crate) fn set_answer(&self, answer: Answer) {
         *lock(&self.0.usual) = answer;
     }
 
     /// Appends a result to those of the next fetches.
-    pub(crate) fn then(&self, answer: Answer) {
+    pub(crate) fn push_answer(&self, answer: Answer) {
         lock(&self.0.next).push_back(answer);
     }
 
     /// Removes the results that were not used yet.
-    pub(crate) fn forget_answers(&self) {
+    pub(crate) fn clear_answers(&self) {
         lock(&self.0.next).clear();
     }
 
@@ -214,12 +214,12 @@ impl Source {
         lock(&self.0.requests).len()
     }
 
-    pub(crate) fn asked(&self) -> Vec<TokenRequest> {
+    pub(crate) fn requests(&self) -> Vec<TokenRequest> {
         lock(&self.0.requests).clone()
     }
 
     /// Returns the number of completed fetches.
-    pub(crate) fn answered(&self) -> usize {
+    pub(crate) fn completed(&self) -> usize {
         self.0.answered.load(SeqCst)
     }
 
@@ -228,7 +228,7 @@ impl Source {
         self.0.abandoned.load(SeqCst)
     }
 
-    pub(crate) fn most_at_once(&self) -> usize {
+    pub(crate) fn max_concurrent(&self) -> usize {
         self.0.most_running.load(SeqCst)
     }
 }
@@ -295,11 +295,11 @@ pub(crate) struct Api {
     ready: bool,
 }
 
-type Choose = dyn FnMut(&Seen) -> u16 + Send;
+type Choose = dyn FnMut(&RecordedRequest) -> u16 + Send;
 
 #[derive(Default)]
 struct ApiScript {
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<RecordedRequest>>,
     next: Mutex<VecDeque<u16>>,
     choose: Mutex<Option<Box<Choose>>>,
     revoked: Mutex<HashSet<String>>,
@@ -318,20 +318,20 @@ pub(crate) enum Event {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    pub(crate) mark: Option<Mark>,
+    pub(crate) tag: Option<Tag>,
 }
 
 /// An extension that is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark(pub(crate) u32);
+pub(crate) struct Tag(pub(crate) u32);
 
-impl Seen {
+impl RecordedRequest {
     /// Returns the values of the `Authorization` headers.
     pub(crate) fn authorization(&self) -> Vec<&str> {
         let values = self.headers.get_all(AUTHORIZATION);
@@ -374,7 +374,10 @@ impl Api {
         lock(&self.shared.next).extend(statuses);
     }
 
-    pub(crate) fn choose(&self, choose: impl FnMut(&Seen) -> u16 + Send + 'static) {
+    pub(crate) fn respond_with(
+        &self,
+        choose: impl FnMut(&RecordedRequest) -> u16 + Send + 'static,
+    ) {
         *lock(&self.shared.choose) = Some(Box::new(choose));
     }
 
@@ -383,11 +386,11 @@ impl Api {
     }
 
     /// Sets the results of the next calls of `poll_ready`: `true` is an error.
-    pub(crate) fn fail_when_polled(&self, polls: impl IntoIterator<Item = bool>) {
+    pub(crate) fn set_ready_errors(&self, polls: impl IntoIterator<Item = bool>) {
         lock(&self.shared.unready).extend(polls);
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         lock(&self.shared.seen).clone()
     }
 
@@ -396,7 +399,7 @@ impl Api {
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {
-        let seen = self.seen();
+        let seen = self.requests();
         seen.iter().map(|seen| seen.token().to_owned()).collect()
     }
 
@@ -431,44 +434,44 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 /// A response body that records its drop.
-pub(crate) struct Answered(Arc<ApiScript>);
+pub(crate) struct ApiBody(Arc<ApiScript>);
 
-impl fmt::Debug for Answered {
+impl fmt::Debug for ApiBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answered")
+        f.write_str("ApiBody")
     }
 }
 
-impl Drop for Answered {
+impl Drop for ApiBody {
     fn drop(&mut self) {
         lock(&self.0.events).push(Event::BodyDropped);
     }
 }
 
 /// A response future that records its drop.
-pub(crate) struct Sending {
-    work: Pin<Box<dyn Future<Output = Result<Response<Answered>, ApiError>> + Send>>,
+pub(crate) struct ApiFuture {
+    work: Pin<Box<dyn Future<Output = Result<Response<ApiBody>, ApiError>> + Send>>,
     shared: Arc<ApiScript>,
 }
 
-impl Future for Sending {
-    type Output = Result<Response<Answered>, ApiError>;
+impl Future for ApiFuture {
+    type Output = Result<Response<ApiBody>, ApiError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.work.as_mut().poll(cx)
     }
 }
 
-impl Drop for Sending {
+impl Drop for ApiFuture {
     fn drop(&mut self) {
         lock(&self.shared.events).push(Event::FutureDropped);
     }
 }
 
 impl<B: 'static> Service<Request<B>> for Api {
-    type Response = Response<Answered>;
+    type Response = Response<ApiBody>;
     type Error = ApiError;
-    type Future = Sending;
+    type Future = ApiFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
         lock(&self.shared.events).push(Event::PolledReady);
@@ -479,7 +482,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Sending {
+    fn call(&mut self, request: Request<B>) -> ApiFuture {
         let shared = Arc::clone(&self.shared);
         if !std::mem::take(&mut self.ready) {
             shared.called_unready.fetch_add(1, SeqCst);
@@ -487,13 +490,13 @@ impl<B: 'static> Service<Request<B>> for Api {
         }
         lock(&shared.events).push(Event::Called);
         let (parts, body) = request.into_parts();
-        let seen = Seen {
+        let seen = RecordedRequest {
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
             headers: parts.headers,
             body: bytes_of(&body),
-            mark: parts.extensions.get().cloned(),
+            tag: parts.extensions.get().cloned(),
         };
         lock(&shared.seen).push(seen.clone());
         let status = shared.status(&seen);
@@ -503,16 +506,16 @@ impl<B: 'static> Service<Request<B>> for Api {
             if status == 0 {
                 return Err(ApiError("scripted: broken connection"));
             }
-            let mut response = Response::new(Answered(work));
+            let mut response = Response::new(ApiBody(work));
             *response.status_mut() = status.try_into().unwrap();
             Ok(response)
         });
-        Sending { work, shared }
+        ApiFuture { work, shared }
     }
 }
 
 impl ApiScript {
-    fn status(&self, seen: &Seen) -> u16 {
+    fn status(&self, seen: &RecordedRequest) -> u16 {
         if let Some(status) = lock(&self.next).pop_front() {
             return status;
         }
