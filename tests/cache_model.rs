@@ -29,6 +29,8 @@ use tower_bearer::{
 
 const KEYS: usize = 3;
 const DEADLINE: Duration = secs(10);
+/// Time refunds one rejection per interval.
+const REFILL: Duration = secs(15);
 /// A timer rounds up to a millisecond.
 const TICK: Duration = millis(3);
 
@@ -830,7 +832,7 @@ impl Account {
             && now >= refill
         {
             state.budget += 1;
-            state.refill = Some(refill + secs(30));
+            state.refill = Some(refill + REFILL);
         }
         let in_service = state
             .service
@@ -840,7 +842,7 @@ impl Account {
         let believed = is_meant && state.budget > 0;
         if believed {
             if state.budget == 5 {
-                state.refill = Some(now + secs(30));
+                state.refill = Some(now + REFILL);
             }
             state.budget -= 1;
             state.service = None;
