@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod log;
+pub(crate) mod walk;
 
 use std::{
     any::Any,
@@ -17,11 +18,15 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header::AUTHORIZATION};
-use tokio::{sync::Semaphore, time};
+use tokio::{sync::Semaphore, task::JoinSet, time};
+use tokio_test::{
+    assert_pending,
+    task::{self, Spawn},
+};
 use tower::Service;
 use tower_bearer::{
-    AuthLayer, ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec, clock::Clock,
-    layer::Recovery, source::TokenRequest,
+    AuthLayer, ErrorKind, NewToken, Token, TokenCache, TokenError, TokenSource, TokenSpec,
+    cache::CacheBuilder, clock::Clock, layer::Recovery, source::TokenRequest,
 };
 
 /// The origin of the tests' requests.
@@ -46,11 +51,30 @@ pub(crate) fn tenant(name: impl fmt::Display) -> TokenSpec {
     TokenSpec::default().with_tenant(name.to_string())
 }
 
-/// Returns a cache that uses Tokio's clock.
+/// Returns the builder of a cache that uses Tokio's clock.
+pub(crate) fn builder<S: TokenSource + Clone>(source: &S) -> CacheBuilder {
+    TokenCache::builder(source.clone()).with_clock(Clock::tokio())
+}
+
 pub(crate) fn cache(source: &Source) -> TokenCache {
-    TokenCache::builder(source.clone())
-        .with_clock(Clock::tokio())
-        .build()
+    builder(source).build()
+}
+
+/// Returns a future after its first poll, which did not complete it.
+#[track_caller]
+pub(crate) fn pending<F: Future<Output: fmt::Debug>>(future: F) -> Spawn<F> {
+    let mut task = task::spawn(future);
+    assert_pending!(task.poll());
+    task
+}
+
+/// Spawns tasks that each get a token for [`spec`].
+pub(crate) fn spawn_callers(
+    cache: &TokenCache,
+    number: usize,
+) -> JoinSet<Result<Token, TokenError>> {
+    let get = |cache: TokenCache| async move { cache.get(spec()).await };
+    (0..number).map(|_| get(cache.clone())).collect()
 }
 
 pub(crate) fn layer(cache: &TokenCache) -> AuthLayer {
@@ -93,11 +117,11 @@ pub(crate) async fn settle() {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A gate that is open until it is closed, and then admits as many as it is opened for.
+/// A gate that is open at first. Once it is closed, each permit lets one call through.
 struct Gate {
     permits: Semaphore,
     closed: AtomicBool,
@@ -155,15 +179,15 @@ pub(crate) struct Source(Arc<Script>);
 
 #[derive(Default)]
 struct Script {
-    usual: Mutex<Answer>,
+    answer: Mutex<Answer>,
     next: Mutex<VecDeque<Answer>>,
     delay: Mutex<Duration>,
     gate: Gate,
     requests: Mutex<Vec<TokenRequest>>,
-    answered: AtomicUsize,
+    completed: AtomicUsize,
     abandoned: AtomicUsize,
     running: AtomicUsize,
-    most_running: AtomicUsize,
+    max_running: AtomicUsize,
 }
 
 impl Source {
@@ -193,7 +217,7 @@ impl Source {
     }
 
     pub(crate) fn set_answer(&self, answer: Answer) {
-        *lock(&self.0.usual) = answer;
+        *lock(&self.0.answer) = answer;
     }
 
     /// Appends a result to those of the next fetches.
@@ -206,8 +230,15 @@ impl Source {
         lock(&self.0.next).clear();
     }
 
+    /// Lets one fetch complete.
     pub(crate) fn open(&self) {
         self.0.gate.permits.add_permits(1);
+    }
+
+    /// Lets one fetch complete, and runs all tasks until they are idle.
+    pub(crate) async fn release(&self) {
+        self.open();
+        settle().await;
     }
 
     pub(crate) fn fetches(&self) -> usize {
@@ -220,7 +251,7 @@ impl Source {
 
     /// Returns the number of completed fetches.
     pub(crate) fn completed(&self) -> usize {
-        self.0.answered.load(SeqCst)
+        self.0.completed.load(SeqCst)
     }
 
     /// Returns the number of fetches whose futures were dropped before completion.
@@ -229,21 +260,24 @@ impl Source {
     }
 
     pub(crate) fn max_concurrent(&self) -> usize {
-        self.0.most_running.load(SeqCst)
+        self.0.max_running.load(SeqCst)
     }
 }
 
 /// Counts a fetch as completed or abandoned on drop.
-struct Underway(Arc<Script>, bool);
+struct RunningFetch {
+    script: Arc<Script>,
+    is_completed: bool,
+}
 
-impl Drop for Underway {
+impl Drop for RunningFetch {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, SeqCst);
-        let ended = match self.1 {
-            true => &self.0.answered,
-            false => &self.0.abandoned,
+        self.script.running.fetch_sub(1, SeqCst);
+        let counter = match self.is_completed {
+            true => &self.script.completed,
+            false => &self.script.abandoned,
         };
-        ended.fetch_add(1, SeqCst);
+        counter.fetch_add(1, SeqCst);
     }
 }
 
@@ -258,32 +292,35 @@ impl TokenSource for Source {
             requests.push(request.clone());
             requests.len()
         };
-        let own = lock(&script.next).pop_front();
-        let answer = own.unwrap_or_else(|| lock(&script.usual).clone());
+        let next = lock(&script.next).pop_front();
+        let answer = next.unwrap_or_else(|| lock(&script.answer).clone());
         let delay = *lock(&script.delay);
         let panics = matches!(answer, Answer::PanicAtOnce);
         assert!(!panics, "scripted: no future");
         async move {
             let running = script.running.fetch_add(1, SeqCst) + 1;
-            script.most_running.fetch_max(running, SeqCst);
-            let mut underway = Underway(Arc::clone(&script), false);
+            script.max_running.fetch_max(running, SeqCst);
+            let mut fetch = RunningFetch {
+                script: Arc::clone(&script),
+                is_completed: false,
+            };
             if !delay.is_zero() {
                 time::sleep(delay).await;
             }
             script.gate.pass().await;
-            let own = NewToken::bearer(&format!("token-{number}"))?;
+            let token = NewToken::bearer(&format!("token-{number}"))?;
             let result = match answer {
-                Answer::Token(Some(lifetime)) => Ok(own.with_lifetime(lifetime)),
-                Answer::Token(None) => Ok(own),
+                Answer::Token(Some(lifetime)) => Ok(token.with_lifetime(lifetime)),
+                Answer::Token(None) => Ok(token),
                 Answer::Text(text) => Ok(NewToken::bearer(text)?.with_lifetime(HOUR)),
                 Answer::RefreshIn(lifetime, after) => {
-                    Ok(own.with_lifetime(lifetime).with_refresh_in(after))
+                    Ok(token.with_lifetime(lifetime).with_refresh_in(after))
                 }
                 Answer::Fail(error) => Err(error),
                 Answer::Panic | Answer::PanicAtOnce => panic!("scripted: in the future"),
                 Answer::Never => std::future::pending().await,
             };
-            underway.1 = true;
+            fetch.is_completed = true;
             result
         }
     }
@@ -295,13 +332,13 @@ pub(crate) struct Api {
     ready: bool,
 }
 
-type Choose = dyn FnMut(&RecordedRequest) -> u16 + Send;
+type Respond = dyn FnMut(&RecordedRequest) -> u16 + Send;
 
 #[derive(Default)]
 struct ApiScript {
-    seen: Mutex<Vec<RecordedRequest>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     next: Mutex<VecDeque<u16>>,
-    choose: Mutex<Option<Box<Choose>>>,
+    respond: Mutex<Option<Box<Respond>>>,
     revoked: Mutex<HashSet<String>>,
     gate: Gate,
     unready: Mutex<VecDeque<bool>>,
@@ -376,9 +413,9 @@ impl Api {
 
     pub(crate) fn respond_with(
         &self,
-        choose: impl FnMut(&RecordedRequest) -> u16 + Send + 'static,
+        respond: impl FnMut(&RecordedRequest) -> u16 + Send + 'static,
     ) {
-        *lock(&self.shared.choose) = Some(Box::new(choose));
+        *lock(&self.shared.respond) = Some(Box::new(respond));
     }
 
     pub(crate) fn revoke(&self, token: impl Into<String>) {
@@ -391,16 +428,17 @@ impl Api {
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
-        lock(&self.shared.seen).clone()
+        lock(&self.shared.requests).clone()
     }
 
     pub(crate) fn sends(&self) -> usize {
-        lock(&self.shared.seen).len()
+        lock(&self.shared.requests).len()
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {
-        let seen = self.requests();
-        seen.iter().map(|seen| seen.token().to_owned()).collect()
+        let requests = self.requests();
+        let tokens = requests.iter().map(RecordedRequest::token);
+        tokens.map(str::to_owned).collect()
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -490,7 +528,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         }
         lock(&shared.events).push(Event::Called);
         let (parts, body) = request.into_parts();
-        let seen = RecordedRequest {
+        let request = RecordedRequest {
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
@@ -498,8 +536,8 @@ impl<B: 'static> Service<Request<B>> for Api {
             body: bytes_of(&body),
             tag: parts.extensions.get().cloned(),
         };
-        lock(&shared.seen).push(seen.clone());
-        let status = shared.status(&seen);
+        lock(&shared.requests).push(request.clone());
+        let status = shared.status(&request);
         let work = Arc::clone(&shared);
         let work = Box::pin(async move {
             work.gate.pass().await;
@@ -515,20 +553,18 @@ impl<B: 'static> Service<Request<B>> for Api {
 }
 
 impl ApiScript {
-    fn status(&self, seen: &RecordedRequest) -> u16 {
+    fn status(&self, request: &RecordedRequest) -> u16 {
         if let Some(status) = lock(&self.next).pop_front() {
             return status;
         }
-        let tokens = seen.authorization();
-        let mut tokens = tokens
-            .iter()
-            .map(|value| value.trim_start_matches("Bearer "));
-        if tokens.any(|token| lock(&self.revoked).contains(token)) {
+        let is_revoked =
+            |value: &&str| lock(&self.revoked).contains(value.trim_start_matches("Bearer "));
+        if request.authorization().iter().any(is_revoked) {
             return 401;
         }
-        match &mut *lock(&self.choose) {
-            Some(choose) => choose(seen),
-            None if seen.uri.path().starts_with("/refused") => 401,
+        match &mut *lock(&self.respond) {
+            Some(respond) => respond(request),
+            None if request.uri.path().starts_with("/refused") => 401,
             None => 200,
         }
     }
