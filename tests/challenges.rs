@@ -19,7 +19,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
-use support::{Answer, PLACE, Source, cache, outcome, request, secs, send, settle, spec, tenant};
+use support::{Answer, ORIGIN, Source, cache, outcome, request, secs, send, settle, spec, tenant};
 use tokio::{sync::Semaphore, task::JoinSet, time::advance};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, util::BoxCloneService};
@@ -114,7 +114,7 @@ impl Api {
             path: path.clone(),
             token,
         });
-        let asked = &self.0.source.asked()[token - 1];
+        let asked = &self.0.source.requests()[token - 1];
         if self.0.revoked.lock().unwrap().contains(&token) {
             return refusal(401, "Bearer error=\"invalid_token\"");
         }
@@ -170,12 +170,12 @@ fn refusal(status: u16, challenge: &str) -> Response<()> {
 
 /// A layer whose route lets servers ask for two scopes more.
 fn layer(cache: &TokenCache) -> AuthLayer {
-    let route = Route::new(PLACE, spec().clone()).with_allowed_scopes(["write", "delete"]);
+    let route = Route::new(ORIGIN, spec().clone()).with_allowed_scopes(["write", "delete"]);
     AuthLayer::new(cache.clone()).with_route(route).unwrap()
 }
 
 fn greedy_layer(cache: &TokenCache) -> AuthLayer {
-    let route = Route::new(PLACE, spec().clone()).with_allowed_scopes(["*"]);
+    let route = Route::new(ORIGIN, spec().clone()).with_allowed_scopes(["*"]);
     AuthLayer::new(cache.clone()).with_route(route).unwrap()
 }
 
@@ -200,7 +200,7 @@ where
 
 /// What the source was asked for: scopes, and claims.
 fn asked(source: &Source) -> Vec<(String, Option<String>)> {
-    let asked = source.asked();
+    let asked = source.requests();
     let each = asked.iter().map(|request| {
         let scopes: Vec<_> = request.spec().iter_scopes().collect();
         (scopes.join(" "), request.claims().map(str::to_owned))
@@ -226,7 +226,7 @@ async fn claims_go_into_the_next_token_request_and_later_ones_and_the_token_serv
     assert_eq!(outcome(&get(&mut other, "/").await), FINE);
     assert_eq!(outcome(&get(&mut client, "/claims/a").await), RECOVERED);
     assert_eq!(asked(&source), [plain("read"), with_claims("a")]);
-    assert_eq!(source.asked()[1].reason(), FetchReason::Rejected);
+    assert_eq!(source.requests()[1].reason(), FetchReason::Rejected);
     assert_eq!(cache.stats().rejections, 1);
     // Everybody on the key has it.
     assert_eq!(outcome(&get(&mut other, "/").await), FINE);
@@ -261,7 +261,7 @@ async fn claims_that_the_provider_refuses_are_forgotten() {
     ] {
         let (source, _, _, mut client) = stage();
         assert_eq!(outcome(&get(&mut client, "/").await), FINE);
-        source.then(Answer::fail(kind));
+        source.push_answer(Answer::fail(kind));
         let response = get(&mut client, "/claims/a").await;
         assert_eq!(outcome(&response), (401, Some("no_token")), "{kind}");
         // Without the claims there is a token, and nobody waits for that.
@@ -275,7 +275,7 @@ async fn claims_that_the_provider_refuses_are_forgotten() {
 async fn claims_that_meet_a_provider_out_of_order_are_asked_for_later() {
     let (source, _, _, mut client) = stage();
     assert_eq!(outcome(&get(&mut client, "/").await), FINE);
-    source.then(Answer::fail(ErrorKind::Timeout));
+    source.push_answer(Answer::fail(ErrorKind::Timeout));
     let response = get(&mut client, "/claims/a").await;
     assert_eq!(outcome(&response), (401, Some("no_token")));
     advance(secs(2)).await;
@@ -289,10 +289,10 @@ async fn a_provider_that_refuses_claims_again_and_again_is_asked_a_bounded_numbe
     let (source, _, _, mut client) = stage();
     for _ in 0..50 {
         assert_eq!(outcome(&get(&mut client, "/").await).0, 200);
-        source.then(Answer::fail(ErrorKind::AccessDenied));
+        source.push_answer(Answer::fail(ErrorKind::AccessDenied));
         assert_eq!(get(&mut client, "/claims/a").await.status(), 401);
         // Only if nobody asked.
-        source.forget_answers();
+        source.clear_answers();
     }
     // The first, and five times one with claims and one without.
     assert_eq!(source.fetches(), 11);
@@ -439,7 +439,7 @@ async fn others_keep_the_old_token_while_a_wider_one_is_fetched() {
 async fn scopes_that_the_provider_refuses_do_no_harm() {
     let (source, _, cache, mut client) = stage();
     get(&mut client, "/").await;
-    source.then(Answer::fail(ErrorKind::InvalidScope));
+    source.push_answer(Answer::fail(ErrorKind::InvalidScope));
     let response = get(&mut client, "/scope/write").await;
     assert_eq!(outcome(&response), (403, Some("no_token")));
     // The old token stays, and its successor comes as if nothing had been asked for.
@@ -457,10 +457,10 @@ async fn scopes_that_are_refused_just_before_the_token_ends_leave_nobody_without
     get(&mut client, "/").await;
     advance(secs(3589)).await;
     for _ in 0..2 {
-        source.then(Answer::fail(ErrorKind::InvalidScope));
+        source.push_answer(Answer::fail(ErrorKind::InvalidScope));
     }
     assert_eq!(get(&mut client, "/scope/write").await.status(), 403);
-    source.forget_answers();
+    source.clear_answers();
     advance(secs(1)).await;
     assert_eq!(outcome(&get(&mut client, "/").await), FINE);
 }
@@ -563,7 +563,7 @@ async fn a_wish_of_one_key_is_none_of_anothers() {
     own.extensions_mut().insert(tenant("other"));
     let response = send(&mut client, own).await.await.unwrap();
     assert_eq!(outcome(&response), FINE);
-    let last = source.asked().pop().unwrap();
+    let last = source.requests().pop().unwrap();
     assert_eq!((last.spec(), last.claims()), (&tenant("other"), None));
 }
 
@@ -850,7 +850,7 @@ async fn play(steps: Vec<Step>) {
                 assert!(sends.len() <= 2, "{sends:?}");
                 // Nobody gets a token of another key, nor one with a scope that the route does not allow.
                 for seen in sends {
-                    let asked = &source.asked()[seen.token - 1];
+                    let asked = &source.requests()[seen.token - 1];
                     assert_eq!(asked.spec().tenant(), key.spec().tenant());
                     assert!(
                         asked
@@ -876,7 +876,7 @@ async fn play(steps: Vec<Step>) {
                 }
             }
             Step::FailNext(kind) => {
-                source.then(Answer::fail(kind));
+                source.push_answer(Answer::fail(kind));
                 failures += 1;
             }
             Step::Pass(seconds) => {
@@ -891,7 +891,7 @@ async fn play(steps: Vec<Step>) {
     let bound = 3 * (5 + passed / 30 + passed / 2_000 + 2) as usize * 2 + 2 * failures + replays;
     assert!(source.fetches() <= bound);
     // Nothing of all that lasts.
-    source.forget_answers();
+    source.clear_answers();
     advance(secs(2 * 3600)).await;
     for key in [Key::Route, Key::Tenant(0), Key::Tenant(1)] {
         let mut request = request("/");

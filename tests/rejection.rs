@@ -4,7 +4,7 @@ mod support;
 
 use http::{HeaderValue, Method, Request, header::AUTHORIZATION};
 use support::{
-    Answer, Api, Mark, PLACE, Source, cache, layer, millis, outcome, request, request_with, secs,
+    Answer, Api, ORIGIN, Source, Tag, cache, layer, millis, outcome, request, request_with, secs,
     send, settle, spec, tenant,
 };
 use tokio::{task::JoinSet, time::advance};
@@ -63,12 +63,12 @@ async fn fifty_late_401s_cost_one_fetch() {
         ),
         (1, 50, 0)
     );
-    assert_eq!(source.asked()[1].reason(), FetchReason::Rejected);
+    assert_eq!(source.requests()[1].reason(), FetchReason::Rejected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_gives_the_same_token_again_causes_no_replay() {
-    let source = Source::new().usually(Answer::Text("forever"));
+    let source = Source::new().with_answer(Answer::Text("forever"));
     let api = Api::new();
     api.revoke("forever");
     let cache = cache(&source);
@@ -88,7 +88,7 @@ async fn a_source_that_gives_the_same_token_again_causes_no_replay() {
     assert_eq!(source.fetches(), 6);
 
     // Until the source yields another.
-    source.henceforth(Answer::Text("another"));
+    source.set_answer(Answer::Text("another"));
     advance(secs(31)).await;
     let response = send(&mut client, request("/")).await.await.unwrap();
     assert_eq!(outcome(&response), (200, Some("recovered")));
@@ -155,7 +155,7 @@ async fn when_no_other_token_can_be_had_the_first_401_is_the_callers() {
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
     cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::fail(ErrorKind::InvalidGrant));
+    source.set_answer(Answer::fail(ErrorKind::InvalidGrant));
     let response = send(&mut client, request("/refused")).await.await.unwrap();
     assert_eq!(outcome(&response), (401, Some("no_token")));
     let Some(Recovery::NoToken(error)) = response.extensions().get() else {
@@ -182,28 +182,25 @@ async fn a_replay_is_the_same_request_with_another_token() {
         let body: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let mut request = Request::builder()
             .method(Method::PATCH)
-            .uri(format!("{PLACE}/a%20b/../c?x=1&x=2"))
+            .uri(format!("{ORIGIN}/a%20b/../c?x=1&x=2"))
             .header("x-many", "one")
             .header("accept", "a/b")
             .header("x-many", "two")
             .header("x-bytes", HeaderValue::from_bytes(b"\xff\xfe").unwrap())
-            .extension(Mark(7))
+            .extension(Tag(7))
             .body(body.clone())
             .unwrap();
         *request.version_mut() = http::Version::HTTP_2;
         let response = send(&mut client, request).await.await.unwrap();
         assert_eq!(outcome(&response), (200, Some("recovered")));
-        let seen = api.seen();
+        let seen = api.requests();
         let [first, second] = &seen[seen.len() - 2..] else {
             panic!("{}", seen.len());
         };
         assert_eq!((&first.method, &first.uri), (&second.method, &second.uri));
         assert_eq!(first.version, second.version);
         assert!(first.body == body && second.body == body);
-        assert_eq!(
-            (&first.mark, &second.mark),
-            (&Some(Mark(7)), &Some(Mark(7)))
-        );
+        assert_eq!((&first.tag, &second.tag), (&Some(Tag(7)), &Some(Tag(7))));
         assert_ne!(first.token(), second.token());
         let others = |headers: &http::HeaderMap| {
             let mut headers = headers.clone();
@@ -242,7 +239,7 @@ async fn the_callers_own_authorization_lines_arrive_in_order_and_their_401_passe
         assert_eq!(outcome(&response), (401, None));
     }
     let theirs: Vec<_> = api
-        .seen()
+        .requests()
         .into_iter()
         .filter(|seen| seen.uri.path() == "/refused")
         .collect();
@@ -266,7 +263,7 @@ async fn a_callers_own_authorization_wins_over_its_own_spec() {
         .insert(AUTHORIZATION, HeaderValue::from_static("Basic b25l"));
     let response = send(&mut client, request).await.await.unwrap();
     assert_eq!(outcome(&response), (401, None));
-    assert_eq!(api.seen()[0].authorization(), ["Basic b25l"]);
+    assert_eq!(api.requests()[0].authorization(), ["Basic b25l"]);
     assert_eq!(source.fetches(), 0);
 }
 
@@ -285,7 +282,7 @@ async fn a_401_from_an_unlisted_origin_is_nothing_to_us() {
         let response = send(&mut client, elsewhere).await.await.unwrap();
         assert_eq!(outcome(&response), (401, None), "{uri}");
         assert!(
-            api.seen().last().unwrap().authorization().is_empty(),
+            api.requests().last().unwrap().authorization().is_empty(),
             "{uri}"
         );
     }
@@ -478,7 +475,7 @@ async fn rejecting_by_hand_compares_generations() {
 #[tokio::test(start_paused = true)]
 async fn a_401_during_a_background_refresh_waits_for_that_refresh() {
     // Stale at 75 s, at its end at 90 s.
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let api = Api::new();
     let cache = cache(&source);
     let mut client = layer(&cache).layer(api.clone());
