@@ -180,7 +180,8 @@ impl Token {
 
     /// Whether its text is another than that of the slot's token of this generation.
     pub(crate) fn differs_from(&self, generation: u64) -> bool {
-        generation < self.same_since()
+        // The token of a wider spec may be older than the one that was sent.
+        generation < self.same_since() || generation > self.generation()
     }
 
     /// A header value with memory of its own, so that two threads don't share a reference count.
