@@ -412,6 +412,49 @@ async fn required_scopes_add_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn wider_token_is_used_by_the_whole_route() {
+    let (source, api, cache, _) = stage();
+    let other_origin = "https://other.example";
+    let layer = layer(&cache, ["*"]).route(other_origin, spec().clone());
+    let layer = layer.unwrap();
+    let mut client = layer.layer(api.service());
+    let mut others = [
+        client.clone(),
+        layer.layer(api.service()),
+        layer.clone().layer(api.service()),
+    ];
+    let mut outside = [
+        layer.layer(api.service()),
+        support::layer(&cache).layer(api.service()),
+    ];
+    let other_route = || Request::get(other_origin).body(String::new()).unwrap();
+    // From its second request on, a handle has a copy of the narrow token.
+    for _ in 0..3 {
+        for handle in [&mut client].into_iter().chain(&mut others) {
+            assert_eq!(get(handle, "/").await, FINE);
+        }
+        call(&mut outside[0], other_route()).await;
+        get(&mut outside[1], "/").await;
+    }
+    assert_eq!(api.tokens(), [1; 18]);
+    assert_eq!(get(&mut client, "/scope/write").await, RECOVERED);
+    for _ in 0..3 {
+        for handle in [&mut client].into_iter().chain(&mut others) {
+            assert_eq!(get(handle, "/scope/write").await, FINE);
+        }
+    }
+    assert_eq!(api.tokens()[18..], [[1].as_slice(), &[2; 13]].concat());
+    // Another route, another layer and a request's own spec have the narrow token as before.
+    for _ in 0..3 {
+        call(&mut outside[0], other_route()).await;
+        get(&mut outside[1], "/").await;
+        get_as(&mut client, "/", spec().clone()).await;
+    }
+    assert_eq!(api.tokens()[32..], [1; 9]);
+    assert_eq!(asked(&source), ["read", "read write"].map(plain));
+}
+
+#[tokio::test(start_paused = true)]
 async fn scopes_that_the_route_does_not_allow_are_unsatisfiable() {
     let (source, _, _, mut client) = stage();
     for (path, required) in [
@@ -495,6 +538,159 @@ async fn refused_scopes_leave_the_narrow_token_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn concurrent_scope_challenges_spend_one_rejection() {
+    let (source, api, _, mut client) = stage();
+    get(&mut client, "/").await;
+    source.henceforth(Answer::fail(ErrorKind::InvalidScope));
+    // Nothing is refunded, because no replay is accepted.
+    let outcomes = crowd(&client, &api, "/scope/write").await;
+    assert_eq!(outcomes, [(403, Some("no_token")); 50]);
+    // Each of these differs from the challenge before, and four rejections are left.
+    for path in ["/scope/delete", "/scope/write"].repeat(2) {
+        assert_eq!(get(&mut client, path).await, (403, Some("no_token")));
+    }
+    let limited = get(&mut client, "/scope/delete").await;
+    assert_eq!(limited, (403, Some("rejection_limit_reached")));
+    let expected = ["read", "read write", "delete read"];
+    assert_eq!(asked(&source), expected.map(plain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn accepted_replays_refund_scope_challenges() {
+    let (source, api, cache, mut client) = stage_allowing(["*"]);
+    for number in 0..20 {
+        let path = format!("/scope/s{number}");
+        let own = get_as(&mut client, &path, tenant("own")).await;
+        assert_eq!(own, RECOVERED, "{path}");
+    }
+    assert_eq!((source.fetches(), api.tokens().len()), (21, 40));
+    assert_eq!(cache.stats().rejection_limit_reached, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_scope_challenge_is_replayed_with_the_wider_token() {
+    let (source, api, _, mut client) = stage();
+    get(&mut client, "/").await;
+    api.close();
+    let mut other = client.clone();
+    let mut first = task::spawn(send(&mut client, request("/scope/write")).await);
+    let mut late = task::spawn(send(&mut other, request("/scope/write")).await);
+    assert_pending!(first.poll());
+    assert_pending!(late.poll());
+    // Two challenges and the first replay.
+    api.open(3);
+    assert_eq!(outcome(&first.await.unwrap()), RECOVERED);
+    api.open(1);
+    assert_eq!(outcome(&late.await.unwrap()), RECOVERED);
+    assert_eq!(api.tokens(), [1, 1, 1, 2, 2]);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_challenges_for_different_scopes_add_up_later() {
+    let (source, api, _, mut client) = stage();
+    get(&mut client, "/").await;
+    api.close();
+    let mut other = client.clone();
+    let mut write = task::spawn(send(&mut client, request("/scope/write")).await);
+    let mut delete = task::spawn(send(&mut other, request("/scope/delete")).await);
+    assert_pending!(write.poll());
+    assert_pending!(delete.poll());
+    api.open(100);
+    assert_pending!(write.poll());
+    assert_pending!(delete.poll());
+    // Each is replayed with its own scopes. The route has those of the first token that was used.
+    assert_eq!(outcome(&write.await.unwrap()), RECOVERED);
+    assert_eq!(outcome(&delete.await.unwrap()), RECOVERED);
+    assert_eq!(get(&mut client, "/scope/write").await, FINE);
+    assert_eq!(get(&mut client, "/scope/delete").await, RECOVERED);
+    assert_eq!(get(&mut other, "/scope/write+delete").await, FINE);
+    let expected = ["read", "read write", "delete read", "delete read write"];
+    assert_eq!(asked(&source), expected.map(plain));
+    assert_eq!(api.tokens(), [1, 1, 1, 2, 3, 2, 2, 4, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn older_token_with_the_required_scopes_is_used() {
+    let (source, api, cache, mut client) = stage();
+    let wider = spec().clone().with_scopes(["write"]);
+    cache.get(&wider).await.unwrap();
+    for (request_spec, expected) in [(Some(spec()), [2, 1]), (None, [2, 1])] {
+        let before = api.tokens().len();
+        let answer = match request_spec {
+            Some(spec) => get_as(&mut client, "/scope/write", spec.clone()).await,
+            None => get(&mut client, "/scope/write").await,
+        };
+        assert_eq!(answer, RECOVERED);
+        assert_eq!(api.tokens()[before..], expected);
+    }
+    assert_eq!(get(&mut client, "/scope/write").await, FINE);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_own_spec_is_challenged_each_time() {
+    let (source, api, cache, mut client) = stage();
+    for _ in 0..10 {
+        let own = get_as(&mut client, "/scope/write", tenant("own")).await;
+        assert_eq!(own, RECOVERED);
+    }
+    assert_eq!(api.tokens(), [1, 2].repeat(10));
+    assert_eq!(get_as(&mut client, "/", tenant("own")).await, FINE);
+    // The route and other specs of the tenant are not widened.
+    assert_eq!(get(&mut client, "/").await, FINE);
+    assert_eq!(asked(&source), ["", "write", "read"].map(plain));
+    assert!(source.asked()[1].spec().tenant() == Some("own"));
+    assert_eq!(api.tokens()[20..], [1, 3]);
+    let stats = cache.stats();
+    assert_eq!((stats.rejections, stats.rejection_limit_reached), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreplayable_challenge_widens_the_route() {
+    let (source, api, cache, _) = stage();
+    let layer = layer(&cache, ["write"]).without_replay();
+    let mut client = layer.layer(api.service());
+    // The first challenge starts the fetch. The second one finds its token.
+    for _ in 0..2 {
+        let challenged = get(&mut client, "/scope/write").await;
+        assert_eq!(challenged, (403, Some("not_replayable")));
+        settle().await;
+    }
+    assert_eq!(get(&mut client, "/scope/write").await, FINE);
+    assert_eq!(api.tokens(), [1, 1, 2]);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_scopes_are_limited_by_the_rejection_budget() {
+    let (source, api, _, mut client) = stage_allowing(["*"]);
+    let mut limited = 0;
+    for number in 0..50 {
+        match get_as(&mut client, "/greedy", tenant("own")).await {
+            // The replay is challenged too.
+            (403, Some("unsatisfiable")) => assert!(number < 5),
+            (403, Some("rejection_limit_reached")) => limited += 1,
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(get_as(&mut client, "/", tenant("own")).await, FINE);
+    }
+    assert_eq!((source.fetches(), limited), (6, 45));
+    for second in 1..=60 {
+        advance(secs(1)).await;
+        let own = get_as(&mut client, "/greedy", tenant("own")).await;
+        assert_eq!(own.0, 403);
+        assert_eq!(source.fetches() - 6, second / 15, "after {second} s");
+    }
+    // Rejections of the token use the same budget.
+    api.revoke(1);
+    let limited = get_as(&mut client, "/", tenant("own")).await;
+    assert_eq!(limited, (401, Some("rejection_limit_reached")));
+    advance(secs(15)).await;
+    assert_eq!(get_as(&mut client, "/", tenant("own")).await, RECOVERED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn route_gets_at_most_64_more_scopes() {
     let (source, _, _, mut client) = stage_allowing(["*"]);
     for _ in 0..100 {
@@ -505,6 +701,24 @@ async fn route_gets_at_most_64_more_scopes() {
     assert_eq!(source.fetches(), 65);
     let last = source.asked().pop().unwrap();
     assert_eq!(last.spec().iter_scopes().count(), 65);
+}
+
+#[tokio::test(start_paused = true)]
+async fn challenge_for_more_than_64_scopes_is_unsatisfiable() {
+    for own in [false, true] {
+        let (source, _, _, mut client) = stage_allowing(["*"]);
+        for (count, fetches, expected) in
+            [(65, 1, (403, Some("unsatisfiable"))), (64, 2, RECOVERED)]
+        {
+            let scopes: Vec<_> = (0..count).map(|number| format!("s{number}")).collect();
+            let path = format!("/scope/{}", scopes.join("+"));
+            let answer = match own {
+                true => get_as(&mut client, &path, tenant("own")).await,
+                false => get(&mut client, &path).await,
+            };
+            assert_eq!((answer, source.fetches()), (expected, fetches));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
