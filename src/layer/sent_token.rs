@@ -126,6 +126,8 @@ impl SentToken {
         let cache = &layer.cache;
         let has_token = |slot: &Arc<Slot>| slot.usable(cache.now()).is_some();
         if let Some(wider_slot) = cache.known_slot(&wider).filter(has_token) {
+            // Also if the request is not replayed: the route would be challenged forever.
+            self.use_for_route(&wider_slot);
             return Some((wider_slot, Rejection::Superseded));
         }
         let rejection = cache.spend_on_scopes(slot, self.generation, &wider);
