@@ -691,12 +691,28 @@ async fn new_scopes_are_limited_by_the_rejection_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn api_that_always_requires_another_scope_spends_one_budget() {
+    let (source, _, _, mut client) = stage_allowing(["*"]);
+    for attempt in 1..=20 {
+        let refused = get(&mut client, "/greedy").await;
+        let expected = match attempt {
+            1..=5 => "unsatisfiable",
+            _ => "rejection_limit_reached",
+        };
+        assert_eq!(refused, (403, Some(expected)), "attempt {attempt}");
+        assert_eq!(get(&mut client, "/").await, FINE);
+    }
+    assert_eq!(source.fetches(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn route_gets_at_most_64_more_scopes() {
     let (source, _, _, mut client) = stage_allowing(["*"]);
     for _ in 0..100 {
         let refused = get(&mut client, "/greedy").await;
         assert_eq!(refused, (403, Some("unsatisfiable")));
         assert_eq!(get(&mut client, "/").await, FINE);
+        advance(secs(15)).await;
     }
     assert_eq!(source.fetches(), 65);
     let last = source.requests().pop().unwrap();
