@@ -123,7 +123,10 @@ pub struct Clock(Kind);
 enum Kind {
     #[default]
     System,
-    Tokio(tokio::time::Instant, Moment),
+    Tokio {
+        start: tokio::time::Instant,
+        wall: u64,
+    },
     Custom(Arc<dyn Fn() -> Moment + Send + Sync>),
 }
 
@@ -139,11 +142,10 @@ impl Clock {
     /// Call it inside the runtime whose time is paused.
     #[must_use]
     pub fn tokio() -> Self {
-        let start = Moment {
-            monotonic: 0,
+        Self(Kind::Tokio {
+            start: tokio::time::Instant::now(),
             wall: system::now().wall,
-        };
-        Self(Kind::Tokio(tokio::time::Instant::now(), start))
+        })
     }
 
     /// Returns a clock that calls a function.
@@ -157,7 +159,12 @@ impl Clock {
     pub fn now(&self) -> Moment {
         match &self.0 {
             Kind::System => system::now(),
-            Kind::Tokio(instant, start) => *start + instant.elapsed(),
+            Kind::Tokio { start, wall } => {
+                Moment {
+                    monotonic: 0,
+                    wall: *wall,
+                } + start.elapsed()
+            }
             Kind::Custom(now) => now(),
         }
     }
@@ -170,7 +177,7 @@ impl Clock {
     pub(crate) fn now_since(&self, last: Moment) -> Moment {
         match &self.0 {
             Kind::System => system::now_since(last),
-            Kind::Tokio(..) | Kind::Custom(_) => self.now(),
+            Kind::Tokio { .. } | Kind::Custom(_) => self.now(),
         }
     }
 }
@@ -179,7 +186,7 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::System => "Clock::system()",
-            Kind::Tokio(..) => "Clock::tokio()",
+            Kind::Tokio { .. } => "Clock::tokio()",
             Kind::Custom(_) => "Clock::from_fn(_)",
         })
     }

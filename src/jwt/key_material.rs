@@ -21,8 +21,8 @@ pub(super) struct KeyMaterial {
 impl KeyMaterial {
     /// Reads a file with a JWK or PEM.
     pub(super) fn from_file(path: &Path) -> Result<Self, TokenError> {
-        let fault = |fault: &str, cause: &dyn fmt::Display| {
-            TokenError::configuration(format!("{fault} {}: {cause}", path.display()))
+        let fault = |message: &str, cause: &dyn fmt::Display| {
+            TokenError::configuration(format!("{message} {}: {cause}", path.display()))
         };
         let text = fs::read_to_string(path)
             .map(Zeroizing::new)

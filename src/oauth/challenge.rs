@@ -81,6 +81,7 @@ impl<'a> Scanner<'a> {
                 Some((next, _)) if token.is_empty() || (spaces.is_empty() && *next != b',') => {
                     self.skip_to_comma();
                 }
+                _ if found.len() == MAX_CHALLENGES => return found,
                 _ => found.push(Challenge {
                     scheme: text(token).to_ascii_lowercase(),
                     token68: self.token68(),

@@ -224,7 +224,9 @@ impl Transport {
     /// Limits the time to open a connection, including the TLS handshake. Default: 5 seconds. It has no effect on a custom client.
     #[must_use]
     pub fn with_connect_timeout(self, limit: std::time::Duration) -> Self {
-        self.with_options(|options| options.connect_timeout = limit)
+        self.clone()
+            .configure("connect timeout", |options| options.connect_timeout = limit)
+            .unwrap_or(self)
     }
 
     fn options(&self) -> Option<&TransportOptions> {
@@ -243,29 +245,23 @@ impl Transport {
         })
     }
 
-    /// Changes the options. Returns an error for a custom client, which has none.
+    /// Changes the options, which takes a new client. Returns an error for a custom client, which has no options.
     fn configure(
         self,
         setting: &str,
         change: impl FnOnce(&mut TransportOptions),
     ) -> Result<Self, TokenError> {
-        if matches!(self.0, Kind::Custom(_)) {
-            return Err(TokenError::configuration(format!(
-                "the transport uses a custom client: configure the {setting} on that client"
-            )));
-        }
-        Ok(self.with_options(change))
-    }
-
-    /// Changes the options, which takes a new client. A custom client has no options.
-    fn with_options(self, change: impl FnOnce(&mut TransportOptions)) -> Self {
-        Self(match self.0 {
+        match self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(clients) => Kind::Reqwest(Arc::new(clients.with_options(change))),
+            Kind::Reqwest(clients) => {
+                Ok(Self(Kind::Reqwest(Arc::new(clients.with_options(change)))))
+            }
             #[cfg(feature = "hyper")]
-            Kind::Hyper(clients) => Kind::Hyper(Arc::new(clients.with_options(change))),
-            custom @ Kind::Custom(_) => custom,
-        })
+            Kind::Hyper(clients) => Ok(Self(Kind::Hyper(Arc::new(clients.with_options(change))))),
+            Kind::Custom(_) => Err(TokenError::configuration(format!(
+                "the transport uses a custom client: configure the {setting} on that client"
+            ))),
+        }
     }
 }
 
