@@ -1,4 +1,4 @@
-//! What a response says about the token that was sent, by its status and headers alone.
+//! This module classifies what a response says about the token that was sent, by its status and headers. No I/O.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     oauth::{Challenge, challenges},
 };
 
-/// Bytes of decoded claims.
+/// The maximum size of decoded claims in bytes.
 const MAX_CLAIMS: usize = 8 << 10;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -36,26 +36,26 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub enum Verdict {
     /// Nothing that another token would change.
     Pass,
-    /// The token is rejected: another may do.
+    /// The token was rejected. Another token may be accepted.
     Rejected,
-    /// A token that satisfies these claims is wanted, a JSON object (OpenID's claims request; continuous access
-    /// evaluation).
+    /// The server requires a token with these claims. They are a JSON object in the format of OpenID Connect's claims request, which
+    /// is used for continuous access evaluation.
     ClaimsRequired(Box<str>),
-    /// A token with these scopes too is wanted (RFC 6750 §3.1).
+    /// The server requires a token with these additional scopes (RFC 6750 §3.1).
     ScopesRequired(Vec<String>),
-    /// A person must authenticate again, or better (RFC 9470 §3).
+    /// The server requires that the user authenticates again, or with a stronger method (RFC 9470 §3).
     StepUp {
-        /// How, best first, divided by blanks.
+        /// The accepted authentication context classes, space-separated, in order of preference.
         acr_values: Option<Box<str>>,
-        /// How long ago at most.
+        /// The maximum time since the authentication.
         max_age: Option<Duration>,
     },
-    /// The same token with a proof over the server's nonce is wanted (RFC 9449 §9).
+    /// The server requires a DPoP proof with its nonce (RFC 9449 §9).
     DpopNonce,
 }
 
 impl Verdict {
-    /// The verdict's name in snake_case, for logs and metrics.
+    /// Returns the name in snake case, for logs and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -69,43 +69,43 @@ impl Verdict {
     }
 }
 
-/// What was done about a response that refused the token; in the extensions of the response that the caller gets, and
-/// only if there was something to do.
+/// What the layer did about a response that rejected the token. It is in the extensions of the response that the caller gets, unless
+/// the first response passed.
 ///
 /// ```
 /// use tower_bearer::layer::Recovery;
 ///
-/// fn note<B>(response: &http::Response<B>) {
+/// fn log_recovery<B>(response: &http::Response<B>) {
 ///     match response.extensions().get::<Recovery>() {
 ///         None => {}
-///         Some(Recovery::Recovered) => println!("the token was revoked, and nobody noticed"),
-///         Some(Recovery::NoToken(error)) => println!("the 401 stands, for want of another token: {error}"),
-///         Some(other) => println!("the response stands: {other:?}"),
+///         Some(Recovery::Recovered) => println!("the token was rejected, and another one was accepted"),
+///         Some(Recovery::NoToken(error)) => println!("the token was rejected, and no other one could be fetched: {error}"),
+///         Some(other) => println!("the request failed: {}", other.as_str()),
 ///     }
 /// }
-/// # note(&http::Response::new(()));
+/// # log_recovery(&http::Response::new(()));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// The token was refused; the request was sent again with another, and this is the answer.
+    /// The token was rejected, and the request was replayed with another one, which was accepted. This is the second response.
     Recovered,
-    /// The token was refused, and so was the next one: this is the second answer.
+    /// The token was rejected, and so was the next one. This is the second response.
     RejectedAgain,
-    /// The token was refused and is out of service; the request's body can't be sent twice, so this is the first answer.
+    /// The token was rejected and is no longer used, but the request can't be replayed. This is the first response.
     NotReplayable,
-    /// The token was refused, and no other could be had; this is the first answer.
+    /// The token was rejected, and no other one could be obtained. This is the first response.
     NoToken(TokenError),
-    /// The token was refused, and its source gave the very same one again; this is the first answer.
+    /// The token was rejected, and its source returned the same token again. This is the first response.
     SameToken,
-    /// The token was refused, as too many were before it; it stays in service, and this is the first answer.
+    /// The token was rejected, but the rejection limit is reached, so the token stays in use. This is the first response.
     RejectionLimitReached,
-    /// The response wants something that another token of the same kind would not give it.
+    /// The response requires something that the layer can't provide.
     Unsatisfiable(Verdict),
 }
 
 impl Recovery {
-    /// The outcome's name in snake_case, for logs and metrics.
+    /// Returns the name in snake case, for logs and metrics.
     ///
     /// ```
     /// assert_eq!(tower_bearer::layer::Recovery::SameToken.as_str(), "same_token");
@@ -124,10 +124,10 @@ impl Recovery {
     }
 }
 
-/// A user's own judge: its word counts, and where it has none, ours.
+/// A custom classification. `None` falls back to the built-in one.
 pub(crate) type Classifier = Arc<dyn Fn(StatusCode, &HeaderMap) -> Option<Verdict> + Send + Sync>;
 
-/// Whether there is anything to judge. For nearly all responses there is not, and this is all that they cost.
+/// Returns `true` if the response has to be classified. Most responses only cost this check.
 #[inline]
 pub(crate) fn concerns_the_token(status: StatusCode, headers: &HeaderMap) -> bool {
     match status {
@@ -137,10 +137,10 @@ pub(crate) fn concerns_the_token(status: StatusCode, headers: &HeaderMap) -> boo
     }
 }
 
-/// Judges a response.
+/// Classifies a response.
 pub(crate) fn classify(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status {
-        StatusCode::OK if is_grpc(headers) => classify_grpc(headers),
+        StatusCode::OK if is_grpc(headers) && is_unauthenticated(headers) => Verdict::Rejected,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => classify_challenges(status, headers),
         _ => Verdict::Pass,
     }
@@ -154,62 +154,49 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     media.is_some_and(|media| media.eq_ignore_ascii_case(MEDIA))
 }
 
-/// gRPC's UNAUTHENTICATED in the response's headers (a "Trailers-Only" response).
-fn classify_grpc(headers: &HeaderMap) -> Verdict {
-    const UNAUTHENTICATED: &[u8] = b"16";
-    match headers.get(&GRPC_STATUS) {
-        Some(code) if code == UNAUTHENTICATED => Verdict::Rejected,
-        _ => Verdict::Pass,
-    }
+/// Returns `true` for the status UNAUTHENTICATED in the headers of a gRPC response (a "Trailers-Only" response).
+fn is_unauthenticated(headers: &HeaderMap) -> bool {
+    headers.get(&GRPC_STATUS).is_some_and(|code| code == "16")
 }
 
 fn classify_challenges(status: StatusCode, headers: &HeaderMap) -> Verdict {
     let lines = headers.get_all(WWW_AUTHENTICATE);
     let challenges = challenges(lines.iter().map(|line| line.as_bytes()));
-    let verdict = judge_bearer(&challenges);
-    if status == StatusCode::FORBIDDEN {
-        // RFC 6750 §3.1: of Bearer's errors, insufficient_scope alone goes with 403.
-        return match verdict {
-            Some(scope @ Verdict::ScopesRequired(_)) => scope,
-            _ => Verdict::Pass,
-        };
-    }
-    if let Some(verdict) = verdict {
-        return verdict;
-    }
-    // Many APIs answer 401 without saying why.
-    if challenges.is_empty() {
-        return Verdict::Rejected;
-    }
     // RFC 9449 §9: "the WWW-Authenticate header field using the error value use_dpop_nonce".
-    let wants_nonce = |challenge: &Challenge| {
+    let requires_nonce = |challenge: &Challenge| {
         challenge.scheme == "dpop" && challenge.param("error") == Some("use_dpop_nonce")
     };
-    if challenges.iter().any(wants_nonce) {
-        return Verdict::DpopNonce;
+    match (status, classify_bearer(&challenges)) {
+        // RFC 6750 §3.1: of Bearer's errors, only insufficient_scope is sent with 403.
+        (StatusCode::FORBIDDEN, Some(scope @ Verdict::ScopesRequired(_))) => scope,
+        (StatusCode::FORBIDDEN, _) => Verdict::Pass,
+        (_, Some(verdict)) => verdict,
+        // Many APIs send a 401 without a challenge.
+        (_, None) if challenges.is_empty() => Verdict::Rejected,
+        (_, None) if challenges.iter().any(requires_nonce) => Verdict::DpopNonce,
+        // The server accepts no bearer token.
+        (_, None) => Verdict::Pass,
     }
-    // No bearer token would do.
-    Verdict::Pass
 }
 
-/// What the Bearer challenges say. The first with an error that we know decides; without any, the token is rejected.
-fn judge_bearer(challenges: &[Challenge]) -> Option<Verdict> {
+/// Classifies the Bearer challenges. The first one with a known error decides. Without a known error, the token is rejected.
+fn classify_bearer(challenges: &[Challenge]) -> Option<Verdict> {
     let mut bearer = challenges
         .iter()
         .filter(|challenge| challenge.scheme == "bearer")
         .peekable();
     bearer.peek()?;
-    Some(bearer.find_map(judge_error).unwrap_or(Verdict::Rejected))
+    Some(bearer.find_map(classify_error).unwrap_or(Verdict::Rejected))
 }
 
 // RFC 6750 §3.1, RFC 9470 §3
-fn judge_error(challenge: &Challenge) -> Option<Verdict> {
+fn classify_error(challenge: &Challenge) -> Option<Verdict> {
     Some(match challenge.param("error")? {
         "invalid_token" => Verdict::Rejected,
         "invalid_request" => Verdict::Pass,
         "insufficient_scope" => challenge
             .param("scope")
-            .and_then(scopes)
+            .and_then(parse_scopes)
             .map_or(Verdict::Pass, Verdict::ScopesRequired),
         "insufficient_claims" => challenge
             .param("claims")
@@ -226,18 +213,19 @@ fn judge_error(challenge: &Challenge) -> Option<Verdict> {
     })
 }
 
-/// The scopes, unless there is none, or one that can't be asked for.
-fn scopes(text: &str) -> Option<Vec<String>> {
+/// Parses scopes. Returns `None` for an empty list, or if a scope is invalid.
+fn parse_scopes(text: &str) -> Option<Vec<String>> {
     // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
     let allowed = |c: u8| matches!(c, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     if !text.bytes().all(allowed) {
         return None;
     }
-    let scopes: Vec<_> = text.split(' ').filter(|scope| !scope.is_empty()).collect();
-    (!scopes.is_empty()).then(|| scopes.into_iter().map(str::to_owned).collect())
+    let scopes = text.split(' ').filter(|scope| !scope.is_empty());
+    let scopes: Vec<_> = scopes.map(str::to_owned).collect();
+    (!scopes.is_empty()).then_some(scopes)
 }
 
-/// A JSON object in base64 or base64url, padded or not.
+/// Decodes a JSON object in base64 or base64url, with or without padding.
 fn decode_claims(text: &str) -> Option<Box<str>> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(&STANDARD, PAD_INDIFFERENT);
     if text.len() > MAX_CLAIMS.div_ceil(3) * 4 {
@@ -258,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn of(status: u16, lines: &[&str]) -> Verdict {
+    fn verdict_of(status: u16, lines: &[&str]) -> Verdict {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(
@@ -270,7 +258,7 @@ mod tests {
     }
 
     fn claims(encoded: &str) -> Verdict {
-        of(
+        verdict_of(
             401,
             &[&format!(
                 "Bearer error=\"insufficient_claims\", claims=\"{encoded}\""
@@ -279,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn every_vector_gets_its_verdict() {
+    fn vectors_are_classified() {
         let vectors = include_str!("../tests/vectors/www_authenticate.json");
         let vectors: Value = serde_json::from_str(vectors).unwrap();
         for case in vectors["cases"].as_array().unwrap() {
             let name = &case["name"];
             let lines = case["www_authenticate"].as_array().unwrap();
             let lines: Vec<_> = lines.iter().map(|line| line.as_str().unwrap()).collect();
-            let verdict = of(case["status"].as_u64().unwrap() as u16, &lines);
+            let verdict = verdict_of(case["status"].as_u64().unwrap() as u16, &lines);
             let shown = match verdict.as_str() {
                 "rejected" => "refresh",
                 other => other,
@@ -317,7 +305,7 @@ mod tests {
     fn the_first_known_error_decides() {
         let invalid = "Bearer error=\"invalid_token\"";
         assert_eq!(
-            of(
+            verdict_of(
                 401,
                 &[
                     "Bearer",
@@ -329,48 +317,51 @@ mod tests {
             Verdict::Pass
         );
         assert_eq!(
-            of(401, &[invalid, "Bearer error=invalid_request"]),
+            verdict_of(401, &[invalid, "Bearer error=invalid_request"]),
             Verdict::Rejected
         );
-        assert_eq!(of(401, &["Bearer error=x"]), Verdict::Rejected);
+        assert_eq!(verdict_of(401, &["Bearer error=x"]), Verdict::Rejected);
     }
 
     #[test]
-    fn an_empty_or_unreadable_header_counts_as_none() {
+    fn unreadable_header_counts_as_absent() {
         for line in ["", ", ,", "=?", "\"", "é"] {
-            assert_eq!(of(401, &[line]), Verdict::Rejected, "{line}");
-            assert_eq!(of(403, &[line]), Verdict::Pass, "{line}");
+            assert_eq!(verdict_of(401, &[line]), Verdict::Rejected, "{line}");
+            assert_eq!(verdict_of(403, &[line]), Verdict::Pass, "{line}");
         }
     }
 
     #[test]
-    fn missing_scopes_mean_the_same_on_401_as_on_403() {
+    fn required_scopes_are_read_from_401_and_403() {
         for status in [401, 403] {
-            let wanted = Verdict::ScopesRequired(vec!["a".into(), "b".into()]);
+            let expected = Verdict::ScopesRequired(vec!["a".into(), "b".into()]);
             assert_eq!(
-                of(
+                verdict_of(
                     status,
                     &["Bearer error=insufficient_scope, scope=\" a  b \""]
                 ),
-                wanted
+                expected
             );
             for scope in ["", ", scope=\"\"", ", scope=\"é\"", ", scope=\"a\\\"\""] {
                 let line = format!("Bearer error=insufficient_scope{scope}");
-                assert_eq!(of(status, &[&line]), Verdict::Pass, "{line}");
+                assert_eq!(verdict_of(status, &[&line]), Verdict::Pass, "{line}");
             }
         }
     }
 
     #[test]
-    fn a_nonce_counts_only_where_no_bearer_challenge_is() {
+    fn dpop_nonce_counts_only_without_a_bearer_challenge() {
         let nonce = "DPoP error=\"use_dpop_nonce\"";
-        assert_eq!(of(401, &["Basic realm=x", nonce]), Verdict::DpopNonce);
-        assert_eq!(of(401, &["Bearer", nonce]), Verdict::Rejected);
-        assert_eq!(of(403, &[nonce]), Verdict::Pass);
+        assert_eq!(
+            verdict_of(401, &["Basic realm=x", nonce]),
+            Verdict::DpopNonce
+        );
+        assert_eq!(verdict_of(401, &["Bearer", nonce]), Verdict::Rejected);
+        assert_eq!(verdict_of(403, &[nonce]), Verdict::Pass);
     }
 
     #[test]
-    fn claims_are_read_in_either_alphabet() {
+    fn claims_are_decoded_in_both_alphabets() {
         let text = r#"{"a":"???>>>é"}"#;
         let standard = BASE64_STANDARD.encode(text);
         let url_safe = BASE64_URL_SAFE_NO_PAD.encode(text);
@@ -381,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_are_no_object_pass() {
+    fn invalid_claims_pass() {
         for text in [&b"[]"[..], b"7", b"", b"{", b"{\"a\":\"\xff\"}"] {
             assert_eq!(claims(&BASE64_STANDARD.encode(text)), Verdict::Pass);
         }
@@ -395,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_says_it_in_its_own_header() {
+    fn grpc_status_is_read_from_the_headers() {
         for (status, content_type, code, rejected) in [
             (200, "application/grpc", "16", true),
             (200, "Application/gRPC+proto", "16", true),
@@ -417,9 +408,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_panic(line in "[\\t -~\u{80}-\u{ff}]{0,80}", status in prop::sample::select(vec![401u16, 403])) {
-            of(status, &["Bearer error=insufficient_claims, claims=", &line]);
-            of(status, &[&format!("Bearer error=insufficient_claims, claims=\"{line}\"")]);
+        fn classification_never_panics(line in "[\\t -~\u{80}-\u{ff}]{0,80}", status in prop::sample::select(vec![401u16, 403])) {
+            verdict_of(status, &["Bearer error=insufficient_claims, claims=", &line]);
+            verdict_of(status, &[&format!("Bearer error=insufficient_claims, claims=\"{line}\"")]);
         }
     }
 }

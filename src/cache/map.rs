@@ -84,7 +84,7 @@ impl SlotMap {
         self.cache.peek(spec).map(|entry| entry.slot)
     }
 
-    /// Returns the spec's slot. Creates it if there is none.
+    /// Returns the spec's slot, and creates it if necessary.
     pub(super) fn get_or_insert(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
         if let Some(slot) = self.get(spec) {
             return slot;

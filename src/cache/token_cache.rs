@@ -264,7 +264,7 @@ impl TokenCache {
         self.shared().map.get(spec)
     }
 
-    /// Returns the spec's slot. Creates it if there is none.
+    /// Returns the spec's slot, and creates it if necessary.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
         Ok(self.shared().map.get_or_insert(spec, self.now()))

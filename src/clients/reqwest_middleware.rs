@@ -6,7 +6,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -37,10 +37,10 @@ where
         next: Next<'_>,
     ) -> Result<Response> {
         let own_spec = extensions.get().cloned();
+        let shared = Arc::default();
         // Returned to the caller on drop, also when the request is cancelled.
-        let shared = CallerExtensions::new(extensions);
-        let extensions = Arc::clone(&shared.shared);
-        let rest = RestOfChain { next, extensions };
+        let _swapped = SwappedExtensions::new(extensions, Arc::clone(&shared));
+        let rest = RestOfChain { next, shared };
         let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
         auth.send(request, own_spec)
             .await
@@ -60,18 +60,12 @@ struct MiddlewareReplay<R>(R);
 #[derive(Clone)]
 struct RestOfChain<'a> {
     next: Next<'a>,
-    extensions: Arc<Mutex<Extensions>>,
-}
-
-/// The extensions of the caller while attempts use them. They are moved back on drop.
-struct CallerExtensions<'a> {
-    caller: &'a mut Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
-/// The extensions while one attempt uses them. They are moved back on drop.
-struct AttemptExtensions {
-    extensions: Extensions,
+/// Swaps extensions with the shared ones, and swaps them back on drop.
+struct SwappedExtensions<'a> {
+    extensions: &'a mut Extensions,
     shared: Arc<Mutex<Extensions>>,
 }
 
@@ -105,41 +99,31 @@ impl<'a> Service<Request> for RestOfChain<'a> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Self { next, extensions } = self.clone();
+        let Self { next, shared } = self.clone();
         Box::pin(async move {
-            let mut attempt = AttemptExtensions::from(extensions);
-            next.run(request, &mut attempt.extensions).await
+            let mut extensions = Extensions::new();
+            let attempt = SwappedExtensions::new(&mut extensions, shared);
+            next.run(request, &mut *attempt.extensions).await
         })
     }
 }
 
-impl<'a> CallerExtensions<'a> {
-    fn new(caller: &'a mut Extensions) -> Self {
-        let shared = Arc::new(Mutex::new(mem::take(caller)));
-        Self { caller, shared }
+impl<'a> SwappedExtensions<'a> {
+    fn new(extensions: &'a mut Extensions, shared: Arc<Mutex<Extensions>>) -> Self {
+        let mut swapped = Self { extensions, shared };
+        swapped.swap();
+        swapped
+    }
+
+    /// The lock is only held while the extensions are swapped.
+    fn swap(&mut self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        mem::swap(self.extensions, &mut shared);
     }
 }
 
-impl Drop for CallerExtensions<'_> {
+impl Drop for SwappedExtensions<'_> {
     fn drop(&mut self) {
-        *self.caller = mem::take(&mut *lock(&self.shared));
+        self.swap();
     }
-}
-
-impl From<Arc<Mutex<Extensions>>> for AttemptExtensions {
-    fn from(shared: Arc<Mutex<Extensions>>) -> Self {
-        let extensions = mem::take(&mut *lock(&shared));
-        Self { extensions, shared }
-    }
-}
-
-impl Drop for AttemptExtensions {
-    fn drop(&mut self) {
-        *lock(&self.shared) = mem::take(&mut self.extensions);
-    }
-}
-
-/// Locks the extensions. The lock is only held to move them in or out.
-fn lock(extensions: &Mutex<Extensions>) -> MutexGuard<'_, Extensions> {
-    extensions.lock().unwrap_or_else(PoisonError::into_inner)
 }

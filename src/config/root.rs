@@ -88,7 +88,7 @@ impl<Own> Config<Own> {
     /// Creates the cache, with a source that sends token requests with this transport.
     ///
     /// # Errors
-    /// Returns an error in the same cases as [`cache`](Self::cache).
+    /// Returns an error if [`cache`](Self::cache) would.
     ///
     /// ```
     /// use bytes::Bytes;

@@ -96,7 +96,7 @@ impl RouteConfig {
     /// Creates the route.
     ///
     /// # Errors
-    /// Returns an error in the same cases as [`Route::check`], with the key at fault.
+    /// Returns an error if [`Route::check`] does, with the key at fault.
     pub fn route(&self) -> Result<Route, ConfigError> {
         self.check()?;
         let mut route = Route::new(&self.url, self.spec()).with_allowed_scopes(&self.allow_scopes);

@@ -43,7 +43,7 @@ impl SecretFrom {
     /// Reads the secret.
     ///
     /// # Errors
-    /// Returns an error that names the variable or the file if the secret can't be read.
+    /// Returns an error if the secret can't be read. It names the variable or the file.
     pub fn read(&self) -> Result<Secret, TokenError> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),

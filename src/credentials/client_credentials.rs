@@ -109,7 +109,7 @@ impl ClientCredentials {
     /// Checks the configuration without calling the provider.
     ///
     /// # Errors
-    /// Returns an error in the cases of [`TokenEndpoint::check`].
+    /// Returns an error if [`TokenEndpoint::check`] does.
     pub fn check(&self) -> Result<(), TokenError> {
         self.0.check()
     }

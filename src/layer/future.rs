@@ -1,11 +1,11 @@
-//! [`ResponseFuture`]: sends a request, and recovers once if the server rejects its token.
+//! [`ResponseFuture`] sends a request, and recovers once if the server rejects its token.
 //!
-//! A request whose token is available takes one state, [`State::Sent`], which holds the client's future and what is needed to
-//! send the request again. A request that waits for a token, its first or its second, is a [`Deferred`] request behind a
-//! pointer, so that the common future stays small.
+//! A request whose token is available only has the state [`State::Sent`], with the future of the client and what is needed for a replay.
+//! A request that waits for its first or second token is a boxed [`Deferred`] request, so that the common future stays small.
 
 use std::{
     fmt, future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -61,7 +61,7 @@ pin_project! {
             sent: SentToken,
             rejected: RejectedToken,
         },
-        // The request must not be sent.
+        // The request is not sent.
         Failed {
             error: Option<TokenError>,
         },
@@ -70,7 +70,7 @@ pin_project! {
 
 /// A request that is sent once there is a token.
 struct Deferred<S, Req, Res, R, Paused> {
-    step: Step,
+    step: DeferredStep,
     service: S,
     request: Option<Req>,
     /// The token that was rejected. Its generation is zero on the first attempt.
@@ -80,10 +80,10 @@ struct Deferred<S, Req, Res, R, Paused> {
     attempt: Attempt<Res, R, Paused>,
 }
 
-enum Step {
+enum DeferredStep {
     /// The token is being fetched.
     WaitForToken(Pin<Box<dyn Future<Output = Outcome> + Send>>),
-    /// The token is there. The rejected response is read to its end, so that its connection can be reused.
+    /// The token is available. The rejected response is drained, so that its connection can be reused.
     Drain(Draining, Token),
     /// The client is not ready yet.
     WaitForClient(Token),
@@ -97,13 +97,6 @@ enum Attempt<Res, R, Paused> {
         /// The rejected response, which is returned if there is no other token, and the paused first sending of the body.
         first: Option<(Res, Paused)>,
     },
-}
-
-/// What follows when a deferred request has got its token.
-enum Arrived<Res> {
-    Continue,
-    Return(Res),
-    Fail(TokenError),
 }
 
 type DeferredOf<S, Req, R> =
@@ -146,24 +139,23 @@ where
                 }
 
                 StateProjection::Deferred { request } => match &mut request.step {
-                    Step::WaitForToken(waiter) => {
+                    DeferredStep::WaitForToken(waiter) => {
                         let outcome = ready!(waiter.as_mut().poll(cx));
-                        match request.token_arrived(outcome) {
-                            Arrived::Continue => continue,
-                            Arrived::Return(response) => return Poll::Ready(Ok(response)),
-                            Arrived::Fail(error) => return Poll::Ready(Err(Error::Token(error))),
+                        if let ControlFlow::Break(result) = request.token_arrived(outcome) {
+                            return Poll::Ready(result.map_err(Error::Token));
                         }
-                    }
-                    Step::Drain(draining, token) => {
-                        ready!(draining.as_mut().poll(cx));
-                        request.step = Step::WaitForClient(token.clone());
                         continue;
                     }
-                    Step::WaitForClient(_) => {
+                    DeferredStep::Drain(draining, token) => {
+                        ready!(draining.as_mut().poll(cx));
+                        request.step = DeferredStep::WaitForClient(token.clone());
+                        continue;
+                    }
+                    DeferredStep::WaitForClient(_) => {
                         ready!(request.service.poll_ready(cx)).map_err(Error::Inner)?;
                         // The token may have expired while the client was not ready.
                         request.replace_expired_token();
-                        if matches!(request.step, Step::WaitForToken(_)) {
+                        if matches!(request.step, DeferredStep::WaitForToken(_)) {
                             continue;
                         }
                         request.send().unwrap_or_else(State::failed)
@@ -199,8 +191,8 @@ where
     }
 }
 
-/// Rejects the token and defers the request until there is another; or returns the response, with the reason in its
-/// extensions.
+/// Rejects the token and defers the request until another one is available. If the request can't be replayed, returns the response
+/// with the reason in its extensions as an error.
 fn recover<S, Req, R>(
     mut response: S::Response,
     sent: &SentToken,
@@ -229,9 +221,9 @@ where
     let step = match lookup {
         Lookup::Ready(token) => {
             cache.count_hit(token.is_stale(cache.now()));
-            Step::WaitForToken(Box::pin(future::ready(Ok(token))))
+            DeferredStep::WaitForToken(Box::pin(future::ready(Ok(token))))
         }
-        Lookup::Wait(waiter) => Step::wait_for(waiter),
+        Lookup::Wait(waiter) => DeferredStep::wait_for(waiter),
     };
     Ok(Box::new(Deferred {
         step,
@@ -246,26 +238,26 @@ where
     }))
 }
 
-impl Step {
+impl DeferredStep {
     fn wait_for(waiter: Waiter) -> Self {
         Self::WaitForToken(Box::pin(waiter.wait_as_miss()))
     }
 }
 
 impl<S, Req, Res: HttpResponse, R: ReplayPolicy<Req>> Deferred<S, Req, Res, R, R::PausedBody> {
-    /// Goes on with the token, or returns what the caller gets if there is none.
-    fn token_arrived(&mut self, outcome: Outcome) -> Arrived<Res> {
-        let rejected = match &mut self.attempt {
+    /// Continues with the token. Without another token, breaks with the result of the request.
+    fn token_arrived(&mut self, outcome: Outcome) -> ControlFlow<Result<Res, TokenError>> {
+        let replay = match &mut self.attempt {
             Attempt::First(_) => None,
             Attempt::Replay { first, rejected } => first.take().map(|first| (first, rejected)),
         };
-        let Some(((mut response, paused), rejected)) = rejected else {
+        let Some(((mut response, paused), rejected)) = replay else {
             return match outcome {
                 Ok(token) => {
-                    self.step = Step::WaitForClient(token);
-                    Arrived::Continue
+                    self.step = DeferredStep::WaitForClient(token);
+                    ControlFlow::Continue(())
                 }
-                Err(error) => Arrived::Fail(error),
+                Err(error) => ControlFlow::Break(Err(error)),
             };
         };
         let reason = match outcome {
@@ -277,16 +269,16 @@ impl<S, Req, Res: HttpResponse, R: ReplayPolicy<Req>> Deferred<S, Req, Res, R, R
                     R::complete(request, paused);
                 }
                 self.step = match response.drain() {
-                    Some(draining) => Step::Drain(draining, token),
-                    None => Step::WaitForClient(token),
+                    Some(draining) => DeferredStep::Drain(draining, token),
+                    None => DeferredStep::WaitForClient(token),
                 };
-                return Arrived::Continue;
+                return ControlFlow::Continue(());
             }
             Ok(_) => Recovery::SameToken,
             Err(error) => Recovery::NoToken(error),
         };
         self.sent.report(&mut response, reason);
-        Arrived::Return(response)
+        ControlFlow::Break(Ok(response))
     }
 }
 
@@ -299,22 +291,26 @@ where
     fn replace_expired_token(&mut self) {
         let cache = &self.sent.shared.layer.cache;
         match &self.step {
-            Step::WaitForClient(token) if token.times().unusable_at().is_past(cache.now()) => {}
-            Step::WaitForClient(_) | Step::Drain(..) | Step::WaitForToken(_) => return,
+            DeferredStep::WaitForClient(token)
+                if token.times().unusable_at().is_past(cache.now()) => {}
+            DeferredStep::WaitForClient(_)
+            | DeferredStep::Drain(..)
+            | DeferredStep::WaitForToken(_) => return,
         }
         self.step = match cache.lookup(&self.slot, Need::Usable) {
-            Lookup::Ready(token) => Step::WaitForClient(token),
+            Lookup::Ready(token) => DeferredStep::WaitForClient(token),
             Lookup::Wait(waiter) => {
                 // While the token is fetched, the request holds none of the client's permits.
                 self.service = self.service.clone();
-                Step::wait_for(waiter)
+                DeferredStep::wait_for(waiter)
             }
         };
     }
 
-    /// Sends the request. The token is there, and the client is ready.
+    /// Sends the request. The token is available, and the client is ready.
     fn send(&mut self) -> Result<StateOf<S, Req, R>, TokenError> {
-        let (Step::WaitForClient(token), Some(mut request)) = (&self.step, self.request.take())
+        let (DeferredStep::WaitForClient(token), Some(mut request)) =
+            (&self.step, self.request.take())
         else {
             return Err(polled_after_completion());
         };
@@ -370,7 +366,7 @@ where
         replay: R,
     ) -> Self {
         let request = Box::new(Deferred {
-            step: Step::wait_for(waiter),
+            step: DeferredStep::wait_for(waiter),
             service,
             request: Some(request),
             sent,

@@ -1,9 +1,9 @@
-//! Per-handle state of [`Auth`](crate::layer::Auth): the pointer to what the services of a layer share, and a memo of the header
-//! values that the handle sent last.
+//! This module implements the state of one handle of [`Auth`](crate::layer::Auth): a pointer to the state that all services of a layer
+//! share, and a memo of the header values that the handle sent last.
 //!
-//! A hit must not write to memory that another thread writes to. From its second request on, a handle therefore has a
-//! pointer of its own, whose reference count only its own response futures change, and private copies of header values.
-//! A handle that is cloned for each request makes none of these and pays for shared reference counts.
+//! A hit must not write to memory that another thread writes to. From its second request on, a handle therefore has a separate
+//! pointer, whose reference count only its response futures change, and private copies of header values. A handle that is cloned for
+//! each request has neither, and changes shared reference counts.
 
 use std::sync::{
     Arc,
@@ -27,10 +27,10 @@ use crate::{
 
 /// The number of tokens in a handle's memo. Each holds its cache entry, which therefore is not evicted.
 const MEMO_SIZE: usize = 4;
-/// An occupied place in the memo goes to another token at most this often, because each change copies a header value.
+/// An occupied entry of the memo is replaced at most this often, because each change copies a header value.
 const REPLACE_INTERVAL_NANOS: u64 = 1_000_000_000;
 
-/// What one handle keeps for itself.
+/// The state of one handle.
 pub(crate) struct HandleState {
     shared: Arc<SharedPointer>,
     memo: Option<Box<Memo>>,
@@ -39,7 +39,7 @@ pub(crate) struct HandleState {
     last_use: Moment,
 }
 
-/// What all services of a layer share.
+/// The state that all services of a layer share.
 pub(crate) struct LayerShared {
     pub(crate) cache: TokenCache,
     pub(crate) routes: RouteTable,
@@ -58,14 +58,14 @@ struct RouteToken {
     slot: ArcSwapOption<Slot>,
 }
 
-/// A handle's pointer to [`LayerShared`]: threads with handles of their own don't change one reference count.
+/// A handle's pointer to [`LayerShared`]. Threads with separate handles do not change the same reference count.
 #[repr(align(128))]
 pub(crate) struct SharedPointer {
     pub(crate) layer: Arc<LayerShared>,
     pub(crate) has_classifier: bool,
 }
 
-/// The header values that a handle sent last. Routes and specs are assigned to places by number and by hash.
+/// The header values that a handle sent last. The entry of a route is chosen by its number, that of a spec by its hash.
 #[derive(Default)]
 #[repr(align(128))]
 struct Memo {
@@ -92,7 +92,7 @@ enum MemoKey {
     Spec(TokenSpec),
 }
 
-/// What a request can be sent with at once.
+/// A token that can be sent without waiting.
 pub(crate) struct AvailableToken {
     pub(crate) header: HeaderValue,
     pub(crate) generation: u64,
@@ -153,9 +153,9 @@ impl HandleState {
     #[inline(never)]
     pub(crate) fn token_of_spec(&mut self, spec: &TokenSpec) -> Option<AvailableToken> {
         let now = self.now();
-        let place = spec.precomputed_hash() as usize;
+        let index = spec.precomputed_hash() as usize;
         if let Some(memo) = &self.memo
-            && let Some(cached) = memo.get(place)
+            && let Some(cached) = memo.get(index)
             && matches!(&cached.key, MemoKey::Spec(other) if other.ptr_eq(spec))
             && let Some(token) = cached.available(now, &self.shared.layer.cache)
         {
@@ -165,12 +165,12 @@ impl HandleState {
         let layer = &*self.shared.layer;
         let slot = layer.cache.known_slot(spec)?;
         let memo = self.memo.as_deref_mut();
-        token_of_slot(layer, memo, &slot, now, place, || {
+        token_of_slot(layer, memo, &slot, now, index, || {
             MemoKey::Spec(spec.clone())
         })
     }
 
-    /// Gives the handle a pointer and a memo of its own on its second request.
+    /// Creates a separate pointer and a memo on the second request of the handle.
     #[inline]
     fn settle(&mut self) {
         if self.was_used && self.memo.is_none() {
@@ -198,14 +198,14 @@ fn token_of_slot(
     memo: Option<&mut Memo>,
     slot: &Arc<Slot>,
     now: Moment,
-    place: usize,
+    index: usize,
     key: impl FnOnce() -> MemoKey,
 ) -> Option<AvailableToken> {
     // Nothing is fetched before it is known that the caller set no `Authorization` header.
     let (header, generation, is_stale) = slot.header(now)?;
     layer.cache.count_hit(is_stale);
     if let Some(memo) = memo
-        && memo.has_room(place, slot, now)
+        && memo.has_room(index, slot, now)
         && let Some(token) = slot.token()
     {
         let cached = CachedHeader {
@@ -217,7 +217,7 @@ fn token_of_slot(
             header: token.private_header(),
             cached_at: now.monotonic,
         };
-        memo.set(place, cached);
+        memo.set(index, cached);
     }
     Some(AvailableToken { header, generation })
 }
@@ -239,12 +239,12 @@ impl SharedPointer {
 
 impl Memo {
     #[inline(always)]
-    fn get(&self, place: usize) -> Option<&CachedHeader> {
-        self.headers.get(place % MEMO_SIZE)?.as_ref()
+    fn get(&self, index: usize) -> Option<&CachedHeader> {
+        self.headers.get(index % MEMO_SIZE)?.as_ref()
     }
 
-    fn set(&mut self, place: usize, cached: CachedHeader) {
-        if let Some(entry) = self.headers.get_mut(place % MEMO_SIZE) {
+    fn set(&mut self, index: usize, cached: CachedHeader) {
+        if let Some(entry) = self.headers.get_mut(index % MEMO_SIZE) {
             *entry = Some(cached);
         }
     }
@@ -258,10 +258,12 @@ impl Memo {
         }
     }
 
-    /// Returns `true` if a token of this slot may be remembered now.
-    fn has_room(&self, place: usize, slot: &Arc<Slot>, now: Moment) -> bool {
-        self.get(place).is_none_or(|cached| {
-            Arc::ptr_eq(&cached.slot, slot)
+    /// Returns `true` if a token of this slot may be remembered now. A new token of a remembered slot may at once; the current one
+    /// may not, or specs that are built for each request would copy it each time.
+    fn has_room(&self, index: usize, slot: &Arc<Slot>, now: Moment) -> bool {
+        self.get(index).is_none_or(|cached| {
+            let is_renewed = cached.generation != slot.current_generation();
+            (is_renewed && Arc::ptr_eq(&cached.slot, slot))
                 || now.monotonic.saturating_sub(cached.cached_at) >= REPLACE_INTERVAL_NANOS
         })
     }

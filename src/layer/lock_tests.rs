@@ -1,4 +1,4 @@
-//! What can only be seen from inside: that a hit passes while every lock is taken.
+//! Tests that a hit succeeds while every lock is held.
 
 use std::{
     convert::Infallible,
@@ -47,12 +47,11 @@ fn hit(client: &mut Client, spec: Option<&TokenSpec>) {
     assert!(client.call(request).as_mut().poll(&mut cx).is_ready());
 }
 
-/// Sends requests from a thread while the locks are held; a lock that a hit takes would keep it for ever.
+/// Sends requests from a thread while the locks are held. A hit that takes a lock would block.
 fn hits_pass(cache: &TokenCache, with_shards: bool, mut client: Client, spec: Option<TokenSpec>) {
     let (done, passed) = mpsc::channel();
     let mut worker = None;
     cache.with_locks_held(with_shards, || {
-        // Kept until the locks are free again: a handle that goes takes one.
         worker = Some(thread::spawn(move || {
             for _ in 0..10 {
                 hit(&mut client, spec.as_ref());
@@ -67,20 +66,20 @@ fn hits_pass(cache: &TokenCache, with_shards: bool, mut client: Client, spec: Op
 }
 
 #[test]
-fn a_hit_on_a_route_takes_no_lock() {
+fn hit_on_a_route_takes_no_lock() {
     let (cache, layer, _) = warm();
     let mut client = client(&layer);
-    // The second request makes this handle's own copy, once.
+    // The second request creates the memo of the handle.
     hit(&mut client, None);
     hit(&mut client, None);
     hits_pass(&cache, true, client, None);
 }
 
 #[test]
-fn a_hit_by_a_requests_own_spec_takes_a_shards_lock_at_most() {
+fn hit_by_own_spec_takes_only_a_shard_lock() {
     let (cache, layer, spec) = warm();
     let mut client = client(&layer);
-    // The second request makes this handle's own counter, once.
+    // The second request creates the memo of the handle.
     hit(&mut client, Some(&spec));
     hit(&mut client, Some(&spec));
     hits_pass(&cache, false, client, Some(spec));

@@ -1,4 +1,4 @@
-//! The token that a request was sent with: what a response says about it, and what to do then.
+//! [`SentToken`] classifies the response to a request, and rejects the token that the request was sent with.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     verdict,
 };
 
-/// How many scopes challenges may add to the spec of a route or of a request.
+/// The maximum number of scopes that challenges may add to the spec of a route or of a request.
 const MAX_EXTRA_SCOPES: usize = 64;
 
 /// The token that a request was sent with. It names the token by its generation and holds no slot: a request in flight keeps
@@ -33,7 +33,7 @@ pub(super) struct RejectedToken {
 }
 
 impl SentToken {
-    /// Returns what the response says about the token. Nearly all say nothing, which only takes a look at the status.
+    /// Returns what the response says about the token. For most responses, this only checks the status.
     #[inline]
     pub(super) fn classify<Res: HttpResponse>(&self, response: &Res) -> Verdict {
         let concerns_token = verdict::concerns_the_token(response.status(), response.headers());
@@ -63,7 +63,7 @@ impl SentToken {
         verdict
     }
 
-    /// Rejects the token as the verdict says. Returns the slot of the next token, and the rejected one; or the reason why there is none.
+    /// Rejects the token. Returns the slot of the next token, and the rejected token. Returns an error if there is no next token.
     pub(super) fn reject(&self, verdict: Verdict) -> Result<(Arc<Slot>, RejectedToken), Recovery> {
         let layer = &self.shared.layer;
         let slot = layer.slot(self.route, self.own.as_ref());

@@ -1,4 +1,4 @@
-//! [`Auth`]: sends each request with the token that it needs.
+//! [`Auth`] sends each request with the token that it needs.
 
 use std::{
     fmt, mem,
@@ -25,11 +25,29 @@ use crate::{
     token::TokenSpec,
 };
 
-/// The service that [`AuthLayer`](crate::AuthLayer) makes: an HTTP client whose requests carry the tokens they need.
+/// An HTTP client whose requests carry the tokens that they need. Created by [`AuthLayer`](crate::AuthLayer).
 ///
-/// It accepts the requests that the client accepts: `http::Request<B>` with any body, and `reqwest::Request`. A clone is
-/// cheap. Each handle keeps copies of the header values that it used last, so a handle that is reused is faster than one that is
-/// cloned for every request.
+/// It accepts the requests that the client accepts: `http::Request<B>` with any body, or `reqwest::Request`. Clones are cheap. Each
+/// handle caches the header values that it sent last, so a handle that is reused is faster than one that is cloned for every request.
+///
+/// ```
+/// use tower::{Layer, Service, ServiceExt};
+/// use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, layer::Auth, source};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
+/// # let http_client = tower::service_fn(async |request: http::Request<String>| {
+/// #     let token = request.headers()["authorization"].clone();
+/// #     Ok::<_, std::io::Error>(http::Response::new(token))
+/// # });
+/// let layer = AuthLayer::new(cache).route("https://api.example.com", TokenSpec::scopes(["read"]))?;
+/// let mut client: Auth<_> = layer.layer(http_client);
+///
+/// let request = http::Request::get("https://api.example.com/items").body(String::new())?;
+/// let response = client.ready().await?.call(request).await?;
+/// assert_eq!(response.body(), "Bearer abc");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Auth<S, R = CloneBody> {
     inner: S,
@@ -209,7 +227,7 @@ impl<S, R> Auth<S, R> {
         }
     }
 
-    /// Returns what the client reserved for a request that is not sent now: a clone, which is not ready, takes its place.
+    /// Releases the capacity that the client reserved for a request that is not sent now. The service is replaced by a clone.
     fn release_readiness(&mut self)
     where
         S: Clone,

@@ -86,7 +86,7 @@ impl Api {
     /// Starts an API that requires no token. It returns 200 for every request, and records the tokens it receives.
     ///
     /// # Errors
-    /// Returns an error for the reasons of [`Api::start`].
+    /// Returns an error if [`Api::start`] would.
     pub async fn unprotected(server: &AuthorizationServer) -> io::Result<Self> {
         Self::builder(server).without_protection().start().await
     }
@@ -182,7 +182,7 @@ impl ApiBuilder {
     /// Starts the API.
     ///
     /// # Errors
-    /// Returns an error for the reasons of [`Api::start`].
+    /// Returns an error if [`Api::start`] would.
     pub async fn start(self) -> io::Result<Api> {
         let authority = if self.tls {
             Some(self.server.authority()?)

@@ -93,7 +93,7 @@ impl AuthorizationServerBuilder {
     /// Starts the server.
     ///
     /// # Errors
-    /// Returns an error for the reasons of [`AuthorizationServer::start`], or if a client's public key is invalid.
+    /// Returns an error if [`AuthorizationServer::start`] would, or if a client's public key is invalid.
     pub async fn start(mut self) -> io::Result<AuthorizationServer> {
         for (id, key) in self.keys {
             let key = PublicKey::parse(&key)?;

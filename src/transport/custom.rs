@@ -36,7 +36,7 @@ pub trait TokenTransport: Send + Sync + 'static {
     /// Sends the request and returns the response with its whole body, whatever its status.
     ///
     /// # Errors
-    /// Returns an error of the kind `Network` or `Timeout` if there is no response.
+    /// Returns an error if there is no response: of the kind `Network` or `Timeout`.
     fn send(
         &self,
         request: Request<Bytes>,

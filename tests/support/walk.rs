@@ -19,7 +19,7 @@ impl Walk {
         choice
     }
 
-    /// Starts the next sequence. Returns `false` if there is none.
+    /// Starts the next sequence. Returns `false` after the last one.
     pub(crate) fn advance(&mut self) -> bool {
         self.made = 0;
         while let Some((choice, alternatives)) = self.choices.pop() {

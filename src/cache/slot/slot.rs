@@ -63,7 +63,7 @@ impl Slot {
         &self.spec
     }
 
-    /// Returns the generation of the current token, or zero if there is none.
+    /// Returns the generation of the current token, or zero without a token.
     #[inline]
     pub(crate) fn current_generation(&self) -> u64 {
         self.current_generation.load(Ordering::Acquire)

@@ -5,7 +5,7 @@
 //! the first sending has not read. So it does not matter how much the first sending has read, nor whether the client has dropped
 //! it. From then on the first sending returns an error, so that its server can't mistake it for a complete body.
 //!
-//! After a rejection, the first sending is paused until the next token is available. If there is none, it continues, and the caller
+//! After a rejection, the first sending is paused until the next token is available. Without one, it continues, and the caller
 //! gets the whole first response.
 //!
 //! A body that exceeds the limit is moved to its first sending, and the buffer is dropped.

@@ -13,11 +13,11 @@ struct Script(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    steps: VecDeque<Step>,
+    steps: VecDeque<ScriptStep>,
     waker: Option<Waker>,
 }
 
-enum Step {
+enum ScriptStep {
     Data(&'static [u8]),
     Trailers,
     Failure,
@@ -26,13 +26,13 @@ enum Step {
 }
 
 impl Script {
-    fn of(steps: impl IntoIterator<Item = Step>) -> Self {
+    fn of(steps: impl IntoIterator<Item = ScriptStep>) -> Self {
         let script = Self::default();
         script.push(steps);
         script
     }
 
-    fn push(&self, steps: impl IntoIterator<Item = Step>) {
+    fn push(&self, steps: impl IntoIterator<Item = ScriptStep>) {
         let mut state = self.0.lock().unwrap();
         state.steps.extend(steps);
         if let Some(waker) = state.waker.take() {
@@ -51,11 +51,15 @@ impl Body for Script {
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.steps.pop_front() {
-            Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(data))))),
-            Some(Step::Trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers())))),
-            Some(Step::Failure) => Poll::Ready(Some(Err(std::io::Error::other("disk on fire")))),
-            Some(Step::Panic) => panic!("the body panics"),
-            Some(Step::End) => Poll::Ready(None),
+            Some(ScriptStep::Data(data)) => {
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(data)))))
+            }
+            Some(ScriptStep::Trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers())))),
+            Some(ScriptStep::Failure) => {
+                Poll::Ready(Some(Err(std::io::Error::other("disk on fire"))))
+            }
+            Some(ScriptStep::Panic) => panic!("the body panics"),
+            Some(ScriptStep::End) => Poll::Ready(None),
             None => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -73,7 +77,7 @@ fn trailers() -> HeaderMap {
 const LIMIT: usize = 20;
 
 fn replay_body(
-    steps: impl IntoIterator<Item = Step>,
+    steps: impl IntoIterator<Item = ScriptStep>,
 ) -> (ReplayBody<Script>, BodyHandle<Script>, Script) {
     let script = Script::of(steps);
     let (body, handle) = ReplayBody::new(script.clone(), LIMIT);
@@ -98,10 +102,10 @@ fn all(body: ReplayBody<Script>) -> (Bytes, Option<HeaderMap>) {
 #[test]
 fn completely_sent_body_is_replayed_with_its_trailers() {
     let (first, handle, _) = replay_body([
-        Step::Data(b"ab"),
-        Step::Data(b"cd"),
-        Step::Trailers,
-        Step::End,
+        ScriptStep::Data(b"ab"),
+        ScriptStep::Data(b"cd"),
+        ScriptStep::Trailers,
+        ScriptStep::End,
     ]);
     assert_eq!(all(first), ("abcd".into(), Some(trailers())));
     let again = handle.take_back().unwrap();
@@ -112,10 +116,10 @@ fn completely_sent_body_is_replayed_with_its_trailers() {
 #[test]
 fn frames_are_passed_on_as_they_arrive() {
     let (mut first, _held, _) = replay_body([
-        Step::Data(b"ab"),
-        Step::Data(b"c"),
-        Step::Trailers,
-        Step::End,
+        ScriptStep::Data(b"ab"),
+        ScriptStep::Data(b"c"),
+        ScriptStep::Trailers,
+        ScriptStep::End,
     ]);
     assert_eq!(data(&mut first), "ab");
     assert_eq!(data(&mut first), "c");
@@ -126,19 +130,19 @@ fn frames_are_passed_on_as_they_arrive() {
 
 #[test]
 fn partly_sent_body_is_replayed_completely() {
-    let (mut first, handle, script) = replay_body([Step::Data(b"ab")]);
+    let (mut first, handle, script) = replay_body([ScriptStep::Data(b"ab")]);
     assert_eq!(data(&mut first), "ab");
     let mut again = handle.take_back().unwrap();
     assert_eq!(data(&mut again), "ab");
     assert_pending!(task::spawn(again.frame()).poll());
-    script.push([Step::Data(b"cd"), Step::End]);
+    script.push([ScriptStep::Data(b"cd"), ScriptStep::End]);
     assert_eq!(data(&mut again), "cd");
     assert!(next(&mut again).is_none());
 }
 
 #[test]
 fn first_sending_fails_once_the_body_is_taken_over() {
-    let (mut first, handle, _) = replay_body([Step::Data(b"ab")]);
+    let (mut first, handle, _) = replay_body([ScriptStep::Data(b"ab")]);
     assert_eq!(data(&mut first), "ab");
     let mut waiting = task::spawn(first.frame());
     assert_pending!(waiting.poll());
@@ -152,7 +156,11 @@ fn first_sending_fails_once_the_body_is_taken_over() {
 
 #[test]
 fn paused_sending_continues_without_a_replay() {
-    let (mut first, mut handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    let (mut first, mut handle, _) = replay_body([
+        ScriptStep::Data(b"ab"),
+        ScriptStep::Data(b"cd"),
+        ScriptStep::End,
+    ]);
     assert_eq!(data(&mut first), "ab");
     assert!(handle.pause());
     let mut waiting = task::spawn(first.frame());
@@ -167,7 +175,11 @@ fn paused_sending_continues_without_a_replay() {
 
 #[test]
 fn paused_sending_fails_once_the_body_is_taken_over() {
-    let (mut first, mut handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    let (mut first, mut handle, _) = replay_body([
+        ScriptStep::Data(b"ab"),
+        ScriptStep::Data(b"cd"),
+        ScriptStep::End,
+    ]);
     assert_eq!(data(&mut first), "ab");
     assert!(handle.pause());
     let mut waiting = task::spawn(first.frame());
@@ -182,9 +194,9 @@ fn paused_sending_fails_once_the_body_is_taken_over() {
 #[test]
 fn body_that_cannot_be_replayed_is_not_paused() {
     let (mut first, mut handle, _) = replay_body([
-        Step::Data(b"012345678901234567890"),
-        Step::Data(b"ab"),
-        Step::End,
+        ScriptStep::Data(b"012345678901234567890"),
+        ScriptStep::Data(b"ab"),
+        ScriptStep::End,
     ]);
     assert_eq!(data(&mut first).len(), LIMIT + 1);
     assert!(!handle.pause());
@@ -194,10 +206,10 @@ fn body_that_cannot_be_replayed_is_not_paused() {
 #[test]
 fn body_beyond_the_limit_is_sent_but_not_replayed() {
     let (mut first, handle, _) = replay_body([
-        Step::Data(b"01234567890123456789"),
-        Step::Data(b"8"),
-        Step::Data(b"9"),
-        Step::End,
+        ScriptStep::Data(b"01234567890123456789"),
+        ScriptStep::Data(b"8"),
+        ScriptStep::Data(b"9"),
+        ScriptStep::End,
     ]);
     assert_eq!(data(&mut first), "01234567890123456789");
     assert_eq!(lock(&handle.shared).chunks.capacity(), LIMIT);
@@ -209,14 +221,18 @@ fn body_beyond_the_limit_is_sent_but_not_replayed() {
 
 #[test]
 fn trailers_count_towards_the_limit() {
-    let (first, handle, _) = replay_body([Step::Data(b"0123456"), Step::Trailers, Step::End]);
+    let (first, handle, _) = replay_body([
+        ScriptStep::Data(b"0123456"),
+        ScriptStep::Trailers,
+        ScriptStep::End,
+    ]);
     assert_eq!(all(first), ("0123456".into(), Some(trailers())));
     assert!(handle.take_back().is_none());
 }
 
 #[test]
 fn failed_body_is_not_replayed() {
-    let (mut first, handle, _) = replay_body([Step::Data(b"ab"), Step::Failure]);
+    let (mut first, handle, _) = replay_body([ScriptStep::Data(b"ab"), ScriptStep::Failure]);
     assert_eq!(data(&mut first), "ab");
     let error = next(&mut first).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "disk on fire");
@@ -225,7 +241,7 @@ fn failed_body_is_not_replayed() {
 
 #[test]
 fn panicked_body_is_not_replayed() {
-    let (mut first, handle, _) = replay_body([Step::Panic]);
+    let (mut first, handle, _) = replay_body([ScriptStep::Panic]);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut first)));
     assert!(panic.is_err());
     assert!(handle.take_back().is_none());
@@ -233,7 +249,11 @@ fn panicked_body_is_not_replayed() {
 
 #[test]
 fn buffering_stops_once_the_saved_request_is_dropped() {
-    let (mut first, handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    let (mut first, handle, _) = replay_body([
+        ScriptStep::Data(b"ab"),
+        ScriptStep::Data(b"cd"),
+        ScriptStep::End,
+    ]);
     drop(handle);
     assert_eq!(data(&mut first), "ab");
     assert!(matches!(first.0, Repr::Unbuffered(_)));
@@ -249,8 +269,8 @@ proptest! {
         limit in 0usize..120,
     ) {
         let whole: Vec<u8> = frames.concat();
-        let steps = frames.iter().map(|frame| Step::Data(Box::leak(frame.clone().into_boxed_slice())));
-        let script = Script::of(steps.chain([Step::End]));
+        let steps = frames.iter().map(|frame| ScriptStep::Data(Box::leak(frame.clone().into_boxed_slice())));
+        let script = Script::of(steps.chain([ScriptStep::End]));
         let (mut first, handle) = ReplayBody::new(script, limit);
         let mut sent = Vec::new();
         let mut ended = false;

@@ -185,6 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn ended_body_is_replayed_as_an_empty_one() {
-        assert_eq!(both(boxed("")).await, ["", ""]);
+        let [first, second] = both(boxed("")).await;
+        assert!(first.is_empty() && second.is_empty());
     }
 }
