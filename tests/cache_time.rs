@@ -276,6 +276,27 @@ async fn fault_of_the_provider_backs_off_the_whole_source() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stale_token_is_served_while_the_source_backs_off() {
+    let source = Source::new().with_lifetime(secs(100));
+    let cache = cache(&source);
+    cache.get(spec()).await.unwrap();
+    advance(secs(76)).await;
+    let throttled = fault(ErrorKind::Throttled).with_retry_after(secs(10));
+    source.push_answer(Answer::Fail(throttled));
+    cache.get(&tenant("other")).await.unwrap_err();
+    for _ in 0..9 {
+        assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-1");
+        settle().await;
+        advance(secs(1)).await;
+    }
+    assert_eq!(source.fetches(), 2);
+    advance(millis(2_001)).await;
+    cache.get(spec()).await.unwrap();
+    settle().await;
+    assert_eq!(source.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn success_of_another_key_ends_a_back_off_but_no_retry_after() {
     let throttled = fault(ErrorKind::Throttled).with_retry_after(secs(30));
     for (error, ends) in [(throttled, false), (fault(ErrorKind::Timeout), true)] {
