@@ -54,7 +54,7 @@ impl Moment {
 
     /// Returns the moment that is earlier by this duration.
     pub(crate) fn earlier_by(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let Nanos(nanos) = duration.into();
         Self {
             monotonic: self.monotonic.saturating_sub(nanos),
             wall: self.wall.saturating_sub(nanos),
@@ -168,9 +168,7 @@ impl Clock {
             Kind::Custom(now) => now(),
         }
     }
-}
 
-impl Clock {
     /// Returns the current time, given the result of an earlier call.
     ///
     /// Both coarse clocks advance with the same tick of the system. If the monotonic clock has not advanced, the wall clock is not
@@ -228,22 +226,17 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use std::{
-        sync::LazyLock,
-        time::{Instant, SystemTime, UNIX_EPOCH},
-    };
+    use std::{sync::LazyLock, time::Instant};
 
-    use super::Moment;
+    use super::{Moment, Nanos, SystemTime, UNIX_EPOCH};
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     pub(super) fn now() -> Moment {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         Moment {
-            monotonic: u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+            monotonic: Nanos::from(START.elapsed()).0,
+            wall: Nanos::from(wall.unwrap_or_default()).0,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Computes when to try again after a failed fetch. Pure.
+//! Computes when to try again after a failed fetch.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The time during which no token is requested after a failure, and the error that caused it.
 #[derive(Clone, Debug)]
 pub(super) struct Backoff {
-    until: Moment,
+    pub(super) until: Moment,
     failures: u32,
-    error: TokenError,
+    pub(super) last_error: TokenError,
 }
 
 impl Backoff {
@@ -31,12 +31,8 @@ impl Backoff {
         jitter: f64,
     ) -> Self {
         let current = previous.filter(|backoff| !backoff.until.is_past(now));
-        let failures = match current {
-            Some(backoff) => backoff.failures,
-            None => previous
-                .map_or(0, |backoff| backoff.failures)
-                .saturating_add(1),
-        };
+        let failures = previous.map_or(0, |backoff| backoff.failures);
+        let failures = failures.saturating_add(u32::from(current.is_none()));
         let wait = match error.retry_after() {
             Some(asked) => {
                 // `Retry-After: 0` followed by another failure must not become a busy loop.
@@ -52,33 +48,22 @@ impl Backoff {
         Self {
             until: current.map_or(until, |backoff| backoff.until.later_of(until)),
             failures,
-            error,
+            last_error: error,
         }
     }
 
     /// Returns the remembered error with the remaining wait, or `None` after the back-off.
     pub(super) fn error(&self, now: Moment) -> Option<TokenError> {
-        if self.until.is_past(now) {
-            return None;
-        }
         let remaining = self.until.remaining(now);
-        Some(self.error.clone().with_retry_after(remaining))
+        (!self.until.is_past(now)).then(|| self.last_error.clone().with_retry_after(remaining))
     }
 
     /// Returns `true` if a successful fetch clears the back-off. After `Retry-After` it doesn't, because that fetch started
     /// before the server sent it.
     pub(super) fn is_cleared_by_success(&self, now: Moment) -> bool {
-        let is_requested =
-            self.error.retry_after().is_some() || self.error.kind() == ErrorKind::Throttled;
+        let is_requested = self.last_error.retry_after().is_some()
+            || self.last_error.kind() == ErrorKind::Throttled;
         !is_requested || self.until.is_past(now)
-    }
-
-    pub(super) fn until(&self) -> Moment {
-        self.until
-    }
-
-    pub(super) fn last_error(&self) -> &TokenError {
-        &self.error
     }
 }
 
@@ -125,59 +110,59 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_from_a_second_to_a_minute() {
+    fn wait_doubles_from_a_second_to_a_minute() {
         let mut backoff: Option<Backoff> = None;
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let now = backoff.as_ref().map_or(START, Backoff::until);
+            let now = backoff.as_ref().map_or(START, |backoff| backoff.until);
             let next = Backoff::after(backoff.as_ref(), fault(), now, 0.0);
-            waits.push(next.until().remaining(now).as_secs());
+            waits.push(next.until.remaining(now).as_secs());
             backoff = Some(next);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 
     #[test]
-    fn failures_that_come_in_together_count_once() {
+    fn failures_during_one_back_off_count_once() {
         let first = Backoff::after(None, fault(), START, 0.0);
         let second = Backoff::after(Some(&first), fault(), START, 0.0);
-        assert_eq!(second.until().remaining(START), Duration::from_secs(1));
+        assert_eq!(second.until.remaining(START), Duration::from_secs(1));
         let longer = fault().with_retry_after(Duration::from_secs(9));
         let third = Backoff::after(Some(&second), longer, START, 0.0);
         let fourth = Backoff::after(Some(&third), fault(), START, 0.0);
-        assert_eq!(fourth.until().remaining(START), Duration::from_secs(9));
+        assert_eq!(fourth.until.remaining(START), Duration::from_secs(9));
     }
 
     #[test]
-    fn jitter_shortens_our_own_wait_and_never_the_servers() {
+    fn jitter_never_shortens_the_wait_of_the_server() {
         let own = Backoff::after(None, fault(), START, 1.0);
-        assert_eq!(own.until().remaining(START), Duration::from_millis(500));
+        assert_eq!(own.until.remaining(START), Duration::from_millis(500));
         let asked = fault().with_retry_after(Duration::from_secs(20));
         let servers = Backoff::after(None, asked, START, 1.0);
-        assert_eq!(servers.until().remaining(START), Duration::from_secs(22));
+        assert_eq!(servers.until.remaining(START), Duration::from_secs(22));
     }
 
     #[test]
-    fn a_retry_after_counts_for_an_hour_at_most() {
+    fn retry_after_is_limited_to_an_hour() {
         let asked = fault().with_retry_after(Duration::from_secs(7200));
         let backoff = Backoff::after(None, asked, START, 0.5);
-        assert_eq!(backoff.until().remaining(START), Duration::from_secs(3600));
+        assert_eq!(backoff.until.remaining(START), Duration::from_secs(3600));
         for endless in [Duration::from_secs(u64::MAX), Duration::MAX] {
             let backoff = Backoff::after(None, fault().with_retry_after(endless), START, 1.0);
-            assert_eq!(backoff.until().remaining(START), Duration::from_secs(3600));
+            assert_eq!(backoff.until.remaining(START), Duration::from_secs(3600));
         }
     }
 
     #[test]
-    fn a_retry_after_of_nothing_is_still_a_wait() {
+    fn retry_after_of_zero_still_waits() {
         let asked = fault().with_retry_after(Duration::ZERO);
         let backoff = Backoff::after(None, asked.clone(), START, 0.0);
-        assert_eq!(backoff.until().remaining(START), Duration::from_secs(1));
+        assert_eq!(backoff.until.remaining(START), Duration::from_secs(1));
         assert_eq!(next_attempt(&asked, 1), Some(Duration::from_millis(100)));
     }
 
     #[test]
-    fn the_remembered_error_says_what_is_left_and_then_nothing() {
+    fn remembered_error_has_the_remaining_wait() {
         let backoff = Backoff::after(None, fault(), START, 0.0);
         let later = START + Duration::from_millis(400);
         let left = backoff.error(later).and_then(|error| error.retry_after());
@@ -186,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_tries_three_times_and_waits_out_a_short_retry_after() {
+    fn fetch_makes_three_attempts_and_obeys_a_short_retry_after() {
         assert_eq!(next_attempt(&fault(), 1), Some(Duration::from_millis(100)));
         assert_eq!(next_attempt(&fault(), 2), Some(Duration::from_millis(200)));
         assert_eq!(next_attempt(&fault(), 3), None);

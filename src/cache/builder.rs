@@ -1,4 +1,4 @@
-//! How a cache is set up, and every default.
+//! Implements [`CacheBuilder`], with the default of each option.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     telemetry::{Telemetry, TokenEvents},
 };
 
-/// A [`TokenCache`](crate::TokenCache) under construction.
+/// Builder of a [`TokenCache`](crate::TokenCache). Returned by [`TokenCache::builder`](crate::TokenCache::builder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::{
 ///     .build();
 /// # let _ = cache;
 /// ```
-#[must_use = "nothing is cached before `build`"]
+#[must_use = "call `build` to create the cache"]
 pub struct CacheBuilder {
     pub(super) source: SharedSource,
     pub(super) settings: Settings,
@@ -33,7 +33,7 @@ pub struct CacheBuilder {
     pub(super) namespace: Option<Box<str>>,
 }
 
-/// What a cache keeps of its options.
+/// The options that a cache stores.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) max_entries: usize,
@@ -46,26 +46,20 @@ pub(super) struct Settings {
     pub(super) telemetry: Telemetry,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_entries: 10_000,
-            max_bytes: 64 << 20,
-            max_fetches: 32,
-            fetch_timeout: Duration::from_secs(10),
-            assumed_lifetime: Duration::from_secs(5 * 60),
-            idle_time: Duration::from_secs(60),
-            clock: Clock::system(),
-            telemetry: Telemetry::default(),
-        }
-    }
-}
-
 impl CacheBuilder {
     pub(super) fn new(source: impl TokenSource) -> Self {
         Self {
             source: Arc::new(source),
-            settings: Settings::default(),
+            settings: Settings {
+                max_entries: 10_000,
+                max_bytes: 64 << 20,
+                max_fetches: 32,
+                fetch_timeout: Duration::from_secs(10),
+                assumed_lifetime: Duration::from_secs(5 * 60),
+                idle_time: Duration::from_secs(60),
+                clock: Clock::system(),
+                telemetry: Telemetry::default(),
+            },
             #[cfg(feature = "store")]
             store: None,
             #[cfg(feature = "store")]
@@ -73,49 +67,49 @@ impl CacheBuilder {
         }
     }
 
-    /// How many specs it knows at most, apart from those in use. Default: 10,000.
+    /// Sets the maximum number of entries. Entries in use are never evicted. Default: 10,000.
     pub fn with_max_entries(mut self, entries: usize) -> Self {
         self.settings.max_entries = entries;
         self
     }
 
-    /// How many bytes it holds at most, about. Default: 64 MiB.
+    /// Sets the approximate maximum size of all entries in bytes. Default: 64 MiB.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.settings.max_bytes = bytes;
         self
     }
 
-    /// How many fetches run at once at most. Default: 32.
-    pub fn with_max_fetches(mut self, flights: usize) -> Self {
-        self.settings.max_fetches = flights.max(1);
+    /// Sets the maximum number of concurrent fetches, at least 1. Default: 32.
+    pub fn with_max_fetches(mut self, fetches: usize) -> Self {
+        self.settings.max_fetches = fetches.max(1);
         self
     }
 
-    /// How long a fetch may take, all its attempts together: a millisecond at least. Default: 10 seconds.
+    /// Sets the timeout of a fetch, including all its attempts: at least one millisecond. Default: 10 seconds.
     pub fn with_fetch_timeout(mut self, timeout: Duration) -> Self {
         self.settings.fetch_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 
-    /// How long a token lives whose provider does not say. Default: 5 minutes.
+    /// Sets the lifetime of tokens whose provider sends none. Default: 5 minutes.
     pub fn with_assumed_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.assumed_lifetime = lifetime;
         self
     }
 
-    /// How long after its end a token that nobody asks for keeps its memory, at least. Default: 1 minute.
+    /// Sets the minimum time for which an expired token stays in memory if it is not requested. Default: 1 minute.
     pub fn with_idle_time(mut self, time: Duration) -> Self {
         self.settings.idle_time = time;
         self
     }
 
-    /// Where it reads the time. Default: [`Clock::system`].
+    /// Sets the clock. Default: [`Clock::system`].
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Who is told what happens. Default: nobody but the log.
+    /// Sets a listener for cache events. By default, events are only logged.
     pub fn with_events(mut self, events: impl TokenEvents) -> Self {
         self.settings.telemetry = Telemetry::with_listener(events);
         self
@@ -124,42 +118,42 @@ impl CacheBuilder {
 
 #[cfg(feature = "store")]
 impl CacheBuilder {
-    /// A second level behind the cache, which outlives the process or is shared by many. Default: none.
+    /// Adds a store as the second level of the cache. Its tokens outlive the process, and can be shared by several processes. Default:
+    /// none.
     ///
-    /// Where this cache has no token, it looks there before it asks the provider; and what it fetches, it puts there, sealed with
-    /// the first key of the ring. Of a fleet that shares a store, one process fetches and the others take what it got: the right
-    /// to fetch is a lease in the store. A hit costs what it costs without a store.
+    /// A token that is not in the cache is looked up in the store before the provider is asked. Each fetched token is
+    /// saved in the store, encrypted with the first key of the ring. Among the processes that share a store, one fetches
+    /// and the others load its token: the fetch requires a lease in the store. The store does not make a hit more expensive.
     ///
-    /// | when | what happens |
+    /// | event | effect |
     /// |---|---|
-    /// | the process starts anew, or another has fetched already | the token comes from the store: [`TokenOrigin::Store`](crate::token::TokenOrigin::Store) |
-    /// | all start at once, and there is none | one fetches; the others look again every 20 to 250 ms |
-    /// | who fetches dies meanwhile | another takes its place when the lease ends, after two fifths of the fetch timeout (at most 15 s) |
-    /// | nothing has come after half of the fetch timeout | whoever waits asks the provider by itself |
-    /// | a token is due for refresh | one fetches; the others serve the old one, look again about every second, and take the new one |
-    /// | a server refuses a token | it leaves the store if it is still the one in there, and this process never takes it from there again |
-    /// | the store fails, hangs, or refuses to write | nobody notices but the operator: the cache does without, and tries again by itself; a refresh waits for it for half of the time that there is |
-    /// | what is in the store can't be opened | it counts as nothing, and is replaced |
+    /// | the process starts, or another process has fetched a token | the token is loaded from the store: [`TokenOrigin::Store`](crate::token::TokenOrigin::Store) |
+    /// | several processes need the same missing token | one fetches it; the others read the store again every 20 to 250 ms |
+    /// | the process with the lease dies | another one acquires the lease when it expires, after two fifths of the fetch timeout (at most 15 s) |
+    /// | there is no token after half of the fetch timeout | each waiting process asks the provider itself |
+    /// | a token is due for refresh | one process fetches; the others keep using the old token, read the store about every second, and use the new token once it is there |
+    /// | a server rejects a token | the token is deleted from the store if it is still there, and this process never loads it again |
+    /// | the store fails or does not respond | requests don't fail: the cache works without the store and tries it again later; a refresh waits for the store during the first half of the time that is left for it |
+    /// | a value in the store can't be decrypted | it is treated as missing, and is replaced |
     ///
-    /// The store's answers are waited for 250 ms at most when it is read, a second when it is written to; after a failure it is
-    /// left alone for 250 ms at first and 8 s at last, and then one flight tries it. A process that starts tries a store that is slow to
-    /// answer for half a second. That it failed is logged once, at `WARN`, and
-    /// that it is back, at `INFO`.
+    /// A read waits at most 250 ms, and a write at most one second. After a failure, the store is not called for 250 ms, and
+    /// for up to 8 s after repeated failures; then one fetch tries it. At the start of the process, a store that responds slowly is
+    /// tried for half a second. An outage is logged once, at level `WARN`, and its end at level `INFO`.
     ///
-    /// A token from the store keeps its times. They are of the wall clock of whoever fetched it: where clocks differ, it
-    /// lives until its expiry by one's own clock, and no longer than it was given.
+    /// A loaded token keeps its times. They were measured with the wall clock of the process that fetched it. If the clocks differ,
+    /// the token is used until its expiry on the local clock, and never for longer than its lifetime.
     ///
-    /// Tokens are told apart by the source's [`source_id`](crate::TokenSource::source_id) and by all that is asked for. A source
-    /// without an identity, such as a closure, needs a [namespace](Self::with_store_namespace).
-    /// [`refresh`](crate::TokenCache::refresh) takes nothing that was there when it was called, and
-    /// [`remove`](crate::TokenCache::remove) makes this process take that token from the store no more.
+    /// The keys of the store contain the source's [`source_id`](crate::TokenSource::source_id) and the whole spec. A source
+    /// without an identity, such as a closure, requires a [namespace](Self::with_store_namespace).
+    /// [`refresh`](crate::TokenCache::refresh) never returns a token that was in the store before the call. After
+    /// [`remove`](crate::TokenCache::remove), this process does not load the removed token again.
     ///
     /// ```
     /// use tower_bearer::{NewToken, token::TokenOrigin, Secret, TokenCache, TokenSpec, source};
     /// use tower_bearer::store::{KeyRing, MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
-    /// // Of all replicas the same: a `RedisStore`, say, and a key from wherever secrets come from.
+    /// // All replicas use the same store, for example a `RedisStore`, and the same key.
     /// let store = MemoryStore::new();
     /// let ring = KeyRing::new(Secret::new("0nF2ql0S7ivVYJz7IXgbRLHwlGAd0Vg5LGn6i3tGqzE="))?;
     /// let replica = || {
@@ -183,11 +177,10 @@ impl CacheBuilder {
         self
     }
 
-    /// Keeps this cache's tokens apart from those of others in the same store. Default: none, which will do where the source
-    /// has an [identity](crate::TokenSource::source_id).
+    /// Sets a namespace that separates this cache's tokens from those of other caches in the same store. Default: none.
     ///
-    /// A source without an identity needs it: then it must be the same for all processes whose sources give the same tokens,
-    /// and for none else. Without, a fetch ends with an error that says so.
+    /// It is required if the source has no [identity](crate::TokenSource::source_id): otherwise each fetch returns an error. It
+    /// must be the same in all processes whose sources return the same tokens, and different in all others.
     #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
     pub fn with_store_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into().into_boxed_str());

@@ -1,4 +1,4 @@
-//! Keeps the claims that servers require of a slot's next token (OpenID claims requests, continuous access evaluation). Pure.
+//! Keeps the claims that servers require of a slot's next token (OpenID claims requests, continuous access evaluation).
 //!
 //! Required claims go into the next token request and into all later ones. Until a token has been fetched with them they are
 //! on trial: if the provider refuses the request, the slot returns to the claims that its last token was fetched with. An
@@ -25,25 +25,35 @@ impl RequiredClaims {
         (self.required.clone(), self.version)
     }
 
-    pub(super) fn require(&mut self, claims: &str) {
-        if self.required.as_deref() != Some(claims) {
-            self.required = Some(claims.into());
+    /// Replaces the claims, if a server requires any.
+    pub(super) fn require(&mut self, claims: Option<&str>) {
+        if claims.is_some() && self.required.as_deref() != claims {
+            self.required = claims.map(Into::into);
             self.version += 1;
         }
     }
 
     /// Notes that a token has been fetched with the current claims.
     pub(super) fn grant(&mut self) {
-        if self.is_on_trial() {
-            self.granted = self.required.clone();
-            self.granted_version = self.version;
-        }
+        self.granted = self.required.clone();
+        self.granted_version = self.version;
     }
 
     /// Notes that a request with the claims of `version` failed. If the provider may have refused it because of claims on trial,
     /// drops these and returns `true`.
     pub(super) fn fail(&mut self, version: u64, error: &TokenError) -> bool {
-        let is_refused = self.is_on_trial() && self.version == version && is_refusal(error.kind());
+        // With other claims, the provider might not have refused these requests.
+        let may_be_refused = matches!(
+            error.kind(),
+            ErrorKind::InvalidScope
+                | ErrorKind::InvalidGrant
+                | ErrorKind::InvalidTarget
+                | ErrorKind::AccessDenied
+                | ErrorKind::Refused
+                | ErrorKind::InteractionRequired
+        );
+        let is_on_trial = self.version == version && version != self.granted_version;
+        let is_refused = is_on_trial && may_be_refused;
         if is_refused {
             self.required = self.granted.clone();
             self.version += 1;
@@ -51,23 +61,6 @@ impl RequiredClaims {
         }
         is_refused
     }
-
-    fn is_on_trial(&self) -> bool {
-        self.version != self.granted_version
-    }
-}
-
-/// Returns `true` if the provider may have refused the request because of its claims.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidScope
-            | ErrorKind::InvalidGrant
-            | ErrorKind::InvalidTarget
-            | ErrorKind::AccessDenied
-            | ErrorKind::Refused
-            | ErrorKind::InteractionRequired
-    )
 }
 
 #[cfg(test)]
@@ -81,9 +74,9 @@ mod tests {
     #[test]
     fn refused_claims_give_way_to_the_granted_ones() {
         let mut claims = RequiredClaims::default();
-        claims.require("a");
+        claims.require(Some("a"));
         claims.grant();
-        claims.require("b");
+        claims.require(Some("b"));
         let (_, version) = claims.current();
         let network = TokenError::new(ErrorKind::Network, "connection reset");
         assert!(!claims.fail(version, &network));
@@ -97,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn the_same_claims_are_no_change() {
+    fn repeated_claims_keep_their_version() {
         let mut claims = RequiredClaims::default();
-        claims.require("{}");
+        claims.require(Some("{}"));
         let (_, version) = claims.current();
-        claims.require("{}");
+        claims.require(Some("{}"));
         assert_eq!(claims.current().1, version);
     }
 }

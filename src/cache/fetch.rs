@@ -1,7 +1,7 @@
-//! The task that fetches a slot's token.
+//! Runs the task that fetches a slot's token.
 //!
-//! A fetch is a task of its own with its own deadline, and outlives its callers: a caller that gives up only ends its own
-//! wait. The task holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
+//! A fetch is a separate task with its own deadline. It outlives its callers: a caller that is cancelled only ends its wait. The task
+//! holds [`CacheShared`] and not a handle, so dropping the last handle of the cache ends it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -29,25 +29,17 @@ use crate::{
     util::timer,
 };
 
-/// While the source backs off, a key is looked up in the store at most this often.
+/// While the source backs off, a key is looked up in the store at most once per this time.
 const STORE_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the task in the caller's runtime. Without a runtime, or one without timers, the fetch fails.
 pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
-    let Ok(runtime) = Handle::try_current() else {
-        let error = TokenError::configuration(
-            "there is no Tokio runtime to fetch the token in: call from inside a Tokio runtime",
-        );
-        return guard.fail(error, Moment::default(), |_| None);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return guard.fail(error, Moment::default(), |_| None),
     };
     let shared = Arc::clone(&cache.shared);
-    if timer::after(Duration::ZERO).is_none() {
-        let error = TokenError::configuration(
-            "the Tokio runtime has no timers, which a fetch needs for its deadline: build it with `enable_time` or `enable_all`",
-        );
-        return guard.fail(error, Moment::default(), |_| None);
-    }
-    let mut last_handle = cache.last_handle();
+    let mut last_handle = cache.last_handle.subscribe();
     let span = Telemetry::fetch_span(guard.slot().spec(), guard.reason());
     // With a store, the token may come from there.
     let is_counted = !shared.has_store();
@@ -71,10 +63,25 @@ pub(super) fn spawn(cache: &CacheHandle, guard: FetchGuard) {
     runtime.spawn(task.instrument(span));
 }
 
+/// Returns the caller's runtime, if a fetch can run there.
+fn runtime() -> Result<Handle, TokenError> {
+    let Ok(runtime) = Handle::try_current() else {
+        return Err(TokenError::configuration(
+            "there is no Tokio runtime to fetch the token in: call from inside a Tokio runtime",
+        ));
+    };
+    if timer::after(Duration::ZERO).is_none() {
+        return Err(TokenError::configuration(
+            "the Tokio runtime has no timers, which a fetch needs for its deadline: build it with `enable_time` or `enable_all`",
+        ));
+    }
+    Ok(runtime)
+}
+
 struct Fetch {
     shared: Arc<CacheShared>,
     guard: Option<FetchGuard>,
-    /// Whether it has been counted as a fetch from the provider.
+    /// Whether this has been counted as a fetch from the provider.
     is_counted: bool,
 }
 
@@ -122,13 +129,9 @@ impl Drop for Fetch {
 
 /// Waits for one of the permits that limit concurrent fetches. The deadline of the fetch begins after that.
 async fn acquire_permit<'a>(shared: &'a CacheShared, guard: &FetchGuard) -> FetchPermit<'a> {
-    let now = shared.now();
-    if let Some(permit) = shared.fetch_limit.acquire(now, shared.fetch_deadline(now)) {
-        return permit;
-    }
     loop {
         // Registered before the check, so that a permit that is released in between is not missed.
-        let mut released = pin!(shared.fetch_limit.released());
+        let mut released = pin!(shared.fetch_limit.released.notified());
         released.as_mut().enable();
         let now = shared.now();
         let deadline = shared.fetch_deadline(now);
@@ -152,9 +155,8 @@ fn complete(shared: &CacheShared, guard: FetchGuard, fetched: Fetched, elapsed: 
             TokenOrigin::Store => TokenEvent::Loaded { token, elapsed },
         };
         shared.settings.telemetry.emit(&event);
-        shared
-            .map
-            .sweep_if_due(shared.now(), shared.settings.idle_time);
+        let idle_time = shared.settings.idle_time;
+        shared.map.purge_if_due(shared.now(), idle_time);
         shared.publish_metrics();
     });
 }

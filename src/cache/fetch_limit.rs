@@ -8,14 +8,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::Notify;
 
 use crate::clock::Moment;
 
+#[derive(Default)]
 pub(super) struct FetchLimit {
     max: usize,
     permits: Mutex<Permits>,
-    released: Notify,
+    /// Notified when a permit is released. Another fetch may have acquired it by then.
+    pub(super) released: Notify,
 }
 
 #[derive(Default)]
@@ -35,8 +37,7 @@ impl FetchLimit {
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
-            permits: Mutex::default(),
-            released: Notify::new(),
+            ..Self::default()
         }
     }
 
@@ -58,11 +59,6 @@ impl FetchLimit {
             limit: self,
             number,
         })
-    }
-
-    /// Waits until a permit is released. Another fetch may have acquired it by then.
-    pub(super) fn released(&self) -> Notified<'_> {
-        self.released.notified()
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {

@@ -1,12 +1,13 @@
-//! Fresh, stale or expired: a token's times, from what the provider said. Pure.
+//! Computes a token's times from the provider's response, and whether the token is fresh, stale or expired.
 //!
 //! ```text
-//! obtained          refresh          end    expiry
+//! requested         refresh        unusable  expiry
 //!    |---- fresh -----|---- stale ----|margin|
 //! ```
-//! The refresh point is the server's `refresh_in`, else a lead of min(5 min, lifetime / 4) before the expiry; a jitter,
-//! fixed per token, moves it up to a fifth of the lead earlier, so that a fleet does not refresh in step. The margin is
-//! min(10 s, lifetime / 10). Every span is clamped to the lifetime, so a token of two seconds still serves.
+//! The refresh point is the server's `refresh_in`, otherwise it lies before the expiry by a lead of min(5 min, lifetime / 4). A
+//! jitter, which is fixed per token, moves it earlier by up to a fifth of the lead, so that the processes of a fleet don't
+//! refresh at the same time. The margin is min(10 s, lifetime / 10). All times lie within the lifetime, so a token that lives for
+//! two seconds can still be used.
 
 use std::time::Duration;
 
@@ -14,16 +15,16 @@ use crate::{clock::Moment, token::Times};
 
 const LONGEST_LEAD: Duration = Duration::from_secs(5 * 60);
 const LONGEST_MARGIN: Duration = Duration::from_secs(10);
-/// A provider that says `refresh_in: 0` does not get a request after each answer.
-const SHORTEST_REST: Duration = Duration::from_secs(10);
+/// The earliest refresh point, so that `refresh_in: 0` does not cause a request after each response.
+const EARLIEST_REFRESH: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Serve it.
+    /// It can be sent.
     Fresh,
-    /// Serve it, and see to another.
+    /// It can be sent, and is due for refresh.
     Stale,
-    /// Don't send it any more.
+    /// It must not be sent.
     Expired,
 }
 
@@ -37,9 +38,9 @@ pub(crate) fn classify(times: &Times, now: Moment) -> Freshness {
     }
 }
 
-/// The times of a token that was asked for at `obtained`. `jitter` is from 0 to 1.
+/// Computes the times of a token that was requested at `requested_at`. `jitter` is between 0 and 1.
 pub(crate) fn times(
-    obtained: Moment,
+    requested_at: Moment,
     lifetime: Duration,
     refresh_in: Option<Duration>,
     jitter: f64,
@@ -48,33 +49,29 @@ pub(crate) fn times(
     let lead = LONGEST_LEAD.min(lifetime / 4);
     let refresh = refresh_in.unwrap_or(lifetime - lead);
     let earlier = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
-    let rest = SHORTEST_REST.min(lifetime / 4);
-    let refresh = (refresh - earlier).max(rest).min(usable);
-    Times::new(obtained, refresh, usable, lifetime)
+    let earliest = EARLIEST_REFRESH.min(lifetime / 4);
+    let refresh = (refresh - earlier).max(earliest).min(usable);
+    Times::new(requested_at, refresh, usable, lifetime)
 }
 
-/// The times of a token that another process got, as of `now`. The moments are of that process's wall clock, in nanoseconds,
-/// and its clock may be another than ours. `jitter` is from 0 to 1.
+/// Computes the times of a token that another process has fetched. The moments are in nanoseconds of that process's wall clock,
+/// which may differ from the local one. `jitter` is between 0 and 1.
 ///
-/// The token never lives past its expiry by our own clock, nor for longer than it was given, whatever our clock says. Its
-/// refresh point moves up to a fifth of the lead later: who fetched it is the first to see to the next.
+/// The token expires at its expiry on the local clock, and is never used for longer than its lifetime. Its refresh point is up
+/// to a fifth of the lead later, so that the process that fetched it is the first to refresh it.
 #[cfg(feature = "store")]
-pub(crate) fn resume(now: Moment, obtained: u64, refresh: u64, expiry: u64, jitter: f64) -> Times {
-    let lifetime = Duration::from_nanos(expiry.saturating_sub(obtained));
+pub(crate) fn resume(now: Moment, requested: u64, refresh: u64, expiry: u64, jitter: f64) -> Times {
+    let lifetime = Duration::from_nanos(expiry.saturating_sub(requested));
     let left = Duration::from_nanos(expiry.saturating_sub(now.wall)).min(lifetime);
-    // On a machine that has run for less than the token's age, the monotonic deadlines come too late by the difference. The
-    // wall clock's don't.
-    let obtained_here = now.earlier_by(lifetime - left);
+    // If this machine has run for less than the token's age, the monotonic deadlines are too late by the difference. Those of
+    // the wall clock are right.
+    let requested_here = now.earlier_by(lifetime - left);
     let usable = lifetime - LONGEST_MARGIN.min(lifetime / 10);
-    let refresh = Duration::from_nanos(refresh.saturating_sub(obtained)).min(usable);
+    let refresh = Duration::from_nanos(refresh.saturating_sub(requested)).min(usable);
     let lead = lifetime - refresh;
     let later = (lead / 5).min(refresh / 5).mul_f64(jitter.clamp(0.0, 1.0));
-    Times::new(
-        obtained_here,
-        (refresh + later).min(usable),
-        usable,
-        lifetime,
-    )
+    let refresh = (refresh + later).min(usable);
+    Times::new(requested_here, refresh, usable, lifetime)
 }
 
 #[cfg(test)]
@@ -102,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refresh_point_is_a_quarter_of_the_lifetime_ahead_and_at_most_five_minutes() {
+    fn refresh_lead_is_a_quarter_of_the_lifetime_up_to_five_minutes() {
         assert_eq!(seconds(3600.0, None, 0.0), (3300.0, 3590.0, 3600.0));
         assert_eq!(seconds(300.0, None, 0.0), (225.0, 290.0, 300.0));
         assert_eq!(seconds(20.0, None, 0.0), (15.0, 18.0, 20.0));
@@ -111,20 +108,20 @@ mod tests {
     }
 
     #[test]
-    fn jitter_moves_the_refresh_point_earlier_by_a_fifth_of_the_lead_at_most() {
+    fn jitter_advances_the_refresh_by_at_most_a_fifth_of_the_lead() {
         assert_eq!(seconds(3600.0, None, 1.0).0, 3240.0);
         assert_eq!(seconds(20.0, None, 1.0).0, 14.0);
     }
 
     #[test]
-    fn the_servers_refresh_in_decides_within_the_lifetime() {
+    fn refresh_in_is_limited_by_the_lifetime() {
         assert_eq!(seconds(7200.0, Some(3600.0), 0.0).0, 3600.0);
         assert_eq!(seconds(100.0, Some(1e6), 0.0).0, 90.0);
         assert_eq!(seconds(3600.0, Some(0.0), 1.0).0, 10.0);
     }
 
     #[test]
-    fn a_token_is_fresh_then_stale_then_expired() {
+    fn token_is_fresh_then_stale_then_expired() {
         let times = times(START, Duration::from_secs(20), None, 0.0);
         let at = |seconds| classify(&times, START + Duration::from_secs(seconds));
         assert_eq!(at(14), Freshness::Fresh);
@@ -134,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_of_centuries_and_one_of_nothing_are_both_fine() {
+    fn extreme_lifetimes_do_not_overflow() {
         let long = times(START, Duration::MAX, None, 1.0);
         assert_eq!(
             classify(&long, START + Duration::from_secs(1 << 32)),
@@ -144,22 +141,23 @@ mod tests {
         assert_eq!(classify(&none, START), Freshness::Expired);
     }
 
-    /// The times of a token of an hour that is due after 55 minutes, by a clock that is off by so much, at this age of it.
+    /// Loads a token of this age, with a lifetime of an hour and a refresh after 55 minutes, from a process whose clock is ahead by
+    /// `offset` seconds.
     #[cfg(feature = "store")]
-    fn resumed(age: u64, off: i64, jitter: f64) -> (Times, Moment) {
+    fn resumed(age: u64, offset: i64, jitter: f64) -> (Times, Moment) {
         let second = 1_000_000_000;
         let now = Moment {
             monotonic: 50_000 * second,
             wall: 1_000_000 * second,
         };
-        let obtained = (now.wall - age * second).saturating_add_signed(off * second as i64);
-        let (refresh, expiry) = (obtained + 3_300 * second, obtained + 3_600 * second);
-        (resume(now, obtained, refresh, expiry, jitter), now)
+        let requested = (now.wall - age * second).saturating_add_signed(offset * second as i64);
+        let (refresh, expiry) = (requested + 3_300 * second, requested + 3_600 * second);
+        (resume(now, requested, refresh, expiry, jitter), now)
     }
 
     #[cfg(feature = "store")]
     #[test]
-    fn a_token_of_another_process_keeps_its_times_on_both_clocks() {
+    fn loaded_token_keeps_its_times_on_both_clocks() {
         let (times, now) = resumed(600, 0, 0.0);
         assert_eq!(
             times.requested_at(),
@@ -174,17 +172,17 @@ mod tests {
 
     #[cfg(feature = "store")]
     #[test]
-    fn a_token_by_another_clock_ends_by_ours_and_lives_no_longer_than_it_was_given() {
+    fn loaded_token_expires_by_the_local_clock_within_its_lifetime() {
         let hour = Duration::from_secs(3_600);
-        for off in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
+        for offset in [-7_200, -3_000, -300, 0, 300, 3_000, 1 << 30] {
             for age in [0, 600, 3_599, 3_601] {
-                let (times, now) = resumed(age, off, 0.5);
+                let (times, now) = resumed(age, offset, 0.5);
                 let left = times.expires_at().remaining(now);
-                let by_our_clock = (3_600 - age as i64 + off).max(0) as u64;
+                let by_local_clock = (3_600 - age as i64 + offset).max(0) as u64;
                 assert_eq!(
                     left,
-                    Duration::from_secs(by_our_clock).min(hour),
-                    "{age} {off}"
+                    Duration::from_secs(by_local_clock).min(hour),
+                    "{age} {offset}"
                 );
                 assert!(
                     times.unusable_at().remaining(now) <= left
@@ -196,21 +194,21 @@ mod tests {
 
     #[cfg(feature = "store")]
     #[test]
-    fn times_that_make_no_sense_make_no_token() {
+    fn loaded_token_with_impossible_times_is_expired() {
         let now = Moment {
             monotonic: 5,
             wall: 1_000,
         };
-        for (obtained, refresh, expiry) in [
+        for (requested, refresh, expiry) in [
             (0, 0, 0),
             (900, 800, 700),
             (2_000, 0, 1_500),
             (u64::MAX, u64::MAX, u64::MAX),
         ] {
-            let times = resume(now, obtained, refresh, expiry, 0.5);
+            let times = resume(now, requested, refresh, expiry, 0.5);
             assert_eq!(classify(&times, now), Freshness::Expired);
         }
-        // For ever is for as long as there is a number for, and may be so.
+        // The longest possible lifetime is accepted.
         let times = resume(now, 0, u64::MAX, u64::MAX, 1.0);
         assert_eq!(classify(&times, now), Freshness::Fresh);
     }

@@ -1,4 +1,4 @@
-//! The one question to the cache: the token of a slot, or a waiter for it.
+//! Implements [`lookup`], which returns the token of a slot or a waiter for it. Everything that needs a token calls it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     fetch,
-    shared::{CacheHandle, CacheShared},
+    shared::CacheHandle,
     slot::{FetchReceiver, Need, Outcome, Slot, SlotAnswer},
     stats::count,
 };
@@ -33,12 +33,8 @@ pub(crate) struct Waiter {
     cache: Arc<CacheHandle>,
     slot: Arc<Slot>,
     need: Need,
-    pending: Pending,
-}
-
-enum Pending {
-    Fetch(FetchReceiver),
-    Failed(TokenError),
+    /// The fetch to wait for, or the error of a back-off.
+    pending: Result<FetchReceiver, TokenError>,
 }
 
 /// Returns the token of the slot, or a waiter for it. Starts a fetch if one is needed and none is in progress.
@@ -50,19 +46,20 @@ pub(super) fn lookup(cache: &Arc<CacheHandle>, slot: &Arc<Slot>, need: Need) -> 
     {
         return Lookup::Ready(token);
     }
-    let source_error = shared.source_error_for_callers(now);
-    let pending = match slot.request(need, now, shared.fetch_deadline(now), source_error) {
+    // While the source backs off, a store may still have a token.
+    let source_error = if shared.has_store() {
+        None
+    } else {
+        shared.source_error(now)
+    };
+    let (answer, guard) = slot.request(need, now, shared.fetch_deadline(now), source_error);
+    if let Some(guard) = guard {
+        fetch::spawn(cache, guard);
+    }
+    let pending = match answer {
         SlotAnswer::Ready(token) => return Lookup::Ready(token),
-        SlotAnswer::Refresh(token, guard) => {
-            fetch::spawn(cache, guard);
-            return Lookup::Ready(token);
-        }
-        SlotAnswer::Join(receiver) => Pending::Fetch(receiver),
-        SlotAnswer::Fetch(guard, receiver) => {
-            fetch::spawn(cache, guard);
-            Pending::Fetch(receiver)
-        }
-        SlotAnswer::BackingOff(error) => Pending::Failed(error),
+        SlotAnswer::Wait(receiver) => Ok(receiver),
+        SlotAnswer::BackingOff(error) => Err(error),
     };
     Lookup::Wait(Waiter {
         cache: Arc::clone(cache),
@@ -70,6 +67,16 @@ pub(super) fn lookup(cache: &Arc<CacheHandle>, slot: &Arc<Slot>, need: Need) -> 
         need,
         pending,
     })
+}
+
+impl Lookup {
+    /// Returns the token, or waits for it.
+    pub(super) async fn token(self) -> Outcome {
+        match self {
+            Self::Ready(token) => Ok(token),
+            Self::Wait(waiter) => waiter.wait().await,
+        }
+    }
 }
 
 impl Waiter {
@@ -91,17 +98,22 @@ impl Waiter {
     pub(crate) async fn wait(mut self) -> Outcome {
         let mut deaths = 0;
         loop {
-            let receiver = match self.pending {
-                Pending::Fetch(receiver) => receiver,
-                Pending::Failed(error) => return Err(error),
-            };
-            match receive(&self.cache.shared, &self.slot, receiver).await {
-                Received::Outcome(outcome) => return outcome,
-                Received::Unusable => {}
-                Received::Died => deaths += 1,
+            let mut receiver = self.pending?;
+            let shared = &self.cache.shared;
+            let limit = receiver.remaining(shared.now());
+            match timer::within(limit, receiver.outcome()).await {
+                // The token was rejected or has expired in the meantime. If it was only removed from the cache, it can be sent.
+                Some(Some(Ok(token))) if self.slot.is_unusable(&token, shared.now()) => {}
+                Some(Some(outcome)) => return outcome,
+                Some(None) => deaths += 1,
+                // The fetch is past its deadline.
+                None => {}
             }
             if deaths == MAX_DEATHS {
-                return Err(fetches_died());
+                return Err(TokenError::new(
+                    ErrorKind::Unavailable,
+                    "the token source ended three times without a result: it panics, or its runtime was shut down",
+                ));
             }
             self.pending = match lookup(&self.cache, &self.slot, self.need) {
                 Lookup::Ready(token) => return Ok(token),
@@ -109,29 +121,4 @@ impl Waiter {
             };
         }
     }
-}
-
-enum Received {
-    Outcome(Outcome),
-    /// The token can't be sent, or the fetch is past its deadline.
-    Unusable,
-    Died,
-}
-
-async fn receive(shared: &CacheShared, slot: &Slot, mut receiver: FetchReceiver) -> Received {
-    let limit = receiver.remaining(shared.now());
-    match timer::within(limit, receiver.outcome()).await {
-        // It was rejected, or has expired, since it was fetched. If it was only removed from the cache, it can be sent.
-        Some(Some(Ok(token))) if slot.is_unusable(&token, shared.now()) => Received::Unusable,
-        Some(Some(outcome)) => Received::Outcome(outcome),
-        Some(None) => Received::Died,
-        None => Received::Unusable,
-    }
-}
-
-fn fetches_died() -> TokenError {
-    TokenError::new(
-        ErrorKind::Unavailable,
-        "the token source ended three times without a result: it panics, or its runtime was shut down",
-    )
 }

@@ -1,46 +1,47 @@
-//! The bounded map from spec to slot.
+//! Implements the map from specs to slots, which is bounded by entries and by bytes.
 //!
-//! An entry's weight is fixed when it goes in; when its token changes, it goes in anew. A weight is at least its share of
-//! the entries, so one bound on the sum of weights holds both bounds: entries and bytes. An entry that anybody holds (a
-//! route, a flight, a waiter) is not evicted: there are never two slots for one spec.
+//! The weight of an entry is fixed when the entry is inserted, so an entry whose token has changed is inserted again. An entry
+//! weighs at least the maximum number of bytes divided by the maximum number of entries, so a limit on the total weight
+//! enforces both bounds. An entry whose slot is in use by a route, a fetch or a waiter is never evicted. Otherwise there
+//! could be two slots for one spec.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{Lifecycle, Weighter, sync::Cache};
 
 use super::slot::Slot;
 use crate::{clock::Moment, token::TokenSpec};
 
-/// Between two sweeps for what has expired, at least this share of the entries comes in.
-const SWEEP_SHARE: u64 = 8;
-/// What an entry weighs whose token is short, about.
+/// Between two removals of expired entries in a full map, at least one entry is created per this many entries.
+const PURGE_SHARE: u64 = 8;
+/// The approximate size of an entry with a short token.
 const LIGHT: u64 = 512;
-/// What quick_cache, the allocator and reference counts add to an entry.
+/// The bytes that quick_cache, the allocator and reference counts add to an entry.
 const OVERHEAD: usize = 128;
 
 pub(super) struct SlotMap {
     cache: Cache<TokenSpec, MapEntry, ByWeight, BuildHasherDefault<Precomputed>, Pinning>,
     counters: Arc<MapCounters>,
-    share: u64,
+    /// The maximum weight of an entry.
+    heaviest: u64,
 }
 
-/// What the map counts as entries come and go.
+/// The counters of the map.
 #[derive(Default)]
 struct MapCounters {
     bytes: AtomicU64,
     evictions: AtomicU64,
-    created: AtomicU64,
-    /// Of these, how many at the last sweep.
-    created_at_sweep: AtomicU64,
+    created_since_purge: AtomicU64,
     /// Monotonic.
-    next_sweep: AtomicU64,
+    next_purge: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -61,28 +62,16 @@ impl SlotMap {
         let share = (max_bytes / max_entries as u64).max(1);
         let capacity = share.saturating_mul(max_entries as u64);
         let counters = Arc::new(MapCounters::default());
-        let by_weight = ByWeight {
-            share,
-            heaviest: Arc::default(),
-        };
-        let heaviest = Arc::clone(&by_weight.heaviest);
-        // It remembers half as many that are gone, which no weight counts: no more than could ever be there.
-        let entries = max_entries.min(usize::try_from(max_bytes / LIGHT).unwrap_or(usize::MAX));
-        let mut options = OptionsBuilder::new();
-        options
-            .estimated_items_capacity(entries.max(1))
-            .weight_capacity(capacity);
+        // The cache also remembers the keys of evicted entries, half as many as this number. Their weight is not counted.
+        let entries =
+            usize::try_from(max_bytes / LIGHT).map_or(max_entries, |n| n.clamp(1, max_entries));
         let pinning = Pinning(Arc::clone(&counters));
-        let cache = match options.build() {
-            Ok(options) => Cache::with_options(options, by_weight, Default::default(), pinning),
-            // Both capacities were given, which is all that is asked for.
-            Err(_) => Cache::with(entries, capacity, by_weight, Default::default(), pinning),
-        };
-        heaviest.get_or_init(|| cache.shard_capacity().max(1));
+        let by_weight = ByWeight { share };
+        let cache = Cache::with(entries, capacity, by_weight, Default::default(), pinning);
         Self {
+            heaviest: cache.shard_capacity(),
             cache,
             counters,
-            share,
         }
     }
 
@@ -90,72 +79,45 @@ impl SlotMap {
         self.cache.get(spec).map(|entry| entry.slot)
     }
 
-    /// Looks without counting it as a use.
+    /// Returns the spec's slot, if there is one, without counting it as a use.
     pub(super) fn peek(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         self.cache.peek(spec).map(|entry| entry.slot)
     }
 
-    /// The spec's slot, made if there is none.
+    /// Returns the spec's slot. Creates it if there is none.
     pub(super) fn get_or_insert(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
         if let Some(slot) = self.get(spec) {
             return slot;
         }
-        self.sweep_if_full(now);
-        let made = self
-            .cache
-            .get_or_insert_with::<_, std::convert::Infallible>(spec, || {
-                let entry = Self::entry(Arc::new(Slot::new(spec.clone())));
-                self.counters
-                    .bytes
-                    .fetch_add(entry.bytes, Ordering::Relaxed);
-                self.counters.created.fetch_add(1, Ordering::Relaxed);
-                Ok(entry)
-            });
-        match made {
-            Ok(entry) => entry.slot,
-        }
+        self.purge_if_full(now);
+        let Ok(entry) = self.cache.get_or_insert_with(spec, || {
+            self.counters.created_since_purge.fetch_add(1, Relaxed);
+            Ok::<_, Infallible>(self.entry(Arc::new(Slot::new(spec.clone()))))
+        });
+        entry.slot
     }
 
-    /// The slot's token has changed: weighs it again.
+    /// Updates the weight of a slot whose token has changed.
     pub(super) fn reweigh(&self, slot: &Arc<Slot>) {
-        let Some(before) = self.cache.peek(slot.spec()) else {
-            return;
-        };
-        if !Arc::ptr_eq(&before.slot, slot) {
+        let known = self.peek(slot.spec());
+        if !known.is_some_and(|known| Arc::ptr_eq(&known, slot)) {
             return;
         }
-        let after = Self::entry(Arc::clone(slot));
-        let bytes = after.bytes;
-        // Added first: a sum that went below zero in between would be seen as a huge one.
-        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut anew = Some(Arc::clone(slot));
-        let spec = slot.spec().clone();
-        let replaced = self
-            .cache
-            .replace_with_lifecycle(spec, after, true, &mut anew);
-        if replaced.is_err() {
-            self.counters.take_bytes(bytes);
+        let entry = self.entry(Arc::clone(slot));
+        if let Err((_, entry)) = self.cache.replace(slot.spec().clone(), entry, true) {
+            self.counters.subtract_bytes(&entry);
         }
     }
 
-    /// Forgets a spec. What is held by somebody is emptied where it stands.
-    pub(super) fn remove(&self, spec: &TokenSpec) -> bool {
-        let Some(slot) = self.peek(spec) else {
-            return false;
-        };
+    /// Clears the slot, and removes its entry unless the slot is in use elsewhere. Returns `true` if it had a token.
+    pub(super) fn remove(&self, slot: Arc<Slot>) -> bool {
+        let spec = slot.spec().clone();
         let had_token = slot.clear();
         drop(slot);
-        if let Some((_, entry)) = self.cache.remove_if(spec, |entry| !entry.is_pinned()) {
-            self.counters.take_bytes(entry.bytes);
+        if let Some((_, entry)) = self.cache.remove_if(&spec, |entry| !entry.is_pinned()) {
+            self.counters.subtract_bytes(&entry);
         }
         had_token
-    }
-
-    pub(super) fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
-        self.retain(MapEntry::is_pinned);
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
@@ -167,68 +129,57 @@ impl SlotMap {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.counters.bytes.load(Ordering::Relaxed)
+        self.counters.bytes.load(Relaxed)
     }
 
     pub(super) fn evictions(&self) -> u64 {
-        self.counters.evictions.load(Ordering::Relaxed)
+        self.counters.evictions.load(Relaxed)
     }
 
-    /// Expired ones go first: when the map is three quarters full (its shards fill unevenly, and one that is full evicts what
-    /// is used least), and not after every entry that comes in.
-    fn sweep_if_full(&self, now: Moment) {
-        let full = self.cache.weight() + self.share > self.cache.capacity() / 4 * 3;
-        let created = self.counters.created.load(Ordering::Relaxed);
-        let since = created.saturating_sub(self.counters.created_at_sweep.load(Ordering::Relaxed));
-        if full && since >= self.cache.len() as u64 / SWEEP_SHARE {
-            self.sweep(now);
+    /// Removes expired entries if the map is three quarters full, so that they are evicted before usable ones. Its shards fill
+    /// unevenly, and a full shard evicts its least used entries.
+    fn purge_if_full(&self, now: Moment) {
+        let full = self.cache.weight() >= self.cache.capacity() / 4 * 3;
+        let created = self.counters.created_since_purge.load(Relaxed);
+        if full && created >= self.cache.len() as u64 / PURGE_SHARE {
+            self.purge(now);
         }
     }
 
-    /// What has been over for so long, and nobody asks for, gives its memory back: seen to whenever a fetch has ended.
-    pub(super) fn sweep_if_due(&self, now: Moment, idle: Duration) {
-        let due = self.counters.next_sweep.load(Ordering::Relaxed);
-        let next = (now + idle).monotonic;
-        let next_sweep = &self.counters.next_sweep;
-        let swap = || next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        // The first time there is nothing to sweep yet; of several at once, one sweeps.
-        if now.monotonic >= due && swap().is_ok() && due != 0 {
-            self.sweep(now.earlier_by(idle));
+    /// Removes the entries that have been expired for `idle`, once per that time.
+    pub(super) fn purge_if_due(&self, now: Moment, idle: Duration) {
+        let next = |due| (now.monotonic >= due).then(|| (now + idle).monotonic);
+        let next_purge = &self.counters.next_purge;
+        let claimed = next_purge.fetch_update(Relaxed, Relaxed, next);
+        // If several callers are due, one of them succeeds here. The first call only sets the time of the next one.
+        if claimed.is_ok_and(|due| due != 0) {
+            self.purge(now.earlier_by(idle));
         }
     }
 
-    fn sweep(&self, over_by: Moment) {
-        let created = self.counters.created.load(Ordering::Relaxed);
-        self.counters
-            .created_at_sweep
-            .store(created, Ordering::Relaxed);
-        let gone = self.retain(|entry| entry.is_pinned() || entry.slot.is_worth_keeping(over_by));
-        self.counters.evictions.fetch_add(gone, Ordering::Relaxed);
-    }
-
-    /// Keeps only these, and says how many are gone.
-    fn retain(&self, keep: impl Fn(&MapEntry) -> bool) -> u64 {
-        let gone = AtomicU64::new(0);
+    fn purge(&self, expired_by: Moment) {
+        self.counters.created_since_purge.store(0, Relaxed);
         self.cache.retain(|_, entry| {
-            let kept = keep(entry);
+            let kept = entry.is_pinned() || entry.slot.is_worth_keeping(expired_by);
             if !kept {
-                self.counters.take_bytes(entry.bytes);
-                gone.fetch_add(1, Ordering::Relaxed);
+                self.counters.evict(entry);
             }
             kept
         });
-        gone.into_inner()
     }
 
-    fn entry(slot: Arc<Slot>) -> MapEntry {
-        let bytes = (slot.weight() + OVERHEAD) as u64;
+    /// Creates an entry and counts its bytes.
+    fn entry(&self, slot: Arc<Slot>) -> MapEntry {
+        // The cache doesn't accept an entry that is heavier than its shard, so its token would be fetched for every request.
+        let bytes = ((slot.weight() + OVERHEAD) as u64).min(self.heaviest);
+        self.counters.bytes.fetch_add(bytes, Relaxed);
         MapEntry { slot, bytes }
     }
 }
 
 #[cfg(test)]
 impl SlotMap {
-    /// Does something for each entry, under its shard's lock.
+    /// Calls `act` for each entry, under the lock of its shard.
     pub(super) fn with_shards_locked(&self, act: impl Fn()) {
         self.cache.retain(|_, _| {
             act();
@@ -238,24 +189,25 @@ impl SlotMap {
 }
 
 impl MapCounters {
-    fn take_bytes(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn subtract_bytes(&self, entry: &MapEntry) {
+        self.bytes.fetch_sub(entry.bytes, Relaxed);
+    }
+
+    fn evict(&self, entry: &MapEntry) {
+        self.subtract_bytes(entry);
+        self.evictions.fetch_add(1, Relaxed);
     }
 }
 
 #[derive(Clone)]
 struct ByWeight {
-    /// An entry's share of the bytes: it weighs no less.
+    /// The minimum weight of an entry.
     share: u64,
-    /// What a shard holds; known once there are shards.
-    heaviest: Arc<OnceLock<u64>>,
 }
 
 impl Weighter<TokenSpec, MapEntry> for ByWeight {
     fn weight(&self, _: &TokenSpec, entry: &MapEntry) -> u64 {
-        // Heavier than its shard, an entry would not be let in, and be fetched for ever.
-        let heaviest = self.heaviest.get().copied().unwrap_or(u64::MAX);
-        entry.bytes.clamp(self.share.min(heaviest), heaviest)
+        entry.bytes.max(self.share)
     }
 }
 
@@ -263,36 +215,30 @@ impl Weighter<TokenSpec, MapEntry> for ByWeight {
 struct Pinning(Arc<MapCounters>);
 
 impl Lifecycle<TokenSpec, MapEntry> for Pinning {
-    /// The slot that goes in anew: what it takes the place of is not evicted.
-    type RequestState = Option<Arc<Slot>>;
+    type RequestState = ();
 
     fn is_pinned(&self, _: &TokenSpec, entry: &MapEntry) -> bool {
         entry.is_pinned()
     }
 
-    /// Called for what is evicted, and for what is replaced too.
-    fn on_evict(&self, anew: &mut Option<Arc<Slot>>, _: TokenSpec, entry: MapEntry) {
-        self.0.take_bytes(entry.bytes);
-        let replaced = |slot: &Arc<Slot>| Arc::ptr_eq(slot, &entry.slot);
-        if !anew.as_ref().is_some_and(replaced) {
-            self.0.evictions.fetch_add(1, Ordering::Relaxed);
+    /// Is called for evicted entries and for replaced ones.
+    fn on_evict(&self, (): &mut (), _: TokenSpec, entry: MapEntry) {
+        // Only a replaced entry is pinned here, because the new entry has the same slot.
+        if entry.is_pinned() {
+            self.0.subtract_bytes(&entry);
+        } else {
+            self.0.evict(&entry);
         }
     }
 }
 
-/// A spec is hashed when it is built; here its hash is only handed on.
+/// Returns the hash that a spec computed when it was built.
 #[derive(Default)]
 struct Precomputed(u64);
 
 impl Hasher for Precomputed {
     fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+        self.0 = bytes.try_into().map_or(0, u64::from_ne_bytes);
     }
 
     fn finish(&self) -> u64 {
@@ -314,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_far_past_it() {
+    fn map_stays_within_its_bound() {
         let map = SlotMap::new(100, 1 << 20);
         for i in 0..10_000 {
             map.get_or_insert(&spec(i), NOW);
@@ -325,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_bound_holds_too() {
+    fn map_stays_within_a_small_bound() {
         for max in 1..40 {
             let map = SlotMap::new(max, 1 << 20);
             for i in 0..500 {
@@ -336,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_heavier_than_the_bound_is_kept_nevertheless() {
+    fn entry_heavier_than_the_bound_is_kept() {
         let map = SlotMap::new(100, 200);
         let slot = map.get_or_insert(&spec(0), NOW);
         assert!(Arc::ptr_eq(&slot, &map.get_or_insert(&spec(0), NOW)));
     }
 
     #[test]
-    fn an_entry_that_is_weighed_again_counts_once_and_is_not_evicted() {
+    fn reweighed_entry_counts_once_and_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
         let slot = map.get_or_insert(&spec(0), NOW);
         let bytes = map.bytes();
@@ -354,27 +300,28 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_somebody_holds_stays() {
+    fn entry_in_use_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_insert(&spec(0), NOW);
+        let in_use = map.get_or_insert(&spec(0), NOW);
         for i in 1..1_000 {
             map.get_or_insert(&spec(i), NOW);
         }
         let again = map.get_or_insert(&spec(0), NOW);
-        assert!(Arc::ptr_eq(&held, &again));
+        assert!(Arc::ptr_eq(&in_use, &again));
         assert!(map.evictions() > 0);
     }
 
     #[test]
-    fn an_entry_that_somebody_holds_is_emptied_where_it_stands() {
+    fn entry_in_use_is_cleared_but_not_removed() {
         let map = SlotMap::new(10, 1 << 20);
-        let held = map.get_or_insert(&spec(0), NOW);
+        let in_use = map.get_or_insert(&spec(0), NOW);
         map.get_or_insert(&spec(1), NOW);
-        map.clear();
+        for slot in map.slots() {
+            map.remove(slot);
+        }
         assert_eq!(map.len(), 1);
-        assert!(Arc::ptr_eq(&held, &map.get_or_insert(&spec(0), NOW)));
-        drop(held);
-        map.remove(&spec(0));
+        assert!(Arc::ptr_eq(&in_use, &map.get_or_insert(&spec(0), NOW)));
+        map.remove(in_use);
         assert_eq!((map.len(), map.bytes()), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The shared token cache: lookup, single-flight fetch, refresh ahead of expiry, rejection, back-off, bounds.
+//! Implements the shared token cache: lookup, single-flight fetch, refresh ahead of expiry, rejection, back-off and bounds.
 //!
 //! A caller asks [`lookup`] for the token of a [`slot`], the cache's entry for one spec. It gets the token at
 //! once, or a waiter for the one [`fetch`] in progress.
@@ -10,7 +10,7 @@ mod fetch;
 mod fetch_limit;
 mod freshness;
 #[cfg(test)]
-pub(crate) mod held_locks;
+mod lock_tests;
 mod lookup;
 mod map;
 mod provider;

@@ -37,8 +37,7 @@ pub(super) async fn from_provider(
         return FetchResult::BackingOff(error);
     }
     let timeout = shared.settings.fetch_timeout;
-    let result = time::timeout(timeout, attempt_until_final(shared, guard)).await;
-    match result {
+    match time::timeout(timeout, attempt_until_final(shared, guard)).await {
         Ok(Ok(fetched)) => FetchResult::Token(fetched),
         Ok(Err(error)) => FetchResult::Failed(error),
         Err(_) => FetchResult::Failed(TokenError::new(

@@ -1,4 +1,4 @@
-//! The state that all clones of a cache share.
+//! Defines the state that all clones of a cache share, and creates it.
 //!
 //! It has two parts, because a fetch must not keep its cache alive: [`CacheShared`] is what a fetch needs, and
 //! [`CacheHandle`] adds the sender whose drop tells the fetches that the last handle is gone.
@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -24,6 +24,7 @@ use super::{
     map::SlotMap,
     slot::Slot,
     stats::Counters,
+    token_cache::TokenCache,
 };
 use crate::{
     clock::Moment,
@@ -31,28 +32,24 @@ use crate::{
     source::SharedSource,
 };
 
-/// The source is asked at most this often whether its credential has changed.
+/// The source is asked at most once per this time whether its credential has changed.
 const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct CacheHandle {
     pub(super) shared: Arc<CacheShared>,
     /// Dropped with the last handle. Nothing is ever sent.
-    last_handle: watch::Sender<()>,
+    pub(super) last_handle: watch::Sender<()>,
 }
 
-impl CacheHandle {
-    pub(super) fn new(builder: CacheBuilder) -> Self {
-        #[cfg(feature = "store")]
-        let store = builder
-            .store
-            .map(|store| SharedStore::new(store, builder.namespace));
-        let CacheBuilder {
-            source, settings, ..
-        } = builder;
+impl CacheBuilder {
+    /// Creates the cache. No task is started and no runtime is required until a token is fetched.
+    #[must_use]
+    pub fn build(self) -> TokenCache {
+        let settings = self.settings;
         let shared = CacheShared {
             map: SlotMap::new(settings.max_entries, settings.max_bytes),
             fetch_limit: FetchLimit::new(settings.max_fetches),
-            source,
+            source: self.source,
             settings,
             counters: Counters::default(),
             #[cfg(feature = "metrics")]
@@ -60,17 +57,14 @@ impl CacheHandle {
             source_backoff: Mutex::new(None),
             next_credential_check: AtomicU64::new(0),
             #[cfg(feature = "store")]
-            store,
+            store: self
+                .store
+                .map(|store| SharedStore::new(store, self.namespace)),
         };
-        Self {
+        TokenCache(Arc::new(CacheHandle {
             shared: Arc::new(shared),
             last_handle: watch::Sender::new(()),
-        }
-    }
-
-    /// Returns a receiver whose `changed` ends when the last handle is dropped.
-    pub(super) fn last_handle(&self) -> watch::Receiver<()> {
-        self.last_handle.subscribe()
+        }))
     }
 }
 
@@ -103,34 +97,26 @@ impl CacheShared {
     /// Passes counters that are not events to the `metrics` recorder.
     pub(super) fn publish_metrics(&self) {
         #[cfg(feature = "metrics")]
-        let stale_hits = self.counters.stale_hits.load(Ordering::Relaxed);
-        #[cfg(feature = "metrics")]
-        self.published.publish(crate::telemetry::MetricSums {
-            fresh_hits: self.counters.hits().saturating_sub(stale_hits),
-            stale_hits,
-            evictions: self.map.evictions(),
-            entries: self.map.len() as u64,
-            bytes: self.map.bytes(),
-        });
+        {
+            let stale_hits = self.counters.stale_hits.load(Relaxed);
+            self.published.publish(crate::telemetry::MetricSums {
+                fresh_hits: self.counters.hits.sum().saturating_sub(stale_hits),
+                stale_hits,
+                evictions: self.map.evictions(),
+                entries: self.map.len() as u64,
+                bytes: self.map.bytes(),
+            });
+        }
     }
 
     /// Returns the error for which the whole source backs off, if it does. A changed credential ends that back-off.
     pub(super) fn source_error(&self, now: Moment) -> Option<TokenError> {
         let error = self.source_backoff().as_ref()?.error(now)?;
         if self.is_credential_changed(&error, now) {
-            self.clear_source_backoff();
+            *self.source_backoff() = None;
             return None;
         }
         Some(error)
-    }
-
-    /// Returns the error that a caller gets without a fetch while the source backs off. With a store there is none, because
-    /// the store may have a token.
-    pub(super) fn source_error_for_callers(&self, now: Moment) -> Option<TokenError> {
-        if self.has_store() {
-            return None;
-        }
-        self.source_error(now)
     }
 
     /// Returns `true` if the failed credential has been replaced. The source may have to read a file to know that, so it is
@@ -140,17 +126,10 @@ impl CacheShared {
         if !matches!(error.kind(), ErrorKind::InvalidClient | ErrorKind::Network) {
             return false;
         }
-        let due = self.next_credential_check.load(Ordering::Relaxed);
         let next = (now + CREDENTIAL_CHECK_INTERVAL).monotonic;
-        let claim_check = || {
-            self.next_credential_check.compare_exchange(
-                due,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            )
-        };
-        if now.monotonic < due || claim_check().is_err() {
+        let claim = |due| (now.monotonic >= due).then_some(next);
+        let check = &self.next_credential_check;
+        if check.fetch_update(Relaxed, Relaxed, claim).is_err() {
             return false;
         }
         // This is the user's code, and it runs in the caller's task.
@@ -167,36 +146,27 @@ impl CacheShared {
         has_store
     }
 
-    /// Makes sure that the slot's token, which is about to be removed, is not taken from the store again.
-    pub(super) fn forget_in_store(&self, _slot: &Slot) {
+    /// Removes the slot from the map, and makes sure that its token is not loaded from the store again. Returns `true` if it had a
+    /// token.
+    pub(super) fn remove(&self, slot: Arc<Slot>) -> bool {
         #[cfg(feature = "store")]
-        if let (Some(store), Some(token)) = (&self.store, _slot.token()) {
+        if let (Some(store), Some(token)) = (&self.store, slot.token()) {
             store.forget(&token);
         }
+        self.map.remove(slot)
     }
 
     /// Backs off the whole source, and returns until when.
     pub(super) fn back_off_source(&self, error: &TokenError, now: Moment) -> Moment {
         let mut backoff = self.source_backoff();
         let next = Backoff::after(backoff.as_ref(), error.clone(), now, random_fraction());
-        let until = next.until();
-        *backoff = Some(next);
-        until
+        backoff.insert(next).until
     }
 
-    /// Notes that the source has returned a token.
+    /// Ends the back-off of the source after it has returned a token, unless the server asked for it.
     pub(super) fn source_succeeded(&self, now: Moment) {
-        let mut backoff = self.source_backoff();
-        if backoff
-            .as_ref()
-            .is_some_and(|backoff| backoff.is_cleared_by_success(now))
-        {
-            *backoff = None;
-        }
-    }
-
-    pub(super) fn clear_source_backoff(&self) {
-        *self.source_backoff() = None;
+        self.source_backoff()
+            .take_if(|backoff| backoff.is_cleared_by_success(now));
     }
 
     pub(super) fn source_backoff(&self) -> MutexGuard<'_, Option<Backoff>> {
@@ -209,7 +179,7 @@ impl CacheShared {
 /// Returns a generation: a number that no other token of this process has, in any cache.
 pub(super) fn next_generation() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// Returns a number between 0 and 1 for jitter. No secret depends on it.

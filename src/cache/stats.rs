@@ -1,4 +1,4 @@
-//! Counters, and what an operator sees of a cache.
+//! Counts what a cache does, and describes its entries for operators.
 
 use std::{
     cell::Cell,
@@ -16,7 +16,7 @@ use crate::{
     token::{Token, TokenOrigin, TokenSpec},
 };
 
-/// What a cache has done so far, and holds now.
+/// The counters and the current size of a cache. Returned by [`TokenCache::stats`](crate::TokenCache::stats).
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -33,39 +33,39 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Specs that the cache knows.
+    /// The number of entries.
     pub entries: u64,
-    /// Bytes that they hold, about.
+    /// The approximate size of all entries in bytes.
     pub bytes: u64,
-    /// Answers without waiting.
+    /// Requests for a token that did not have to wait.
     pub hits: u64,
-    /// Answers that waited.
+    /// Requests for a token that had to wait.
     pub misses: u64,
-    /// Flights to the provider that were started.
+    /// Fetches from the provider that were started.
     pub fetches: u64,
-    /// Flights that brought nothing.
+    /// Fetches that failed.
     pub fetch_failures: u64,
-    /// Token requests: a flight may make several attempts.
+    /// Token requests to the provider. A fetch may make several.
     pub token_requests: u64,
-    /// Tokens taken out of service because a server refused them.
+    /// Tokens that were removed because a server rejected them.
     pub rejections: u64,
-    /// Rejections that were not believed: too many lately.
+    /// Rejections that were ignored because there were too many.
     pub rejection_limit_reached: u64,
-    /// Requests sent a second time.
+    /// Requests that were sent again with another token.
     pub replays: u64,
-    /// Entries that gave way to others.
+    /// Entries that were removed because they had expired or the cache was full.
     pub evictions: u64,
-    /// Tokens taken from the store behind the cache. Without one, this and the following stay zero.
+    /// Tokens that were loaded from the store. Without a store, this and the following counters stay zero.
     pub store_hits: u64,
-    /// Flights that found none there that would do, and went on to the provider.
+    /// Fetches that found no usable token in the store and asked the provider.
     pub store_misses: u64,
-    /// What the store was asked and did not do. While it is left alone for that, it is not asked.
+    /// Calls of the store that failed. During an outage, the store is rarely called.
     pub store_errors: u64,
-    /// Values of the store that could not be opened: damaged, or sealed with a key that is not in the ring.
+    /// Values in the store that could not be decrypted, because they are damaged or their key is not in the ring.
     pub store_unreadable: u64,
 }
 
-/// How a spec's token stands.
+/// The state of a cache's [`Entry`].
 ///
 /// ```
 /// assert_eq!(tower_bearer::cache::EntryState::BackingOff.as_str(), "backing_off");
@@ -73,20 +73,20 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EntryState {
-    /// It is served.
+    /// The token is used.
     Fresh,
-    /// It is served, and another is due.
+    /// The token is used, and is due for refresh.
     Stale,
-    /// There is none that could be served.
+    /// There is no usable token. The next request fetches one.
     Expired,
-    /// There is none, and the provider is left alone for a while.
+    /// There is no usable token, and none is requested until the back-off ends.
     BackingOff,
-    /// It was rejected too often lately: it is served, and 401s pass.
+    /// The token was rejected too often. It is used, and 401 responses are returned to the caller.
     RejectionLimitReached,
 }
 
 impl EntryState {
-    /// The state's name in snake_case.
+    /// Returns the state's name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl EntryState {
     }
 }
 
-/// One spec of a cache, and how its token stands. It holds no token.
+/// The state of one spec's token in a cache. Returned by [`TokenCache::entries`](crate::TokenCache::entries).
 ///
 /// ```
 /// use tower_bearer::{NewToken, cache::EntryState, TokenCache, TokenSpec, source};
@@ -115,33 +115,35 @@ impl EntryState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
-    /// What is asked for, with the scopes that servers wanted beside those of the key.
+    /// The spec.
     pub spec: TokenSpec,
-    /// How its token stands.
+    /// The state of the token.
     pub state: EntryState,
-    /// What is left of the token by the provider's word.
+    /// The time until the token expires.
     pub expires_in: Option<Duration>,
-    /// What is left until it is due for refresh.
+    /// The time until the token is due for refresh.
     pub refresh_in: Option<Duration>,
-    /// The token's generation.
+    /// The [generation](Token::generation) of the token.
     pub generation: Option<u64>,
-    /// Where the token came from.
+    /// The origin of the token.
     pub origin: Option<TokenOrigin>,
-    /// The last fetch's error, if it failed.
+    /// The error of the last fetch, if it failed.
     pub last_error: Option<TokenError>,
 }
 
 impl Entry {
     pub(super) fn of(slot: &Slot, now: Moment, source_error: Option<&TokenError>) -> Self {
-        let seen = slot.snapshot(now);
-        let times = seen.token.as_ref().map(|token| *token.times());
+        let slot_state = slot.state();
+        let token = slot.token();
+        let times = token.as_ref().map(|token| *token.times());
+        let is_backing_off = source_error.is_some() || slot_state.backoff_error(now).is_some();
         let state = match times.map(|times| freshness::classify(&times, now)) {
-            Some(Freshness::Fresh | Freshness::Stale) if seen.is_rejection_limit_reached => {
+            Some(Freshness::Fresh | Freshness::Stale) if slot_state.rejections_left(now) == 0 => {
                 EntryState::RejectionLimitReached
             }
             Some(Freshness::Fresh) => EntryState::Fresh,
             Some(Freshness::Stale) => EntryState::Stale,
-            _ if seen.is_backing_off || source_error.is_some() => EntryState::BackingOff,
+            _ if is_backing_off => EntryState::BackingOff,
             _ => EntryState::Expired,
         };
         Self {
@@ -149,18 +151,18 @@ impl Entry {
             state,
             expires_in: times.map(|times| times.expires_at().remaining(now)),
             refresh_in: times.map(|times| times.refresh_at().remaining(now)),
-            generation: seen.token.as_ref().map(Token::generation),
-            origin: seen.token.as_ref().map(Token::origin),
-            last_error: seen.last_error.or_else(|| source_error.cloned()),
+            generation: token.as_ref().map(Token::generation),
+            origin: token.as_ref().map(Token::origin),
+            last_error: slot_state.last_error().or(source_error).cloned(),
         }
     }
 }
 
-/// What is counted while the cache works.
+/// The counters of a cache.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hits: StripedCounter,
-    /// Those of all hits that were served a stale token, while another was on its way.
+    pub(super) hits: StripedCounter,
+    /// The hits that returned a stale token.
     pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
     pub(super) fetches: AtomicU64,
@@ -175,7 +177,7 @@ pub(crate) struct Counters {
     pub(super) store_unreadable: AtomicU64,
 }
 
-/// Adds one.
+/// Adds one to the counter.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
@@ -188,16 +190,11 @@ impl Counters {
         }
         count(self.hits.of_this_thread());
     }
-
-    /// The number of hits that all threads have counted.
-    pub(super) fn hits(&self) -> u64 {
-        self.hits.sum()
-    }
 }
 
-/// One counter in several, so that threads seldom share a cache line.
+/// A counter that is split, so that threads rarely share a cache line.
 #[derive(Default)]
-struct StripedCounter([CacheLine; Self::COUNT]);
+pub(super) struct StripedCounter([CacheLine; Self::COUNT]);
 
 impl StripedCounter {
     const COUNT: usize = 8;
@@ -217,12 +214,13 @@ impl StripedCounter {
         &self.0.get(number % Self::COUNT).unwrap_or(first).0
     }
 
-    fn sum(&self) -> u64 {
+    /// Returns the sum of all threads.
+    pub(super) fn sum(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
     }
 }
 
-/// On cache lines of its own.
+/// Aligned so that each counter has its own cache line.
 #[derive(Default)]
 #[repr(align(128))]
 struct CacheLine(AtomicU64);

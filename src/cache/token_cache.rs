@@ -1,6 +1,9 @@
-//! [`TokenCache`]: the cache's public methods, and those that the layer uses.
+//! Implements [`TokenCache`]: its public methods, and those that the layer uses.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::{
     builder::CacheBuilder,
@@ -17,13 +20,14 @@ use crate::{
     token::{Token, TokenSpec},
 };
 
-/// A shared cache over one source. A clone shares it.
+/// A cache of the tokens of one source. Clones share the cache.
 ///
-/// For each spec: a fresh token is served; a stale one is served and refreshed behind the scenes; for an expired or
-/// rejected one all callers wait for one and the same fetch, which goes on when they give up. A failed refresh never
-/// displaces a token that still serves, and without one the callers get the remembered error until the next try is due.
+/// For each spec, a fresh token is returned at once. A stale token is also returned at once, and is refreshed in the
+/// background. If the token is missing, expired or rejected, all callers wait for the same fetch, which continues if they stop
+/// waiting. A failed refresh never replaces a usable token. Without a usable token, callers get the error of the last fetch
+/// until the next attempt is due.
 ///
-/// The layer uses it, and it is of use without HTTP too.
+/// [`AuthLayer`](crate::AuthLayer) uses a cache for HTTP requests. A cache can also be used without HTTP:
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +35,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
 /// let cache = TokenCache::new(source::from_fn(async |request| {
-///     // Ask your provider here.
+///     // Request a token from your provider here.
 ///     Ok(NewToken::bearer("abc")?.with_lifetime(Duration::from_secs(3600)))
 /// }));
 /// let spec = TokenSpec::scopes(["read"]);
@@ -40,32 +44,32 @@ use crate::{
 /// let same = cache.get(&spec).await?;
 /// assert_eq!(token.generation(), same.generation());
 ///
-/// // A server refused it: the next one is another.
+/// // A server rejected the token, so the next call fetches another one.
 /// cache.reject(&token);
 /// assert_ne!(cache.get(&spec).await?.generation(), token.generation());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct TokenCache(Arc<CacheHandle>);
+pub struct TokenCache(pub(super) Arc<CacheHandle>);
 
 impl TokenCache {
-    /// A cache over this source, with the defaults of [`builder`](Self::builder). Needs no runtime.
+    /// Creates a cache of this source's tokens with the default options of [`CacheBuilder`]. No runtime is required.
     pub fn new(source: impl TokenSource) -> Self {
         Self::builder(source).build()
     }
 
-    /// Options first: bounds, timeouts, clock.
+    /// Returns a builder to configure a cache of this source's tokens.
     pub fn builder(source: impl TokenSource) -> CacheBuilder {
         CacheBuilder::new(source)
     }
 
-    /// A token that can be sent now, fetched if there is none.
+    /// Returns a token that can be sent now. Fetches one if the cache has none.
     ///
-    /// A caller that gives up early ends its own wait and nothing else.
+    /// Dropping the returned future does not cancel the fetch.
     ///
     /// # Errors
-    /// There is no token and none could be fetched, or the provider is left alone after such a failure:
-    /// then the error comes at once, and [`retry_after`](TokenError::retry_after) says how long it will.
+    /// Returns an error if there is no usable token and the fetch fails. During the back-off after a failed fetch, the same
+    /// error is returned at once, and [`retry_after`](TokenError::retry_after) is the time until the next attempt.
     pub async fn get(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let slot = self.slot(spec)?;
         match self.lookup(&slot, Need::Usable) {
@@ -77,10 +81,10 @@ impl TokenCache {
         }
     }
 
-    /// A token that is fetched now, however good the one in service is; who asks while one is fetched shares it.
+    /// Fetches a new token, even if the current one is fresh. If a fetch is in progress, waits for its token.
     ///
     /// # Errors
-    /// None could be fetched. The one in service stays.
+    /// Returns an error if the fetch fails. The current token stays in the cache.
     ///
     /// ```
     /// # use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -94,13 +98,10 @@ impl TokenCache {
     /// ```
     pub async fn refresh(&self, spec: &TokenSpec) -> Result<Token, TokenError> {
         let slot = self.slot(spec)?;
-        match self.lookup(&slot, Need::New) {
-            Lookup::Ready(token) => Ok(token),
-            Lookup::Wait(waiter) => waiter.wait().await,
-        }
+        self.lookup(&slot, Need::New).token().await
     }
 
-    /// The token in service, if it can be sent. Nothing is fetched, and it does not count as a use.
+    /// Returns the current token if it can be sent. Never fetches, and does not count as a use of the entry.
     ///
     /// ```
     /// # use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -118,20 +119,20 @@ impl TokenCache {
         (!token.times().unusable_at().is_past(self.now())).then_some(token)
     }
 
-    /// Takes exactly this token out of service, because a server refused it. The next [`get`](Self::get) fetches another.
+    /// Removes this token because a server rejected it, so that the next [`get`](Self::get) fetches another one.
     ///
-    /// It answers whether that changed anything. A token that has been replaced already costs nothing, so a late refusal
-    /// never costs the new one; nor does one too many: after five in short order the token stays until the refusals end.
+    /// Returns `true` if the token was removed. A token that has been replaced is ignored, so a late rejection never removes the
+    /// newer token. The number of rejections is limited: after five in a row, the current token stays in use, and one more
+    /// rejection is accepted every 15 seconds.
     pub fn reject(&self, token: &Token) -> bool {
-        let Some(slot) = self.shared().map.peek(token.spec()) else {
-            return false;
-        };
-        self.reject_generation(&slot, token.generation(), None) == Rejection::Applied
+        let slot = self.shared().map.peek(token.spec());
+        let reject = |slot: Arc<Slot>| self.reject_generation(&slot, token.generation(), None);
+        slot.map(reject) == Some(Rejection::Applied)
     }
 
-    /// Forgets the spec's token, and the failures to get one. It answers whether there was a token.
+    /// Removes the spec's token and the errors of its fetches. Returns `true` if there was a token.
     ///
-    /// What is being fetched goes to those who wait for it and not into the cache.
+    /// A fetch in progress still returns its token to the callers that wait for it, but does not store it.
     ///
     /// ```
     /// # use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -145,30 +146,26 @@ impl TokenCache {
     /// ```
     pub fn remove(&self, spec: &TokenSpec) -> bool {
         let shared = self.shared();
-        if let Some(slot) = shared.map.peek(spec) {
-            shared.forget_in_store(&slot);
-        }
-        shared.map.remove(spec)
+        shared
+            .map
+            .peek(spec)
+            .is_some_and(|slot| shared.remove(slot))
     }
 
-    /// Forgets every token, and every failure to get one.
+    /// Removes all tokens and the errors of all fetches.
     pub fn clear(&self) {
         let shared = self.shared();
-        if shared.has_store() {
-            shared
-                .map
-                .slots()
-                .iter()
-                .for_each(|slot| shared.forget_in_store(slot));
+        for slot in shared.map.slots() {
+            shared.remove(slot);
         }
-        shared.map.clear();
-        shared.clear_source_backoff();
+        *shared.source_backoff() = None;
     }
 
-    /// Fetches what is missing, all at once, so that the first requests find their tokens. It counts as no hit and no miss.
+    /// Fetches the missing tokens of these specs concurrently, so that the first requests don't have to wait. Counts neither hits
+    /// nor misses.
     ///
     /// # Errors
-    /// The first failure in the order of the specs; all of them are tried nevertheless.
+    /// Returns an error if any fetch fails: the first one in the order of the specs. The other tokens are fetched nevertheless.
     ///
     /// ```
     /// # use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -183,49 +180,45 @@ impl TokenCache {
         specs: impl IntoIterator<Item = &'a TokenSpec>,
     ) -> Result<(), TokenError> {
         // Each lookup starts its fetch here. The loop below only collects the results.
-        let look_up = |spec| Ok(self.lookup(&self.slot(spec)?, Need::Usable));
-        let lookups: Vec<Result<Lookup, TokenError>> = specs.into_iter().map(look_up).collect();
-        let mut first_error = Ok(());
-        for lookup in lookups {
-            let result = match lookup {
-                Ok(Lookup::Ready(_)) => Ok(()),
-                Ok(Lookup::Wait(waiter)) => waiter.wait().await.map(drop),
-                Err(error) => Err(error),
-            };
-            first_error = first_error.and(result);
+        let start = |spec| {
+            let lookup = self.slot(spec).map(|slot| self.lookup(&slot, Need::Usable));
+            async { lookup?.token().await.map(drop) }
+        };
+        let fetches: Vec<_> = specs.into_iter().map(start).collect();
+        let mut result = Ok(());
+        for fetch in fetches {
+            result = result.and(fetch.await);
         }
-        first_error
+        result
     }
 
-    /// What the cache has done so far, and holds now.
+    /// Returns the counters and the current size of the cache.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         let shared = self.shared();
         let counters = &shared.counters;
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
         Stats {
             entries: shared.map.len() as u64,
             bytes: shared.map.bytes(),
-            hits: counters.hits(),
-            misses: read(&counters.misses),
-            fetches: read(&counters.fetches),
-            fetch_failures: read(&counters.fetch_failures),
-            token_requests: read(&counters.token_requests),
-            rejections: read(&counters.rejections),
-            rejection_limit_reached: read(&counters.rejection_limit_reached),
-            replays: read(&counters.replays),
+            hits: counters.hits.sum(),
+            misses: counters.misses.load(Relaxed),
+            fetches: counters.fetches.load(Relaxed),
+            fetch_failures: counters.fetch_failures.load(Relaxed),
+            token_requests: counters.token_requests.load(Relaxed),
+            rejections: counters.rejections.load(Relaxed),
+            rejection_limit_reached: counters.rejection_limit_reached.load(Relaxed),
+            replays: counters.replays.load(Relaxed),
             evictions: shared.map.evictions(),
-            store_hits: read(&counters.store_hits),
-            store_misses: read(&counters.store_misses),
-            store_errors: read(&counters.store_errors),
-            store_unreadable: read(&counters.store_unreadable),
+            store_hits: counters.store_hits.load(Relaxed),
+            store_misses: counters.store_misses.load(Relaxed),
+            store_errors: counters.store_errors.load(Relaxed),
+            store_unreadable: counters.store_unreadable.load(Relaxed),
         }
     }
 
-    /// Tells the recorder of the `metrics` crate what is counted on the way: hits, evictions, entries and bytes.
+    /// Publishes the numbers of hits, evictions, entries and bytes to the recorder of the `metrics` crate.
     ///
-    /// That happens after each fetch too. Call it before a scrape.
+    /// The cache also does this after each fetch. Call it before the metrics are collected.
     ///
     /// ```
     /// # use tower_bearer::{NewToken, TokenCache, source};
@@ -238,29 +231,18 @@ impl TokenCache {
         self.shared().publish_metrics();
     }
 
-    /// What the cache knows, spec by spec, in no order. No token is in it.
+    /// Returns the state of each entry, in no particular order. The tokens themselves are not included.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         let shared = self.shared();
         let now = shared.now();
         let source_error = shared.source_error(now);
-        let slots = shared.map.slots();
-        slots
-            .iter()
-            .map(|slot| Entry::of(slot, now, source_error.as_ref()))
-            .collect()
+        let entry = |slot: &Arc<Slot>| Entry::of(slot, now, source_error.as_ref());
+        shared.map.slots().iter().map(entry).collect()
     }
 }
 
-impl CacheBuilder {
-    /// The cache. It starts no task and needs no runtime until a token is fetched.
-    #[must_use]
-    pub fn build(self) -> TokenCache {
-        TokenCache(Arc::new(CacheHandle::new(self)))
-    }
-}
-
-/// What the layer needs beyond what users call.
+/// Methods for the layer.
 impl TokenCache {
     #[inline]
     pub(crate) fn now(&self) -> Moment {
@@ -276,13 +258,13 @@ impl TokenCache {
         &self.0.shared
     }
 
-    /// The spec's slot, if there is one.
+    /// Returns the spec's slot, if there is one.
     pub(crate) fn known_slot(&self, spec: &TokenSpec) -> Option<Arc<Slot>> {
         spec.check().ok()?;
         self.shared().map.get(spec)
     }
 
-    /// The spec's slot, made if there is none.
+    /// Returns the spec's slot. Creates it if there is none.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
         Ok(self.shared().map.get_or_insert(spec, self.now()))
@@ -309,7 +291,7 @@ impl TokenCache {
         self.report_limit(slot, generation, rejection)
     }
 
-    /// Pays for the fetch of a token with the wider spec, which a server requires instead of the slot's.
+    /// Spends one rejection on the fetch of a token with more scopes, which a server requires instead of the slot's token.
     pub(crate) fn spend_on_scopes(
         &self,
         slot: &Slot,

@@ -275,7 +275,7 @@ impl CachedHeader {
             return None;
         }
         let is_stale = self.refresh_at.is_past(now);
-        if is_stale && !(self.slot.is_refresh_suppressed(now) && !self.unusable_at.is_past(now)) {
+        if is_stale && (self.unusable_at.is_past(now) || !self.slot.is_refresh_suppressed(now)) {
             return None;
         }
         cache.count_hit(is_stale);

@@ -72,7 +72,7 @@ impl SentToken {
             let rejection = layer
                 .cache
                 .reject_generation(&slot, self.generation, claims);
-            Some((Arc::clone(&slot), rejection))
+            Some((Arc::clone(&slot), Arc::clone(&slot), rejection))
         };
         let rejected = match &verdict {
             Verdict::Rejected => reject(None),
@@ -80,23 +80,25 @@ impl SentToken {
             Verdict::ScopesRequired(scopes) => self.require_scopes(&slot, scopes),
             Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => None,
         };
-        let rejected_token = RejectedToken {
-            slot: Arc::clone(&slot),
-            generation: self.generation,
-        };
         match rejected {
             None => Err(Recovery::Unsatisfiable(verdict)),
-            Some((_, Rejection::LimitReached { .. })) => Err(Recovery::RejectionLimitReached),
-            Some((next, Rejection::Applied | Rejection::Superseded)) => Ok((next, rejected_token)),
+            Some((_, _, Rejection::LimitReached { .. })) => Err(Recovery::RejectionLimitReached),
+            Some((next, payer, Rejection::Applied | Rejection::Superseded)) => {
+                let generation = self.generation;
+                let slot = payer;
+                Ok((next, RejectedToken { slot, generation }))
+            }
         }
     }
 
-    /// Returns the slot of the spec with these scopes in addition, if the route allows them and the token lacks any.
+    /// Returns the slot of the spec with these scopes in addition, if the route allows them and the token lacks any; and the slot
+    /// whose rejection budget pays for it. That is the one of the spec without extra scopes, so that an API which requires
+    /// other scopes each time does not get a new budget with each.
     fn require_scopes(
         &self,
         slot: &Arc<Slot>,
         scopes: &[String],
-    ) -> Option<(Arc<Slot>, Rejection)> {
+    ) -> Option<(Arc<Slot>, Arc<Slot>, Rejection)> {
         let layer = &self.shared.layer;
         if !layer.allows(self.route, scopes) {
             return None;
@@ -105,19 +107,24 @@ impl SentToken {
         if wider == *slot.spec() {
             // The current token was requested with these scopes. Another one may have been sent.
             let is_current = slot.current_generation() == self.generation;
-            return (!is_current).then(|| (Arc::clone(slot), Rejection::Superseded));
+            return (!is_current)
+                .then(|| (Arc::clone(slot), Arc::clone(slot), Rejection::Superseded));
         }
-        let max_scopes = self.spec()?.iter_scopes().count() + MAX_EXTRA_SCOPES;
+        let base = self.spec()?;
+        let max_scopes = base.iter_scopes().count() + MAX_EXTRA_SCOPES;
         if wider.check().is_err() || wider.iter_scopes().count() > max_scopes {
             return None;
         }
         let cache = &layer.cache;
+        let payer = cache.slot(base).ok()?;
         let has_token = |slot: &Arc<Slot>| slot.usable(cache.now()).is_some();
         if let Some(wider_slot) = cache.known_slot(&wider).filter(has_token) {
-            return Some((wider_slot, Rejection::Superseded));
+            // Also if the request is not replayed: the route would be challenged forever.
+            self.use_for_route(&wider_slot);
+            return Some((wider_slot, payer, Rejection::Superseded));
         }
-        let rejection = cache.spend_on_scopes(slot, self.generation, &wider);
-        Some((cache.slot(&wider).ok()?, rejection))
+        let rejection = cache.spend_on_scopes(&payer, self.generation, &wider);
+        Some((cache.slot(&wider).ok()?, payer, rejection))
     }
 
     /// Makes the slot's token the one of the route, if a challenge required its scopes and the request had no spec of its own.

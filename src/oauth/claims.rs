@@ -1,41 +1,32 @@
 //! This module builds the parameter `claims` of a token request (OpenID Connect Core §5.5) from the claims that a server requires
 //! and the capabilities of the client.
 
-use serde_json::{Map, Value, json};
-
-/// The depth to which two objects are merged. Deeper values are replaced.
-const DEPTH: usize = 8;
+use serde_json::{Value, json};
 
 /// Returns the value of the parameter, or `None` if there is nothing to send. Claims that are not a JSON object are ignored.
 pub(crate) fn claims_parameter(capabilities: &[String], required: Option<&str>) -> Option<String> {
-    let required = required.and_then(|text| match serde_json::from_str(text) {
-        Ok(Value::Object(claims)) => Some((text, claims)),
-        _ => None,
-    });
+    let parse = |text| serde_json::from_str(text).ok().filter(Value::is_object);
+    let required = required.and_then(|text| Some((text, parse(text)?)));
     if capabilities.is_empty() {
         // Sent unchanged: a provider may depend on the order of the members.
         return required.map(|(text, _)| text.to_owned());
     }
+    let mut claims = required.map_or_else(|| json!({}), |(_, claims)| claims);
     // Microsoft declares the capabilities of a client as `xms_cc` among the claims of the access token.
     let declared = json!({ "access_token": { "xms_cc": { "values": capabilities } } });
-    let mut claims = required.map(|(_, claims)| claims).unwrap_or_default();
-    if let Value::Object(declared) = declared {
-        merge(&mut claims, declared, DEPTH);
-    }
-    Some(Value::Object(claims).to_string())
+    merge(&mut claims, declared);
+    Some(claims.to_string())
 }
 
-/// Merges the second object into the first, recursively.
-fn merge(into: &mut Map<String, Value>, from: Map<String, Value>, depth: usize) {
-    for (name, value) in from {
-        match (into.get_mut(&name), value) {
-            (Some(Value::Object(into)), Value::Object(from)) if depth > 0 => {
-                merge(into, from, depth - 1);
-            }
-            (_, value) => {
-                into.insert(name, value);
+/// Merges the second value into the first, recursively if both are objects. The recursion is as deep as the second value.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name).or_insert(Value::Null), value);
             }
         }
+        (into, from) => *into = from,
     }
 }
 

@@ -1,106 +1,55 @@
-//! What a token is made of: its header value, its times, and what tells it from another.
-//!
-//! All clones of a token share these.
+//! Defines [`TokenInner`], the data that all clones of a token share: its header value, its times and its metadata.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use crate::clock::{Moment, Nanos};
 
-/// What a token is made of. There may be very many, so they are kept small, and what each hit looks at stands together:
-/// that is what has to come from memory.
+/// The data of a token. A cache may have very many, so the struct is small. The fields that each hit reads come first, so that
+/// they share a cache line.
 #[repr(C)]
 pub(crate) struct TokenInner {
-    header: HeaderValue,
-    further: Option<Box<Further>>,
-    generation: u64,
-    times: Times,
-    scopes: Option<Box<str>>,
-    /// How far it is back to the first generation of this slot that had this very text; more than there is room for is that.
-    same_for: u32,
-    reason: FetchReason,
-    origin: TokenOrigin,
+    pub(super) header: HeaderValue,
+    pub(super) extra_headers: Option<Box<ExtraHeaders>>,
+    pub(crate) generation: u64,
+    pub(crate) times: Times,
+    pub(super) scopes: Option<Box<str>>,
+    /// The number of generations since the slot first had a token with this text, saturating.
+    pub(super) same_for: u32,
+    pub(super) reason: FetchReason,
+    pub(super) origin: TokenOrigin,
 }
 
-/// The headers that go with a token; nearly none has any.
-struct Further(Vec<(HeaderName, HeaderValue)>);
+/// The headers that are sent in addition to `Authorization`. Few tokens have any, so they are boxed.
+pub(super) struct ExtraHeaders(pub(super) Vec<(HeaderName, HeaderValue)>);
 
 impl TokenInner {
-    pub(crate) fn new(
-        header: HeaderValue,
-        further: Vec<(HeaderName, HeaderValue)>,
-        scopes: Option<Box<str>>,
-        times: Times,
-        meta: TokenMeta,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            header,
-            further: (!further.is_empty()).then(|| Box::new(Further(further))),
-            scopes,
-            times,
-            generation: meta.generation,
-            same_for: u32::try_from(meta.generation.saturating_sub(meta.same_since))
-                .unwrap_or(u32::MAX),
-            reason: meta.reason,
-            origin: meta.origin,
-        })
-    }
-
-    pub(crate) fn times(&self) -> &Times {
-        &self.times
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The first generation of its slot that had this very text: the source may give the same one again.
-    pub(crate) fn same_since(&self) -> u64 {
-        self.generation - u64::from(self.same_for)
-    }
-
-    pub(crate) fn reason(&self) -> FetchReason {
-        self.reason
-    }
-
-    pub(crate) fn origin(&self) -> TokenOrigin {
-        self.origin
-    }
-
-    pub(crate) fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
-    /// The value for `Authorization`, unless there are further headers.
+    /// Returns the value of `Authorization`, unless there are extra headers.
     pub(crate) fn only_header(&self) -> Option<&HeaderValue> {
-        self.further.is_none().then_some(&self.header)
+        self.extra_headers.is_none().then_some(&self.header)
     }
 
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.further
+    pub(crate) fn extra_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.extra_headers
             .as_ref()
-            .map_or(&[], |further| further.0.as_slice())
+            .map_or(&[], |headers| headers.0.as_slice())
     }
 
-    pub(crate) fn scopes(&self) -> Option<&str> {
-        self.scopes.as_deref()
-    }
-
-    /// Bytes of memory that it holds, for the cache's bound.
+    /// Returns the size of the token in bytes, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        let further = self
-            .further_headers()
+        let extra = self
+            .extra_headers()
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len());
         size_of::<Self>()
             + self.header.len()
-            + self.scopes().map_or(0, str::len)
-            + further.sum::<usize>()
+            + self.scopes.as_deref().map_or(0, str::len)
+            + extra.sum::<usize>()
     }
 }
 
-/// A token's times, on the cache's clock. All but the first are kept as spans: there may be very many tokens.
+/// A token's times on the cache's clock. All but the first are stored as durations, which are smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Times {
@@ -111,7 +60,8 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// The times of a token that was asked for then, and these spans later is due for refresh, is no longer sent, expires.
+    /// Creates the times of a token that was requested at `requested_at`, and is due for refresh, unusable and expired after these
+    /// durations.
     pub(crate) fn new(
         requested_at: Moment,
         refresh: Duration,
@@ -126,41 +76,39 @@ impl Times {
         }
     }
 
-    /// Before it was asked for.
+    /// Returns when the token was requested.
     pub(crate) fn requested_at(&self) -> Moment {
         self.requested_at
     }
 
-    /// From here on it is stale: served, and refreshed behind the scenes.
+    /// Returns when the token becomes stale: it is still sent, and refreshed in the background.
     pub(crate) fn refresh_at(&self) -> Moment {
         self.requested_at + self.refresh
     }
 
-    /// From here on it is not sent any more: a margin before the provider's end.
+    /// Returns when the token becomes unusable: it is no longer sent, because it expires soon.
     pub(crate) fn unusable_at(&self) -> Moment {
         self.requested_at + self.end
     }
 
-    /// The provider's end.
+    /// Returns when the token expires.
     pub(crate) fn expires_at(&self) -> Moment {
         self.requested_at + self.expiry
     }
 }
 
-/// What tells one token of a cache from another.
+/// The metadata that the cache adds to a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenMeta {
-    /// Unique in the process, and growing.
+    /// A number that is unique in the process and larger than those of earlier tokens.
     pub(crate) generation: u64,
-    /// The first generation of this slot that had this very text: the source may give the same one again.
+    /// The first generation of the slot with the same text, because a source may return the same token again.
     pub(crate) same_since: u64,
-    /// Why it was fetched.
     pub(crate) reason: FetchReason,
-    /// From where.
     pub(crate) origin: TokenOrigin,
 }
 
-/// Where a token came from.
+/// Whether a token came from the provider or from a store. Returned by [`Token::origin`](crate::Token::origin).
 ///
 /// ```
 /// assert_eq!(tower_bearer::token::TokenOrigin::Provider.as_str(), "provider");
@@ -168,14 +116,14 @@ pub(crate) struct TokenMeta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {
-    /// From the cache's source.
+    /// The cache's source fetched the token from the provider.
     Provider,
-    /// From the store behind the cache: another process, or an earlier run, asked for it.
+    /// The token was loaded from the store, where another process or an earlier run has saved it.
     Store,
 }
 
 impl TokenOrigin {
-    /// The origin's name, for logs and metrics.
+    /// Returns the origin's name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -185,7 +133,7 @@ impl TokenOrigin {
     }
 }
 
-/// Why a token was fetched.
+/// The reason why a token was fetched. Returned by [`Token::reason`](crate::Token::reason).
 ///
 /// ```
 /// assert_eq!(tower_bearer::token::FetchReason::Stale.as_str(), "stale");
@@ -193,22 +141,20 @@ impl TokenOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FetchReason {
-    /// There was none.
+    /// There was no token.
     Missing,
-    /// The one there was went past its refresh point.
+    /// The current token was due for refresh.
     Stale,
-    /// The one there was expired.
+    /// The current token had expired.
     Expired,
-    /// The one there was had been rejected.
+    /// The current token had been rejected.
     Rejected,
-    /// Somebody asked for a new one.
+    /// The caller requested a new token with [`TokenCache::refresh`](crate::TokenCache::refresh).
     Forced,
-    /// A server wanted one with further scopes.
-    Widened,
 }
 
 impl FetchReason {
-    /// The reason's name, for logs and metrics.
+    /// Returns the reason's name, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -217,7 +163,6 @@ impl FetchReason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Forced => "forced",
-            Self::Widened => "widened",
         }
     }
 }

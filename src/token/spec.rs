@@ -1,7 +1,6 @@
-//! Which token: scopes, resources, audience, tenant and further parameters.
+//! Defines [`TokenSpec`], which describes the requested token: scopes, resources, audience, tenant, subject and extra parameters.
 //!
-//! A [`TokenSpec`] is its own key. What it asks for is written into one canonical, length-delimited, typed run of
-//! bytes when it is built, and hashed then; two specs are the same if and only if those bytes are.
+//! A spec is its own key: its parts are encoded as bytes and hashed when it is built. Two specs are equal if their bytes are.
 
 use std::{
     fmt,
@@ -9,19 +8,23 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::{error::TokenError, token::Subject};
+use super::{
+    Subject,
+    spec_checks::{fault_in_extra, fault_in_resource, fault_in_scope, fault_in_tenant},
+    spec_key::{self, Record, Tag},
+};
+use crate::error::TokenError;
 
-/// Which token a request needs.
+/// Describes the token that a request needs. It is the key of the cache.
 ///
-/// It goes on a route, or on a single request as an extension. A clone costs one reference count, and two specs that
-/// ask for the same are equal, in whatever order their scopes were given. Build it once and keep it where you can: a service
-/// handle remembers the specs that it used last.
+/// Set it on a route, or in the extensions of a single request. Cloning is cheap, and the order of the scopes makes no difference.
+/// Build a spec once and clone it: the layer recognizes the clones of a spec faster than equal specs.
 ///
-/// An empty spec is allowed: some servers have default scopes, and the request then names none.
+/// An empty spec requests the default scopes of the provider.
 ///
-/// What a spec can't hold (a scope with a blank in it, say) is reported where it is used: by
-/// [`AuthLayer::route`](crate::AuthLayer::route) or [`TokenCache::get`](crate::TokenCache::get), or by
-/// [`check`](Self::check) at once.
+/// Invalid values, such as a scope that contains a space, are reported when the spec is used:
+/// [`AuthLayer::route`](crate::AuthLayer::route) and [`TokenCache::get`](crate::TokenCache::get) return an error, as does
+/// [`check`](Self::check).
 ///
 /// ```
 /// use tower_bearer::TokenSpec;
@@ -31,54 +34,31 @@ use crate::{error::TokenError, token::Subject};
 /// assert_eq!(spec.iter_scopes().collect::<Vec<_>>(), ["read", "write"]);
 ///
 /// let error = TokenSpec::scopes(["read write"]).check().unwrap_err();
-/// assert!(error.to_string().contains("give each scope by itself"));
+/// assert!(error.to_string().contains("pass each scope separately"));
 /// ```
 #[derive(Clone)]
 pub struct TokenSpec(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     hash: u64,
     key: Box<[u8]>,
-    rare: Option<Box<Rare>>,
+    uncommon: Option<Box<Uncommon>>,
 }
 
-/// What nearly no spec has.
-struct Rare {
-    /// The token itself; the key has its digest.
+/// The parts that few specs have.
+#[derive(Clone, Default)]
+struct Uncommon {
+    /// The key only has the digest of the subject's token.
     subject: Option<Subject>,
+    /// The first invalid value.
     fault: Option<TokenError>,
 }
 
-/// The kinds of records in a key. Their order is the order in the key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tag {
-    Scope = 1,
-    Resource = 2,
-    Audience = 3,
-    Tenant = 4,
-    Extra = 5,
-    Subject = 6,
-}
-
-/// A record's tag, and its length in four bytes.
-const HEAD: usize = 5;
-
-/// Parameters that the token request sets by itself.
-const RESERVED: &[&str] = &[
-    "grant_type",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "scope",
-    "resource",
-    "audience",
-];
-
 impl TokenSpec {
-    /// A spec that asks for these scopes.
+    /// Creates a spec with these scopes.
     ///
-    /// A scope is of RFC 6749's characters (§3.3): printable ASCII without blank, quote and backslash.
+    /// A scope consists of printable ASCII characters except space, `"` and `\` (RFC 6749, section 3.3).
     pub fn scopes<I>(scopes: I) -> Self
     where
         I: IntoIterator,
@@ -87,7 +67,7 @@ impl TokenSpec {
         Self::default().with_scopes(scopes)
     }
 
-    /// Asks for these scopes too.
+    /// Adds scopes.
     #[must_use]
     pub fn with_scopes<I>(self, scopes: I) -> Self
     where
@@ -95,15 +75,14 @@ impl TokenSpec {
         I::Item: AsRef<str>,
     {
         let scopes: Vec<I::Item> = scopes.into_iter().collect();
-        let mut draft = Draft::of(&self);
-        for scope in &scopes {
-            draft.check(fault_in_scope(scope.as_ref()));
-            draft.add(Tag::Scope, scope.as_ref().as_bytes());
-        }
-        draft.finish()
+        let fault = scopes
+            .iter()
+            .find_map(|scope| fault_in_scope(scope.as_ref()));
+        let records = scopes.iter().map(|scope| scope.as_ref().as_bytes());
+        self.with(Tag::Scope, records, fault)
     }
 
-    /// Asks for no scope by name, and for all else as before.
+    /// Removes all scopes.
     ///
     /// ```
     /// use tower_bearer::TokenSpec;
@@ -113,21 +92,21 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn without_scopes(self) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.remove(Tag::Scope);
-        draft.finish()
+        self.without(Tag::Scope)
     }
 
-    /// Names a resource that the token is for (RFC 8707). May be given several times.
+    /// Adds a resource that the token is requested for (RFC 8707).
     #[must_use]
     pub fn with_resource(self, resource: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_resource(resource.as_ref()));
-        draft.add(Tag::Resource, resource.as_ref().as_bytes());
-        draft.finish()
+        let resource = resource.as_ref();
+        self.with(
+            Tag::Resource,
+            [resource.as_bytes()],
+            fault_in_resource(resource),
+        )
     }
 
-    /// Names no resource, and asks for all else as before.
+    /// Removes all resources.
     ///
     /// ```
     /// use tower_bearer::TokenSpec;
@@ -137,46 +116,35 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn without_resources(self) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.remove(Tag::Resource);
-        draft.finish()
+        self.without(Tag::Resource)
     }
 
-    /// Names the audience that the token is for, in the providers that have one.
+    /// Sets the audience of the token, for providers that support this parameter.
     #[must_use]
     pub fn with_audience(self, audience: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.replace(Tag::Audience, audience.as_ref().as_bytes());
-        draft.finish()
+        self.with(Tag::Audience, [audience.as_ref().as_bytes()], None)
     }
 
-    /// Names the tenant, which stands for `{tenant}` in the provider's address: letters, digits, dot and dash.
+    /// Sets the tenant, which replaces `{tenant}` in the provider's URL. It consists of ASCII letters, digits, `.` and `-`.
     #[must_use]
     pub fn with_tenant(self, tenant: impl AsRef<str>) -> Self {
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_tenant(tenant.as_ref()));
-        draft.replace(Tag::Tenant, tenant.as_ref().as_bytes());
-        draft.finish()
+        let tenant = tenant.as_ref();
+        self.with(Tag::Tenant, [tenant.as_bytes()], fault_in_tenant(tenant))
     }
 
-    /// A further parameter of the token request. It is part of what makes two specs differ.
+    /// Adds an extra parameter to the token request. Specs with different parameters are different.
     #[must_use]
     pub fn with_extra(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let (name, value) = (name.as_ref(), value.as_ref());
-        let mut record = Vec::with_capacity(4 + name.len() + value.len());
-        record.extend(length(name.len()));
-        record.extend(name.as_bytes());
-        record.extend(value.as_bytes());
-        let mut draft = Draft::of(&self);
-        draft.check(fault_in_extra(name));
-        draft.add(Tag::Extra, &record);
-        draft.finish()
+        let mut record = Vec::new();
+        spec_key::put(&mut record, name.as_ref().as_bytes());
+        record.extend(value.as_ref().as_bytes());
+        self.with(Tag::Extra, [&*record], fault_in_extra(name.as_ref()))
     }
 
-    /// Names on whose behalf the token is: the user who called, by the token that they came with.
+    /// Sets the user on whose behalf the token is requested.
     ///
-    /// The token's digest is part of what makes two specs differ, so no user ever gets what another's token brought. The token
-    /// itself is carried along for the source, and never shown.
+    /// Specs with different subjects are different, so a user never gets the token of another user. The subject's token is
+    /// available to the source, and never logged.
     ///
     /// ```
     /// use tower_bearer::{token::Subject, TokenSpec};
@@ -188,118 +156,140 @@ impl TokenSpec {
     /// ```
     #[must_use]
     pub fn with_subject(self, subject: Subject) -> Self {
-        let record = subject.record();
-        let mut draft = Draft::of(&self);
-        draft.check(subject.fault());
-        draft.replace(Tag::Subject, &record);
-        draft.subject = Some(subject);
-        draft.finish()
+        let mut spec = self.with(Tag::Subject, [&*subject.record()], subject.fault());
+        let inner = Arc::make_mut(&mut spec.0);
+        inner.uncommon.get_or_insert_default().subject = Some(subject);
+        spec
     }
 
-    /// Whether this can be asked for at all.
+    /// Checks the values of the spec.
     ///
     /// # Errors
-    /// The first thing that was put into it and can't be: the message says which, and what would do.
+    /// Returns an error if a value is invalid: the first one that was set.
     pub fn check(&self) -> Result<(), TokenError> {
-        match self.fault() {
-            Some(fault) => Err(fault.clone()),
-            None => Ok(()),
-        }
+        self.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// The scopes asked for, in order.
+    /// Returns the scopes, sorted.
     pub fn iter_scopes(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Scope)
     }
 
-    /// The resources named, in order.
+    /// Returns the resources, sorted.
     pub fn iter_resources(&self) -> impl Iterator<Item = &str> {
         self.texts(Tag::Resource)
     }
 
-    /// The audience, if one was named.
+    /// Returns the audience, if it is set.
     #[must_use]
     pub fn audience(&self) -> Option<&str> {
         self.texts(Tag::Audience).next()
     }
 
-    /// The tenant, if one was named.
+    /// Returns the tenant, if it is set.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
         self.texts(Tag::Tenant).next()
     }
 
-    /// On whose behalf the token is, if it is on somebody's.
+    /// Returns the user on whose behalf the token is requested, if it is set.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
-        self.0.rare.as_ref()?.subject.as_ref()
+        self.0.uncommon.as_ref()?.subject.as_ref()
     }
 
-    /// The further parameters: name and value.
+    /// Returns the names and values of the extra parameters, sorted.
     pub fn iter_extra(&self) -> impl Iterator<Item = (&str, &str)> {
-        records(&self.0.key)
-            .filter(|(tag, _)| *tag == Tag::Extra as u8)
-            .filter_map(|(_, record)| {
-                let (name, value) = split_record(record)?;
-                Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
-            })
+        self.records(Tag::Extra).filter_map(|mut value| {
+            let name = spec_key::take(&mut value)?;
+            Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
+        })
     }
 
-    /// All that it asks for, in one run of bytes that is the same in every process. No secret but the values of further
-    /// parameters is in it.
+    /// Returns the encoded parts, which are the same in every process. The values of extra parameters may be secret.
     pub(crate) fn key(&self) -> &[u8] {
         &self.0.key
     }
 
-    /// Bytes of memory that one copy of this spec holds, for the cache's bound.
+    /// Returns the size of the spec in bytes, for the cache's bound.
     pub(crate) fn weight(&self) -> usize {
-        let rare = self.0.rare.as_ref().map_or(0, |_| size_of::<Rare>());
+        let uncommon = self
+            .0
+            .uncommon
+            .as_ref()
+            .map_or(0, |_| size_of::<Uncommon>());
         let subject = self.subject().map_or(0, Subject::weight);
-        size_of_val(&*self.0) + self.0.key.len() + rare + subject
+        size_of_val(&*self.0) + self.0.key.len() + uncommon + subject
     }
 
-    /// Returns `true` if both are clones of one spec, which says that they are equal without comparing keys.
+    /// Returns `true` if both are clones of the same spec.
     #[inline]
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The hash of the key, computed when the spec was built.
+    /// Returns the hash of the key, which was computed when the spec was built.
     #[inline]
     pub(crate) fn precomputed_hash(&self) -> u64 {
         self.0.hash
     }
 
     fn fault(&self) -> Option<&TokenError> {
-        self.0.rare.as_ref()?.fault.as_ref()
+        self.0.uncommon.as_ref()?.fault.as_ref()
     }
 
     fn texts(&self, tag: Tag) -> impl Iterator<Item = &str> {
-        records(&self.0.key)
-            .filter(move |(found, _)| *found == tag as u8)
-            .filter_map(|(_, text)| str::from_utf8(text).ok())
+        self.records(tag)
+            .filter_map(|text| str::from_utf8(text).ok())
+    }
+
+    fn records(&self, tag: Tag) -> impl Iterator<Item = &[u8]> {
+        let records = spec_key::records(&self.0.key);
+        records.filter_map(move |(found, record)| (found == tag as u8).then_some(record))
+    }
+
+    /// Adds records. A record of a tag that is not repeatable replaces the previous one.
+    fn with<'a>(
+        &'a self,
+        tag: Tag,
+        added: impl IntoIterator<Item = &'a [u8]>,
+        fault: Option<String>,
+    ) -> Self {
+        let known = spec_key::records(&self.0.key);
+        let kept = known.filter(|(found, _)| *found != tag as u8 || tag.is_repeatable());
+        let added = added.into_iter().map(|record| (tag as u8, record));
+        let mut uncommon = self.0.uncommon.clone();
+        if let (Some(fault), None) = (fault, self.fault()) {
+            uncommon.get_or_insert_default().fault = Some(TokenError::configuration(fault));
+        }
+        Self::new(kept.chain(added), uncommon)
+    }
+
+    fn without(&self, tag: Tag) -> Self {
+        let known = spec_key::records(&self.0.key);
+        let kept = known.filter(|(found, _)| *found != tag as u8);
+        Self::new(kept, self.0.uncommon.clone())
+    }
+
+    fn new<'a>(records: impl Iterator<Item = Record<'a>>, uncommon: Option<Box<Uncommon>>) -> Self {
+        // The hash key is random in each process, because an attacker may choose tenants and scopes.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let key = spec_key::encode(records);
+        let hash = HASHER.hash_one(&key);
+        Self(Arc::new(Inner {
+            hash,
+            key,
+            uncommon,
+        }))
     }
 }
 
 impl Default for TokenSpec {
-    /// Asks for nothing by name: the provider's default scopes.
+    /// Creates an empty spec, which requests the default scopes of the provider.
     fn default() -> Self {
         static EMPTY: LazyLock<TokenSpec> =
-            LazyLock::new(|| TokenSpec::seal(Vec::new(), None, None));
+            LazyLock::new(|| TokenSpec::new(std::iter::empty(), None));
         EMPTY.clone()
-    }
-}
-
-impl TokenSpec {
-    fn seal(key: Vec<u8>, subject: Option<Subject>, fault: Option<TokenError>) -> Self {
-        // Keyed anew for each process: tenants and scopes may come from strangers.
-        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        let is_rare = subject.is_some() || fault.is_some();
-        Self(Arc::new(Inner {
-            hash: HASHER.hash_one(&key),
-            key: key.into_boxed_slice(),
-            rare: is_rare.then(|| Box::new(Rare { subject, fault })),
-        }))
     }
 }
 
@@ -317,7 +307,7 @@ impl Hash for TokenSpec {
     }
 }
 
-/// Names everything but the subject's token and the values of further parameters, which may be secrets.
+/// Omits the subject's token and the values of extra parameters, which may be secret.
 impl fmt::Debug for TokenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TokenSpec");
@@ -341,147 +331,20 @@ impl fmt::Debug for TokenSpec {
     }
 }
 
-/// A spec under construction: the records of the one it starts from, and those that are added.
-struct Draft<'a> {
-    records: Vec<(u8, &'a [u8])>,
-    subject: Option<Subject>,
-    fault: Option<TokenError>,
-}
-
-impl<'a> Draft<'a> {
-    fn of(spec: &'a TokenSpec) -> Self {
-        Self {
-            records: records(&spec.0.key).collect(),
-            subject: spec.subject().cloned(),
-            fault: spec.fault().cloned(),
-        }
-    }
-
-    fn check(&mut self, fault: Option<String>) {
-        if self.fault.is_none() {
-            self.fault = fault.map(TokenError::configuration);
-        }
-    }
-
-    fn add(&mut self, tag: Tag, record: &'a [u8]) {
-        self.records.push((tag as u8, record));
-    }
-
-    fn replace(&mut self, tag: Tag, record: &'a [u8]) {
-        self.remove(tag);
-        self.add(tag, record);
-    }
-
-    fn remove(&mut self, tag: Tag) {
-        self.records.retain(|(found, _)| *found != tag as u8);
-    }
-
-    fn finish(mut self) -> TokenSpec {
-        self.records.sort_unstable();
-        self.records.dedup();
-        let mut key = Vec::with_capacity(self.records.iter().map(|(_, r)| HEAD + r.len()).sum());
-        for (tag, record) in &self.records {
-            key.push(*tag);
-            key.extend(length(record.len()));
-            key.extend_from_slice(record);
-        }
-        TokenSpec::seal(key, self.subject, self.fault)
-    }
-}
-
-/// A length in four bytes. What is longer than they can say was never read from a network in one piece.
-fn length(length: usize) -> [u8; 4] {
-    u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-fn records(mut key: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let (&tag, rest) = key.split_first()?;
-        let (record, rest) = split_at_length(rest)?;
-        key = rest;
-        Some((tag, record))
-    })
-}
-
-fn split_record(record: &[u8]) -> Option<(&[u8], &[u8])> {
-    split_at_length(record)
-}
-
-fn split_at_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-}
-
-// RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-fn fault_in_scope(scope: &str) -> Option<String> {
-    if scope.is_empty() {
-        return Some("a scope is empty: leave it out".into());
-    }
-    if scope.contains(' ') {
-        return Some(format!(
-            "the scope {scope:?} has a blank in it: give each scope by itself"
-        ));
-    }
-    let allowed = |c: u8| matches!(c, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    (!scope.bytes().all(allowed)).then(|| {
-        format!(
-            "the scope {scope:?} is not of RFC 6749's characters: printable ASCII without quote and backslash"
-        )
-    })
-}
-
-// RFC 8707 §2: an absolute URI without a fragment.
-fn fault_in_resource(resource: &str) -> Option<String> {
-    if resource.contains('#') {
-        return Some(format!(
-            "the resource {resource:?} has a fragment: leave out what stands from # on"
-        ));
-    }
-    url::Url::parse(resource)
-        .is_err()
-        .then(|| format!("the resource {resource:?} is no absolute URI: write it with its scheme"))
-}
-
-fn fault_in_tenant(tenant: &str) -> Option<String> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'.' || c == b'-';
-    // A tenant of dots alone would climb in the provider's path.
-    let fine = tenant.bytes().all(allowed) && tenant.bytes().any(|c| c != b'.');
-    (!fine).then(|| format!("the tenant {tenant:?} is not of letters, digits, dot and dash alone"))
-}
-
-/// What is wrong with a further parameter of this name for all that a source asks for. An audience may be the same for all; a
-/// spec's own takes its place.
-pub(crate) fn fault_in_source_extra(name: &str) -> Option<String> {
-    if name == "audience" {
-        return None;
-    }
-    fault_in_extra(name)
-}
-
-/// What is wrong with a further parameter of this name.
-fn fault_in_extra(name: &str) -> Option<String> {
-    if name.is_empty() {
-        return Some("a further parameter has no name".into());
-    }
-    RESERVED
-        .contains(&name)
-        .then(|| format!("the parameter {name} is set by the token request itself"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::token::TokenType;
 
     #[test]
-    fn the_order_of_scopes_is_no_difference_and_their_case_is() {
+    fn scopes_are_compared_by_case_but_not_by_order() {
         let spec = TokenSpec::scopes(["b", "a", "b"]);
         assert_eq!(spec, TokenSpec::scopes(["a", "b"]));
         assert_ne!(spec, TokenSpec::scopes(["A", "b"]));
     }
 
     #[test]
-    fn a_value_never_passes_for_another_field() {
+    fn equal_values_of_different_parts_make_different_specs() {
         let specs = [
             TokenSpec::default(),
             TokenSpec::scopes(["https://a"]),
@@ -505,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_in_comes_out() {
+    fn accessors_return_the_values_that_were_set() {
         let spec = TokenSpec::scopes(["s"])
             .with_resource("https://r2")
             .with_resource("https://r1")
@@ -527,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn error_names_the_invalid_value() {
         for (spec, part) in [
             (TokenSpec::scopes([""]), "empty"),
             (TokenSpec::scopes(["a\"b"]), "RFC 6749"),
@@ -556,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_subject_and_no_value_of_a_further_parameter() {
+    fn debug_redacts_the_subject_and_extra_values() {
         let subject = Subject::new("hunter2");
         let spec = TokenSpec::scopes(["s"])
             .with_extra("password", "hunter2")

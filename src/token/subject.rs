@@ -1,14 +1,14 @@
-//! On whose behalf a token is: the token that somebody came with, and of which kind it is.
+//! Defines [`Subject`], the user on whose behalf a token is requested, and [`TokenType`].
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// The token that a user came with, for sources that get a token on their behalf: put it on a
-/// [`TokenSpec`](crate::TokenSpec::with_subject).
+/// The token of a user, for sources that request another token on behalf of this user. Set it with
+/// [`TokenSpec::with_subject`](crate::TokenSpec::with_subject).
 ///
-/// It is compared by its digest (SHA-256) and kind, and its text is wiped when the last clone is dropped.
+/// Subjects are compared by the SHA-256 digest and the type of the token. The text is wiped when the last clone is dropped.
 ///
 /// ```
 /// use tower_bearer::token::{Subject, TokenType};
@@ -16,14 +16,15 @@ use zeroize::Zeroizing;
 /// let subject = Subject::new("eyJhbGciOi").with_type(TokenType::JWT);
 /// assert_eq!(format!("{subject:?}"), "Subject(redacted)");
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Subject {
-    token: Arc<Zeroizing<String>>,
+    // Compared first, so the time of a comparison tells nothing about the token.
     digest: [u8; 32],
     kind: TokenType,
+    token: Arc<Zeroizing<String>>,
 }
 
-/// The kind of a token, as token exchange names it (RFC 8693 §3).
+/// The type of a token, a URI (RFC 8693, section 3).
 ///
 /// ```
 /// use tower_bearer::token::TokenType;
@@ -35,7 +36,7 @@ pub struct Subject {
 pub struct TokenType(Cow<'static, str>);
 
 impl Subject {
-    /// This access token.
+    /// Creates a subject from the user's access token.
     pub fn new(token: impl Into<String>) -> Self {
         let token = Zeroizing::new(token.into());
         Self {
@@ -45,52 +46,45 @@ impl Subject {
         }
     }
 
-    /// The same text as a token of another kind, which a token exchange names.
+    /// Sets the type of the token, which is sent in a token exchange. Default: [`TokenType::ACCESS_TOKEN`].
     #[must_use]
     pub fn with_type(mut self, kind: TokenType) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The token itself, in the clear.
+    /// Returns the token's text, unredacted.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.token
     }
 
-    /// Of which kind it is.
+    /// Returns the type of the token.
     #[must_use]
     pub fn token_type(&self) -> &TokenType {
         &self.kind
     }
 
-    /// What stands for it in a key: the digest, which has always the same length, and the kind.
+    /// Returns the bytes that identify the subject in the key of a spec: the digest, which has a fixed length, and the type.
     pub(crate) fn record(&self) -> Vec<u8> {
         [&self.digest[..], self.kind.as_str().as_bytes()].concat()
     }
 
+    /// Returns what is wrong with the token, if anything is.
     pub(crate) fn fault(&self) -> Option<String> {
-        // A form can hold any text; a token that a header can't was never received in one.
-        let odd = self.token.chars().any(char::is_control);
-        (odd || self.token.is_empty()).then(|| {
-            "the subject's token is empty or has control characters in it: give the user's token without its scheme"
+        // The user's token was received in a header, which allows no control characters.
+        let is_invalid = self.token.chars().any(char::is_control);
+        (is_invalid || self.token.is_empty()).then(|| {
+            "the subject's token is empty or contains control characters: pass the user's token without `Bearer`"
                 .to_owned()
         })
     }
 
-    /// Bytes of memory beyond its own.
+    /// Returns the size of the token's text in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.token.capacity()
     }
 }
-
-impl PartialEq for Subject {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.kind == other.kind
-    }
-}
-
-impl Eq for Subject {}
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,25 +93,25 @@ impl fmt::Debug for Subject {
 }
 
 impl TokenType {
-    /// An OAuth access token, of whatever form.
+    /// An OAuth access token of any format.
     pub const ACCESS_TOKEN: Self = Self::of("urn:ietf:params:oauth:token-type:access_token");
     /// An OAuth refresh token.
     pub const REFRESH_TOKEN: Self = Self::of("urn:ietf:params:oauth:token-type:refresh_token");
-    /// An ID token of OpenID Connect.
+    /// An OpenID Connect ID token.
     pub const ID_TOKEN: Self = Self::of("urn:ietf:params:oauth:token-type:id_token");
-    /// A JSON web token, for whatever purpose.
+    /// A JSON Web Token for any purpose.
     pub const JWT: Self = Self::of("urn:ietf:params:oauth:token-type:jwt");
     /// A SAML 1.1 assertion, in base64url.
     pub const SAML1: Self = Self::of("urn:ietf:params:oauth:token-type:saml1");
     /// A SAML 2.0 assertion, in base64url.
     pub const SAML2: Self = Self::of("urn:ietf:params:oauth:token-type:saml2");
 
-    /// A kind that has another URI.
+    /// Creates a token type from its URI.
     pub fn new(uri: impl Into<String>) -> Self {
         Self(Cow::Owned(uri.into()))
     }
 
-    /// Its URI.
+    /// Returns the URI.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -133,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_text_of_another_kind_is_another_subject() {
+    fn same_text_of_another_type_is_another_subject() {
         let (one, same) = (Subject::new("a"), Subject::new("a"));
         let other = Subject::new("a").with_type(TokenType::ID_TOKEN);
         assert_eq!(one, same);
@@ -143,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_in_no_record() {
+    fn record_does_not_contain_the_token() {
         let record = Subject::new("hunter2").record();
         assert!(!record.windows(7).any(|part| part == b"hunter2"));
     }

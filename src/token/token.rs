@@ -1,7 +1,4 @@
-//! A token, and what a source hands over when it has got one.
-//!
-//! [`NewToken`] is what a source knows: the text and what the provider said about it. [`Token`] is what the cache
-//! makes of it: the same with deadlines, a generation, and the header value, built once.
+//! Defines [`NewToken`], which a source returns, and [`Token`], which the cache makes of it by adding times and a generation.
 
 use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
 
@@ -12,12 +9,14 @@ use crate::{
     clock::Moment,
     error::{ErrorKind, TokenError},
     secret::wiped,
-    token::{FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec},
+    token::{
+        FetchReason, Times, TokenInner, TokenMeta, TokenOrigin, TokenSpec, inner::ExtraHeaders,
+    },
 };
 
 const SCHEME: &str = "Bearer ";
 
-/// A token as its source got it.
+/// An access token as a [`TokenSource`](crate::TokenSource) returns it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,94 +32,95 @@ const SCHEME: &str = "Bearer ";
 #[derive(Clone)]
 pub struct NewToken {
     header: HeaderValue,
-    further: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) extra_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
-    scopes: Option<Box<str>>,
+    pub(crate) scopes: Option<Box<str>>,
 }
 
 impl NewToken {
-    /// A bearer token with this text, of unknown lifetime.
+    /// Creates a bearer token with this text and an unknown lifetime.
     ///
     /// # Errors
-    /// The text is empty or holds what can't stand in a header (RFC 6749 A.12: 1*VSCHAR). It is not echoed.
+    /// Returns an error if the text is empty, starts or ends with a space, or contains characters other than printable ASCII (RFC 6749,
+    /// appendix A.12). The error does not contain the text.
     pub fn bearer(text: &str) -> Result<Self, TokenError> {
         // RFC 6749 A.12: access-token = 1*VSCHAR; VSCHAR = %x20-7E.
-        // A blank at either end would not arrive: HTTP trims field values.
+        // HTTP removes spaces at both ends of field values.
         let printable = text.bytes().all(|c| matches!(c, 0x20..=0x7e));
         if text.is_empty() || !printable || text.trim_matches(' ').len() != text.len() {
             return Err(TokenError::new(
                 ErrorKind::Malformed,
-                "the token is empty or can't stand in a header: ask the provider for one of printable ASCII",
+                "the token is empty or contains characters that are not allowed in a header: check the provider's token response",
             ));
         }
-        // As long as its memory, so boxing it leaves no copy behind.
+        // The capacity equals the length, so boxing makes no second copy of the token.
         let bytes = [SCHEME.as_bytes(), text.as_bytes()].concat();
         Ok(Self {
             header: sensitive(bytes.into())?,
-            further: Vec::new(),
+            extra_headers: Vec::new(),
             lifetime: None,
             refresh_in: None,
             scopes: None,
         })
     }
 
-    /// How long it lives, counted from before it was asked for. Without, the cache assumes a lifetime.
+    /// Sets the lifetime, which counts from before the token was requested. If it is not set, the cache
+    /// [assumes](crate::cache::CacheBuilder::with_assumed_lifetime) one.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// When the provider wants it to be refreshed, counted from before it was asked for.
+    /// Sets after which time the token should be refreshed, counted from before the token was requested.
     ///
-    /// The cache waits at least 10 seconds, or a quarter of the lifetime if that is less: a zero does not make a loop.
+    /// The cache refreshes a token after 10 seconds or a quarter of its lifetime at the earliest, whichever is less.
     #[must_use]
     pub fn with_refresh_in(mut self, refresh_in: Duration) -> Self {
         self.refresh_in = Some(refresh_in);
         self
     }
 
-    /// The scopes that were granted, where the provider named them, separated by blanks.
+    /// Sets the scopes that the provider granted, separated by spaces.
     #[must_use]
     pub fn with_granted_scopes(mut self, scopes: &str) -> Self {
         self.scopes = Some(scopes.into());
         self
     }
 
-    /// A further header that goes with the token, such as the project that is billed.
+    /// Adds a header that is sent with the token, for example the project to bill.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
-        self.further.push((name, value));
+        self.extra_headers.push((name, value));
         self
     }
 
-    /// The token itself.
+    /// Returns the token's text.
     #[cfg(feature = "store")]
     pub(crate) fn expose(&self) -> &str {
         text_of(&self.header)
     }
 
-    /// The headers that go with it.
-    #[cfg(feature = "store")]
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.further
-    }
-
-    /// The scopes that were granted, as the provider wrote them.
-    #[cfg(feature = "store")]
-    pub(crate) fn granted(&self) -> Option<&str> {
-        self.scopes.as_deref()
-    }
-
-    /// Adds what the cache knows of the token.
+    /// Adds the spec, the times and the metadata.
     pub(crate) fn into_token(self, spec: TokenSpec, times: Times, meta: TokenMeta) -> Token {
-        let inner = TokenInner::new(self.header, self.further, self.scopes, times, meta);
-        Token { inner, spec }
+        let same_for = meta.generation.saturating_sub(meta.same_since);
+        let inner = TokenInner {
+            header: self.header,
+            extra_headers: (!self.extra_headers.is_empty())
+                .then(|| Box::new(ExtraHeaders(self.extra_headers))),
+            generation: meta.generation,
+            times,
+            scopes: self.scopes,
+            same_for: u32::try_from(same_for).unwrap_or(u32::MAX),
+            reason: meta.reason,
+            origin: meta.origin,
+        };
+        Token::new(Arc::new(inner), spec)
     }
 
-    /// Whether this is the very same token as that one.
+    /// Returns `true` if both tokens have the same text.
     pub(crate) fn same_text(&self, token: &Token) -> bool {
         self.header == *token.header_value()
     }
@@ -137,7 +137,7 @@ impl fmt::Debug for NewToken {
     }
 }
 
-/// An access token in a cache: its header value and its times. A clone costs two reference counts.
+/// An access token of a cache, with its header value and its times. Cloning is cheap.
 ///
 /// ```
 /// use tower_bearer::{NewToken, TokenCache, TokenSpec, source};
@@ -165,104 +165,100 @@ impl Token {
     }
 
     pub(crate) fn times(&self) -> &Times {
-        self.inner.times()
+        &self.inner.times
     }
 
-    /// Whether another is due.
+    /// Returns `true` if the token is due for refresh.
     pub(crate) fn is_stale(&self, now: Moment) -> bool {
         self.times().refresh_at().is_past(now)
     }
 
-    /// The first generation of this slot that had this very text: the source may give the same one again.
+    /// Returns the first generation of the slot with the same text, because a source may return the same token again.
     pub(crate) fn same_since(&self) -> u64 {
-        self.inner.same_since()
+        self.inner.generation - u64::from(self.inner.same_for)
     }
 
-    /// Whether its text is another than that of the slot's token of this generation.
+    /// Returns `true` if the slot's token of this generation had another text.
     pub(crate) fn differs_from(&self, generation: u64) -> bool {
-        generation < self.same_since()
+        // The token of a wider spec may be older than the one that was sent.
+        generation < self.same_since() || generation > self.generation()
     }
 
-    /// A header value with memory of its own, so that two threads don't share a reference count.
+    /// Returns a copy of the header value that shares no reference count with other threads.
     pub(crate) fn private_header(&self) -> HeaderValue {
         let header = self.header_value();
         sensitive(header.as_bytes().into()).unwrap_or_else(|_| header.clone())
     }
 
-    pub(crate) fn further_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.inner.further_headers()
-    }
-
-    /// The token itself, in the clear.
+    /// Returns the token's text, unredacted.
     #[must_use]
     pub fn expose(&self) -> &str {
         text_of(self.header_value())
     }
 
-    /// The value for `Authorization`, marked sensitive.
+    /// Returns the value of the `Authorization` header, which is marked sensitive.
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
-        self.inner.header()
+        &self.inner.header
     }
 
-    /// Puts the token's headers on a request of one's own.
+    /// Inserts the token's headers, for requests that are sent without [`AuthLayer`](crate::AuthLayer).
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.header_value().clone());
-        for (name, value) in self.further_headers() {
+        for (name, value) in self.inner.extra_headers() {
             headers.insert(name, value.clone());
         }
     }
 
-    /// The spec that it was fetched for. What a server wanted beside it is not in it.
+    /// Returns the spec that the token was fetched for. Claims that a server required are not part of it.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
     }
 
-    /// The scopes that were granted, where the provider named them.
+    /// Returns the scopes that the provider granted, or `None` if its response did not name them.
     pub fn granted_scopes(&self) -> Option<impl Iterator<Item = &str>> {
-        Some(self.inner.scopes()?.split_ascii_whitespace())
+        Some(self.inner.scopes.as_ref()?.split_ascii_whitespace())
     }
 
-    /// Grows with every token that the caches of this process get, and is never given twice.
+    /// Returns the token's generation: a number that is unique in this process and larger than those of earlier tokens.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.inner.generation()
+        self.inner.generation
     }
 
-    /// How long it lives by the provider's word, or by the cache's assumption.
+    /// Returns the lifetime that the provider sent, or the one that the cache assumes.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
-        self.times()
-            .expires_at()
-            .remaining(self.times().requested_at())
+        let times = self.times();
+        times.expires_at().remaining(times.requested_at())
     }
 
-    /// Where it came from.
+    /// Returns whether the token came from the provider or from a store.
     #[must_use]
     pub fn origin(&self) -> TokenOrigin {
-        self.inner.origin()
+        self.inner.origin
     }
 
-    /// Why it was fetched.
+    /// Returns why the token was fetched.
     #[must_use]
     pub fn reason(&self) -> FetchReason {
-        self.inner.reason()
+        self.inner.reason
     }
 
-    /// When it was asked for.
+    /// Returns when the token was requested.
     #[must_use]
     pub fn requested_at(&self) -> SystemTime {
         self.times().requested_at().system_time()
     }
 
-    /// When it is due for refresh.
+    /// Returns when the token is due for refresh.
     #[must_use]
     pub fn refresh_at(&self) -> SystemTime {
         self.times().refresh_at().system_time()
     }
 
-    /// When it ends by the provider's word. The cache stops sending it a little earlier.
+    /// Returns when the token expires. The cache stops using it up to 10 seconds earlier.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.times().expires_at().system_time()
@@ -287,8 +283,12 @@ fn text_of(header: &HeaderValue) -> &str {
 }
 
 fn sensitive(bytes: Box<[u8]>) -> Result<HeaderValue, TokenError> {
-    let mut value = HeaderValue::from_maybe_shared(wiped(Zeroizing::new(bytes)))
-        .map_err(|_| TokenError::new(ErrorKind::Malformed, "the token can't stand in a header"))?;
+    let mut value = HeaderValue::from_maybe_shared(wiped(Zeroizing::new(bytes))).map_err(|_| {
+        TokenError::new(
+            ErrorKind::Malformed,
+            "the token contains characters that are not allowed in a header",
+        )
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

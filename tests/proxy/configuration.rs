@@ -55,13 +55,13 @@ async fn source_errors_name_the_key() {
         source.fetch_timeout  | 10s     | fetch_timeout = 10
         source.fetch_timeout  | 10s     | fetch_timeout = 'hunter2'
         source.fetch_timeout  | longer  | fetch_timeout = '0s'
-        source.extra.scope    | set by the token request | extra = { scope = 'hunter2' }
+        source.extra.scope    | the token request sets it | extra = { scope = 'hunter2' }
         source.ca             | PEM     | ca = 'hunter2'
         source.issuer         | leave one of them out | issuer = 'https://login.example'";
     refuses(&with_secret(), rows).await;
     let rows = "
         source.token_url      | https   | http://login.example/token
-        source.token_url      | by themselves | https://user:hunter2@login.example/token
+        source.token_url      | user name or password | https://user:hunter2@login.example/token
         source.token_url      | https:// | hunter2";
     let source =
         "[source] ; type = 'client_credentials' ; client_id = 'orders' ; client_secret = 'hunter2'";
@@ -92,7 +92,7 @@ async fn cache_route_and_upstream_errors_name_the_key() {
         proxy                  | `listen` | [proxy] ; port = 1";
     refuses(&with_secret(), rows).await;
     let rows = r#"
-        route[0].scopes          | by itself | scopes = ['a b']
+        route[0].scopes          | pass each scope separately | scopes = ['a b']
         route[0].scopes          | sequence | scopes = 'a'
         route[0].resource        | absolute | resource = ['urn:a', 'b']
         route[0].tenant          | letters  | tenant = '../x'

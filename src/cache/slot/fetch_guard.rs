@@ -1,4 +1,4 @@
-//! The right, and the duty, to fetch a slot's next token.
+//! Implements [`FetchGuard`]: how a fetch ends, and how its waiters learn of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::{
 /// After a fetch died, a usable token is not refreshed again sooner than this after that fetch began.
 pub(super) const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 
-/// The right, and the duty, to fetch a slot's next token. Dropping it wakes the waiters without an outcome.
+/// The permission to fetch a slot's next token. Dropping it wakes the waiters without an outcome.
 pub(in crate::cache) struct FetchGuard {
     slot: Arc<Slot>,
     /// `None` once the outcome has been sent.
     sender: Option<watch::Sender<Option<Outcome>>>,
-    reason: FetchReason,
-    claims: Option<Arc<str>>,
+    request: TokenRequest,
+    /// The version of the claims in the request.
     claims_version: u64,
     /// The number of this fetch in its slot.
     number: u64,
@@ -46,17 +46,24 @@ impl Slot {
         reason: FetchReason,
     ) -> (FetchGuard, FetchReceiver) {
         let (sender, receiver) = watch::channel(None);
-        let receiver = FetchReceiver::new(receiver, deadline);
-        let number = state.begin_fetch(receiver.clone());
+        let receiver = FetchReceiver {
+            receiver,
+            deadline: deadline.monotonic,
+        };
+        state.last_fetch += 1;
+        state.fetch = Some(Box::new(receiver.clone()));
         self.suppress_refresh_until(deadline);
         let (claims, claims_version) = state.required_claims();
+        let request = TokenRequest::new(self.spec.clone()).because(reason);
         let guard = FetchGuard {
             slot: Arc::clone(self),
             sender: Some(sender),
-            reason,
-            claims,
+            request: match claims {
+                Some(claims) => request.with_claims(claims),
+                None => request,
+            },
             claims_version,
-            number,
+            number: state.last_fetch,
             next_after_death: now + PAUSE_AFTER_DEATH,
         };
         (guard, receiver)
@@ -69,23 +76,19 @@ impl FetchGuard {
     }
 
     pub(in crate::cache) fn reason(&self) -> FetchReason {
-        self.reason
+        self.request.reason()
     }
 
     /// Returns the request for the source.
     pub(in crate::cache) fn request(&self) -> TokenRequest {
-        let request = TokenRequest::new(self.slot.spec.clone()).because(self.reason);
-        match &self.claims {
-            Some(claims) => request.with_claims(Arc::clone(claims)),
-            None => request,
-        }
+        self.request.clone()
     }
 
     /// Returns everything that the token depends on, as bytes that are the same in every process.
     #[cfg(feature = "store")]
     pub(in crate::cache) fn store_key(&self) -> Vec<u8> {
         let mut key = self.slot.spec.key().to_vec();
-        if let Some(claims) = &self.claims {
+        if let Some(claims) = self.request.claims() {
             // No record of a spec begins with this byte.
             key.push(u8::MAX);
             key.extend_from_slice(claims.as_bytes());
@@ -96,8 +99,10 @@ impl FetchGuard {
     /// Moves the deadline of a fetch that has not begun yet.
     pub(in crate::cache) fn extend(&self, deadline: Moment) {
         let mut state = self.slot.state();
-        if state.is_last_fetch(self.number) {
-            state.extend_fetch(deadline);
+        if state.last_fetch == self.number
+            && let Some(receiver) = &mut state.fetch
+        {
+            receiver.deadline = deadline.monotonic;
             self.slot.suppress_refresh_until(deadline);
         }
     }
@@ -111,25 +116,22 @@ impl FetchGuard {
         let slot = Arc::clone(&self.slot);
         let mut state = slot.state();
         let last = slot.token().or_else(|| state.rejected().cloned());
-        let same_since = last
-            .filter(|last| fetched.token.same_text(last))
-            .map_or(fetched.generation, |last| last.same_since());
+        let same = last.filter(|last| fetched.token.same_text(last));
+        let same_since = same.map_or(fetched.generation, |same| same.same_since());
         let meta = TokenMeta {
             generation: fetched.generation,
             same_since,
-            reason: self.reason,
+            reason: self.reason(),
             origin: fetched.origin,
         };
-        let token = fetched
-            .token
-            .into_token(slot.spec.clone(), fetched.times, meta);
-        if state.is_last_fetch(self.number) {
-            state.end_fetch();
+        let new = fetched.token;
+        let token = new.into_token(slot.spec.clone(), fetched.times, meta);
+        if state.last_fetch == self.number {
+            state.fetch = None;
             slot.suppress_refresh_until(Moment::default());
             let (_, required_version) = state.required_claims();
             if required_version == self.claims_version {
-                state.clear_failures();
-                if let Some(failures) = state.failures_mut() {
+                if let Some(failures) = state.clear_failures() {
                     failures.claims.grant();
                 }
                 slot.set_current(&mut state, token.inner());
@@ -156,17 +158,16 @@ impl FetchGuard {
     ) {
         let slot = Arc::clone(&self.slot);
         let mut state = slot.state();
-        if state.is_last_fetch(self.number) {
-            state.end_fetch();
-            let version = self.claims_version;
-            let are_claims_refused = state
-                .failures_mut()
-                .is_some_and(|failures| failures.claims.fail(version, &error));
+        if state.last_fetch == self.number {
+            state.fetch = None;
+            let claims = state.failures_mut().map(|failures| &mut failures.claims);
+            let are_claims_refused =
+                claims.is_some_and(|claims| claims.fail(self.claims_version, &error));
             slot.suppress_refresh_until(quiet);
             // Without these claims, the provider has not been asked yet.
             if !are_claims_refused && let Some(backoff) = next_backoff(state.backoff()) {
-                slot.suppress_refresh_until(quiet.later_of(backoff.until()));
-                state.set_backoff(backoff);
+                slot.suppress_refresh_until(quiet.later_of(backoff.until));
+                state.failures().backoff = Some(backoff);
             }
         }
         drop(state);
@@ -180,7 +181,7 @@ impl FetchGuard {
         let slot = Arc::clone(&self.slot);
         let mut state = slot.state();
         // Callers join a fetch under this lock. The state's own receiver is one of them.
-        let is_last = state.is_last_fetch(self.number);
+        let is_last = state.last_fetch == self.number;
         if let Some(sender) = &self.sender
             && sender.receiver_count() > usize::from(is_last)
         {
@@ -189,7 +190,7 @@ impl FetchGuard {
         }
         self.sender = None;
         if is_last {
-            state.end_fetch();
+            state.fetch = None;
             slot.suppress_refresh_until(quiet);
         }
         Ok(())
@@ -206,9 +207,9 @@ impl FetchGuard {
 }
 
 impl Drop for FetchGuard {
-    /// The task died. The waiters see that the sender is gone; a usable token is not refreshed for a moment.
+    /// Ends a fetch whose task died. The waiters see that the sender was dropped. A usable token is not refreshed for a moment.
     fn drop(&mut self) {
-        if self.sender.is_some() && self.slot.state().is_last_fetch(self.number) {
+        if self.sender.is_some() && self.slot.state().last_fetch == self.number {
             self.slot.suppress_refresh_until(self.next_after_death);
         }
     }

@@ -1,4 +1,4 @@
-//! The receiving end of a fetch: every waiter has a clone.
+//! Implements [`FetchReceiver`], the receiving end of a fetch. Every waiter has a clone.
 
 use std::time::Duration;
 
@@ -11,23 +11,12 @@ pub(crate) type Outcome = Result<Token, TokenError>;
 
 #[derive(Clone)]
 pub(in crate::cache) struct FetchReceiver {
-    receiver: watch::Receiver<Option<Outcome>>,
+    pub(super) receiver: watch::Receiver<Option<Outcome>>,
     /// Monotonic. A fetch that has not ended by then counts as dead.
-    deadline: u64,
+    pub(super) deadline: u64,
 }
 
 impl FetchReceiver {
-    pub(super) fn new(receiver: watch::Receiver<Option<Outcome>>, deadline: Moment) -> Self {
-        Self {
-            receiver,
-            deadline: deadline.monotonic,
-        }
-    }
-
-    pub(super) fn extend(&mut self, deadline: Moment) {
-        self.deadline = deadline.monotonic;
-    }
-
     /// Returns `true` if the fetch is neither dead nor past its deadline.
     pub(super) fn is_pending(&self, now: Moment) -> bool {
         self.receiver.has_changed().is_ok() && now.monotonic < self.deadline
@@ -35,8 +24,7 @@ impl FetchReceiver {
 
     /// Waits for the outcome. Returns `None` if the fetch died.
     pub(in crate::cache) async fn outcome(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.wait_for(Option::is_some).await.ok()?;
-        outcome.clone()
+        self.receiver.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Returns how long to wait before asking the slot again whether the fetch is still pending.

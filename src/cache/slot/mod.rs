@@ -1,9 +1,9 @@
 //! A slot is the cache's entry for one spec: its current token, the fetch in progress, failures and rejections.
 //!
 //! It is a state machine without I/O, timers or tasks. The current token is read without a lock; everything else changes under
-//! one short lock. A caller that needs a new token gets a [`FetchGuard`], of which a slot has at most one at a time: the
-//! right, and the duty, to fetch. It ends with [`FetchGuard::complete`] or [`FetchGuard::fail`]. If it is dropped instead,
-//! because its task died, the waiters wake and one of them starts another fetch.
+//! one short lock. The first caller that needs a new token gets a [`FetchGuard`] and must start a fetch. A slot has at most one
+//! guard at a time. A fetch ends with [`FetchGuard::complete`] or [`FetchGuard::fail`]. If the guard is dropped instead, because
+//! the task died, the waiters wake and one of them starts another fetch.
 //!
 //! A generation is given to one token only, so rejecting an old token never affects the one that replaced it.
 

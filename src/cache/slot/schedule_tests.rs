@@ -1,13 +1,11 @@
-//! Every order of events on one slot, compared after each with a plain account of what the slot ought to be.
+//! Runs every order of the events on one slot, and compares the slot with a simple model after each event.
 //!
-//! A schedule is a list of choices among the steps that are possible where it stands. It is run from the start; then the
-//! last choice that has a next one moves on, until all were made. Nothing is left to chance, and nothing is skipped but
-//! what differs in the names of the waiters alone.
+//! A schedule is a list of choices among the steps that are possible at each point. After a schedule has run, the last choice
+//! that has an alternative takes it, until there are none left. No schedule is skipped.
 //!
-//! A slot changes under its one lock, and what is read beside the lock are single atomics and the token's pointer: so
-//! there are no finer orders than those of whole steps, but for the few in which somebody looks in the middle of one.
-//! Loom could walk those only in a copy of the slot, since neither the `watch` channel nor `ArcSwap` is made of its types;
-//! threads on the slot itself look for them at the end.
+//! A slot changes under its one lock, and what is read without the lock are single atomics and the pointer to the token. The
+//! order of whole steps is therefore all that matters, except for readers that run during a step. Loom can't explore these, because
+//! neither the `watch` channel nor `ArcSwap` uses its types. The last test looks for them with threads.
 
 use std::{
     pin::Pin,
@@ -17,7 +15,7 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{fetch_guard::PAUSE_AFTER_DEATH, *};
@@ -29,326 +27,298 @@ use crate::{
     token::{NewToken, Times, Token, TokenOrigin, TokenSpec},
 };
 
-/// A token is fresh for this long, and stale for as long again.
+/// A token is fresh for this long, and then stale for as long.
 const AGE: Duration = Duration::from_secs(10);
-/// Not heard of for this long, a flight counts as dead.
-const OVERDUE: Duration = Duration::from_secs(15);
-const HOLD: Duration = Duration::from_secs(1);
-const SOURCE_HOLD: Duration = Duration::from_secs(12);
+/// A fetch that has not ended after this time counts as dead.
+const FETCH_LIMIT: Duration = Duration::from_secs(15);
+const BACKOFF: Duration = Duration::from_secs(1);
+const SOURCE_BACKOFF: Duration = Duration::from_secs(12);
 const REFILL: Duration = Duration::from_secs(15);
+const FULL_BUDGET: u8 = 5;
 const START: Moment = Moment {
     monotonic: 1,
     wall: 1,
 };
 
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Ask,
-    Force,
-    Look(usize),
-    Cancel(usize),
-    Land(usize),
-    LandSame(usize),
-    Fail(usize),
-    Die(usize),
-    Retreat(usize),
+/// A step, and the number of the waiter or fetch that takes it, or the generation that is refunded.
+type Step = (Kind, usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A caller needs a usable token.
+    Request,
+    /// A caller needs a new token.
+    Refresh,
+    /// A waiter that was woken is polled.
+    PollWaiter,
+    /// A waiter is dropped.
+    Cancel,
+    /// A fetch ends with a new token.
+    Complete,
+    /// A fetch ends with the token that the slot had last.
+    CompleteSame,
+    Fail,
+    /// The task of a fetch is dropped.
+    Die,
+    /// A fetch tries to end without an outcome.
+    Abandon,
+    /// A server rejects the current token.
     Reject,
-    RejectLate,
-    /// A server requires one scope more.
+    /// A server rejects the token before the newest one.
+    RejectOld,
+    /// A server requires one more scope.
     RequireScope,
-    /// It repeats its last challenge.
-    RequireScopeAgain,
+    /// A server repeats its last challenge for a scope.
+    RepeatScope,
     /// A server requires other claims.
     RequireClaims,
-    Vindicate(u64),
+    Refund,
     Remove,
-    HoldSource,
-    Pass,
+    BackOffSource,
+    /// Time passes.
+    Advance,
 }
 
-/// How often each kind of step may be taken, and how many of them in all.
-#[derive(Clone, Copy, Default)]
+use Kind::*;
+
+/// The steps of a set of schedules.
+#[derive(Clone)]
 struct Program {
-    asks: u8,
-    forced: u8,
-    cancels: u8,
-    landings: u8,
-    same: u8,
-    failures: u8,
-    deaths: u8,
-    step_backs: u8,
-    rejections: u8,
-    late_rejections: u8,
-    scopes: u8,
-    scopes_again: u8,
-    claims: u8,
-    vindications: u8,
-    removals: u8,
-    source_holds: u8,
-    passes: u8,
-    pass: Duration,
-    /// Whoever is woken looks at once, and not at any time later.
-    prompt: bool,
+    /// How often each kind of step may be taken.
+    limits: Vec<(Kind, u8)>,
+    /// How many steps may be taken.
     depth: usize,
+    /// How far `Advance` moves the clock.
+    advance: Duration,
+    /// Whether waiters are polled as soon as they are woken, instead of at any later time.
+    is_prompt: bool,
 }
 
 impl Program {
-    /// Runs every schedule, and says how many there are.
-    fn walk(self) -> usize {
-        let mut walk = Walk::default();
+    fn new(depth: usize, limits: &[(Kind, u8)]) -> Self {
+        Self {
+            limits: limits.to_vec(),
+            depth,
+            advance: AGE,
+            is_prompt: false,
+        }
+    }
+
+    /// Runs every schedule, and checks that there are more than `min` of them.
+    fn run(self, min: usize) {
+        let mut choices = Choices::default();
         let mut schedules = 0;
         loop {
-            let mut world = World::new(self);
+            let mut world = World::new(self.clone());
             for _ in 0..self.depth {
                 let steps = world.steps();
                 if steps.is_empty() {
                     break;
                 }
-                world.take(steps[walk.choose(steps.len())]);
+                world.take(steps[choices.choose(steps.len())]);
                 world.check();
-                if self.prompt {
-                    world.look_all();
+                if self.is_prompt {
+                    world.poll_all();
                 }
             }
             world.finish();
             schedules += 1;
-            if !walk.goes_on() {
-                return schedules;
+            if !choices.advance() {
+                break;
             }
         }
+        assert!(schedules > min, "{schedules}");
     }
 
-    fn left(&mut self, step: Step) -> Option<&mut u8> {
-        Some(match step {
-            Step::Ask => &mut self.asks,
-            Step::Force => &mut self.forced,
-            Step::Look(_) => return None,
-            Step::Cancel(_) => &mut self.cancels,
-            Step::Land(_) => &mut self.landings,
-            Step::LandSame(_) => &mut self.same,
-            Step::Fail(_) => &mut self.failures,
-            Step::Die(_) => &mut self.deaths,
-            Step::Retreat(_) => &mut self.step_backs,
-            Step::Reject => &mut self.rejections,
-            Step::RejectLate => &mut self.late_rejections,
-            Step::RequireScope => &mut self.scopes,
-            Step::RequireScopeAgain => &mut self.scopes_again,
-            Step::RequireClaims => &mut self.claims,
-            Step::Vindicate(_) => &mut self.vindications,
-            Step::Remove => &mut self.removals,
-            Step::HoldSource => &mut self.source_holds,
-            Step::Pass => &mut self.passes,
-        })
+    /// Returns how often this kind of step may still be taken.
+    fn left(&self, kind: Kind) -> u8 {
+        let limit = self.limits.iter().find(|(limited, _)| *limited == kind);
+        limit.map_or(0, |(_, left)| *left)
     }
 }
 
 #[test]
-fn a_crowd_shares_each_flight_however_it_ends_and_whoever_goes_away() {
-    let schedules = Program {
-        asks: 4,
-        cancels: 2,
-        landings: 1,
-        failures: 1,
-        deaths: 2,
-        depth: 8,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn all_waiters_share_a_fetch_however_it_ends() {
+    let limits = [
+        (Request, 4),
+        (Cancel, 2),
+        (Complete, 1),
+        (Fail, 1),
+        (Die, 2),
+    ];
+    Program::new(8, &limits).run(5_000);
 }
 
 #[test]
-fn a_refusal_never_costs_a_newer_token_and_what_was_refused_is_never_served() {
-    let schedules = Program {
-        asks: 3,
-        landings: 3,
-        same: 1,
-        rejections: 2,
-        late_rejections: 1,
-        removals: 2,
-        depth: 9,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn rejected_tokens_are_never_used_and_newer_ones_stay() {
+    let limits = [
+        (Request, 3),
+        (Complete, 3),
+        (CompleteSame, 1),
+        (Reject, 2),
+        (RejectOld, 1),
+        (Remove, 2),
+    ];
+    Program::new(9, &limits).run(5_000);
 }
 
 #[test]
-fn time_ends_tokens_and_flights_and_back_offs_and_nobody_is_left_waiting() {
-    let schedules = Program {
-        asks: 3,
-        forced: 1,
-        landings: 2,
-        failures: 1,
-        deaths: 1,
-        source_holds: 1,
-        passes: 3,
-        pass: AGE,
-        depth: 8,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn time_ends_tokens_fetches_and_back_offs() {
+    let limits = [
+        (Request, 3),
+        (Refresh, 1),
+        (Complete, 2),
+        (Fail, 1),
+        (Die, 1),
+        (BackOffSource, 1),
+        (Advance, 3),
+    ];
+    Program::new(8, &limits).run(5_000);
 }
 
 #[test]
-fn a_flight_steps_back_from_nobody_who_waits_and_leaves_the_slot_as_it_was() {
-    let schedules = Program {
-        asks: 3,
-        forced: 1,
-        cancels: 1,
-        landings: 2,
-        deaths: 1,
-        step_backs: 2,
-        rejections: 1,
-        removals: 1,
-        passes: 2,
-        pass: AGE,
-        depth: 7,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn fetch_is_abandoned_only_without_waiters() {
+    let limits = [
+        (Request, 3),
+        (Refresh, 1),
+        (Cancel, 1),
+        (Complete, 2),
+        (Die, 1),
+        (Abandon, 2),
+        (Reject, 1),
+        (Remove, 1),
+        (Advance, 2),
+    ];
+    Program::new(7, &limits).run(5_000);
 }
 
 #[test]
-fn each_failure_doubles_the_wait_and_a_landing_or_a_removal_ends_it() {
-    let schedules = Program {
-        asks: 2,
-        forced: 3,
-        landings: 1,
-        failures: 3,
-        removals: 1,
-        passes: 2,
-        pass: HOLD,
-        prompt: true,
-        depth: 9,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 1_000, "{schedules}");
+fn each_failure_doubles_the_back_off_until_a_success() {
+    let limits = [
+        (Request, 2),
+        (Refresh, 3),
+        (Complete, 1),
+        (Fail, 3),
+        (Remove, 1),
+        (Advance, 2),
+    ];
+    let program = Program {
+        advance: BACKOFF,
+        is_prompt: true,
+        ..Program::new(9, &limits)
+    };
+    program.run(1_000);
 }
 
 #[test]
-fn whatever_happens_in_whatever_order_somebody_can_go_on() {
-    let schedules = Program {
-        asks: 2,
-        forced: 1,
-        landings: 2,
-        same: 1,
-        failures: 1,
-        deaths: 1,
-        rejections: 1,
-        removals: 1,
-        passes: 2,
-        pass: AGE,
-        depth: 7,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn no_order_of_events_blocks_the_slot() {
+    let limits = [
+        (Request, 2),
+        (Refresh, 1),
+        (Complete, 2),
+        (CompleteSame, 1),
+        (Fail, 1),
+        (Die, 1),
+        (Reject, 1),
+        (Remove, 1),
+        (Advance, 2),
+    ];
+    Program::new(7, &limits).run(5_000);
 }
 
 #[test]
-fn the_budget_of_refusals_is_never_exceeded_nor_kept_short() {
-    let schedules = Program {
-        asks: 8,
-        landings: 8,
-        rejections: 7,
-        vindications: 1,
-        passes: 1,
-        pass: REFILL,
-        prompt: true,
-        depth: 23,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 5_000, "{schedules}");
+fn rejection_budget_is_spent_refunded_and_refilled() {
+    let limits = [
+        (Request, 8),
+        (Complete, 8),
+        (Reject, 7),
+        (Refund, 2),
+        (Advance, 1),
+    ];
+    let program = Program {
+        advance: REFILL,
+        is_prompt: true,
+        ..Program::new(23, &limits)
+    };
+    program.run(5_000);
 }
 
 #[test]
 fn required_claims_are_in_the_token_of_every_waiter() {
-    let schedules = Program {
-        asks: 2,
-        forced: 1,
-        landings: 3,
-        failures: 2,
-        claims: 2,
-        removals: 1,
-        depth: 7,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 1_000, "{schedules}");
+    let limits = [
+        (Request, 2),
+        (Refresh, 1),
+        (Complete, 3),
+        (Fail, 2),
+        (RequireClaims, 2),
+        (Remove, 1),
+    ];
+    Program::new(7, &limits).run(1_000);
 }
 
 #[test]
 fn scope_challenges_and_rejections_share_a_budget() {
-    let schedules = Program {
-        asks: 3,
-        landings: 3,
-        rejections: 2,
-        scopes: 6,
-        scopes_again: 2,
-        vindications: 1,
-        passes: 1,
-        pass: REFILL,
-        prompt: true,
-        depth: 16,
-        ..Program::default()
-    }
-    .walk();
-    assert!(schedules > 1_000, "{schedules}");
+    let limits = [
+        (Request, 3),
+        (Complete, 3),
+        (Reject, 2),
+        (RequireScope, 6),
+        (RepeatScope, 2),
+        (Refund, 1),
+        (Advance, 1),
+    ];
+    let program = Program {
+        advance: REFILL,
+        is_prompt: true,
+        ..Program::new(16, &limits)
+    };
+    program.run(1_000);
 }
 
-/// Two threads do everything at once; each checks what it sees against what it knew before it looked.
+/// Two threads use the slot at once. Each compares what it sees with what it knew before.
 #[test]
-fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() {
-    const TURNS: u64 = 20_000;
-    let spec = TokenSpec::scopes(["shared"]);
-    let slot = Arc::new(Slot::new(spec.clone()));
+fn threads_see_no_rejected_token_and_no_second_fetch() {
+    const ROUNDS: u64 = 20_000;
+    let slot = Arc::new(Slot::new(TokenSpec::scopes(["shared"])));
     let (time, generations) = (AtomicU64::new(1), AtomicU64::new(0));
-    let (refused, flights) = (AtomicU64::new(0), AtomicUsize::new(0));
-    let fly = |takeoff: FetchGuard, now: Moment| {
-        assert_eq!(flights.fetch_add(1, SeqCst), 0, "two flights for one slot");
+    let (rejected, fetches) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let fetch = |guard: FetchGuard, now: Moment| {
+        assert_eq!(fetches.fetch_add(1, SeqCst), 0, "two fetches for one slot");
         thread::yield_now();
         let generation = generations.fetch_add(1, SeqCst) + 1;
-        flights.fetch_sub(1, SeqCst);
+        fetches.fetch_sub(1, SeqCst);
         match generation % 5 {
-            0 => drop(takeoff),
-            1 => takeoff.fail(fault(), now, |_| None),
-            _ => drop(takeoff.complete(fetched(generation, generation, now), |_, _| {})),
+            0 => drop(guard),
+            1 => guard.fail(refusal(), now, |_| None),
+            _ => drop(guard.complete(fetched(generation, generation, now), |_, _| {})),
         }
     };
-    let live = |seed: u64| {
+    let run = |seed: u64| {
         let mut newest = 0;
-        for turn in 0..TURNS {
+        for round in 0..ROUNDS {
             let nanos = time.fetch_add(AGE.as_nanos() as u64 / 8, SeqCst);
             let now = Moment {
                 monotonic: nanos,
                 wall: nanos,
             };
-            let known = refused.load(SeqCst);
-            let in_service = slot.current_generation();
+            let last_rejected = rejected.load(SeqCst);
+            let current = slot.current_generation();
             assert!(
-                in_service == 0 || in_service >= newest,
-                "an older token is back"
+                current == 0 || current >= newest,
+                "an older token is current again"
             );
-            newest = newest.max(in_service);
-            let still_good = |token: &Token| !slot.is_unusable(token, now);
+            newest = newest.max(current);
             let token = slot.usable(now).or_else(|| {
-                // No fetch is overdue here: both threads go on.
-                match slot.request(Need::Usable, now, Moment::NEVER, None) {
+                // No fetch is past its deadline here, because both threads make progress.
+                let (answer, guard) = slot.request(Need::Usable, now, Moment::NEVER, None);
+                if let Some(guard) = guard {
+                    fetch(guard, now);
+                }
+                match answer {
                     SlotAnswer::Ready(token) => Some(token),
-                    SlotAnswer::Refresh(token, takeoff) => {
-                        fly(takeoff, now);
-                        Some(token)
+                    SlotAnswer::Wait(receiver) => {
+                        block_on(receiver).filter(|token| !slot.is_unusable(token, now))
                     }
-                    SlotAnswer::Fetch(takeoff, landing) => {
-                        fly(takeoff, now);
-                        wait_here(landing).filter(still_good)
-                    }
-                    SlotAnswer::Join(landing) => wait_here(landing).filter(still_good),
                     SlotAnswer::BackingOff(_) => None,
                 }
             });
@@ -356,24 +326,27 @@ fn threads_see_no_refused_token_and_no_second_flight_and_none_is_left_waiting() 
                 continue;
             };
             let generation = token.generation();
-            assert!(generation > known, "{generation} after {known} was refused");
-            if (turn + seed).is_multiple_of(3)
+            assert!(
+                generation > last_rejected,
+                "{generation} is used after {last_rejected} was rejected"
+            );
+            if (round + seed).is_multiple_of(3)
                 && slot.reject(generation, None, now) == Rejection::Applied
             {
-                refused.fetch_max(generation, SeqCst);
+                rejected.fetch_max(generation, SeqCst);
                 slot.refund(generation);
             }
         }
     };
     thread::scope(|threads| {
-        threads.spawn(|| live(0));
-        threads.spawn(|| live(1));
+        threads.spawn(|| run(0));
+        threads.spawn(|| run(1));
     });
-    assert!(generations.into_inner() > TURNS / 100);
+    assert!(generations.into_inner() > ROUNDS / 100);
 }
 
-/// Waits on this thread, and not for ever.
-fn wait_here(mut landing: FetchReceiver) -> Option<Token> {
+/// Waits on this thread, with a limit.
+fn block_on(mut receiver: FetchReceiver) -> Option<Token> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -381,36 +354,37 @@ fn wait_here(mut landing: FetchReceiver) -> Option<Token> {
         }
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut outcome = std::pin::pin!(landing.outcome());
-    let start = std::time::Instant::now();
+    let mut outcome = std::pin::pin!(receiver.outcome());
+    let start = Instant::now();
     loop {
         if let Poll::Ready(outcome) = outcome.as_mut().poll(&mut Context::from_waker(&waker)) {
             return outcome?.ok();
         }
         thread::park_timeout(Duration::from_secs(60));
-        assert!(start.elapsed() < Duration::from_secs(50), "it hangs");
+        assert!(start.elapsed() < Duration::from_secs(50), "no wake-up");
     }
 }
 
-/// Chooses, and chooses otherwise the next time, until everything was chosen.
+/// The choices of a schedule, each with the number of its alternatives.
 #[derive(Default)]
-struct Walk {
+struct Choices {
     choices: Vec<(usize, usize)>,
     made: usize,
 }
 
-impl Walk {
+impl Choices {
     fn choose(&mut self, among: usize) -> usize {
         if self.made == self.choices.len() {
             self.choices.push((0, among));
         }
         let (choice, before) = self.choices[self.made];
-        assert_eq!(before, among, "the same steps led elsewhere");
+        assert_eq!(before, among, "the same steps had another effect");
         self.made += 1;
         choice
     }
 
-    fn goes_on(&mut self) -> bool {
+    /// Moves on to the next schedule, if there is one.
+    fn advance(&mut self) -> bool {
         self.made = 0;
         while let Some((choice, among)) = self.choices.pop() {
             if choice + 1 < among {
@@ -422,28 +396,28 @@ impl Walk {
     }
 }
 
+/// A slot, its callers and fetches, and the model of the slot.
 struct World {
     slot: Arc<Slot>,
     now: Moment,
-    waiters: Vec<Waiter>,
-    flights: Vec<Flight>,
-    account: Account,
-    /// The claims that each token was requested with.
+    waiters: Vec<ModelWaiter>,
+    fetches: Vec<ModelFetch>,
+    model: Model,
+    /// The claims that each token was requested with, by generation.
     tokens: Vec<Option<usize>>,
-    generation: u64,
     left: Program,
-    /// What was done so far, to be told if it goes wrong.
+    /// The steps so far, which are printed if a check fails.
     done: Vec<Step>,
 }
 
-/// Somebody who waits as `fetch::wait` does, poll by poll.
-struct Waiter {
+/// A caller that waits as `Waiter::wait` does, poll by poll.
+struct ModelWaiter {
     outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
-    flight: usize,
-    asked: Asked,
-    /// The claims that were required when it asked, and how often any had been taken back by then.
+    fetch: usize,
+    need: Need,
+    /// The claims that were required when the caller began to wait, and how often any had been dropped by then.
     required: Option<usize>,
-    taken_back: usize,
+    dropped: usize,
     wakes: Arc<Wakes>,
     seen: usize,
 }
@@ -457,67 +431,58 @@ impl Wake for Wakes {
     }
 }
 
-struct Flight {
+struct ModelFetch {
     guard: Option<FetchGuard>,
     started: Moment,
     /// The version of the claims that it requests.
     version: u64,
 }
 
-/// How somebody asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Plainly,
-    Anew,
-}
-
-/// Returns the number of the claims in a request.
-fn claims_of(request: &TokenRequest) -> Option<usize> {
-    let claims = request.claims()?;
-    claims
-        .trim_matches(|c: char| !c.is_ascii_digit())
-        .parse()
-        .ok()
-}
-
-/// What the slot ought to be, in plain words.
-struct Account {
-    service: Option<Served>,
-    /// The last text that was in service, and the generation since which it is.
+/// The expected state of the slot.
+#[derive(Default)]
+struct Model {
+    current: Option<ModelToken>,
+    /// The text of the last current token, and the first generation that had it.
     text: Option<(u64, u64)>,
-    /// The newest generation that was ever taken out of service by a refusal.
+    /// The newest generation that was rejected.
     rejected: u64,
-    /// Which flight may put its token in service.
-    latest: Option<usize>,
-    held_until: Moment,
+    /// The fetch whose token becomes the current one.
+    fetch: Option<usize>,
+    backoff_until: Moment,
     failures: u32,
-    source_held_until: Moment,
+    source_backoff_until: Moment,
     paused_until: Moment,
     budget: u8,
-    /// Whether the last refusal was not believed.
-    storm: bool,
-    refill: Moment,
-    unsettled: Vec<u64>,
+    is_limit_reached: bool,
+    refilled_at: Moment,
+    paid: Vec<u64>,
     required: Option<usize>,
     version: u64,
     /// The claims that the last token was fetched with.
     granted: Option<usize>,
     granted_version: u64,
-    /// Tokens that came when more was wanted already.
+    /// Tokens that were fetched after other claims had been required.
     outdated: Vec<u64>,
-    /// How many wishes there were so far, and how often any were taken back.
-    wishes: usize,
-    taken_back: usize,
+    /// The number of challenges so far, and how often required claims were dropped.
+    challenges: usize,
+    dropped: usize,
     last_scope: usize,
     /// The last challenge for scopes that was paid for: the generation and the scope.
     paid_challenge: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Copy)]
-struct Served {
+struct ModelToken {
     generation: u64,
     refresh: Moment,
     end: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Ready,
+    Wait,
+    BackingOff,
 }
 
 impl Drop for World {
@@ -530,216 +495,183 @@ impl Drop for World {
 
 impl World {
     fn new(program: Program) -> Self {
-        let spec = TokenSpec::default().with_tenant("own");
         Self {
-            slot: Arc::new(Slot::new(spec)),
+            slot: Arc::new(Slot::new(TokenSpec::default().with_tenant("own"))),
             now: START,
             waiters: Vec::new(),
-            flights: Vec::new(),
-            account: Account {
-                service: None,
-                text: None,
-                rejected: 0,
-                latest: None,
-                held_until: START,
-                failures: 0,
-                source_held_until: START,
-                paused_until: START,
-                budget: 5,
-                storm: false,
-                refill: Moment::NEVER,
-                unsettled: Vec::new(),
-                required: None,
-                version: 0,
-                granted: None,
-                granted_version: 0,
-                outdated: Vec::new(),
-                wishes: 0,
-                taken_back: 0,
-                last_scope: 0,
-                paid_challenge: None,
+            fetches: Vec::new(),
+            model: Model {
+                budget: FULL_BUDGET,
+                refilled_at: Moment::NEVER,
+                ..Model::default()
             },
             tokens: Vec::new(),
-            generation: 0,
             left: program,
             done: Vec::new(),
         }
     }
 
+    /// Returns the newest generation.
+    fn generation(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
+    /// Returns the steps that are possible now.
     fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Ask, Step::Force];
-        steps.extend([Step::Remove, Step::Pass, Step::HoldSource]);
-        if self.account.service.is_some() {
-            steps.push(Step::Reject);
+        let mut kinds = vec![Request, Refresh, Remove, Advance, BackOffSource];
+        if self.model.current.is_some() {
+            kinds.push(Reject);
         }
-        if self.generation > 0 {
-            steps.extend([Step::RejectLate, Step::RequireScope, Step::RequireClaims]);
+        if self.generation() > 0 {
+            kinds.extend([RejectOld, RequireScope, RequireClaims]);
         }
-        if self.account.last_scope > 0 {
-            steps.push(Step::RequireScopeAgain);
+        if self.model.last_scope > 0 {
+            kinds.push(RepeatScope);
         }
-        if let Some(generation) = self.account.unsettled.first() {
-            steps.push(Step::Vindicate(*generation));
+        let mut steps: Vec<Step> = kinds.into_iter().map(|kind| (kind, 0)).collect();
+        if let Some(generation) = self.model.paid.first() {
+            steps.push((Refund, *generation as usize));
         }
-        for (number, flight) in self.flights.iter().enumerate() {
-            if flight.guard.is_some() {
-                steps.extend([Step::Land(number), Step::LandSame(number)]);
-                steps.extend([Step::Fail(number), Step::Die(number)]);
-                steps.push(Step::Retreat(number));
+        for (number, fetch) in self.fetches.iter().enumerate() {
+            if fetch.guard.is_some() {
+                let ends = [Complete, CompleteSame, Fail, Die, Abandon];
+                steps.extend(ends.map(|kind| (kind, number)));
             }
         }
         for (number, waiter) in self.waiters.iter().enumerate() {
-            steps.push(Step::Cancel(number));
+            steps.push((Cancel, number));
             if waiter.is_woken() {
-                steps.push(Step::Look(number));
+                steps.push((PollWaiter, number));
             }
         }
-        let mut left = self.left;
-        if left.prompt && self.account_answer(Asked::Plainly) != Expected::Fetch {
-            left.asks = 0;
-        }
-        steps.retain(|step| left.left(*step).is_none_or(|left| *left > 0));
+        let would_fetch = self.expected(Need::Usable) == (Expected::Wait, true);
+        steps.retain(|(kind, _)| match kind {
+            PollWaiter => true,
+            Request if self.left.is_prompt && !would_fetch => false,
+            _ => self.left.left(*kind) > 0,
+        });
         steps
     }
 
     fn take(&mut self, step: Step) {
         self.done.push(step);
-        if let Some(left) = self.left.left(step) {
-            *left -= 1;
+        let (kind, number) = step;
+        for (limited, left) in &mut self.left.limits {
+            *left -= u8::from(*limited == kind);
         }
-        match step {
-            Step::Ask => self.ask(Asked::Plainly),
-            Step::Force => self.ask(Asked::Anew),
-            Step::Look(number) => self.look(number),
-            Step::Cancel(number) => drop(self.waiters.remove(number)),
-            Step::Land(number) => self.land(number, None),
-            Step::LandSame(number) => {
-                self.land(number, self.account.text.map(|(text, _)| text));
-            }
-            Step::Fail(number) => self.fail(number),
-            Step::Die(number) => self.die(number),
-            Step::Retreat(number) => self.step_back(number),
-            Step::Reject => {
-                let generation = self.account.service.unwrap().generation;
-                self.reject(generation, None);
-            }
-            Step::RejectLate => self.reject(self.generation.saturating_sub(1).max(1), None),
-            Step::RequireScope => {
-                self.account.wishes += 1;
-                self.account.last_scope = self.account.wishes;
+        match kind {
+            Request => self.request(Need::Usable),
+            Refresh => self.request(Need::New),
+            PollWaiter => self.poll(number),
+            Cancel => drop(self.waiters.remove(number)),
+            Complete => self.complete(number, None),
+            CompleteSame => self.complete(number, self.model.text.map(|(text, _)| text)),
+            Fail => self.fail(number),
+            Die => self.die(number),
+            Abandon => self.abandon(number),
+            Reject => self.reject(self.model.current.unwrap().generation, None),
+            RejectOld => self.reject(self.generation().saturating_sub(1).max(1), None),
+            RequireScope => {
+                self.model.challenges += 1;
+                self.model.last_scope = self.model.challenges;
                 self.require_scope();
             }
-            Step::RequireScopeAgain => self.require_scope(),
-            Step::RequireClaims => {
-                self.account.wishes += 1;
-                self.reject(self.generation, Some(self.account.wishes));
+            RepeatScope => self.require_scope(),
+            RequireClaims => {
+                self.model.challenges += 1;
+                self.reject(self.generation(), Some(self.model.challenges));
             }
-            Step::Vindicate(generation) => {
+            Refund => {
+                let generation = number as u64;
                 self.slot.refund(generation);
-                self.account.settle(generation);
-                self.account.budget = (self.account.budget + 1).min(5);
+                self.model.paid.remove(0);
+                self.model.budget = (self.model.budget + 1).min(FULL_BUDGET);
             }
-            Step::Remove => self.remove(),
-            Step::HoldSource => self.account.source_held_until = self.now + SOURCE_HOLD,
-            Step::Pass => self.now = self.now + self.left.pass,
+            Remove => self.remove(),
+            BackOffSource => self.model.source_backoff_until = self.now + SOURCE_BACKOFF,
+            Advance => self.now = self.now + self.left.advance,
         }
     }
 
-    /// Asks as `fetch::wait` and `fetch::wait_anew` do; the answer must be the one that the account gives.
-    fn ask(&mut self, asked: Asked) {
-        let (now, overdue) = (self.now, self.now + OVERDUE);
-        let source = self.source_error();
-        let expected = self.account_answer(asked);
-        let need = match asked {
-            Asked::Plainly => Need::Usable,
-            Asked::Anew => Need::New,
-        };
-        match self.slot.request(need, now, overdue, source) {
+    /// Asks the slot as `lookup` does. The answer must be the one of the model.
+    fn request(&mut self, need: Need) {
+        let (now, deadline) = (self.now, self.now + FETCH_LIMIT);
+        let source_until = self.model.source_backoff_until;
+        let source_error = (!source_until.is_past(now))
+            .then(|| refusal().with_retry_after(source_until.remaining(now)));
+        let (expected, is_fetch_expected) = self.expected(need);
+        let (answer, guard) = self.slot.request(need, now, deadline, source_error);
+        assert_eq!(guard.is_some(), is_fetch_expected);
+        if let Some(guard) = guard {
+            self.start_fetch(guard);
+        }
+        match answer {
             SlotAnswer::Ready(token) => {
-                assert_eq!(expected, Expected::Have);
-                self.served(&token);
+                assert_eq!(expected, Expected::Ready);
+                self.check_token(&token);
             }
-            SlotAnswer::Refresh(token, takeoff) => {
-                assert_eq!(expected, Expected::HaveAndFetch);
-                self.served(&token);
-                self.took_off(takeoff);
-            }
-            SlotAnswer::Join(landing) => {
+            SlotAnswer::Wait(receiver) => {
                 assert_eq!(expected, Expected::Wait);
-                self.wait(landing, asked);
-            }
-            SlotAnswer::Fetch(takeoff, landing) => {
-                assert_eq!(expected, Expected::Fetch);
-                self.took_off(takeoff);
-                self.wait(landing, asked);
+                self.wait(receiver, need);
             }
             SlotAnswer::BackingOff(error) => {
-                assert_eq!(expected, Expected::Held);
+                assert_eq!(expected, Expected::BackingOff);
                 let left = error.retry_after().unwrap();
-                let (key, source) = (self.account.held_until, self.account.source_held_until);
-                assert!(left == key.remaining(now) || left == source.remaining(now));
+                let slot_until = self.model.backoff_until;
+                assert!(left == slot_until.remaining(now) || left == source_until.remaining(now));
             }
         }
     }
 
-    fn account_answer(&self, asked: Asked) -> Expected {
+    /// Returns the model's answer, and whether the caller must start a fetch.
+    fn expected(&self, need: Need) -> (Expected, bool) {
         let is_past = |moment: Moment| moment.is_past(self.now);
-        let account = &self.account;
-        let forced = match asked {
-            Asked::Plainly => false,
-            Asked::Anew => true,
+        let model = &self.model;
+        let usable = model.current.filter(|token| !is_past(token.end));
+        let usable = usable.filter(|_| need == Need::Usable);
+        if usable.is_some_and(|token| !is_past(token.refresh)) {
+            return (Expected::Ready, false);
+        }
+        let is_backing_off = !is_past(model.backoff_until) || !is_past(model.source_backoff_until);
+        let is_fetching = self.is_fetching();
+        let answer = match usable {
+            Some(_) => Expected::Ready,
+            None if is_backing_off && !is_fetching => Expected::BackingOff,
+            None => Expected::Wait,
         };
-        let usable = account.service.filter(|served| !is_past(served.end));
-        if !forced && usable.is_some_and(|served| !is_past(served.refresh)) {
-            return Expected::Have;
-        }
-        let serves = !forced && usable.is_some();
-        let held = !is_past(account.held_until) || !is_past(account.source_held_until);
-        match (serves, self.is_flying(), held) {
-            (true, true, _) | (true, _, true) => Expected::Have,
-            (true, false, false) => Expected::HaveAndFetch,
-            (false, true, _) => Expected::Wait,
-            (false, false, true) => Expected::Held,
-            (false, false, false) => Expected::Fetch,
-        }
+        (answer, !is_fetching && !is_backing_off)
     }
 
-    fn source_error(&self) -> Option<TokenError> {
-        let until = self.account.source_held_until;
-        let left = until.remaining(self.now);
-        (!until.is_past(self.now)).then(|| fault().with_retry_after(left))
-    }
-
-    /// Whether somebody is fetching whose outcome can be waited for.
-    fn is_flying(&self) -> bool {
-        self.account.latest.is_some_and(|number| {
-            let flight = &self.flights[number];
-            flight.guard.is_some() && !(flight.started + OVERDUE).is_past(self.now)
+    /// Returns `true` if there is a fetch that callers can wait for.
+    fn is_fetching(&self) -> bool {
+        self.model.fetch.is_some_and(|number| {
+            let fetch = &self.fetches[number];
+            fetch.guard.is_some() && !(fetch.started + FETCH_LIMIT).is_past(self.now)
         })
     }
 
-    fn took_off(&mut self, guard: FetchGuard) {
-        assert!(!self.is_flying(), "two flights for one slot");
+    fn start_fetch(&mut self, guard: FetchGuard) {
+        assert!(!self.is_fetching(), "two fetches for one slot");
         let claims = claims_of(&guard.request());
         assert_eq!(
-            claims, self.account.required,
+            claims, self.model.required,
             "the required claims are not requested"
         );
-        self.account.latest = Some(self.flights.len());
-        self.flights.push(Flight {
+        self.model.fetch = Some(self.fetches.len());
+        self.fetches.push(ModelFetch {
             guard: Some(guard),
             started: self.now,
-            version: self.account.version,
+            version: self.model.version,
         });
     }
 
-    fn wait(&mut self, mut landing: FetchReceiver, asked: Asked) {
-        let mut waiter = Waiter {
-            outcome: Box::pin(async move { landing.outcome().await }),
-            flight: self.account.latest.expect("there is nothing to wait for"),
-            asked,
-            required: self.account.required,
-            taken_back: self.account.taken_back,
+    fn wait(&mut self, mut receiver: FetchReceiver, need: Need) {
+        let mut waiter = ModelWaiter {
+            outcome: Box::pin(async move { receiver.outcome().await }),
+            fetch: self.model.fetch.expect("there is no fetch to wait for"),
+            need,
+            required: self.model.required,
+            dropped: self.model.dropped,
             wakes: Arc::default(),
             seen: 0,
         };
@@ -747,80 +679,77 @@ impl World {
         self.waiters.push(waiter);
     }
 
-    fn look(&mut self, number: usize) {
+    fn poll(&mut self, number: usize) {
         let mut waiter = self.waiters.remove(number);
         match waiter.poll() {
             Poll::Pending => self.waiters.push(waiter),
             Poll::Ready(Some(Err(_))) => {}
             Poll::Ready(Some(Ok(token))) if !self.slot.is_unusable(&token, self.now) => {
-                self.served(&token);
-                let got = self.tokens[token.generation() as usize - 1];
-                let is_still_required = self.account.taken_back == waiter.taken_back;
+                self.check_token(&token);
+                let claims = self.tokens[token.generation() as usize - 1];
+                let is_still_required = self.model.dropped == waiter.dropped;
                 assert!(
-                    got >= waiter.required || !is_still_required,
-                    "got {got:?} for {:?}",
+                    claims >= waiter.required || !is_still_required,
+                    "got {claims:?} for {:?}",
                     waiter.required
                 );
             }
-            Poll::Ready(_) => self.ask(waiter.asked),
+            Poll::Ready(_) => self.request(waiter.need),
         }
     }
 
-    fn look_all(&mut self) {
-        while let Some(number) = self.waiters.iter().position(Waiter::is_woken) {
-            self.look(number);
+    fn poll_all(&mut self) {
+        while let Some(number) = self.waiters.iter().position(ModelWaiter::is_woken) {
+            self.poll(number);
             self.check();
         }
     }
 
-    /// Whatever anybody gets can be sent.
-    fn served(&self, token: &Token) {
+    /// Checks that a token that was returned can be sent.
+    fn check_token(&self, token: &Token) {
         let generation = token.generation();
+        let end = token.times().unusable_at();
+        assert!(!end.is_past(self.now), "returned an expired token");
         assert!(
-            !token.times().unusable_at().is_past(self.now),
-            "served when expired"
+            generation > self.model.rejected,
+            "returned {generation}, which was rejected"
         );
         assert!(
-            generation > self.account.rejected,
-            "served {generation} when rejected"
-        );
-        assert!(
-            !self.account.outdated.contains(&generation),
-            "served when outdated"
+            !self.model.outdated.contains(&generation),
+            "returned a token without the required claims"
         );
     }
 
-    fn land(&mut self, number: usize, text: Option<u64>) {
-        let version = self.flights[number].version;
-        let takeoff = self.flights[number].guard.take().unwrap();
-        self.tokens.push(claims_of(&takeoff.request()));
-        self.generation += 1;
-        let generation = self.generation;
+    fn complete(&mut self, number: usize, text: Option<u64>) {
+        let version = self.fetches[number].version;
+        let guard = self.fetches[number].guard.take().unwrap();
+        self.tokens.push(claims_of(&guard.request()));
+        let generation = self.generation();
         let text = text.unwrap_or(generation);
         let fetched = fetched(text, generation, self.now);
         let times = fetched.times;
-        let token = takeoff.complete(fetched, |_, _| {});
+        let token = guard.complete(fetched, |_, _| {});
         assert_eq!(token.generation(), generation);
-        let account = &mut self.account;
-        if account.latest != Some(number) {
+        let model = &mut self.model;
+        if model.fetch != Some(number) {
             return;
         }
-        let same = account.text.filter(|(last, _)| *last == text);
+        let same = model.text.filter(|(last, _)| *last == text);
         let since = same.map_or(generation, |(_, since)| since);
         assert_eq!(token.same_since(), since);
-        account.latest = None;
-        if version != account.version {
-            account.outdated.push(generation);
+        model.fetch = None;
+        if version != model.version {
+            model.outdated.push(generation);
             return;
         }
-        account.text = Some((text, since));
-        if account.is_due() {
-            account.granted = account.required;
-            account.granted_version = account.version;
+        model.text = Some((text, since));
+        if model.is_on_trial() {
+            model.granted = model.required;
+            model.granted_version = model.version;
         }
-        account.held_until = START;
-        account.failures = 0;
-        account.service = Some(Served {
+        model.backoff_until = START;
+        model.failures = 0;
+        model.current = Some(ModelToken {
             generation,
             refresh: times.refresh_at(),
             end: times.unusable_at(),
@@ -828,75 +757,70 @@ impl World {
     }
 
     fn fail(&mut self, number: usize) {
-        let takeoff = self.flights[number].guard.take().unwrap();
-        takeoff.fail(fault(), self.now, |before| {
-            Some(Backoff::after(before, fault(), self.now, 0.0))
+        let guard = self.fetches[number].guard.take().unwrap();
+        guard.fail(refusal(), self.now, |last| {
+            Some(Backoff::after(last, refusal(), self.now, 0.0))
         });
-        let account = &mut self.account;
-        if account.latest != Some(number) {
+        let model = &mut self.model;
+        if model.fetch != Some(number) {
             return;
         }
-        account.latest = None;
-        if account.is_due() && self.flights[number].version == account.version {
-            account.required = account.granted;
-            account.version += 1;
-            account.granted_version = account.version;
-            account.taken_back += 1;
+        model.fetch = None;
+        if model.is_on_trial() && self.fetches[number].version == model.version {
+            model.required = model.granted;
+            model.version += 1;
+            model.granted_version = model.version;
+            model.dropped += 1;
         } else {
-            account.failures += 1;
-            account.held_until = self.now + HOLD * 2_u32.pow(account.failures - 1);
+            model.failures += 1;
+            model.backoff_until = self.now + BACKOFF * 2_u32.pow(model.failures - 1);
         }
     }
 
     fn die(&mut self, number: usize) {
-        let flight = &mut self.flights[number];
-        drop(flight.guard.take().unwrap());
-        if self.account.latest == Some(number) {
-            self.account.paused_until = flight.started + PAUSE_AFTER_DEATH;
+        let fetch = &mut self.fetches[number];
+        drop(fetch.guard.take().unwrap());
+        if self.model.fetch == Some(number) {
+            self.model.paused_until = fetch.started + PAUSE_AFTER_DEATH;
         }
     }
 
-    /// Whoever waits for a flight keeps it in the air; a flight that nobody waits for leaves everything as it was.
-    fn step_back(&mut self, number: usize) {
-        let takeoff = self.flights[number].guard.take().unwrap();
-        let is_waited_for = self.waiters.iter().any(|waiter| waiter.flight == number);
-        let quiet = self.now + HOLD;
-        match takeoff.abandon(quiet) {
-            Err(takeoff) => {
-                assert!(is_waited_for, "nobody waits, and it can't step back");
-                self.flights[number].guard = Some(takeoff);
+    /// A fetch continues if a caller waits for it. Otherwise it ends and the slot stays as it was.
+    fn abandon(&mut self, number: usize) {
+        let guard = self.fetches[number].guard.take().unwrap();
+        let has_waiter = self.waiters.iter().any(|waiter| waiter.fetch == number);
+        let quiet = self.now + BACKOFF;
+        match guard.abandon(quiet) {
+            Err(guard) => {
+                assert!(has_waiter, "not abandoned, although no caller waits");
+                self.fetches[number].guard = Some(guard);
             }
             Ok(()) => {
-                assert!(!is_waited_for, "it stepped back from somebody who waits");
-                if self.account.latest == Some(number) {
-                    self.account.latest = None;
-                    self.account.paused_until = quiet;
+                assert!(!has_waiter, "abandoned while a caller waits");
+                if self.model.fetch == Some(number) {
+                    self.model.fetch = None;
+                    self.model.paused_until = quiet;
                 }
             }
         }
     }
 
     fn reject(&mut self, generation: u64, claims: Option<usize>) {
-        let account = &mut self.account;
-        let in_service = account.service.map(|served| served.generation);
-        let expected = if in_service != Some(generation) {
-            // The claims of whoever came second go into the token that is to come.
-            let refused = account.outdated.last().map_or(0, |last| *last);
-            let refused = refused.max(account.rejected);
-            if claims.is_some() && in_service.is_none() && refused == generation {
-                account.required = claims;
-                account.version += 1;
+        let model = &mut self.model;
+        let current = model.current.map(|token| token.generation);
+        let expected = if current != Some(generation) {
+            // The claims of a later rejection of the same token are requested if that token has not been replaced yet.
+            let outdated = model.outdated.last().map_or(0, |last| *last);
+            if current.is_none() && outdated.max(model.rejected) == generation {
+                model.require(claims);
             }
             Rejection::Superseded
-        } else if let Err(disbelieved) = account.believe(generation, self.now) {
-            disbelieved
+        } else if let Err(limit) = model.spend(generation, self.now) {
+            limit
         } else {
-            account.service = None;
-            account.rejected = generation;
-            if claims.is_some() {
-                account.required = claims;
-                account.version += 1;
-            }
+            model.current = None;
+            model.rejected = generation;
+            model.require(claims);
             Rejection::Applied
         };
         let claims = claims.map(|claims| format!("c{claims}"));
@@ -906,14 +830,15 @@ impl World {
 
     /// A server requires a scope that the newest token lacks.
     fn require_scope(&mut self) {
-        let account = &mut self.account;
-        let (generation, scope) = (self.generation, account.last_scope);
-        let expected = if account.paid_challenge == Some((generation, scope)) {
+        let generation = self.generation();
+        let model = &mut self.model;
+        let scope = model.last_scope;
+        let expected = if model.paid_challenge == Some((generation, scope)) {
             Rejection::Superseded
-        } else if let Err(limit) = account.believe(generation, self.now) {
+        } else if let Err(limit) = model.spend(generation, self.now) {
             limit
         } else {
-            account.paid_challenge = Some((generation, scope));
+            model.paid_challenge = Some((generation, scope));
             Rejection::Applied
         };
         let wider = TokenSpec::scopes([format!("s{scope}")]);
@@ -922,109 +847,103 @@ impl World {
     }
 
     fn remove(&mut self) {
-        assert_eq!(self.slot.clear(), self.account.service.is_some());
-        let account = &mut self.account;
-        account.service = None;
-        account.text = None;
-        account.latest = None;
-        account.held_until = START;
-        account.failures = 0;
-        account.required = None;
-        account.granted = None;
-        account.version = 0;
-        account.granted_version = 0;
-        account.taken_back += 1;
+        assert_eq!(self.slot.clear(), self.model.current.is_some());
+        let model = &mut self.model;
+        model.current = None;
+        model.text = None;
+        model.fetch = None;
+        model.backoff_until = START;
+        model.failures = 0;
+        model.required = None;
+        model.granted = None;
+        model.version = 0;
+        model.granted_version = 0;
+        model.dropped += 1;
     }
 
-    /// What must hold after each step.
+    /// Checks what must hold after each step.
     fn check(&self) {
-        let account = &self.account;
-        let in_service = account.service.map_or(0, |served| served.generation);
-        assert_eq!(self.slot.current_generation(), in_service);
+        let model = &self.model;
+        let current = model.current.map_or(0, |token| token.generation);
+        assert_eq!(self.slot.current_generation(), current);
         let token = self.slot.token().map_or(0, |token| token.generation());
-        assert_eq!(token, in_service);
-        // What is served without asking needs nobody's attention.
-        let expected = self.account_answer(Asked::Plainly);
+        assert_eq!(token, current);
+        // A token that is returned without the lock starts no refresh.
+        let expected = self.expected(Need::Usable);
         if let Some(token) = self.slot.usable(self.now) {
-            self.served(&token);
-            let is_paused = !account.paused_until.is_past(self.now);
-            assert!(expected == Expected::Have || is_paused, "{expected:?}");
+            self.check_token(&token);
+            let is_paused = !model.paused_until.is_past(self.now);
+            assert!(
+                expected == (Expected::Ready, false) || is_paused,
+                "{expected:?}"
+            );
         } else {
-            let fresh = account.service;
-            let fresh = fresh.is_some_and(|served| !served.refresh.is_past(self.now));
-            assert!(!fresh, "fresh, and not served at once");
+            let is_fresh = |token: ModelToken| !token.refresh.is_past(self.now);
+            let has_fresh = model.current.is_some_and(is_fresh);
+            assert!(!has_fresh, "a fresh token is not returned at once");
         }
-
         for waiter in &self.waiters {
-            let ended = self.flights[waiter.flight].guard.is_none();
-            assert_eq!(waiter.is_woken(), ended, "woken when it can go on");
+            let has_ended = self.fetches[waiter.fetch].guard.is_none();
+            assert_eq!(waiter.is_woken(), has_ended, "woken when the fetch ends");
         }
     }
 
-    /// From wherever a schedule ends, all who wait get their answer, and whoever comes next a token.
+    /// Checks that all waiters of a schedule get an outcome, and that the next caller gets a token.
     fn finish(&mut self) {
         for _ in 0..4 {
-            for number in 0..self.flights.len() {
-                if self.flights[number].guard.is_some() {
-                    self.land(number, None);
+            for number in 0..self.fetches.len() {
+                if self.fetches[number].guard.is_some() {
+                    self.complete(number, None);
                     self.check();
                 }
             }
-            self.look_all();
+            self.poll_all();
         }
-        assert!(self.waiters.is_empty(), "somebody waits for ever");
-        self.now = self.now + SOURCE_HOLD + AGE * 2;
-        self.ask(Asked::Plainly);
-        let number = self.account.latest.expect("nobody fetches");
-        self.land(number, None);
-        let number = self.waiters.len() - 1;
-        self.look(number);
+        assert!(self.waiters.is_empty(), "a caller waits forever");
+        self.now = self.now + SOURCE_BACKOFF + AGE * 2;
+        self.request(Need::Usable);
+        let number = self.model.fetch.expect("no fetch was started");
+        self.complete(number, None);
+        self.poll(self.waiters.len() - 1);
         assert!(self.slot.usable(self.now).is_some());
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
-    Have,
-    HaveAndFetch,
-    Wait,
-    Fetch,
-    Held,
-}
-
-impl Account {
-    fn settle(&mut self, generation: u64) {
-        let place = self.unsettled.iter().position(|one| *one == generation);
-        self.unsettled.remove(place.expect("it is unsettled"));
-    }
-
-    fn is_due(&self) -> bool {
+impl Model {
+    fn is_on_trial(&self) -> bool {
         self.version != self.granted_version
     }
 
-    fn believe(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
-        while self.budget < 5 && self.refill.is_past(now) {
+    fn require(&mut self, claims: Option<usize>) {
+        if claims.is_some() {
+            self.required = claims;
+            self.version += 1;
+        }
+    }
+
+    fn spend(&mut self, generation: u64, now: Moment) -> Result<(), Rejection> {
+        while self.budget < FULL_BUDGET && (self.refilled_at + REFILL).is_past(now) {
             self.budget += 1;
-            self.refill = self.refill + REFILL;
+            self.refilled_at = self.refilled_at + REFILL;
         }
         if self.budget == 0 {
-            let first = !std::mem::replace(&mut self.storm, true);
+            let first = !std::mem::replace(&mut self.is_limit_reached, true);
             return Err(Rejection::LimitReached { first });
         }
-        self.storm = false;
-        if self.budget == 5 {
-            self.refill = now + REFILL;
+        self.is_limit_reached = false;
+        if self.budget == FULL_BUDGET {
+            self.refilled_at = now;
         }
         self.budget -= 1;
-        self.unsettled.push(generation);
-        if self.unsettled.len() > 5 {
-            self.unsettled.remove(0);
+        self.paid.push(generation);
+        if self.paid.len() > usize::from(FULL_BUDGET) {
+            self.paid.remove(0);
         }
         Ok(())
     }
 }
 
-impl Waiter {
+impl ModelWaiter {
     fn poll(&mut self) -> Poll<Option<Outcome>> {
         self.seen = self.wakes.0.load(SeqCst);
         let waker = Waker::from(Arc::clone(&self.wakes));
@@ -1036,6 +955,11 @@ impl Waiter {
     }
 }
 
+/// Returns the number of the claims in a request.
+fn claims_of(request: &TokenRequest) -> Option<usize> {
+    request.claims()?.strip_prefix('c')?.parse().ok()
+}
+
 fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
     Fetched {
         token: NewToken::bearer(&format!("text-{text}")).unwrap(),
@@ -1045,6 +969,6 @@ fn fetched(text: u64, generation: u64, now: Moment) -> Fetched {
     }
 }
 
-fn fault() -> TokenError {
-    TokenError::new(ErrorKind::AccessDenied, "no")
+fn refusal() -> TokenError {
+    TokenError::new(ErrorKind::AccessDenied, "refused")
 }

@@ -1,4 +1,4 @@
-//! The transitions of a slot, each under its lock.
+//! Implements the transitions of a slot. Each runs under the slot's lock.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -13,12 +13,16 @@ use super::{
     state::{Rejection, SlotState},
 };
 use crate::{
-    cache::freshness::{self, Freshness},
+    cache::{
+        freshness::{self, Freshness},
+        rejection_budget::RejectionBudget,
+    },
     clock::Moment,
     error::TokenError,
     token::{FetchReason, Token, TokenInner, TokenSpec},
 };
 
+#[derive(Default)]
 pub(crate) struct Slot {
     pub(super) spec: TokenSpec,
     token: ArcSwapOption<TokenInner>,
@@ -41,32 +45,17 @@ pub(crate) enum Need {
 /// The slot's answer to a caller that needs a token.
 pub(in crate::cache) enum SlotAnswer {
     Ready(Token),
-    /// The token can be used, and the caller must start a background fetch.
-    Refresh(Token, FetchGuard),
     /// Wait for the fetch in progress.
-    Join(FetchReceiver),
-    /// Start a fetch, and wait for it like any other caller.
-    Fetch(FetchGuard, FetchReceiver),
+    Wait(FetchReceiver),
     /// There is no usable token, and none is requested until the back-off ends.
     BackingOff(TokenError),
-}
-
-/// The state of a slot as operators see it.
-pub(in crate::cache) struct SlotSnapshot {
-    pub(in crate::cache) token: Option<Token>,
-    pub(in crate::cache) last_error: Option<TokenError>,
-    pub(in crate::cache) is_backing_off: bool,
-    pub(in crate::cache) is_rejection_limit_reached: bool,
 }
 
 impl Slot {
     pub(crate) fn new(spec: TokenSpec) -> Self {
         Self {
             spec,
-            token: ArcSwapOption::empty(),
-            current_generation: AtomicU64::new(0),
-            refresh_suppressed_until: AtomicU64::new(0),
-            state: Mutex::default(),
+            ..Self::default()
         }
     }
 
@@ -109,19 +98,19 @@ impl Slot {
         let token = token.as_ref()?;
         let header = token.only_header()?;
         let is_stale = self.usable_staleness(token, now)?;
-        Some((header.clone(), token.generation(), is_stale))
+        Some((header.clone(), token.generation, is_stale))
     }
 
     /// Returns whether the token is stale if it can be sent without starting a refresh, otherwise `None`.
     fn usable_staleness(&self, token: &TokenInner, now: Moment) -> Option<bool> {
-        match freshness::classify(token.times(), now) {
+        match freshness::classify(&token.times, now) {
             Freshness::Fresh => Some(false),
             Freshness::Stale => self.is_refresh_suppressed(now).then_some(true),
             Freshness::Expired => None,
         }
     }
 
-    /// Returns a token, or what to do to get one.
+    /// Returns a token, or what to do to get one. If a guard is returned too, the caller must start a fetch with it.
     ///
     /// `source_error` is the error for which the whole source backs off, if it does. A fetch that starts here counts as dead if
     /// it has not ended by `deadline`.
@@ -131,38 +120,33 @@ impl Slot {
         now: Moment,
         deadline: Moment,
         source_error: Option<TokenError>,
-    ) -> SlotAnswer {
+    ) -> (SlotAnswer, Option<FetchGuard>) {
         let mut state = self.state();
         let (usable, reason) = match self.token() {
             _ if need == Need::New => (None, FetchReason::Forced),
             None if state.rejected().is_some() => (None, FetchReason::Rejected),
             None => (None, FetchReason::Missing),
             Some(token) => match freshness::classify(token.times(), now) {
-                Freshness::Fresh => return SlotAnswer::Ready(token),
+                Freshness::Fresh => return (SlotAnswer::Ready(token), None),
                 Freshness::Stale => (Some(token), FetchReason::Stale),
                 Freshness::Expired => (None, FetchReason::Expired),
             },
         };
-        let in_progress = state.fetch_in_progress(now);
-        let backoff_error = state.backoff_error(now).or(source_error);
-        match (usable, in_progress, backoff_error) {
-            (Some(token), Some(_), _) => SlotAnswer::Ready(token),
-            (Some(token), None, Some(error)) => {
-                let until = now + error.retry_after().unwrap_or_default();
-                self.suppress_refresh_until(until);
-                SlotAnswer::Ready(token)
-            }
-            (Some(token), None, None) => {
-                let (guard, _) = self.start_fetch(&mut state, now, deadline, reason);
-                SlotAnswer::Refresh(token, guard)
-            }
-            (None, Some(receiver), _) => SlotAnswer::Join(receiver),
-            (None, None, Some(error)) => SlotAnswer::BackingOff(error),
-            (None, None, None) => {
-                let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
-                SlotAnswer::Fetch(guard, receiver)
-            }
+        if let Some(receiver) = state.fetch_in_progress(now) {
+            let answer = usable.map_or(SlotAnswer::Wait(receiver), SlotAnswer::Ready);
+            return (answer, None);
         }
+        if let Some(error) = state.backoff_error(now).or(source_error) {
+            let until = now + error.retry_after().unwrap_or_default();
+            let Some(token) = usable else {
+                return (SlotAnswer::BackingOff(error), None);
+            };
+            self.suppress_refresh_until(until);
+            return (SlotAnswer::Ready(token), None);
+        }
+        let (guard, receiver) = self.start_fetch(&mut state, now, deadline, reason);
+        let answer = usable.map_or(SlotAnswer::Wait(receiver), SlotAnswer::Ready);
+        (answer, Some(guard))
     }
 
     /// Takes the token of this generation out of use, because a server rejected it. `claims` are the claims that the server
@@ -172,7 +156,7 @@ impl Slot {
         let current = self.current_generation();
         if generation == 0 || current != generation {
             // Another rejection was first. If its token is still being fetched, it can have these claims.
-            if let (0, Some(claims), Some(failures)) = (current, claims, state.failures_mut())
+            if let (0, Some(failures)) = (current, state.failures_mut())
                 && generation != 0
                 && failures.last_rejected == generation
             {
@@ -181,12 +165,10 @@ impl Slot {
             return Rejection::Superseded;
         }
         let failures = state.failures();
-        if let Err(first) = failures.spend(generation, now) {
+        if let Err(first) = failures.budget.spend(generation, now) {
             return Rejection::LimitReached { first };
         }
-        if let Some(claims) = claims {
-            failures.claims.require(claims);
-        }
+        failures.claims.require(claims);
         failures.last_rejected = generation;
         let rejected = self.take_current(&mut state);
         state.failures().rejected = self.with_spec(rejected);
@@ -195,7 +177,7 @@ impl Slot {
 
     /// Spends one of the rejection budget on a challenge that requires more scopes than the token of this generation has.
     ///
-    /// The token stays in use, because it is good elsewhere. A repeated challenge, for the same token and the same `wider` spec, is
+    /// The token stays in use, because other resources accept it. A repeated challenge, for the same token and the same `wider` spec, is
     /// paid once.
     pub(crate) fn spend_on_scopes(
         &self,
@@ -205,24 +187,21 @@ impl Slot {
     ) -> Rejection {
         let mut state = self.state();
         let failures = state.failures();
-        let is_repeated = failures
-            .last_scope_challenge
-            .as_ref()
-            .is_some_and(|(last, spec)| *last == generation && spec == wider);
-        if is_repeated {
+        let challenge = Some((generation, wider.clone()));
+        if failures.last_scope_challenge == challenge {
             return Rejection::Superseded;
         }
-        if let Err(first) = failures.spend(generation, now) {
+        if let Err(first) = failures.budget.spend(generation, now) {
             return Rejection::LimitReached { first };
         }
-        failures.last_scope_challenge = Some((generation, wider.clone()));
+        failures.last_scope_challenge = challenge;
         Rejection::Applied
     }
 
     /// Refunds what was spent on this generation, because a replay with another token was accepted.
     pub(crate) fn refund(&self, generation: u64) {
         if let Some(failures) = self.state().failures_mut() {
-            failures.refund(generation);
+            failures.budget.refund(generation);
         }
     }
 
@@ -235,9 +214,8 @@ impl Slot {
             return false;
         }
         let mut state = self.state();
-        let rejected = state
-            .failures_mut()
-            .map_or(0, |failures| failures.last_rejected);
+        let failures = state.failures_mut();
+        let rejected = failures.map_or(0, |failures| failures.last_rejected);
         token.generation() <= rejected.max(self.current_generation())
     }
 
@@ -251,9 +229,10 @@ impl Slot {
     /// to its waiters only. Returns `true` if there was a token.
     pub(in crate::cache) fn clear(&self) -> bool {
         let mut state = self.state();
-        state.detach_fetch();
-        state.clear_failures();
-        if let Some(failures) = state.failures_mut() {
+        // A fetch in progress is no longer the last one, so it ends without an effect on the slot.
+        state.last_fetch += 1;
+        state.fetch = None;
+        if let Some(failures) = state.clear_failures() {
             failures.claims = Default::default();
         }
         self.suppress_refresh_until(Moment::default());
@@ -262,27 +241,12 @@ impl Slot {
 
     /// Returns `true` if the slot has a usable token, a fetch, a back-off, or a rejection budget that isn't full.
     pub(in crate::cache) fn is_worth_keeping(&self, now: Moment) -> bool {
-        let mut state = self.state();
-        let token = self.token.load();
-        let is_usable = |token: &TokenInner| !token.times().unusable_at().is_past(now);
-        token.as_deref().is_some_and(is_usable)
+        let state = self.state();
+        let is_usable = |token: Token| !token.times().unusable_at().is_past(now);
+        self.token().is_some_and(is_usable)
             || state.backoff_error(now).is_some()
             || state.fetch_in_progress(now).is_some()
-            || state
-                .failures_mut()
-                .is_some_and(|failures| !failures.budget.is_full(now))
-    }
-
-    pub(in crate::cache) fn snapshot(&self, now: Moment) -> SlotSnapshot {
-        let mut state = self.state();
-        SlotSnapshot {
-            token: self.token(),
-            last_error: state.last_error().cloned(),
-            is_backing_off: state.backoff_error(now).is_some(),
-            is_rejection_limit_reached: state
-                .failures_mut()
-                .is_some_and(|failures| failures.budget.is_empty(now)),
-        }
+            || state.rejections_left(now) < RejectionBudget::FULL
     }
 
     /// Returns the bytes of memory that the slot holds.
@@ -295,7 +259,7 @@ impl Slot {
     pub(super) fn set_current(&self, _: &mut SlotState, token: &Arc<TokenInner>) {
         self.token.store(Some(Arc::clone(token)));
         self.current_generation
-            .store(token.generation(), Ordering::Release);
+            .store(token.generation, Ordering::Release);
     }
 
     /// Removes the current token. The caller holds the lock.

@@ -1,6 +1,4 @@
-//! The part of a slot that its lock guards: the fetch in progress, failures and rejections.
-
-use std::{collections::VecDeque, mem};
+//! Defines the part of a slot that its lock guards: the fetch in progress, failures and rejections.
 
 use super::FetchReceiver;
 use crate::{
@@ -10,23 +8,20 @@ use crate::{
     token::{Token, TokenSpec},
 };
 
-/// What few slots have at any time is boxed, because a cache may have very many slots.
+/// A cache may have very many slots, and few of them have a fetch or failures. These are therefore boxed.
 #[derive(Default)]
 pub(in crate::cache) struct SlotState {
-    fetch: Option<Box<FetchReceiver>>,
+    pub(super) fetch: Option<Box<FetchReceiver>>,
     /// The number of the last fetch. A fetch with an older number no longer changes the slot.
-    last_fetch: u64,
+    pub(super) last_fetch: u64,
     failures: Option<Box<FailureState>>,
 }
 
 /// The failed fetches and rejected tokens of a slot.
+#[derive(Default)]
 pub(super) struct FailureState {
-    backoff: Option<Backoff>,
+    pub(super) backoff: Option<Backoff>,
     pub(super) budget: RejectionBudget,
-    /// Whether the last rejection exceeded the budget.
-    is_limit_reached: bool,
-    /// The generations that were paid for and not refunded yet, at most as many as the budget has.
-    paid: VecDeque<u64>,
     /// The last token that was rejected, to recognize it if the source returns it again.
     pub(super) rejected: Option<Token>,
     /// The newest generation that was taken out of use. It is kept longer than the token, for callers that hold that token.
@@ -57,39 +52,12 @@ impl SlotState {
         receiver.is_pending(now).then(|| receiver.clone())
     }
 
-    /// Stores the receiver of a new fetch, and returns the fetch's number.
-    pub(super) fn begin_fetch(&mut self, receiver: FetchReceiver) -> u64 {
-        self.last_fetch += 1;
-        self.fetch = Some(Box::new(receiver));
-        self.last_fetch
-    }
-
-    pub(super) fn is_last_fetch(&self, number: u64) -> bool {
-        self.last_fetch == number
-    }
-
-    pub(super) fn end_fetch(&mut self) {
-        self.fetch = None;
-    }
-
-    pub(super) fn extend_fetch(&mut self, deadline: Moment) {
-        if let Some(receiver) = &mut self.fetch {
-            receiver.extend(deadline);
-        }
-    }
-
-    /// Lets the fetch in progress end without an effect on the slot.
-    pub(super) fn detach_fetch(&mut self) {
-        self.last_fetch += 1;
-        self.fetch = None;
-    }
-
     /// Returns the failures, if there have been any.
     pub(super) fn failures_mut(&mut self) -> Option<&mut FailureState> {
         self.failures.as_deref_mut()
     }
 
-    /// Returns the failures, to note one.
+    /// Returns the failures. Creates them if there have been none.
     pub(super) fn failures(&mut self) -> &mut FailureState {
         self.failures.get_or_insert_default()
     }
@@ -98,16 +66,17 @@ impl SlotState {
         self.failures.as_ref()?.backoff.as_ref()
     }
 
-    pub(super) fn set_backoff(&mut self, backoff: Backoff) {
-        self.failures().backoff = Some(backoff);
-    }
-
-    pub(super) fn backoff_error(&self, now: Moment) -> Option<TokenError> {
+    pub(in crate::cache) fn backoff_error(&self, now: Moment) -> Option<TokenError> {
         self.backoff()?.error(now)
     }
 
-    pub(super) fn last_error(&self) -> Option<&TokenError> {
-        Some(self.backoff()?.last_error())
+    pub(in crate::cache) fn last_error(&self) -> Option<&TokenError> {
+        self.backoff().map(|backoff| &backoff.last_error)
+    }
+
+    pub(in crate::cache) fn rejections_left(&self, now: Moment) -> u8 {
+        let failures = self.failures.as_ref();
+        failures.map_or(RejectionBudget::FULL, |failures| failures.budget.left(now))
     }
 
     pub(super) fn rejected(&self) -> Option<&Token> {
@@ -116,55 +85,15 @@ impl SlotState {
 
     /// Returns the claims to request, and their version.
     pub(super) fn required_claims(&self) -> (Option<std::sync::Arc<str>>, u64) {
-        let failures = self.failures.as_ref();
-        failures
-            .map(|failures| failures.claims.current())
-            .unwrap_or_default()
+        let claims = self.failures.as_ref().map(|failures| &failures.claims);
+        claims.map(RequiredClaims::current).unwrap_or_default()
     }
 
     /// Forgets the back-off and the rejected token.
-    pub(super) fn clear_failures(&mut self) {
-        if let Some(failures) = self.failures_mut() {
-            failures.backoff = None;
-            failures.rejected = None;
-        }
-    }
-}
-
-impl FailureState {
-    /// Spends one of the rejection budget on this generation. If none is left, returns whether that is new.
-    pub(super) fn spend(&mut self, generation: u64, now: Moment) -> Result<(), bool> {
-        if !self.budget.take(now) {
-            return Err(!mem::replace(&mut self.is_limit_reached, true));
-        }
-        self.is_limit_reached = false;
-        if self.paid.len() >= usize::from(RejectionBudget::FULL) {
-            self.paid.pop_front();
-        }
-        self.paid.push_back(generation);
-        Ok(())
-    }
-
-    /// Refunds one rejection of this generation, if one was paid for.
-    pub(super) fn refund(&mut self, generation: u64) {
-        if let Some(index) = self.paid.iter().position(|paid| *paid == generation) {
-            self.paid.remove(index);
-            self.budget.refund();
-        }
-    }
-}
-
-impl Default for FailureState {
-    fn default() -> Self {
-        Self {
-            backoff: None,
-            budget: RejectionBudget::new(),
-            is_limit_reached: false,
-            paid: VecDeque::new(),
-            rejected: None,
-            last_rejected: 0,
-            claims: RequiredClaims::default(),
-            last_scope_challenge: None,
-        }
+    pub(super) fn clear_failures(&mut self) -> Option<&mut FailureState> {
+        let failures = self.failures_mut()?;
+        failures.backoff = None;
+        failures.rejected = None;
+        Some(failures)
     }
 }
