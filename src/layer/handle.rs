@@ -205,7 +205,7 @@ fn token_of_slot(
     let (header, generation, is_stale) = slot.header(now)?;
     layer.cache.count_hit(is_stale);
     if let Some(memo) = memo
-        && memo.has_room(index, slot, now)
+        && memo.has_room(index, slot, generation, now)
         && let Some(token) = slot.token()
     {
         let cached = CachedHeader {
@@ -258,13 +258,11 @@ impl Memo {
         }
     }
 
-    /// Returns `true` if a token of this slot may be remembered now. A new token of a remembered slot may at once; the current one
-    /// may not, or specs that are built for each request would copy it each time.
-    fn has_room(&self, index: usize, slot: &Arc<Slot>, now: Moment) -> bool {
+    /// Returns `true` if the token of this slot may be cached now: if the entry is free, has an older token of the slot, or is old enough.
+    fn has_room(&self, index: usize, slot: &Arc<Slot>, generation: u64, now: Moment) -> bool {
         self.get(index).is_none_or(|cached| {
-            let is_renewed = cached.generation != slot.current_generation();
-            (is_renewed && Arc::ptr_eq(&cached.slot, slot))
-                || now.monotonic.saturating_sub(cached.cached_at) >= REPLACE_INTERVAL_NANOS
+            let is_outdated = Arc::ptr_eq(&cached.slot, slot) && cached.generation != generation;
+            is_outdated || now.monotonic.saturating_sub(cached.cached_at) >= REPLACE_INTERVAL_NANOS
         })
     }
 }
