@@ -54,7 +54,7 @@ impl Moment {
 
     /// Returns the moment that is earlier by this duration.
     pub(crate) fn earlier_by(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let Nanos(nanos) = duration.into();
         Self {
             monotonic: self.monotonic.saturating_sub(nanos),
             wall: self.wall.saturating_sub(nanos),
@@ -123,10 +123,7 @@ pub struct Clock(Kind);
 enum Kind {
     #[default]
     System,
-    Tokio {
-        start: tokio::time::Instant,
-        wall: u64,
-    },
+    Tokio(tokio::time::Instant, Moment),
     Custom(Arc<dyn Fn() -> Moment + Send + Sync>),
 }
 
@@ -142,10 +139,11 @@ impl Clock {
     /// Call it inside the runtime whose time is paused.
     #[must_use]
     pub fn tokio() -> Self {
-        Self(Kind::Tokio {
-            start: tokio::time::Instant::now(),
+        let start = Moment {
+            monotonic: 0,
             wall: system::now().wall,
-        })
+        };
+        Self(Kind::Tokio(tokio::time::Instant::now(), start))
     }
 
     /// Returns a clock that calls a function.
@@ -159,18 +157,11 @@ impl Clock {
     pub fn now(&self) -> Moment {
         match &self.0 {
             Kind::System => system::now(),
-            Kind::Tokio { start, wall } => {
-                Moment {
-                    monotonic: 0,
-                    wall: *wall,
-                } + start.elapsed()
-            }
+            Kind::Tokio(instant, start) => *start + instant.elapsed(),
             Kind::Custom(now) => now(),
         }
     }
-}
 
-impl Clock {
     /// Returns the current time, given the result of an earlier call.
     ///
     /// Both coarse clocks advance with the same tick of the system. If the monotonic clock has not advanced, the wall clock is not
@@ -179,7 +170,7 @@ impl Clock {
     pub(crate) fn now_since(&self, last: Moment) -> Moment {
         match &self.0 {
             Kind::System => system::now_since(last),
-            Kind::Tokio { .. } | Kind::Custom(_) => self.now(),
+            Kind::Tokio(..) | Kind::Custom(_) => self.now(),
         }
     }
 }
@@ -188,7 +179,7 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::System => "Clock::system()",
-            Kind::Tokio { .. } => "Clock::tokio()",
+            Kind::Tokio(..) => "Clock::tokio()",
             Kind::Custom(_) => "Clock::from_fn(_)",
         })
     }
@@ -228,22 +219,17 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use std::{
-        sync::LazyLock,
-        time::{Instant, SystemTime, UNIX_EPOCH},
-    };
+    use std::{sync::LazyLock, time::Instant};
 
-    use super::Moment;
+    use super::{Moment, Nanos, SystemTime, UNIX_EPOCH};
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     pub(super) fn now() -> Moment {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         Moment {
-            monotonic: u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+            monotonic: Nanos::from(START.elapsed()).0,
+            wall: Nanos::from(wall.unwrap_or_default()).0,
         }
     }
 

@@ -94,14 +94,6 @@ impl ErrorKind {
             Self::Network => "network",
         }
     }
-
-    /// Returns `true` if the same request may succeed later without a change.
-    const fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::Throttled | Self::Unavailable | Self::Timeout | Self::Network
-        )
-    }
 }
 
 impl fmt::Display for ErrorKind {
@@ -118,7 +110,13 @@ impl TokenError {
             kind,
             message: message.into(),
             description: None,
-            retryable: kind.is_transient(),
+            retryable: matches!(
+                kind,
+                ErrorKind::Throttled
+                    | ErrorKind::Unavailable
+                    | ErrorKind::Timeout
+                    | ErrorKind::Network
+            ),
             retry_after: None,
             claims: None,
             fingerprint: None,
@@ -227,19 +225,13 @@ impl fmt::Display for TokenError {
 
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("TokenError");
-        out.field("kind", &self.0.kind)
-            .field("message", &self.0.message);
-        if let Some(description) = &self.0.description {
-            out.field("description", description);
-        }
-        if let Some(after) = &self.0.retry_after {
-            out.field("retry_after", after);
-        }
-        if let Some(source) = &self.0.source {
-            out.field("source", source);
-        }
-        out.finish_non_exhaustive()
+        f.debug_struct("TokenError")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("description", &self.0.description)
+            .field("retry_after", &self.0.retry_after)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,25 +28,19 @@ pub fn token_response(data: &[u8]) {
     let Ok(status) = StatusCode::from_u16(code) else {
         return;
     };
+    let media_type = match flags & 3 {
+        0 => "application/json",
+        1 => "application/x-www-form-urlencoded",
+        2 => "text/html",
+        _ => "",
+    };
     let mut headers = HeaderMap::new();
-    let media_types = [
-        "application/json",
-        "application/x-www-form-urlencoded",
-        "text/html",
-        "",
-    ];
-    let media_type = media_types
-        .get(usize::from(flags & 3))
-        .copied()
-        .unwrap_or_default();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     let mut body = rest;
     if flags & 4 != 0 {
         let end = rest.iter().position(|c| *c == b'\n').unwrap_or(rest.len());
         let (line, after) = rest.split_at(end);
-        if let Ok(value) = HeaderValue::from_bytes(line) {
-            headers.insert(RETRY_AFTER, value);
-        }
+        headers.extend(HeaderValue::from_bytes(line).map(|value| (RETRY_AFTER, value)));
         body = after;
     }
     let response = EndpointResponse {
@@ -73,11 +67,10 @@ pub fn metadata(data: &[u8]) {
     let issuer = "https://login.example/acme";
     match oauth::metadata(data, issuer) {
         Ok(found) => {
-            let endpoints = [
-                Some(&found.token_endpoint),
-                found.mtls_token_endpoint.as_ref(),
-            ];
-            for endpoint in endpoints.into_iter().flatten() {
+            for endpoint in [found.token_endpoint]
+                .iter()
+                .chain(&found.mtls_token_endpoint)
+            {
                 assert_eq!(endpoint.scheme(), Some(&Scheme::HTTPS));
                 assert!(endpoint.host().is_some());
             }
@@ -100,13 +93,11 @@ pub fn challenge(data: &[u8]) {
         assert!(!challenge.scheme.is_empty());
         assert!(challenge.params.len() <= 32);
     }
+    let values = lines
+        .iter()
+        .filter_map(|line| HeaderValue::from_bytes(line).ok());
+    let headers = HeaderMap::from_iter(values.map(|value| (WWW_AUTHENTICATE, value)));
     for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
-        let mut headers = HeaderMap::new();
-        for line in &lines {
-            if let Ok(value) = HeaderValue::from_bytes(line) {
-                headers.append(WWW_AUTHENTICATE, value);
-            }
-        }
         match verdict::classify(status, &headers) {
             Verdict::ScopesRequired(scopes) => assert!(!scopes.is_empty()),
             Verdict::Rejected => assert_eq!(status, StatusCode::UNAUTHORIZED),

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::TokenError;
@@ -57,18 +56,14 @@ impl Secret {
     /// assert!(error.to_string().contains("NO_SUCH_VARIABLE"));
     /// ```
     pub fn from_env(name: &str) -> Result<Self, TokenError> {
-        match env::var(name) {
-            Ok(value) if !value.is_empty() => Ok(Self::new(value)),
-            Ok(_) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is empty: set it to the secret"
-            ))),
-            Err(env::VarError::NotPresent) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is not set: set it to the secret"
-            ))),
-            Err(env::VarError::NotUnicode(_)) => Err(TokenError::configuration(format!(
-                "the environment variable {name} is not valid UTF-8: set it to the secret as text"
-            ))),
-        }
+        let fault = match env::var(name) {
+            Ok(value) if !value.is_empty() => return Ok(Self::new(value)),
+            Ok(_) => "empty: set it to the secret",
+            Err(env::VarError::NotPresent) => "not set: set it to the secret",
+            Err(env::VarError::NotUnicode(_)) => "not valid UTF-8: set it to the secret as text",
+        };
+        let message = format!("the environment variable {name} is {fault}");
+        Err(TokenError::configuration(message))
     }
 
     /// Creates a secret that is the content of a file without line endings at its end. It is read again for every use.
@@ -118,7 +113,13 @@ impl Secret {
                 "the function of Secret::from_fn returned an empty secret",
             )),
             Ok(text) => Ok(Exposed::new(Zeroizing::new(text))),
-            Err(error) => Err(read_error(error.into())),
+            Err(error) => Err(error.into().downcast().map_or_else(
+                |error| {
+                    TokenError::configuration("the function of Secret::from_fn failed")
+                        .with_source(error)
+                },
+                |error| *error,
+            )),
         })))
     }
 
@@ -135,29 +136,17 @@ impl Secret {
     }
 }
 
-fn read_error(error: Box<dyn Error + Send + Sync>) -> TokenError {
-    match error.downcast::<TokenError>() {
-        Ok(error) => *error,
-        Err(error) => {
-            TokenError::configuration("the function of Secret::from_fn failed").with_source(error)
-        }
-    }
-}
-
 fn read(path: &Path) -> Result<Zeroizing<String>, TokenError> {
-    let mut text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            TokenError::configuration(format!("failed to read the secret file {}", path.display()))
-                .with_source(error)
-        })?;
+    let shown = path.display();
+    let mut text = Zeroizing::new(fs::read_to_string(path).map_err(|error| {
+        TokenError::configuration(format!("failed to read the secret file {shown}"))
+            .with_source(error)
+    })?);
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);
     if text.is_empty() {
-        return Err(TokenError::configuration(format!(
-            "the secret file {} is empty: write the secret to it",
-            path.display()
-        )));
+        let message = format!("the secret file {shown} is empty: write the secret to it");
+        return Err(TokenError::configuration(message));
     }
     Ok(text)
 }
@@ -208,30 +197,12 @@ impl fmt::Debug for Exposed {
     }
 }
 
-/// Wipes every string in a JSON value.
-pub(crate) fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Bytes whose memory is wiped when the last of their clones and slices is dropped.
+/// Converts to `Bytes` whose memory is wiped when the last of their clones and slices is dropped.
 pub(crate) fn wiped<B>(bytes: Zeroizing<B>) -> Bytes
 where
     B: Zeroize + AsRef<[u8]> + Send + 'static,
 {
-    Bytes::from_owner(Wiped(bytes))
-}
-
-struct Wiped<B: Zeroize>(Zeroizing<B>);
-
-impl<B: Zeroize + AsRef<[u8]>> AsRef<[u8]> for Wiped<B> {
-    fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
+    Bytes::from_owner(bytes)
 }
 
 #[cfg(test)]

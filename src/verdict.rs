@@ -298,7 +298,7 @@ mod tests {
                     assert_eq!(claims, case["claims"], "{name}");
                 }
                 Verdict::ScopesRequired(scopes) => {
-                    assert_eq!(Value::from(scopes), case["scope"], "{name}")
+                    assert_eq!(Value::from(scopes), case["scope"], "{name}");
                 }
                 Verdict::StepUp {
                     acr_values,

@@ -1,4 +1,4 @@
-//! A hit allocates nothing beyond what the request itself needs.
+//! Checks that a hit allocates only what the request itself needs.
 
 use std::{
     convert::Infallible,
@@ -13,11 +13,11 @@ use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
 
-/// Takes a request and answers 200.
+/// A service that responds 200 without allocating.
 #[derive(Clone)]
-struct Nothing;
+struct Respond200;
 
-impl<B> Service<Request<B>> for Nothing {
+impl<B> Service<Request<B>> for Respond200 {
     type Response = Response<()>;
     type Error = Infallible;
     type Future = Ready<Result<Response<()>, Infallible>>;
@@ -47,12 +47,9 @@ fn warm_cache(spec: &TokenSpec) -> TokenCache {
     cache
 }
 
-fn warm_layer() -> AuthLayer {
-    warm_layer_for(&spec())
-}
-
-fn warm_layer_for(kept: &TokenSpec) -> AuthLayer {
-    AuthLayer::new(warm_cache(kept))
+/// Returns a layer whose cache has a token for the spec.
+fn warm_layer(cached: &TokenSpec) -> AuthLayer {
+    AuthLayer::new(warm_cache(cached))
         .route("https://stock.example.com/v2", spec())
         .unwrap()
 }
@@ -64,7 +61,7 @@ fn request() -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// As tonic's generated clients make it: a path, and no word on where.
+/// Returns a request like those of tonic's generated clients, which have no scheme and authority.
 fn path_only() -> Request<Full<Bytes>> {
     let mut request = request();
     *request.uri_mut() = http::Uri::from_static("/v2/stock.Items/Find");
@@ -92,101 +89,85 @@ fn allocations(mut act: impl FnMut()) -> u64 {
     counted.count_total
 }
 
-/// What the request and its one more header need by themselves.
-fn with_a_header_set_by_hand() -> u64 {
+/// Returns the allocations of a request to which the caller adds the header.
+fn with_header<B>(request: impl Fn() -> Request<B>) -> u64 {
     let value = HeaderValue::from_static("Bearer t");
     allocations(|| {
         let mut request = request();
         request.headers_mut().insert(AUTHORIZATION, value.clone());
-        send(&mut Nothing, request);
+        send(&mut Respond200, request);
     })
 }
 
 #[test]
-fn a_hit_on_a_route_allocates_nothing() {
-    let mut service = warm_layer().without_replay().layer(Nothing);
+fn hit_on_a_route_allocates_nothing() {
+    let mut service = warm_layer(&spec()).without_replay().layer(Respond200);
     let ours = allocations(|| send(&mut service, request()));
-    assert_eq!(ours, with_a_header_set_by_hand());
+    assert_eq!(ours, with_header(request));
+    let of_new_clones = allocations(|| send(&mut service.clone(), request()));
+    assert_eq!(of_new_clones, ours);
 }
 
 #[test]
-fn a_hit_of_a_request_that_names_a_path_alone_allocates_nothing() {
-    let layer = warm_layer().with_default_origin("https://stock.example.com");
+fn hit_by_the_default_origin_allocates_nothing() {
+    let layer = warm_layer(&spec()).with_default_origin("https://stock.example.com");
     let layer = layer.unwrap().without_replay();
-    let mut service = layer.layer(Nothing);
+    let mut service = layer.layer(Respond200);
     let ours = allocations(|| send(&mut service, path_only()));
-    let (made, made_with_path) = (
-        allocations(|| drop(request())),
-        allocations(|| drop(path_only())),
-    );
-    assert_eq!(ours, with_a_header_set_by_hand() + made_with_path - made);
-    let fresh = allocations(|| send(&mut service.clone(), path_only()));
-    assert_eq!(fresh, ours);
+    assert_eq!(ours, with_header(path_only));
+    let of_new_clones = allocations(|| send(&mut service.clone(), path_only()));
+    assert_eq!(of_new_clones, ours);
 }
 
 #[test]
-fn a_hit_of_what_tonic_sends_allocates_nothing() {
+fn hit_of_a_tonic_request_allocates_nothing() {
     let of_tonic = || path_only().map(tonic::body::Body::new);
-    let layer = warm_layer().with_default_origin("https://stock.example.com");
-    let mut service = layer.unwrap().layer(Nothing);
+    let layer = warm_layer(&spec()).with_default_origin("https://stock.example.com");
+    let mut service = layer.unwrap().layer(Respond200);
     let ours = allocations(|| send(&mut service, of_tonic()));
-    let value = HeaderValue::from_static("Bearer t");
-    let by_hand = allocations(|| {
-        let mut request = of_tonic();
-        request.headers_mut().insert(AUTHORIZATION, value.clone());
-        send(&mut Nothing, request);
-    });
-    assert_eq!(ours, by_hand);
+    assert_eq!(ours, with_header(of_tonic));
 }
 
 #[test]
-fn a_hit_by_a_requests_own_spec_allocates_nothing() {
-    let with = |spec| {
-        let mut request = request();
-        request.extensions_mut().insert(spec);
-        request
-    };
-    let kept = spec();
-    let specs: [&dyn Fn() -> TokenSpec; 2] = [&|| kept.clone(), &spec];
-    for own in specs {
-        let mut service = warm_layer_for(&kept).without_replay().layer(Nothing);
-        let ours = allocations(|| send(&mut service, with(own())));
-        let made = allocations(|| drop(request()));
-        let made_with_spec = allocations(|| drop(with(own())));
-        assert_eq!(ours, with_a_header_set_by_hand() + made_with_spec - made);
+fn hit_by_the_spec_of_a_request_allocates_nothing() {
+    let shared = spec();
+    let specs: [&dyn Fn() -> TokenSpec; 2] = [&|| shared.clone(), &spec];
+    for spec in specs {
+        let with_spec = || {
+            let mut request = request();
+            request.extensions_mut().insert(spec());
+            request
+        };
+        let layer = warm_layer(&shared).without_replay();
+        let mut service = layer.layer(Respond200);
+        let ours = allocations(|| send(&mut service, with_spec()));
+        assert_eq!(ours, with_header(with_spec));
     }
 }
 
 #[test]
-fn a_hit_through_a_fresh_clone_allocates_nothing() {
-    let service = warm_layer().without_replay().layer(Nothing);
-    let ours = allocations(|| send(&mut service.clone(), request()));
-    assert_eq!(ours, with_a_header_set_by_hand());
-}
-
-#[test]
-fn keeping_a_request_for_a_replay_costs_a_copy_of_its_headers_and_no_more() {
-    let mut service = warm_layer().layer(Nothing);
+fn kept_request_costs_a_copy_of_its_headers() {
+    let mut service = warm_layer(&spec()).layer(Respond200);
     let ours = allocations(|| send(&mut service, request()));
     let made = allocations(|| drop(request()));
     let made_and_copied = allocations(|| {
         let original = request();
         drop((original.clone(), original));
     });
-    assert_eq!(ours, with_a_header_set_by_hand() + made_and_copied - made);
+    assert_eq!(ours, with_header(request) + made_and_copied - made);
 }
 
 #[test]
-fn a_body_that_can_not_be_had_twice_costs_no_copy() {
-    struct Mine;
-    let of_mine = || request().map(|_| Mine);
-    let mut service = warm_layer().layer(Nothing);
-    let ours = allocations(|| send(&mut service, of_mine()));
-    assert_eq!(ours, with_a_header_set_by_hand());
+fn body_that_can_not_be_cloned_costs_no_copy() {
+    struct Custom;
+    let of_custom = || request().map(|_| Custom);
+    let mut service = warm_layer(&spec()).layer(Respond200);
+    let ours = allocations(|| send(&mut service, of_custom()));
+    assert_eq!(ours, with_header(of_custom));
 }
 
 #[test]
-fn a_hit_in_the_cache_allocates_nothing() {
+fn hit_in_the_cache_allocates_nothing() {
     let cache = warm_cache(&spec());
     let spec = spec();
     let mut cx = Context::from_waker(Waker::noop());
@@ -198,14 +179,14 @@ fn a_hit_in_the_cache_allocates_nothing() {
 }
 
 #[test]
-fn an_unlisted_origin_costs_nothing() {
+fn unlisted_origin_allocates_nothing() {
     let elsewhere = || {
         let mut request = request();
         *request.uri_mut() = http::Uri::from_static("https://elsewhere.example.org/v2");
         request
     };
-    let mut service = warm_layer().layer(Nothing);
+    let mut service = warm_layer(&spec()).layer(Respond200);
     let ours = allocations(|| send(&mut service, elsewhere()));
-    let bare = allocations(|| send(&mut Nothing, elsewhere()));
+    let bare = allocations(|| send(&mut Respond200, elsewhere()));
     assert_eq!(ours, bare);
 }

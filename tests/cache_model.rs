@@ -1,70 +1,78 @@
-//! Random schedules on a whole cache, held against a plain account of its contract.
+//! Runs random schedules on a whole cache and compares it with a model of its contract.
 //!
-//! The account is told what the source is asked and what it answers, and what callers ask and get. From that it says, in its
-//! own words, what may happen next. Where chance has a say (jitter), it knows bounds.
+//! The model records the source's requests and responses and the callers' requests and results, and derives outcome may happen
+//! next. Where the cache is random (jitter), the model knows bounds.
 
 mod support;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     env, future,
     panic::resume_unwind,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::Poll,
     time::Duration,
 };
 
 use proptest::{prelude::*, test_runner::Config};
-use support::{HOUR, fault, millis, secs, settle, tenant};
+use support::{HOUR, builder, fault, lock, millis, secs, settle, tenant};
 use tokio::{
     runtime,
     task::JoinSet,
     time::{self, Instant},
 };
 use tower_bearer::{
-    ErrorKind, NewToken, Token, TokenCache, TokenError, TokenSource, TokenSpec, clock::Clock,
+    ErrorKind, NewToken, Token, TokenCache, TokenError, TokenSource, TokenSpec,
     source::TokenRequest,
 };
 
 const KEYS: usize = 3;
 const DEADLINE: Duration = secs(10);
+/// The rejections that cause a fetch; time refunds one per interval.
+const BUDGET: u8 = 5;
+const REFILL: Duration = secs(15);
 /// A timer rounds up to a millisecond.
 const TICK: Duration = millis(3);
 
 #[derive(Clone, Debug)]
 enum Op {
-    Pass(Duration),
+    Advance(Duration),
     Get(usize),
     Refresh(usize),
     Reject(usize),
-    /// Somebody asks and refuses, again and again.
-    Storm(usize, usize),
-    /// One of the tokens that were seen before.
+    /// Gets and rejects a token repeatedly.
+    RejectRepeatedly(usize, usize),
+    /// Rejects a token that was current earlier.
     RejectOld(usize, usize),
     Remove(usize),
     Clear,
-    /// All who wait go away.
-    Leave,
-    /// From now on, the provider answers so for this key.
+    CancelCallers,
+    /// Sets the response to all later requests for this key.
     Provider(usize, Reply),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Reply {
     after: Duration,
-    what: What,
+    outcome: Outcome,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Outcome {
     Token(Option<Duration>),
     RefreshIn(Duration, Duration),
-    /// The text of the last one, for an hour.
+    /// The last token again, valid for an hour.
     Same,
     Fail(ErrorKind, Option<Duration>),
     Hang,
     Panic,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self::Token(Some(HOUR))
+    }
 }
 
 fn key() -> impl Strategy<Value = usize> {
@@ -84,7 +92,7 @@ fn lifetime() -> impl Strategy<Value = Duration> {
     ])
 }
 
-fn what() -> impl Strategy<Value = What> {
+fn outcome() -> impl Strategy<Value = Outcome> {
     let kinds = prop::sample::select(vec![
         ErrorKind::Configuration,
         ErrorKind::InvalidClient,
@@ -101,7 +109,7 @@ fn what() -> impl Strategy<Value = What> {
         ErrorKind::Timeout,
         ErrorKind::Network,
     ]);
-    let asked = prop::sample::select(vec![
+    let retry_after = prop::sample::select(vec![
         Duration::ZERO,
         secs(1),
         secs(2),
@@ -110,25 +118,25 @@ fn what() -> impl Strategy<Value = What> {
         HOUR * 2,
     ]);
     prop_oneof![
-        6 => lifetime().prop_map(|lifetime| What::Token(Some(lifetime))),
-        1 => Just(What::Token(None)),
-        1 => (lifetime(), lifetime()).prop_map(|(one, other)| What::RefreshIn(one, other)),
-        1 => Just(What::Same),
-        5 => (kinds, prop::option::weighted(0.3, asked)).prop_map(|(kind, asked)| What::Fail(kind, asked)),
-        1 => Just(What::Hang),
-        1 => Just(What::Panic),
+        6 => lifetime().prop_map(|lifetime| Outcome::Token(Some(lifetime))),
+        1 => Just(Outcome::Token(None)),
+        1 => (lifetime(), lifetime()).prop_map(|(one, other)| Outcome::RefreshIn(one, other)),
+        1 => Just(Outcome::Same),
+        5 => (kinds, prop::option::weighted(0.3, retry_after)).prop_map(|(kind, retry_after)| Outcome::Fail(kind, retry_after)),
+        1 => Just(Outcome::Hang),
+        1 => Just(Outcome::Panic),
     ]
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
     let after = prop::sample::select(vec![0, 0, 10, 700, 3_100, 9_850]);
-    (after, what()).prop_map(|(after, what)| Reply {
+    (after, outcome()).prop_map(|(after, outcome)| Reply {
         after: millis(after),
-        what,
+        outcome,
     })
 }
 
-fn pass() -> impl Strategy<Value = Duration> {
+fn advance() -> impl Strategy<Value = Duration> {
     let about = prop::sample::select(vec![
         1,
         50,
@@ -147,15 +155,15 @@ fn pass() -> impl Strategy<Value = Duration> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => pass().prop_map(Op::Pass),
+        8 => advance().prop_map(Op::Advance),
         10 => key().prop_map(Op::Get),
         2 => key().prop_map(Op::Refresh),
         3 => key().prop_map(Op::Reject),
         2 => (key(), 0_usize..8).prop_map(|(key, old)| Op::RejectOld(key, old)),
-        1 => (key(), 2_usize..9).prop_map(|(key, times)| Op::Storm(key, times)),
+        1 => (key(), 2_usize..9).prop_map(|(key, times)| Op::RejectRepeatedly(key, times)),
         2 => key().prop_map(Op::Remove),
         1 => Just(Op::Clear),
-        1 => Just(Op::Leave),
+        1 => Just(Op::CancelCallers),
         6 => (key(), reply()).prop_map(|(key, reply)| Op::Provider(key, reply)),
     ]
 }
@@ -173,7 +181,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn whatever_happens_the_cache_keeps_its_contract(
+    fn random_schedules_keep_the_contract_of_the_cache(
         cap in prop_oneof![3 => Just(32_usize), 1 => Just(1), 1 => Just(2)],
         ops in prop::collection::vec(op(), 1..60),
     ) {
@@ -181,7 +189,7 @@ proptest! {
     }
 }
 
-/// Runs a schedule; says what went wrong.
+/// Runs a schedule, and returns the first violation.
 fn run(cap: usize, ops: &[Op]) -> Result<(), String> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_time()
@@ -189,64 +197,63 @@ fn run(cap: usize, ops: &[Op]) -> Result<(), String> {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut play = Play::new(cap);
+        let mut schedule = Schedule::new(cap);
         for op in ops {
-            play.take(op).await;
-            play.account().verdict()?;
+            schedule.apply(op).await;
+            schedule.model().result()?;
         }
-        play.finish().await;
-        play.account().verdict()
+        schedule.finish().await;
+        schedule.model().result()
     })
 }
 
-/// The cache, its callers, and the account that is kept of them.
-struct Play {
+/// The cache, its callers and their model.
+struct Schedule {
     cache: TokenCache,
-    account: Arc<Mutex<Account>>,
+    model: Arc<Mutex<Model>>,
     callers: JoinSet<()>,
     specs: Vec<TokenSpec>,
     seen: Vec<Vec<Token>>,
 }
 
-impl Play {
+impl Schedule {
     fn new(cap: usize) -> Self {
-        let account = Arc::new(Mutex::new(Account::new(cap)));
-        let cache = TokenCache::builder(Provider(Arc::clone(&account)))
-            .with_clock(Clock::tokio())
-            // What is forgotten on purpose is no part of the contract.
+        let model = Arc::new(Mutex::new(Model::new(cap)));
+        let cache = builder(&Provider(Arc::clone(&model)))
+            // The model does not contain the eviction of idle entries.
             .with_idle_time(Duration::MAX)
             .with_max_fetches(cap)
             .build();
         Self {
             cache,
-            account,
+            model,
             callers: JoinSet::new(),
             specs: (0..KEYS).map(tenant).collect(),
             seen: vec![Vec::new(); KEYS],
         }
     }
 
-    fn account(&self) -> MutexGuard<'_, Account> {
-        lock(&self.account)
+    fn model(&self) -> MutexGuard<'_, Model> {
+        lock(&self.model)
     }
 
-    async fn take(&mut self, op: &Op) {
+    async fn apply(&mut self, op: &Op) {
         let due = match op {
-            Op::Get(key) => self.account().is_due(*key).then_some(*key),
+            Op::Get(key) => self.model().is_due(*key).then_some(*key),
             _ => None,
         };
-        // With few places a flight may queue unseen, and what becomes of it then can't be told from outside.
-        let queues = self.account().cap < KEYS;
+        // With few permits, a fetch may wait for one unseen, and its fate is unknown to the model.
+        let queues = self.model().cap < KEYS;
         match op {
-            Op::Pass(time) => time::sleep(*time).await,
+            Op::Advance(time) => time::sleep(*time).await,
             Op::Get(key) => self.call(*key, false),
             Op::Refresh(key) => self.call(*key, true),
             Op::Reject(key) => self.reject_current(*key),
-            Op::Storm(key, times) => {
+            Op::RejectRepeatedly(key, times) => {
                 for _ in 0..*times {
                     self.call(*key, false);
                     settle().await;
-                    self.look();
+                    self.compare();
                     self.reject_current(*key);
                 }
             }
@@ -258,44 +265,43 @@ impl Play {
             Op::Remove(_) | Op::Clear if queues => {}
             Op::Remove(key) => {
                 let removed = self.cache.remove(&self.specs[*key]);
-                self.account().removed(*key, Some(removed));
+                self.model().removed(*key, Some(removed));
             }
             Op::Clear => {
                 self.cache.clear();
-                let mut account = self.account();
-                (0..KEYS).for_each(|key| account.removed(key, None));
-                account.source = None;
+                let mut model = self.model();
+                (0..KEYS).for_each(|key| model.removed(key, None));
+                model.source = None;
             }
-            Op::Leave => self.callers.abort_all(),
-            Op::Provider(key, reply) => self.account().keys[*key].reply = reply.clone(),
+            Op::CancelCallers => self.callers.abort_all(),
+            Op::Provider(key, reply) => self.model().keys[*key].reply = reply.clone(),
         }
         settle().await;
         if let Some(key) = due {
-            let mut account = self.account();
-            let asked = account.keys[key].last_asked == Some(Instant::now());
-            account.hold_that(asked, || "stale, and nobody fetches".into());
+            let mut model = self.model();
+            let requested = model.keys[key].last_request == Some(Instant::now());
+            model.check(requested, || "stale, and not fetched".into());
         }
-        self.look();
+        self.compare();
     }
 
     fn call(&mut self, key: usize, forced: bool) {
-        let (cache, account) = (self.cache.clone(), Arc::clone(&self.account));
+        let (cache, model) = (self.cache.clone(), Arc::clone(&self.model));
         let spec = self.specs[key].clone();
         self.callers.spawn(async move {
-            let call = Call::begin(&account, key, forced);
+            let call = Call::begin(&model, key, forced);
             let mut get = pin!(async {
-                if forced {
-                    cache.refresh(&spec).await
-                } else {
-                    cache.get(&spec).await
+                match forced {
+                    true => cache.refresh(&spec).await,
+                    false => cache.get(&spec).await,
                 }
             });
             let first = future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
-            let (at_once, outcome) = match first {
+            let (immediate, outcome) = match first {
                 Poll::Ready(outcome) => (true, outcome),
                 Poll::Pending => (false, get.await),
             };
-            call.end(at_once, &outcome);
+            call.end(immediate, &outcome);
         });
     }
 
@@ -307,11 +313,11 @@ impl Play {
 
     fn reject(&self, key: usize, token: &Token) {
         let rejected = self.cache.reject(token);
-        self.account().rejected(key, token.generation(), rejected);
+        self.model().rejected(key, token.generation(), rejected);
     }
 
-    /// What is in service must be what the account says; and the account learns its generation.
-    fn look(&mut self) {
+    /// Compares the cache with the model, which learns the generations of new tokens.
+    fn compare(&mut self) {
         while let Some(outcome) = self.callers.try_join_next() {
             if let Err(error) = outcome {
                 assert!(error.is_cancelled(), "a caller panicked");
@@ -319,7 +325,7 @@ impl Play {
         }
         for key in 0..KEYS {
             let token = self.cache.peek(&self.specs[key]);
-            lock(&self.account).peeked(key, token.as_ref());
+            self.model().peeked(key, token.as_ref());
             if let Some(token) = token {
                 let seen = &mut self.seen[key];
                 if seen.last().map(Token::generation) != Some(token.generation()) {
@@ -328,138 +334,130 @@ impl Play {
             }
         }
         let stats = self.cache.stats();
-        let mut account = lock(&self.account);
+        let mut model = lock(&self.model);
         let counted = (
             stats.hits,
             stats.misses,
             stats.rejections,
             stats.rejection_limit_reached,
         );
-        let expected = (
-            account.hits,
-            account.misses,
-            account.rejections,
-            account.storms,
-        );
-        account.hold_that(counted == expected, || {
+        let expected = (model.hits, model.misses, model.rejections, model.limited);
+        model.check(counted == expected, || {
             format!("counted {counted:?}, expected {expected:?}")
         });
-        let asked = account.asked;
-        account.hold_that(stats.token_requests == asked, || {
-            format!("{} requests counted of {asked}", stats.token_requests)
+        let requests = model.requests;
+        model.check(stats.token_requests == requests, || {
+            format!("{} requests counted of {requests}", stats.token_requests)
         });
-        account.hold_that(
+        model.check(
             stats.entries <= KEYS as u64 && stats.bytes < 1 << 20,
             || format!("{stats:?}"),
         );
     }
 
-    /// Once the provider is well again, nothing is left of what was.
+    /// Checks that no caller waits forever, and that each key gets a token once the provider works again.
     async fn finish(&mut self) {
         for key in 0..KEYS {
-            self.account().keys[key].reply = Reply {
-                after: Duration::ZERO,
-                what: What::Token(Some(HOUR)),
-            };
+            self.model().keys[key].reply = Reply::default();
         }
-        self.take(&Op::Pass(HOUR * 2)).await;
-        let waiting = self.account().waiting();
-        self.account()
-            .hold_that(waiting == 0, || format!("{waiting} wait for ever"));
+        self.apply(&Op::Advance(HOUR * 2)).await;
+        let waiting = self.model().waiting();
+        self.model()
+            .check(waiting == 0, || format!("{waiting} callers wait forever"));
         for key in 0..KEYS {
             let got = self.cache.get(&self.specs[key]).await;
-            self.account()
-                .hold_that(got.is_ok(), || format!("latched: {got:?}"));
+            self.model()
+                .check(got.is_ok(), || format!("not recovered: {got:?}"));
         }
         settle().await;
         let stats = self.cache.stats();
-        let mut account = self.account();
-        let landed = account.landed;
-        account.hold_that(stats.fetches == stats.fetch_failures + landed, || {
-            format!("{landed} landed of {stats:?}")
+        let mut model = self.model();
+        let completed = model.completed;
+        model.check(stats.fetches == stats.fetch_failures + completed, || {
+            format!("{completed} completed of {stats:?}")
         });
     }
 }
 
-/// A caller who waits, as the account sees it.
+/// A caller that waits.
 struct Call<'a> {
-    account: &'a Mutex<Account>,
+    model: &'a Mutex<Model>,
     key: usize,
     forced: bool,
     begun: Instant,
-    service: Option<Service>,
-    flying: bool,
-    held: bool,
+    current: Option<Current>,
+    is_fetched: bool,
+    backs_off: bool,
 }
 
 impl<'a> Call<'a> {
-    fn begin(account: &'a Mutex<Account>, key: usize, forced: bool) -> Self {
+    fn begin(model: &'a Mutex<Model>, key: usize, forced: bool) -> Self {
         let begun = Instant::now();
-        let mut now = lock(account);
+        let mut now = lock(model);
         now.catch_up();
-        let held = now.surely_held(key, begun);
+        let backs_off = now.surely_backs_off(key, begun);
         let queues = now.cap < KEYS;
         let state = &mut now.keys[key];
         state.callers += 1;
         state.forced += usize::from(forced);
         state.forced_unseen |= forced && queues;
         let call = Self {
-            account,
+            model,
             key,
             forced,
             begun,
-            service: state.service.clone().filter(|service| begun < service.end),
-            flying: !state.flights.is_empty(),
-            held,
+            current: state.current.clone().filter(|current| begun < current.end),
+            is_fetched: !state.fetches.is_empty(),
+            backs_off,
         };
-        if !forced && call.service.is_some() {
-            now.hits += 1;
-        } else if !forced {
-            now.misses += 1;
+        match call.current {
+            _ if forced => {}
+            Some(_) => now.hits += 1,
+            None => now.misses += 1,
         }
         call
     }
 
-    fn end(self, at_once: bool, outcome: &Result<Token, TokenError>) {
+    fn end(self, immediate: bool, outcome: &Result<Token, TokenError>) {
         let (key, begun) = (self.key, self.begun);
         let now = Instant::now();
-        let mut account = lock(self.account);
-        account.catch_up();
-        let served = !self.forced && self.service.is_some();
+        let mut model = lock(self.model);
+        model.catch_up();
+        let served = !self.forced && self.current.is_some();
         let took = now - begun;
-        let most = if account.cap < KEYS {
-            DEADLINE * 3 * (KEYS as u32 + 1)
-        } else {
-            DEADLINE * 3
-        };
-        account.hold_that(took <= most + millis(50), || format!("waited {took:?}"));
-        account.hold_that(!served || (at_once && outcome.is_ok()), || {
-            format!("a token that serves was not served: {outcome:?}")
+        let queued = if model.cap < KEYS { KEYS } else { 0 };
+        let most = DEADLINE * 3 * (queued as u32 + 1);
+        model.check(took <= most + millis(50), || format!("waited {took:?}"));
+        model.check(!served || (immediate && outcome.is_ok()), || {
+            format!("a usable token was not served: {outcome:?}")
         });
-        if self.held && !served && !self.flying {
-            account.hold_that(at_once && outcome.is_err(), || {
-                format!("held back, and yet {at_once} {outcome:?}")
+        if self.backs_off && !served && !self.is_fetched {
+            model.check(immediate && outcome.is_err(), || {
+                format!("backing off, and yet {immediate} {outcome:?}")
             });
         }
         match outcome {
             Ok(token) => {
-                account.served(key, token, now);
-                let before = self.service.as_ref();
-                let before = before.and_then(|service| service.generation);
+                model.served(key, token, now);
+                let before = self.current.as_ref();
+                let before = before.and_then(|current| current.generation);
                 if self.forced {
-                    account.hold_that(Some(token.generation()) > before, || {
-                        "a forced refresh gave nothing new".into()
+                    model.check(Some(token.generation()) > before, || {
+                        "a forced refresh returned an old token".into()
                     });
                 } else if let Some(before) = before {
-                    account.hold_that(token.generation() == before, || {
-                        "another token than the one in service".into()
+                    model.check(token.generation() == before, || {
+                        "not the current token".into()
                     });
                 }
             }
-            Err(error) if at_once => {
-                let holds = [account.keys[key].hold.clone(), account.source.clone()];
-                let right = holds.iter().flatten().any(|hold| hold.tells(error, now));
-                account.hold_that(right, || format!("{error:?} at once, for {holds:?}"));
+            Err(error) if immediate => {
+                let back_offs = [model.keys[key].back_off.clone(), model.source.clone()];
+                let right = back_offs
+                    .iter()
+                    .flatten()
+                    .any(|one| one.matches(error, now));
+                model.check(right, || format!("{error:?} at once, for {back_offs:?}"));
             }
             Err(_) => {}
         }
@@ -468,51 +466,51 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let mut account = lock(self.account);
-        // Gone without an answer: it waited.
-        let state = &mut account.keys[self.key];
+        let mut model = lock(self.model);
+        let state = &mut model.keys[self.key];
         state.callers -= 1;
         state.forced -= usize::from(self.forced);
     }
 }
 
-/// What is known of the cache from what went in and out.
-struct Account {
+/// The state of the cache that follows from its inputs and outputs.
+#[derive(Default)]
+struct Model {
     cap: usize,
     keys: Vec<Key>,
-    source: Option<Held>,
-    wrong: Vec<String>,
+    source: Option<BackOff>,
+    violations: Vec<String>,
     texts: u64,
-    asked: u64,
-    landed: u64,
+    requests: u64,
+    completed: u64,
     hits: u64,
     misses: u64,
     rejections: u64,
-    storms: u64,
+    limited: u64,
 }
 
+#[derive(Default)]
 struct Key {
     reply: Reply,
-    service: Option<Service>,
-    flights: Vec<Flight>,
-    hold: Option<Held>,
-    /// A flight that died is not followed sooner, while the token serves.
+    current: Option<Current>,
+    fetches: Vec<FetchState>,
+    back_off: Option<BackOff>,
+    /// After the death of a fetch, no other starts before this, while the token is usable.
     paused_until: Option<Instant>,
-    refused: HashSet<u64>,
-    newest_refused: u64,
-    given: HashMap<String, Instant>,
+    newest_rejected: u64,
+    issued: HashMap<String, Instant>,
     last_text: Option<String>,
-    last_asked: Option<Instant>,
+    last_request: Option<Instant>,
     callers: usize,
     forced: usize,
-    /// Somebody forced a refresh, and no flight was seen since.
+    /// A refresh was forced, and no fetch was seen since.
     forced_unseen: bool,
     budget: u8,
     refill: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
-struct Service {
+struct Current {
     text: String,
     generation: Option<u64>,
     earliest_refresh: Instant,
@@ -520,48 +518,48 @@ struct Service {
     end: Instant,
 }
 
-struct Flight {
+struct FetchState {
     number: u64,
     started: Instant,
     attempt: u32,
-    asked: Instant,
-    /// Between two attempts: not before then.
+    requested_at: Instant,
+    /// The start of the next attempt, during the pause before it.
     pausing: Option<Instant>,
-    orphan: bool,
+    discarded: bool,
 }
 
-/// A wait of which chance has a part: between these two.
+/// A back-off that ends at a random time between `least` and `most`.
 #[derive(Clone, Debug)]
-struct Held {
+struct BackOff {
     kind: ErrorKind,
-    asked_for: bool,
+    is_requested: bool,
     failures: (u32, u32),
     least: Instant,
     most: Instant,
 }
 
-impl Held {
-    /// Each failure doubles the wait from a second to a minute, less up to a half; or what the server asks for, from a second
-    /// to an hour, and up to a tenth more. What fails during a wait does not double it.
+impl BackOff {
+    /// Each failure doubles the back-off from a second to a minute, shortened by up to a half. A `Retry-After` is clamped to
+    /// between a second and an hour, and prolonged by up to a tenth. A failure during a back-off does not double it.
     fn after(
         before: Option<&Self>,
         kind: ErrorKind,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
         now: (Instant, Instant),
     ) -> Self {
-        let during = before.is_some_and(|held| now.0 < held.most);
-        let surely = before.is_some_and(|held| now.1 < held.least);
-        let (low, high) = before.map_or((0, 0), |held| held.failures);
+        let during = before.is_some_and(|back_off| now.0 < back_off.most);
+        let surely = before.is_some_and(|back_off| now.1 < back_off.least);
+        let (low, high) = before.map_or((0, 0), |back_off| back_off.failures);
         let failures = (
             if during { low.max(1) } else { low + 1 },
             if surely { high } else { high + 1 },
         );
         let doubled = |failures: u32| secs(1 << (failures.clamp(1, 7) - 1)).min(secs(60));
-        let (mut least, mut most) = match asked {
-            Some(asked) => {
-                let asked = asked.clamp(secs(1), HOUR);
-                let more = (asked + asked.min(secs(60)) / 10).min(HOUR);
-                (now.0 + asked, now.1 + more)
+        let (mut least, mut most) = match retry_after {
+            Some(retry_after) => {
+                let retry_after = retry_after.clamp(secs(1), HOUR);
+                let more = (retry_after + retry_after.min(secs(60)) / 10).min(HOUR);
+                (now.0 + retry_after, now.1 + more)
             }
             None => (now.0 + doubled(failures.0) / 2, now.1 + doubled(failures.1)),
         };
@@ -575,15 +573,15 @@ impl Held {
         }
         Self {
             kind,
-            asked_for: asked.is_some() || kind == ErrorKind::Throttled,
+            is_requested: retry_after.is_some() || kind == ErrorKind::Throttled,
             failures,
             least,
             most,
         }
     }
 
-    /// Whether this is the error, with what is left of the wait.
-    fn tells(&self, error: &TokenError, now: Instant) -> bool {
+    /// Returns whether the error is of this back-off and names the remaining time.
+    fn matches(&self, error: &TokenError, now: Instant) -> bool {
         let Some(left) = error.retry_after() else {
             return false;
         };
@@ -592,52 +590,28 @@ impl Held {
     }
 }
 
-impl Account {
+impl Model {
     fn new(cap: usize) -> Self {
         let key = || Key {
-            reply: Reply {
-                after: Duration::ZERO,
-                what: What::Token(Some(HOUR)),
-            },
-            service: None,
-            flights: Vec::new(),
-            hold: None,
-            paused_until: None,
-            refused: HashSet::new(),
-            newest_refused: 0,
-            given: HashMap::new(),
-            last_text: None,
-            last_asked: None,
-            callers: 0,
-            forced: 0,
-            forced_unseen: false,
-            budget: 5,
-            refill: None,
+            budget: BUDGET,
+            ..Key::default()
         };
         Self {
             cap,
             keys: (0..KEYS).map(|_| key()).collect(),
-            source: None,
-            wrong: Vec::new(),
-            texts: 0,
-            asked: 0,
-            landed: 0,
-            hits: 0,
-            misses: 0,
-            rejections: 0,
-            storms: 0,
+            ..Self::default()
         }
     }
 
-    fn verdict(&self) -> Result<(), String> {
-        self.wrong
+    fn result(&self) -> Result<(), String> {
+        self.violations
             .first()
-            .map_or(Ok(()), |wrong| Err(wrong.clone()))
+            .map_or(Ok(()), |first| Err(first.clone()))
     }
 
-    fn hold_that(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
-        if !holds {
-            self.wrong.push(otherwise());
+    fn check(&mut self, condition: bool, message: impl FnOnce() -> String) {
+        if !condition {
+            self.violations.push(message());
         }
     }
 
@@ -645,23 +619,26 @@ impl Account {
         self.keys.iter().map(|key| key.callers).sum()
     }
 
-    fn surely_held(&self, key: usize, now: Instant) -> bool {
-        let holds = [&self.keys[key].hold, &self.source];
-        holds.into_iter().flatten().any(|held| now < held.least)
+    fn surely_backs_off(&self, key: usize, now: Instant) -> bool {
+        let back_offs = [&self.keys[key].back_off, &self.source];
+        back_offs
+            .into_iter()
+            .flatten()
+            .any(|back_off| now < back_off.least)
     }
 
-    /// What pauses between two attempts when its deadline comes ends without the source's knowing.
+    /// Ends each fetch whose deadline came between two attempts, when the source sees nothing.
     fn catch_up(&mut self) {
         let now = Instant::now();
         for key in 0..KEYS {
             let late =
-                |flight: &Flight| flight.pausing.is_some() && now >= flight.started + DEADLINE;
-            while let Some(place) = self.keys[key].flights.iter().position(late) {
-                let flight = self.keys[key].flights.remove(place);
-                let ended = flight.started + DEADLINE;
+                |fetch: &FetchState| fetch.pausing.is_some() && now >= fetch.started + DEADLINE;
+            while let Some(index) = self.keys[key].fetches.iter().position(late) {
+                let fetch = self.keys[key].fetches.remove(index);
+                let ended = fetch.started + DEADLINE;
                 self.failed(
                     key,
-                    flight.orphan,
+                    fetch.discarded,
                     ErrorKind::Timeout,
                     None,
                     (ended, ended + TICK),
@@ -670,221 +647,219 @@ impl Account {
         }
     }
 
-    /// Whether whoever asks now is served and sees to a new token: it is stale, and nothing is in the way.
+    /// Returns whether a caller now starts a background refresh.
     fn is_due(&mut self, key: usize) -> bool {
         self.catch_up();
         let now = Instant::now();
         let state = &self.keys[key];
-        let mut holds = [&state.hold, &self.source].into_iter().flatten();
-        let service = state.service.as_ref().filter(|service| now < service.end);
-        service.is_some_and(|service| now >= service.latest_refresh)
-            && state.flights.is_empty()
+        let mut back_offs = [&state.back_off, &self.source].into_iter().flatten();
+        let current = state.current.as_ref().filter(|current| now < current.end);
+        current.is_some_and(|current| now >= current.latest_refresh)
+            && state.fetches.is_empty()
             && state.paused_until.is_none_or(|until| now >= until)
-            && holds.all(|held| now >= held.most)
+            && back_offs.all(|back_off| now >= back_off.most)
             && self.cap >= KEYS
     }
 
-    fn asks(&mut self, key: usize, attempt: u32) -> (u64, Reply) {
+    fn request(&mut self, key: usize, attempt: u32) -> (u64, Reply) {
         self.catch_up();
         let now = Instant::now();
-        self.asked += 1;
-        let number = self.asked;
+        self.requests += 1;
+        let number = self.requests;
         if attempt > 1 {
-            let resumed = self.keys[key].flights.iter_mut().find(|flight| {
-                flight.attempt + 1 == attempt && flight.pausing.is_some_and(|until| until <= now)
+            let resumed = self.keys[key].fetches.iter_mut().find(|fetch| {
+                fetch.attempt + 1 == attempt && fetch.pausing.is_some_and(|until| until <= now)
             });
             match resumed {
-                Some(flight) => {
-                    flight.attempt = attempt;
-                    flight.asked = now;
-                    flight.pausing = None;
-                    flight.number = number;
+                Some(fetch) => {
+                    fetch.attempt = attempt;
+                    fetch.requested_at = now;
+                    fetch.pausing = None;
+                    fetch.number = number;
                 }
-                None => self.wrong.push(format!("attempt {attempt} out of turn")),
+                None => self
+                    .violations
+                    .push(format!("attempt {attempt} out of turn")),
             }
             return (number, self.keys[key].reply.clone());
         }
-        let held = self.surely_held(key, now);
-        self.hold_that(!held, || "asked while held back".into());
+        let backs_off = self.surely_backs_off(key, now);
+        self.check(!backs_off, || "requested during a back-off".into());
         let queues = self.cap < KEYS;
         let state = &mut self.keys[key];
-        state.last_asked = Some(now);
-        let second = state.flights.iter().any(|flight| !flight.orphan);
+        state.last_request = Some(now);
+        let second = state.fetches.iter().any(|fetch| !fetch.discarded);
         let forced = state.forced > 0 || state.forced_unseen;
         state.forced_unseen = false;
-        let usable = state.service.as_ref().filter(|service| now < service.end);
-        let wanted = forced || usable.is_none_or(|service| now >= service.earliest_refresh);
+        let usable = state.current.as_ref().filter(|current| now < current.end);
+        let is_needed = forced || usable.is_none_or(|current| now >= current.earliest_refresh);
         let paused = usable.is_some() && state.paused_until.is_some_and(|until| now < until);
-        state.flights.push(Flight {
+        state.fetches.push(FetchState {
             number,
             started: now,
             attempt,
-            asked: now,
+            requested_at: now,
             pausing: None,
-            orphan: false,
+            discarded: false,
         });
         let reply = state.reply.clone();
-        let running: usize = self.keys.iter().map(|key| key.flights.len()).sum();
-        self.hold_that(!second, || "two flights for one key".into());
-        self.hold_that(wanted, || "nobody wanted it".into());
-        self.hold_that(!paused || forced || queues, || {
-            "so soon after a death".into()
+        let running: usize = self.keys.iter().map(|key| key.fetches.len()).sum();
+        self.check(!second, || "two fetches for one key".into());
+        self.check(is_needed, || "an unnecessary request".into());
+        self.check(!paused || forced || queues, || {
+            "too soon after the death of a fetch".into()
         });
         let cap = self.cap;
-        self.hold_that(running <= cap, || format!("{running} flights of {cap}"));
+        self.check(running <= cap, || format!("{running} fetches of {cap}"));
         (number, reply)
     }
 
-    fn flight(&mut self, key: usize, number: u64) -> Option<Flight> {
+    fn take_fetch(&mut self, key: usize, number: u64) -> Option<FetchState> {
         self.catch_up();
-        let flights = &mut self.keys[key].flights;
-        let place = flights.iter().position(|flight| flight.number == number);
-        place.map(|place| flights.remove(place))
+        let fetches = &mut self.keys[key].fetches;
+        let index = fetches.iter().position(|fetch| fetch.number == number);
+        index.map(|index| fetches.remove(index))
     }
 
-    fn answers(&mut self, key: usize, number: u64, what: &What, text: &str) {
+    fn respond(&mut self, key: usize, number: u64, outcome: &Outcome, text: &str) {
         let now = Instant::now();
-        let Some(mut flight) = self.flight(key, number) else {
-            return self.wrong.push("an answer to nobody".into());
+        let Some(mut fetch) = self.take_fetch(key, number) else {
+            return self.violations.push("a response without a fetch".into());
         };
-        let (lifetime, refresh_in) = match what {
-            What::Token(lifetime) => (lifetime.unwrap_or(secs(300)), None),
-            What::RefreshIn(lifetime, after) => (*lifetime, Some(*after)),
-            What::Same => (HOUR, None),
-            What::Fail(kind, asked) => {
-                if let Some(pause) = pause_before_another(*kind, *asked, flight.attempt) {
-                    flight.pausing = Some(now + pause);
-                    return self.keys[key].flights.push(flight);
+        let (lifetime, refresh_in) = match outcome {
+            Outcome::Token(lifetime) => (lifetime.unwrap_or(secs(300)), None),
+            Outcome::RefreshIn(lifetime, after) => (*lifetime, Some(*after)),
+            Outcome::Same => (HOUR, None),
+            Outcome::Fail(kind, retry_after) => {
+                if let Some(pause) = pause_before_another(*kind, *retry_after, fetch.attempt) {
+                    fetch.pausing = Some(now + pause);
+                    return self.keys[key].fetches.push(fetch);
                 }
-                return self.failed(key, flight.orphan, *kind, *asked, (now, now));
+                return self.failed(key, fetch.discarded, *kind, *retry_after, (now, now));
             }
-            What::Hang | What::Panic => return,
+            Outcome::Hang | Outcome::Panic => return,
         };
-        let service = Service::new(text, flight.asked, lifetime, refresh_in);
-        if now >= service.end {
-            return self.failed(key, flight.orphan, ErrorKind::Malformed, None, (now, now));
+        let current = Current::new(text, fetch.requested_at, lifetime, refresh_in);
+        if now >= current.end {
+            return self.failed(key, fetch.discarded, ErrorKind::Malformed, None, (now, now));
         }
-        self.landed += 1;
+        self.completed += 1;
         match &mut self.source {
-            Some(held) if held.asked_for && now < held.least => {}
-            Some(held) if held.asked_for && now < held.most => held.failures.0 = 0,
+            Some(back_off) if back_off.is_requested && now < back_off.least => {}
+            Some(back_off) if back_off.is_requested && now < back_off.most => {
+                back_off.failures.0 = 0
+            }
             source => *source = None,
         }
         let state = &mut self.keys[key];
-        let end = state.given.entry(text.to_owned()).or_insert(service.end);
-        *end = service.end.max(*end);
-        if !flight.orphan {
-            state.hold = None;
+        let end = state.issued.entry(text.to_owned()).or_insert(current.end);
+        *end = current.end.max(*end);
+        if !fetch.discarded {
+            state.back_off = None;
             state.paused_until = None;
-            state.service = Some(service);
+            state.current = Some(current);
         }
     }
 
-    /// The future of a fetch was dropped: its deadline came, it panicked, or nobody is left.
+    /// Records the drop of a fetch at its deadline or by a panic.
     fn dropped(&mut self, key: usize, number: u64, panicked: bool) {
         let now = Instant::now();
-        let Some(flight) = self.flight(key, number) else {
+        let Some(fetch) = self.take_fetch(key, number) else {
             return;
         };
         if panicked {
-            if !flight.orphan {
-                self.keys[key].paused_until = Some(flight.started + secs(1));
+            if !fetch.discarded {
+                self.keys[key].paused_until = Some(fetch.started + secs(1));
             }
             return;
         }
-        self.hold_that(now >= flight.started + DEADLINE, || {
-            "a flight was given up before its deadline".into()
+        self.check(now >= fetch.started + DEADLINE, || {
+            "a fetch ended before its deadline".into()
         });
-        self.failed(key, flight.orphan, ErrorKind::Timeout, None, (now, now));
+        self.failed(key, fetch.discarded, ErrorKind::Timeout, None, (now, now));
     }
 
     fn failed(
         &mut self,
         key: usize,
-        orphan: bool,
+        discarded: bool,
         kind: ErrorKind,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
         now: (Instant, Instant),
     ) {
-        let everybody = asked.is_some()
-            || [
-                ErrorKind::Throttled,
-                ErrorKind::InvalidClient,
-                ErrorKind::Network,
-                ErrorKind::Timeout,
-            ]
-            .contains(&kind);
-        if everybody {
-            self.source = Some(Held::after(self.source.as_ref(), kind, asked, now));
-        } else if !orphan {
-            let hold = &mut self.keys[key].hold;
-            *hold = Some(Held::after(hold.as_ref(), kind, asked, now));
+        use ErrorKind::{InvalidClient, Network, Throttled, Timeout};
+        let concerns_source =
+            retry_after.is_some() || matches!(kind, Throttled | InvalidClient | Network | Timeout);
+        if concerns_source {
+            self.source = Some(BackOff::after(self.source.as_ref(), kind, retry_after, now));
+        } else if !discarded {
+            let back_off = &mut self.keys[key].back_off;
+            *back_off = Some(BackOff::after(back_off.as_ref(), kind, retry_after, now));
         }
     }
 
     fn rejected(&mut self, key: usize, generation: u64, rejected: bool) {
         let now = Instant::now();
         let state = &mut self.keys[key];
-        while state.budget < 5
+        while state.budget < BUDGET
             && let Some(refill) = state.refill
             && now >= refill
         {
             state.budget += 1;
-            state.refill = Some(refill + secs(30));
+            state.refill = Some(refill + REFILL);
         }
-        let in_service = state
-            .service
+        let current = state
+            .current
             .as_ref()
-            .and_then(|service| service.generation);
-        let is_meant = in_service == Some(generation);
-        let believed = is_meant && state.budget > 0;
-        if believed {
-            if state.budget == 5 {
-                state.refill = Some(now + secs(30));
+            .and_then(|current| current.generation);
+        let is_current = current == Some(generation);
+        let applied = is_current && state.budget > 0;
+        if applied {
+            if state.budget == BUDGET {
+                state.refill = Some(now + REFILL);
             }
             state.budget -= 1;
-            state.service = None;
-            state.refused.insert(generation);
-            state.newest_refused = generation;
+            state.current = None;
+            state.newest_rejected = generation;
             self.rejections += 1;
-        } else if is_meant {
-            self.storms += 1;
+        } else if is_current {
+            self.limited += 1;
         }
-        self.hold_that(believed == rejected, || {
-            format!("a refusal of {generation}, with {in_service:?} in service: {rejected}")
+        self.check(applied == rejected, || {
+            format!("rejection of {generation}, current {current:?}: {rejected}")
         });
     }
 
     fn removed(&mut self, key: usize, had: Option<bool>) {
         let state = &mut self.keys[key];
-        let has = state.service.take().is_some();
-        state.hold = None;
+        let has = state.current.take().is_some();
+        state.back_off = None;
         state.paused_until = None;
-        for flight in &mut state.flights {
-            flight.orphan = true;
+        for fetch in &mut state.fetches {
+            fetch.discarded = true;
         }
-        if state.flights.is_empty() && state.callers == 0 {
-            // Nobody holds it: the whole entry went, and comes back as new.
-            state.budget = 5;
+        if state.fetches.is_empty() && state.callers == 0 {
+            // The whole entry was removed.
+            state.budget = BUDGET;
             state.refill = None;
         }
-        self.hold_that(had.is_none_or(|had| had == has), || {
+        self.check(had.is_none_or(|had| had == has), || {
             format!("removed a token: {had:?}")
         });
     }
 
     fn peeked(&mut self, key: usize, token: Option<&Token>) {
         let now = Instant::now();
-        let service = &mut self.keys[key].service;
-        let expected = service.as_mut().filter(|service| now < service.end);
+        let current = &mut self.keys[key].current;
+        let expected = current.as_mut().filter(|current| now < current.end);
         let expected = match (expected, token) {
-            (Some(service), Some(token)) => {
-                let generation = *service.generation.get_or_insert(token.generation());
-                service.text == token.expose() && generation == token.generation()
+            (Some(current), Some(token)) => {
+                let generation = *current.generation.get_or_insert(token.generation());
+                current.text == token.expose() && generation == token.generation()
             }
-            (service, token) => service.is_none() == token.is_none(),
+            (current, token) => current.is_none() == token.is_none(),
         };
-        self.hold_that(expected, || format!("{token:?} in service of {key}"));
+        self.check(expected, || format!("{token:?} of {key}"));
         if let Some(token) = token {
             self.served(key, token, now);
         }
@@ -894,19 +869,24 @@ impl Account {
         let state = &self.keys[key];
         let generation = token.generation();
         let own = token.expose().starts_with(&format!("{key}-"));
-        let refused = generation <= state.newest_refused || state.refused.contains(&generation);
-        let alive = state
-            .given
+        let rejected = generation <= state.newest_rejected;
+        let usable = state
+            .issued
             .get(token.expose())
             .is_some_and(|end| now < *end);
-        self.hold_that(own, || "another key's token".into());
-        self.hold_that(!refused, || "a refused token".into());
-        self.hold_that(alive, || "an expired token".into());
+        self.check(own, || "another key's token".into());
+        self.check(!rejected, || "a rejected token".into());
+        self.check(usable, || "an expired token".into());
     }
 }
 
-impl Service {
-    fn new(text: &str, asked: Instant, lifetime: Duration, refresh_in: Option<Duration>) -> Self {
+impl Current {
+    fn new(
+        text: &str,
+        requested_at: Instant,
+        lifetime: Duration,
+        refresh_in: Option<Duration>,
+    ) -> Self {
         let lead = secs(300).min(lifetime / 4);
         let end = lifetime - secs(10).min(lifetime / 10);
         let latest = refresh_in.unwrap_or(lifetime - lead);
@@ -915,44 +895,45 @@ impl Service {
         Self {
             text: text.to_owned(),
             generation: None,
-            earliest_refresh: asked + earliest.max(rest).min(end),
-            latest_refresh: asked + latest.max(rest).min(end),
-            end: asked + end,
+            earliest_refresh: requested_at + earliest.max(rest).min(end),
+            latest_refresh: requested_at + latest.max(rest).min(end),
+            end: requested_at + end,
         }
     }
 }
 
-/// A flight makes three attempts when the provider is out of order, or asks for a moment's patience.
+/// Returns the pause before the next of three attempts, if the error is transient or its `Retry-After` is short.
 fn pause_before_another(
     kind: ErrorKind,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
     attempt: u32,
 ) -> Option<Duration> {
     use ErrorKind::{Network, Throttled, Timeout, Unavailable};
     let own = millis(100) * attempt;
-    let pause = match (kind, asked) {
-        (Throttled | Timeout | Unavailable | Network, Some(asked)) => asked.max(own),
+    let pause = match (kind, retry_after) {
+        (Throttled | Timeout | Unavailable | Network, Some(retry_after)) => retry_after.max(own),
         (Unavailable | Network, None) => own,
         _ => return None,
     };
     (attempt < 3 && pause <= secs(2)).then_some(pause)
 }
 
-struct Provider(Arc<Mutex<Account>>);
+#[derive(Clone)]
+struct Provider(Arc<Mutex<Model>>);
 
-/// Tells of a fetch that does not come to its end.
-struct Underway<'a> {
-    account: &'a Mutex<Account>,
+/// Reports a fetch that is dropped before its response.
+struct RunningFetch<'a> {
+    model: &'a Mutex<Model>,
     key: usize,
     number: u64,
-    answered: bool,
+    responded: bool,
 }
 
-impl Drop for Underway<'_> {
+impl Drop for RunningFetch<'_> {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.responded {
             let panicked = std::thread::panicking();
-            lock(self.account).dropped(self.key, self.number, panicked);
+            lock(self.model).dropped(self.key, self.number, panicked);
         }
     }
 }
@@ -960,55 +941,51 @@ impl Drop for Underway<'_> {
 impl TokenSource for Provider {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         let key: usize = request.spec().tenant().unwrap().parse().unwrap();
-        let (number, reply) = lock(&self.0).asks(key, request.attempt());
-        let mut underway = Underway {
-            account: &self.0,
+        let (number, reply) = lock(&self.0).request(key, request.attempt());
+        let mut fetch = RunningFetch {
+            model: &self.0,
             key,
             number,
-            answered: false,
+            responded: false,
         };
         time::sleep(reply.after).await;
-        match reply.what {
-            What::Hang => future::pending().await,
-            What::Panic => resume_unwind(Box::new("ordered")),
+        match reply.outcome {
+            Outcome::Hang => future::pending().await,
+            Outcome::Panic => resume_unwind(Box::new("scripted")),
             _ => {}
         }
         let text = {
-            let mut account = lock(&self.0);
-            account.texts += 1;
-            let new = format!("{key}-{}", account.texts);
-            let state = &mut account.keys[key];
-            let text = match (&reply.what, &state.last_text) {
-                (What::Same, Some(last)) => last.clone(),
+            let mut model = lock(&self.0);
+            model.texts += 1;
+            let new = format!("{key}-{}", model.texts);
+            let state = &mut model.keys[key];
+            let text = match (&reply.outcome, &state.last_text) {
+                (Outcome::Same, Some(last)) => last.clone(),
                 _ => new,
             };
-            if !matches!(reply.what, What::Fail(..)) {
+            if !matches!(reply.outcome, Outcome::Fail(..)) {
                 state.last_text = Some(text.clone());
             }
-            account.answers(key, number, &reply.what, &text);
+            model.respond(key, number, &reply.outcome, &text);
             text
         };
-        underway.answered = true;
+        fetch.responded = true;
         let token = NewToken::bearer(&text)?;
-        Ok(match reply.what {
-            What::Token(None) => token,
-            What::Token(Some(lifetime)) => token.with_lifetime(lifetime),
-            What::RefreshIn(lifetime, after) => {
+        Ok(match reply.outcome {
+            Outcome::Token(None) => token,
+            Outcome::Token(Some(lifetime)) => token.with_lifetime(lifetime),
+            Outcome::RefreshIn(lifetime, after) => {
                 token.with_lifetime(lifetime).with_refresh_in(after)
             }
-            What::Same => token.with_lifetime(HOUR),
-            What::Fail(kind, asked) => {
+            Outcome::Same => token.with_lifetime(HOUR),
+            Outcome::Fail(kind, retry_after) => {
                 let error = fault(kind);
-                return Err(match asked {
-                    Some(asked) => error.with_retry_after(asked),
+                return Err(match retry_after {
+                    Some(retry_after) => error.with_retry_after(retry_after),
                     None => error,
                 });
             }
-            What::Hang | What::Panic => unreachable!(),
+            Outcome::Hang | Outcome::Panic => unreachable!(),
         })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

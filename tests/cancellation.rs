@@ -1,155 +1,78 @@
-//! Everybody who takes part in a fetch goes away at the worst moment, and nobody else is the worse for it.
+//! Cancels, stops and breaks each participant of a fetch, and checks that the others get their answers.
 
 mod support;
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll, thread, time::Duration};
 
 use support::{
-    Answer, Api, PLACE, Source, cache, layer, millis, outcome, request, secs, send, settle, spec,
-    tenant,
+    Answer, Api, Source, builder, cache, layer, millis, outcome, pending, request, secs, send,
+    settle, spawn_callers, spec, tenant,
 };
 use tokio::{runtime, sync::oneshot, task::JoinSet, time};
-use tokio_test::{assert_pending, assert_ready, task};
+use tokio_test::{assert_ready, task};
 use tower::Layer;
-use tower_bearer::{AuthLayer, ErrorKind, TokenCache, clock::Clock};
+use tower_bearer::{ErrorKind, TokenCache};
 
-/// Longer than anything here takes: a test that gets there hangs.
-const HANGS: Duration = Duration::from_secs(60);
+/// Longer than any test takes: a test that waits this long hangs.
+const HANGS: Duration = secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_leader_leaves_the_flight_running() {
+async fn cancelled_leader_leaves_the_fetch_running() {
     let source = Source::new().gated();
     let cache = cache(&source);
-    let mut leader = task::spawn(cache.get(spec()));
-    assert_pending!(leader.poll());
-    let mut follower = task::spawn(cache.get(spec()));
-    assert_pending!(follower.poll());
+    let leader = pending(cache.get(spec()));
+    let mut follower = pending(cache.get(spec()));
     settle().await;
     drop(leader);
     settle().await;
-    source.open();
-    settle().await;
+    source.release().await;
     assert_eq!(assert_ready!(follower.poll()).unwrap().expose(), "token-1");
     assert_eq!((source.fetches(), source.abandoned()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn leader_cancelled_before_its_flight_was_polled_leaves_it_to_the_others() {
+async fn fetch_fills_the_cache_after_all_callers_are_cancelled() {
     let source = Source::new().gated();
     let cache = cache(&source);
-    let mut leader = task::spawn(cache.get(spec()));
-    assert_pending!(leader.poll());
-    drop(leader);
-    assert_eq!(source.fetches(), 0);
-    source.open();
-    assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-1");
-    assert_eq!(source.fetches(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn cancelled_follower_leaves_the_leader_waiting() {
-    let source = Source::new().gated();
-    let cache = cache(&source);
-    let mut leader = task::spawn(cache.get(spec()));
-    assert_pending!(leader.poll());
-    let mut follower = task::spawn(cache.get(spec()));
-    assert_pending!(follower.poll());
-    drop(follower);
-    source.open();
-    settle().await;
-    assert_eq!(assert_ready!(leader.poll()).unwrap().expose(), "token-1");
-    assert_eq!(source.fetches(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_all_callers_cancelled_the_token_still_lands() {
-    let source = Source::new().gated();
-    let cache = cache(&source);
-    let mut callers: Vec<_> = (0..10).map(|_| task::spawn(cache.get(spec()))).collect();
-    for caller in &mut callers {
-        assert_pending!(caller.poll());
-    }
+    let callers = [(); 10].map(|()| pending(cache.get(spec())));
     settle().await;
     drop(callers);
-    source.open();
-    settle().await;
+    source.release().await;
     assert_eq!(cache.peek(spec()).unwrap().expose(), "token-1");
-    assert_eq!((source.fetches(), source.abandoned()), (1, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn cancelled_forced_refresh_still_lands() {
-    let source = Source::new();
-    let cache = cache(&source);
-    cache.get(spec()).await.unwrap();
-    let source = source.gated();
-    let mut forced = task::spawn(cache.refresh(spec()));
-    assert_pending!(forced.poll());
+    let forced = pending(cache.refresh(spec()));
     settle().await;
     drop(forced);
-    source.open();
-    settle().await;
+    source.release().await;
     assert_eq!(cache.peek(spec()).unwrap().expose(), "token-2");
+    assert_eq!((source.fetches(), source.abandoned()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_takes_the_flight_with_it() {
+async fn dropping_the_last_handle_ends_queued_fetches() {
     let source = Source::new().gated();
-    let cache = cache(&source);
-    let other = cache.clone();
-    {
-        let mut caller = task::spawn(cache.get(spec()));
-        assert_pending!(caller.poll());
-    }
-    settle().await;
-    drop(cache);
-    settle().await;
-    assert_eq!((source.fetches(), source.abandoned()), (1, 0));
-    drop(other);
-    settle().await;
-    assert_eq!((source.fetches(), source.abandoned()), (1, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_last_handle_takes_the_flights_that_queue_with_it() {
-    let source = Source::new().gated();
-    let cache = TokenCache::builder(source.clone())
-        .with_clock(Clock::tokio())
-        .with_max_fetches(1)
-        .build();
+    let cache = builder(&source).with_max_fetches(1).build();
     let specs: Vec<_> = (0..10).map(tenant).collect();
-    {
-        let mut callers: Vec<_> = specs
-            .iter()
-            .map(|one| task::spawn(cache.get(one)))
-            .collect();
-        for caller in &mut callers {
-            assert_pending!(caller.poll());
-        }
+    for spec in &specs {
+        drop(pending(cache.get(spec)));
     }
     settle().await;
     drop(cache);
-    settle().await;
-    for _ in 0..10 {
-        source.open();
+    for _ in &specs {
+        source.release().await;
     }
-    settle().await;
-    assert_eq!(
-        (source.fetches(), source.abandoned(), source.answered()),
-        (1, 1, 0)
-    );
+    assert_eq!((source.fetches(), source.abandoned()), (1, 1));
+    assert_eq!(source.completed(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_and_its_layer_are_handles_and_take_the_flight_with_them() {
+async fn dropping_the_last_service_ends_its_fetch() {
     let source = Source::new().gated();
     let api = Api::new();
     let cache = cache(&source);
     let layer = layer(&cache);
     let mut client = layer.layer(api.clone());
     drop((cache, layer));
-    let mut response = task::spawn(send(&mut client, request("/")).await);
-    assert_pending!(response.poll());
+    let response = pending(send(&mut client, request("/")).await);
     settle().await;
     drop(response);
     settle().await;
@@ -161,29 +84,25 @@ async fn a_service_and_its_layer_are_handles_and_take_the_flight_with_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_is_waited_for_is_a_handle() {
+async fn response_future_keeps_its_fetch_alive() {
     let source = Source::new().gated();
     let api = Api::new();
     let cache = cache(&source);
     let layer = layer(&cache);
     let mut client = layer.layer(api.clone());
-    let mut response = task::spawn(send(&mut client, request("/")).await);
-    assert_pending!(response.poll());
+    let mut response = pending(send(&mut client, request("/")).await);
     drop((cache, layer, client));
     settle().await;
     assert_eq!((source.fetches(), source.abandoned()), (1, 0));
-    source.open();
-    settle().await;
+    source.release().await;
     assert!(response.is_woken());
-    assert_eq!(
-        outcome(&assert_ready!(response.poll()).unwrap()),
-        (200, None)
-    );
+    let response = assert_ready!(response.poll()).unwrap();
+    assert_eq!(outcome(&response), (200, None));
     assert_eq!(api.tokens(), ["token-1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_waits_for_its_second_token_is_a_handle() {
+async fn response_future_keeps_the_fetch_for_its_replay_alive() {
     let source = Source::new();
     let api = Api::new();
     let cache = cache(&source);
@@ -191,22 +110,20 @@ async fn a_response_that_waits_for_its_second_token_is_a_handle() {
     let source = source.gated();
     api.revoke("token-1");
     let mut client = layer(&cache).layer(api.clone());
-    let mut response = task::spawn(send(&mut client, request("/")).await);
-    assert_pending!(response.poll());
+    let mut response = pending(send(&mut client, request("/")).await);
     drop((cache, client));
     settle().await;
-    source.open();
-    settle().await;
+    source.release().await;
     let answer = assert_ready!(response.poll()).unwrap();
     assert_eq!(outcome(&answer), (200, Some("recovered")));
     assert_eq!((source.fetches(), source.abandoned()), (2, 0));
 }
 
 #[test]
-fn waiters_elsewhere_go_on_when_the_flights_runtime_is_shut_down() {
+fn waiter_survives_the_shutdown_of_the_fetching_runtime() {
     for in_background in [true, false] {
         let source = Source::new();
-        source.then(Answer::Never);
+        source.push_answer(Answer::Never);
         let cache = TokenCache::new(source.clone());
         let first = runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -221,11 +138,12 @@ fn waiters_elsewhere_go_on_when_the_flights_runtime_is_shut_down() {
         let waiter = cache.clone();
         let second = thread::spawn(move || {
             current_thread().block_on(async {
-                let mut wait = std::pin::pin!(waiter.get(spec()));
-                // It has joined the first runtime's flight when this is sent.
-                assert!(futures_poll(wait.as_mut()).await.is_none());
+                let mut wait = pin!(waiter.get(spec()));
+                let first = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await;
+                assert!(first.is_pending());
+                // It waits for the first runtime's fetch now.
                 begun.send(()).unwrap();
-                time::timeout(HANGS, wait).await.expect("it hangs").unwrap()
+                in_time(wait).await.unwrap()
             })
         });
         has_begun.recv().unwrap();
@@ -240,62 +158,41 @@ fn waiters_elsewhere_go_on_when_the_flights_runtime_is_shut_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_whose_runtime_drops_it_unpolled_is_followed_by_another() {
+async fn fetch_dropped_before_its_first_poll_is_started_again() {
     let source = Source::new();
     let cache = cache(&source);
     let other = current_thread();
     {
         let _inside = other.enter();
-        let mut caller = task::spawn(cache.get(spec()));
-        assert_pending!(caller.poll());
-        // Its flight was spawned there, and that runtime has never run.
+        // The fetch is a task of that runtime, which never runs.
+        drop(pending(cache.get(spec())));
     }
-    let mut waiter = task::spawn(cache.get(spec()));
-    assert_pending!(waiter.poll());
+    let waiter = pending(cache.get(spec()));
     assert_eq!(source.fetches(), 0);
     other.shutdown_background();
     assert!(waiter.is_woken());
     drop(waiter);
     assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-1");
-    assert_eq!(
-        (cache.stats().fetches, cache.stats().fetch_failures),
-        (2, 1)
-    );
+    let stats = cache.stats();
+    assert_eq!((stats.fetches, stats.fetch_failures), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_on_a_runtime_that_is_polled_no_more_is_taken_over_once_it_is_overdue() {
+async fn overdue_fetch_of_a_stalled_runtime_is_replaced() {
     let source = Source::new();
     let cache = cache(&source);
     let stalled = current_thread();
     {
         let _inside = stalled.enter();
-        let mut caller = task::spawn(cache.get(spec()));
-        assert_pending!(caller.poll());
+        drop(pending(cache.get(spec())));
     }
     let start = time::Instant::now();
-    let token = time::timeout(HANGS, cache.get(spec()))
-        .await
-        .expect("it hangs")
-        .unwrap();
+    let token = in_time(cache.get(spec())).await.unwrap();
     assert_eq!(token.expose(), "token-1");
-    // CloneBody the fetch timeout of ten seconds.
+    // Twice the fetch timeout of ten seconds.
     assert_eq!(start.elapsed().as_secs(), 20);
     assert_eq!(source.fetches(), 1);
-    stalled.shutdown_background();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_flight_that_comes_back_from_the_dead_displaces_nothing() {
-    let source = Source::new();
-    let cache = cache(&source);
-    let stalled = current_thread();
-    {
-        let _inside = stalled.enter();
-        let mut caller = task::spawn(cache.get(spec()));
-        assert_pending!(caller.poll());
-    }
-    let token = cache.get(spec()).await.unwrap();
+    // The result of the late fetch is not cached.
     thread::spawn(move || stalled.block_on(settle()))
         .join()
         .unwrap();
@@ -304,19 +201,15 @@ async fn a_flight_that_comes_back_from_the_dead_displaces_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetches() {
+async fn permit_held_by_a_stalled_runtime_expires() {
     let source = Source::new();
-    source.then(Answer::Never);
-    let cache = TokenCache::builder(source.clone())
-        .with_clock(Clock::tokio())
-        .with_max_fetches(1)
-        .build();
+    source.push_answer(Answer::Never);
+    let cache = builder(&source).with_max_fetches(1).build();
     let stalled = current_thread();
     let inside = cache.clone();
     let stalled = thread::spawn(move || {
         stalled.block_on(async {
-            let mut caller = task::spawn(inside.get(spec()));
-            assert_pending!(caller.poll());
+            let _caller = pending(inside.get(spec()));
             settle().await;
         });
         stalled
@@ -332,20 +225,14 @@ async fn places_held_by_a_runtime_that_is_polled_no_more_do_not_block_other_fetc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_once_costs_its_waiters_nothing() {
+async fn waiters_get_a_token_after_one_panic_of_the_source() {
     for panic in [Answer::Panic, Answer::PanicAtOnce] {
         let source = Source::new();
-        source.then(panic);
+        source.push_answer(panic);
         let cache = cache(&source);
-        let mut callers = JoinSet::new();
-        for _ in 0..100 {
-            let cache = cache.clone();
-            callers.spawn(async move { cache.get(spec()).await.unwrap().expose().to_owned() });
+        for result in in_time(spawn_callers(&cache, 100).join_all()).await {
+            assert_eq!(result.unwrap().expose(), "token-2");
         }
-        let tokens = time::timeout(HANGS, callers.join_all())
-            .await
-            .expect("it hangs");
-        assert!(tokens.iter().all(|token| token == "token-2"));
         assert_eq!(source.fetches(), 2);
         let stats = cache.stats();
         assert_eq!((stats.fetches, stats.fetch_failures), (2, 1));
@@ -353,36 +240,27 @@ async fn a_source_that_panics_once_costs_its_waiters_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_always_panics_gives_every_waiter_an_error() {
+async fn every_waiter_gets_an_error_if_the_source_always_panics() {
     for panic in [Answer::Panic, Answer::PanicAtOnce] {
-        let source = Source::new().usually(panic);
+        let source = Source::new().with_answer(panic);
         let cache = cache(&source);
-        let mut callers = JoinSet::new();
-        for _ in 0..100 {
-            let cache = cache.clone();
-            callers.spawn(async move { cache.get(spec()).await.unwrap_err().kind() });
+        for result in in_time(spawn_callers(&cache, 100).join_all()).await {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable);
         }
-        let kinds = time::timeout(HANGS, callers.join_all())
-            .await
-            .expect("it hangs");
-        assert_eq!(kinds, [ErrorKind::Unavailable; 100]);
         assert_eq!(source.fetches(), 3);
-        assert_eq!(
-            cache.refresh(spec()).await.unwrap_err().kind(),
-            ErrorKind::Unavailable
-        );
-        // Nothing latches.
-        source.henceforth(Answer::Text("well again"));
-        assert_eq!(cache.get(spec()).await.unwrap().expose(), "well again");
+        let error = cache.refresh(spec()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        source.set_answer(Answer::Text("recovered"));
+        assert_eq!(cache.get(spec()).await.unwrap().expose(), "recovered");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_in_the_background_is_asked_again_after_a_moment() {
-    let source = Source::new().lasting(secs(100));
+async fn background_refresh_pauses_for_a_second_after_a_panic() {
+    let source = Source::new().with_lifetime(secs(100));
     let cache = cache(&source);
     cache.get(spec()).await.unwrap();
-    source.henceforth(Answer::Panic);
+    source.set_answer(Answer::Panic);
     time::advance(secs(80)).await;
     for _ in 0..100 {
         cache.get(spec()).await.unwrap();
@@ -396,14 +274,10 @@ async fn a_source_that_panics_in_the_background_is_asked_again_after_a_moment() 
 }
 
 #[test]
-fn a_cache_and_a_layer_are_made_outside_any_runtime() {
+fn cache_and_layer_are_built_outside_a_runtime() {
     let source = Source::new();
     let cache = TokenCache::new(source.clone());
-    let layer = AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
-        .unwrap();
-    let api = Api::new();
-    let mut client = layer.layer(api);
+    let mut client = layer(&cache).layer(Api::new());
     let response =
         current_thread().block_on(async { send(&mut client, request("/")).await.await.unwrap() });
     assert_eq!(outcome(&response), (200, None));
@@ -411,7 +285,7 @@ fn a_cache_and_a_layer_are_made_outside_any_runtime() {
 }
 
 #[test]
-fn outside_any_runtime_a_missing_token_is_an_error_and_a_cached_one_is_served() {
+fn only_a_cached_token_is_served_outside_a_runtime() {
     let source = Source::new();
     let cache = TokenCache::new(source.clone());
     let mut caller = task::spawn(cache.get(spec()));
@@ -423,34 +297,29 @@ fn outside_any_runtime_a_missing_token_is_an_error_and_a_cached_one_is_served() 
     let mut warm = task::spawn(cache.warm([spec()]));
     assert!(assert_ready!(warm.poll()).is_err());
 
-    let mut client = AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
-        .unwrap()
-        .layer(Api::new());
+    let mut client = layer(&cache).layer(Api::new());
     let mut sending = task::spawn(send(&mut client, request("/")));
     let mut response = task::spawn(assert_ready!(sending.poll()));
     let error = assert_ready!(response.poll()).unwrap_err();
     assert_eq!(error.token().unwrap().kind(), ErrorKind::Configuration);
     assert_eq!(source.fetches(), 0);
 
-    // It leaves no trace: inside a runtime there is a token at once.
+    // The error causes no back-off.
     current_thread().block_on(cache.get(spec())).unwrap();
     let mut caller = task::spawn(cache.get(spec()));
     assert_eq!(assert_ready!(caller.poll()).unwrap().expose(), "token-1");
 }
 
 #[test]
-fn a_waiter_outside_any_runtime_gets_the_token_of_a_flight_inside_one() {
+fn waiter_outside_a_runtime_gets_the_token_of_another() {
     let source = Source::new().gated();
     let cache = TokenCache::new(source.clone());
     let inside = current_thread();
     inside.block_on(async {
-        let mut leader = task::spawn(cache.get(spec()));
-        assert_pending!(leader.poll());
+        let _leader = pending(cache.get(spec()));
         settle().await;
     });
-    let mut outside = task::spawn(cache.get(spec()));
-    assert_pending!(outside.poll());
+    let mut outside = pending(cache.get(spec()));
     source.open();
     inside.block_on(settle());
     assert!(outside.is_woken());
@@ -458,22 +327,19 @@ fn a_waiter_outside_any_runtime_gets_the_token_of_a_flight_inside_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_whose_spec_was_removed_answers_those_who_wait_and_lands_nowhere() {
+async fn fetch_of_a_removed_entry_answers_its_waiters_only() {
     for clear in [false, true] {
         let source = Source::new().gated();
         let cache = cache(&source);
-        let mut waiter = task::spawn(cache.get(spec()));
-        assert_pending!(waiter.poll());
-        let mut forced = task::spawn(cache.refresh(spec()));
-        assert_pending!(forced.poll());
+        let mut waiter = pending(cache.get(spec()));
+        let mut forced = pending(cache.refresh(spec()));
         settle().await;
         if clear {
             cache.clear();
         } else {
             assert!(!cache.remove(spec()));
         }
-        source.open();
-        settle().await;
+        source.release().await;
         assert_eq!(assert_ready!(forced.poll()).unwrap().expose(), "token-1");
         assert_eq!(assert_ready!(waiter.poll()).unwrap().expose(), "token-1");
         assert!(cache.peek(spec()).is_none());
@@ -483,75 +349,28 @@ async fn a_flight_whose_spec_was_removed_answers_those_who_wait_and_lands_nowher
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_removed_spec_is_fetched_anew_while_its_old_flight_is_still_under_way() {
-    let source = Source::new().gated();
-    source.then(Answer::Text("old"));
-    source.then(Answer::Text("new"));
-    let cache = cache(&source);
-    let mut old = task::spawn(cache.get(spec()));
-    assert_pending!(old.poll());
-    settle().await;
-    cache.remove(spec());
-    let mut new = task::spawn(cache.get(spec()));
-    assert_pending!(new.poll());
-    settle().await;
-    assert_eq!(source.fetches(), 2);
-    source.open();
-    source.open();
-    settle().await;
-    assert_ready!(old.poll()).unwrap();
-    assert_eq!(assert_ready!(new.poll()).unwrap().expose(), "new");
-    assert_eq!(cache.peek(spec()).unwrap().expose(), "new");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failure_after_a_removal_holds_nothing_back() {
-    let source = Source::new().gated();
-    source.then(Answer::fail(ErrorKind::AccessDenied));
-    let cache = cache(&source);
-    let mut waiter = task::spawn(cache.get(spec()));
-    assert_pending!(waiter.poll());
-    settle().await;
-    cache.remove(spec());
-    source.open();
-    settle().await;
-    assert_eq!(
-        assert_ready!(waiter.poll()).unwrap_err().kind(),
-        ErrorKind::AccessDenied
-    );
-    source.open();
-    assert_eq!(cache.get(spec()).await.unwrap().expose(), "token-2");
-}
-
 #[tokio::test]
-async fn a_runtime_without_timers_gives_no_panic() {
+async fn runtime_without_timers_is_an_error() {
     let (tell, told) = oneshot::channel();
     thread::spawn(move || {
         let bare = runtime::Builder::new_current_thread().build().unwrap();
         let cache = TokenCache::new(Source::new());
-        let _ = tell.send(
-            bare.block_on(cache.get(spec()))
-                .map(|token| token.expose().to_owned()),
-        );
+        let _ = tell.send(bare.block_on(cache.get(spec())));
     });
-    let error = told
-        .await
-        .expect("the caller's thread panicked")
-        .unwrap_err();
+    let error = told.await.expect("the thread panicked").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("enable_time"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_crowd_that_does_everything_at_once_hangs_nowhere() {
+async fn concurrent_random_calls_never_hang() {
     for round in 0..20 {
-        let source = Source::new().lasting(millis(40));
+        let source = Source::new().with_lifetime(millis(40));
         for _ in 0..50 {
-            source.then(Answer::Panic);
-            source.then(Answer::Token(Some(millis(20))));
-            source.then(Answer::PanicAtOnce);
-            source.then(Answer::Token(Some(secs(1))));
+            source.push_answer(Answer::Panic);
+            source.push_answer(Answer::Token(Some(millis(20))));
+            source.push_answer(Answer::PanicAtOnce);
+            source.push_answer(Answer::Token(Some(secs(1))));
         }
         let cache = TokenCache::builder(source.clone())
             .with_max_entries(4)
@@ -579,13 +398,11 @@ async fn a_crowd_that_does_everything_at_once_hangs_nowhere() {
                 }
             });
         }
-        time::timeout(HANGS, crowd.join_all())
-            .await
-            .expect("it hangs");
+        in_time(crowd.join_all()).await;
         let stats = cache.stats();
         assert!(stats.bytes < 1 << 20, "{stats:?}");
         assert!(stats.fetch_failures <= stats.fetches, "{stats:?}");
-        // And it works still.
+        // It still works.
         cache.clear();
         while cache.get(spec()).await.is_err() {}
     }
@@ -598,24 +415,15 @@ fn current_thread() -> runtime::Runtime {
         .unwrap()
 }
 
-/// What one poll gives.
-async fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
-    let mut future = Some(future);
-    std::future::poll_fn(move |cx| {
-        let poll = future.take().map(|future| future.poll(cx));
-        std::task::Poll::Ready(match poll {
-            Some(std::task::Poll::Ready(output)) => Some(output),
-            _ => None,
-        })
-    })
-    .await
+async fn in_time<F: Future>(future: F) -> F::Output {
+    time::timeout(HANGS, future).await.expect("it hangs")
 }
 
-/// Waits for another thread to get there, for a minute at most.
-fn spin_until(there: impl Fn() -> bool) {
+/// Waits for another thread until the condition holds, for at most a minute.
+fn spin_until(condition: impl Fn() -> bool) {
     let start = std::time::Instant::now();
-    while !there() {
-        assert!(start.elapsed() < HANGS, "it never gets there");
+    while !condition() {
+        assert!(start.elapsed() < HANGS, "it hangs");
         thread::yield_now();
     }
 }

@@ -140,7 +140,7 @@ async fn issuer_with_an_extra_slash_is_a_configuration_error() {
     let login = login().await;
     let issuer = login.issuer();
     let error = fails(&of(&format!("{issuer}/")), ErrorKind::Configuration).await;
-    for part in [&*issuer, "letter by letter", "/.well-known/"] {
+    for part in [&*issuer, "configure exactly this value", "/.well-known/"] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(login.counts().requests, 0);

@@ -120,7 +120,10 @@ fn all_have(replicas: &[TokenCache], text: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn hundred_cold_replicas_cost_one_token_request() {
-    let (source, store) = (Source::new().taking(millis(300)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_delay(millis(300)),
+        FaultyStore::default(),
+    );
     let replicas = replicas(100, &source, &store);
     let tokens = all_get(&replicas).await;
     assert_eq!(source.fetches(), 1);
@@ -321,8 +324,11 @@ async fn waiter_fetches_without_lease_after_half_the_fetch_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn replica_takes_over_at_once_when_the_leader_fails() {
-    let (source, store) = (Source::new().taking(millis(100)), FaultyStore::default());
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    let (source, store) = (
+        Source::new().with_delay(millis(100)),
+        FaultyStore::default(),
+    );
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let [first, second] = pair(&source, &store);
     let begun = Instant::now();
     let (one, other) = tokio::join!(first.get(spec()), second.get(spec()));
@@ -339,7 +345,10 @@ async fn replica_takes_over_at_once_when_the_leader_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn fleet_refreshes_once_and_all_have_the_new_token_in_time() {
-    let (source, store) = (Source::new().taking(millis(300)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_delay(millis(300)),
+        FaultyStore::default(),
+    );
     let replicas = replicas(20, &source, &store);
     all_get(&replicas).await;
     for lifetime in 1..=20 {
@@ -412,7 +421,7 @@ async fn forced_refresh_accepts_only_newer_tokens() {
     assert_eq!(second.refresh(spec()).await.unwrap().expose(), "token-2");
     assert_eq!(first.refresh(spec()).await.unwrap().expose(), "token-3");
     // Two at the same time share one fetch, whose token is newer for both.
-    let source = source.taking(millis(100));
+    let source = source.with_delay(millis(100));
     let (one, other) = tokio::join!(first.refresh(spec()), second.refresh(spec()));
     assert_eq!(one.unwrap().expose(), other.unwrap().expose());
     assert_eq!(source.fetches(), 4);
@@ -450,15 +459,15 @@ impl TokenSource for Rotating {
 #[tokio::test(start_paused = true)]
 async fn source_that_requires_the_lease_never_fetches_twice_at_a_time() {
     // Longer than other sources would wait.
-    let (source, store) = (Source::new().taking(secs(9)), FaultyStore::default());
+    let (source, store) = (Source::new().with_delay(secs(9)), FaultyStore::default());
     let replicas: Vec<_> = (0..20)
         .map(|_| builder(Rotating(source.clone()), store.clone()).build())
         .collect();
     all_get(&replicas).await;
-    assert_eq!((source.fetches(), source.most_at_once()), (1, 1));
+    assert_eq!((source.fetches(), source.max_concurrent()), (1, 1));
     // The same holds when each replica requires a new token, and the first fetch fails.
-    let source = source.taking(secs(4));
-    source.then(Answer::fail(ErrorKind::AccessDenied));
+    let source = source.with_delay(secs(4));
+    source.push_answer(Answer::fail(ErrorKind::AccessDenied));
     let mut forced = JoinSet::new();
     for cache in &replicas {
         let cache = cache.clone();
@@ -466,7 +475,7 @@ async fn source_that_requires_the_lease_never_fetches_twice_at_a_time() {
     }
     let refreshed = forced.join_all().await;
     assert_eq!(refreshed.iter().filter(|good| !**good).count(), 1);
-    assert_eq!((source.fetches(), source.most_at_once()), (3, 1));
+    assert_eq!((source.fetches(), source.max_concurrent()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,7 +516,10 @@ async fn outage_of_a_minute_causes_no_extra_token_request() {
 
 #[tokio::test(start_paused = true)]
 async fn each_replica_sends_a_revoked_token_once_and_one_fetches() {
-    let (source, store) = (Source::new().taking(millis(100)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_delay(millis(100)),
+        FaultyStore::default(),
+    );
     let replicas = replicas(20, &source, &store);
     all_get(&replicas).await;
     let api = Api::new();
@@ -529,7 +541,10 @@ async fn each_replica_sends_a_revoked_token_once_and_one_fetches() {
 
 #[tokio::test(start_paused = true)]
 async fn rejection_by_all_replicas_at_once_costs_one_token_request() {
-    let (source, store) = (Source::new().taking(millis(100)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_delay(millis(100)),
+        FaultyStore::default(),
+    );
     let replicas = replicas(50, &source, &store);
     let old = all_get(&replicas).await;
     assert_eq!(old[0].expose(), "token-1");
@@ -565,10 +580,10 @@ async fn rejected_token_is_deleted_before_the_next_is_fetched() {
     let cache = replica(&source, &store);
     let token = cache.get(spec()).await.unwrap();
     cache.reject(&token);
-    source.henceforth(Answer::fail(ErrorKind::AccessDenied));
+    source.set_answer(Answer::fail(ErrorKind::AccessDenied));
     cache.get(spec()).await.unwrap_err();
     assert_eq!(store.deleted(), 1);
-    source.henceforth(Answer::Token(Some(HOUR)));
+    source.set_answer(Answer::Token(Some(HOUR)));
     let late = replica(&source, &store).get(spec()).await.unwrap();
     assert_token(&late, "token-3", TokenOrigin::Provider);
 }
@@ -599,7 +614,7 @@ async fn rejected_or_removed_token_is_never_loaded_again() {
 #[tokio::test(start_paused = true)]
 async fn rejected_token_is_accepted_if_the_source_returns_it_again() {
     let (source, store) = (
-        Source::new().usually(Answer::Text("same")),
+        Source::new().with_answer(Answer::Text("same")),
         FaultyStore::default(),
     );
     let [first, second] = pair(&source, &store);
@@ -629,7 +644,10 @@ fn off_by(clock: &Clock, seconds: i64) -> Clock {
 
 #[tokio::test(start_paused = true)]
 async fn clocks_that_differ_by_minutes_cause_no_extra_miss() {
-    let (source, store) = (Source::new().taking(millis(100)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_delay(millis(100)),
+        FaultyStore::default(),
+    );
     let start = Clock::tokio();
     let replicas = [-300, 0, 300].map(|off| {
         let clock = off_by(&start, off);
@@ -674,7 +692,10 @@ async fn token_from_the_future_keeps_its_lifetime() {
 
 #[tokio::test(start_paused = true)]
 async fn clock_set_back_makes_no_stored_token_valid_again() {
-    let (source, store) = (Source::new().lasting(secs(600)), FaultyStore::default());
+    let (source, store) = (
+        Source::new().with_lifetime(secs(600)),
+        FaultyStore::default(),
+    );
     let back = Arc::new(AtomicU64::new(0));
     let clock = {
         let (back, clock) = (Arc::clone(&back), off_by(&Clock::tokio(), 0));
@@ -949,7 +970,7 @@ async fn another_key_finds_nothing_and_an_older_key_finds_all() {
 async fn store_is_read_while_the_provider_is_backing_off() {
     let (source, store) = (Source::new(), FaultyStore::default());
     replica(&source, &store).get(spec()).await.unwrap();
-    source.henceforth(Answer::fail(ErrorKind::Throttled));
+    source.set_answer(Answer::fail(ErrorKind::Throttled));
     let cache = replica(&source, &store);
     cache.get(&tenant("new")).await.unwrap_err();
     let fetches = source.fetches();
@@ -981,7 +1002,7 @@ async fn replaced_credential_is_used_within_a_second() {
     }
     let source = Source::new();
     let refused = fault(ErrorKind::InvalidClient).with_retry_after(HOUR);
-    source.then(Answer::Fail(refused));
+    source.push_answer(Answer::Fail(refused));
     let changed = Arc::new(AtomicBool::new(false));
     let refused = Refused(source.clone(), Arc::clone(&changed));
     let cache = builder(refused, FaultyStore::default()).build();

@@ -186,10 +186,10 @@ fn invalid_route_url_is_an_error() {
         error.to_string()
     };
     for (url, part) in [
-        ("api.example.com", "is no URL"),
-        ("", "is no URL"),
-        ("/v2", "is no URL"),
-        ("https://", "is no URL"),
+        ("api.example.com", "is not a valid URL"),
+        ("", "is not a valid URL"),
+        ("/v2", "is not a valid URL"),
+        ("https://", "is not a valid URL"),
         ("https://api.example.com?a", "has a query"),
         ("https://api.example.com#a", "has a fragment"),
         ("https://user:hunter2@api.example.com", "has userinfo"),

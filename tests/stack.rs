@@ -14,7 +14,7 @@ use std::{
 
 use http::{Request, Response};
 use support::{
-    Answer, Answered, Api, Event, Source, cache, layer, millis, outcome, request, secs, send,
+    Answer, Api, ApiBody, Event, Source, cache, layer, millis, outcome, request, secs, send,
     settle, spec, tenant,
 };
 use tokio::sync::Semaphore;
@@ -29,7 +29,7 @@ use tower::{
 };
 use tower_bearer::{ErrorKind, TokenCache, TokenError, clock::Clock, layer::Error};
 
-type Client = BoxCloneService<Request<String>, Response<Answered>, BoxError>;
+type Client = BoxCloneService<Request<String>, Response<ApiBody>, BoxError>;
 
 /// A time limit that only a deadlock reaches.
 const DEADLOCK_LIMIT: Duration = Duration::from_secs(3_600);
@@ -83,13 +83,13 @@ struct Once(Option<Duration>);
 
 const ONCE: Once = Once(Some(Duration::ZERO));
 
-impl<E> Policy<Request<String>, Response<Answered>, E> for Once {
+impl<E> Policy<Request<String>, Response<ApiBody>, E> for Once {
     type Future = Sleep;
 
     fn retry(
         &mut self,
         _: &mut Request<String>,
-        result: &mut Result<Response<Answered>, E>,
+        result: &mut Result<Response<ApiBody>, E>,
     ) -> Option<Sleep> {
         let status = result
             .as_ref()
@@ -128,7 +128,7 @@ fn stack() -> ServiceBuilder<Identity> {
 
 fn boxed<S>(service: S) -> Client
 where
-    S: Service<Request<String>, Response = Response<Answered>> + Clone + Send + 'static,
+    S: Service<Request<String>, Response = Response<ApiBody>> + Clone + Send + 'static,
     S::Error: Into<BoxError> + 'static,
     S::Future: Send + 'static,
 {
@@ -152,7 +152,7 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, failure:
         Failure::AlwaysRejected => *call.uri_mut() = request("/refused").into_parts().0.uri,
         Failure::FailingSource => {
             cache.clear();
-            source.henceforth(Answer::fail(ErrorKind::AccessDenied));
+            source.set_answer(Answer::fail(ErrorKind::AccessDenied));
         }
         Failure::BrokenConnection => api.answer([0]),
         Failure::DroppedDuringFetch => {
@@ -203,7 +203,7 @@ async fn exercise((above, over): Part, (below, under): Part, hit: bool, failure:
         }
     }
     // Afterwards, both handles can send a request.
-    source.henceforth(Answer::Text("afterwards"));
+    source.set_answer(Answer::Text("afterwards"));
     for _ in 0..10 {
         source.open();
     }
@@ -308,7 +308,7 @@ async fn source_can_share_the_limited_client() {
     let cache = TokenCache::new(source);
     let mut client = layer(&cache).layer(limited);
     for status in [200, 401] {
-        api.choose(move |seen| match seen.uri.path() {
+        api.respond_with(move |seen| match seen.uri.path() {
             "/" if seen.token() == "token-missing" => status,
             _ => 200,
         });
@@ -396,7 +396,7 @@ async fn second_poll_ready_error_is_returned() {
             cache.get(spec()).await.unwrap();
             api.answer([401]);
         }
-        api.fail_when_polled([false, true]);
+        api.set_ready_errors([false, true]);
         let mut client = layer(&cache).layer(api.clone());
         let error = send(&mut client, request("/")).await.await.unwrap_err();
         let Error::Inner(error) = error else {
@@ -457,7 +457,7 @@ async fn outer_retry_uses_the_current_token_on_each_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn outer_retry_replaces_an_expired_token() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let api = Api::new();
     let cache = cache(&source);
     let mut client = ServiceBuilder::new()
@@ -472,7 +472,7 @@ async fn outer_retry_replaces_an_expired_token() {
 
 #[tokio::test(start_paused = true)]
 async fn outer_timeout_does_not_cancel_the_fetch() {
-    let source = Source::new().taking(millis(100));
+    let source = Source::new().with_delay(millis(100));
     let api = Api::new();
     let cache = cache(&source);
     let mut client = ServiceBuilder::new()
@@ -490,7 +490,7 @@ async fn outer_timeout_does_not_cancel_the_fetch() {
 
 #[tokio::test(start_paused = true)]
 async fn token_expired_before_readiness_is_not_sent() {
-    let source = Source::new().lasting(secs(100));
+    let source = Source::new().with_lifetime(secs(100));
     let api = Api::new();
     let cache = cache(&source);
     let limited = ConcurrencyLimit::new(api.clone(), 1);
@@ -506,12 +506,12 @@ async fn token_expired_before_readiness_is_not_sent() {
     advance(secs(95)).await;
     drop(user);
     assert_eq!(outcome(&response.await.unwrap()), (200, None));
-    assert_eq!(api.seen().last().unwrap().token(), "token-2");
+    assert_eq!(api.requests().last().unwrap().token(), "token-2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn hundred_callers_share_one_permit() {
-    let (source, api) = (Source::new().taking(millis(100)), Api::new());
+    let (source, api) = (Source::new().with_delay(millis(100)), Api::new());
     let cache = cache(&source);
     let client = layer(&cache).layer(ConcurrencyLimitLayer::new(1).layer(api.clone()));
     let mut calls = tokio::task::JoinSet::new();

@@ -80,7 +80,7 @@ async fn every_event_is_reported_once() {
     let cache = cache_with(&listener, &source);
     let mut client = layer(&cache).layer(api.clone());
 
-    source.then(Answer::fail(ErrorKind::Unavailable));
+    source.push_answer(Answer::fail(ErrorKind::Unavailable));
     send(&mut client, request("/")).await.await.unwrap();
     let events = ["attempt 1 failed", "fetched: missing", "waited"];
     assert_eq!(listener.take(), events);
@@ -105,7 +105,7 @@ async fn every_event_is_reported_once() {
 
     // The refresh of the token is due.
     advance(secs(3400)).await;
-    source.then(Answer::fail(ErrorKind::InvalidScope));
+    source.push_answer(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
     settle().await;
     assert_eq!(listener.take(), ["failed: stale: invalid_scope"]);
@@ -139,7 +139,7 @@ async fn metrics_count_every_event() {
     let cache = cache_with(&Listener::default(), &source);
     let mut client = layer(&cache).layer(api.clone());
 
-    source.then(Answer::fail(ErrorKind::Unavailable));
+    source.push_answer(Answer::fail(ErrorKind::Unavailable));
     for _ in 0..5 {
         send(&mut client, request("/")).await.await.unwrap();
     }
@@ -147,7 +147,7 @@ async fn metrics_count_every_event() {
     send(&mut client, request("/")).await.await.unwrap();
     // The refresh is due: the token is used and refreshed.
     advance(secs(3400)).await;
-    source.then(Answer::fail(ErrorKind::InvalidScope));
+    source.push_answer(Answer::fail(ErrorKind::InvalidScope));
     send(&mut client, request("/")).await.await.unwrap();
     settle().await;
     cache.publish_metrics();

@@ -1,7 +1,7 @@
 //! This module implements the `Middleware` trait of reqwest-middleware for [`AuthLayer`]: the layer wraps the rest of the chain.
 //!
-//! The request is processed by [`Auth`], as with any other client. This module adapts the types: a request with its spec, a replay
-//! policy for such requests, and a service over the rest of the chain. The extensions of the caller are passed to each attempt, and
+//! The request is processed by [`Auth`], as with any other client. This module adapts the replay
+//! policy and the rest of the chain, as a service. The extensions of the caller are passed to each attempt, and
 //! are returned to the caller even if the request is cancelled.
 
 use std::{
@@ -11,14 +11,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{Extensions, HeaderMap, Method};
+use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Middleware, Next, Result};
 use tower_service::Service;
 
-use crate::{
-    layer::{Auth, AuthLayer, Error, HttpRequest, RequestScheme, replay::ReplayPolicy},
-    token::TokenSpec,
+use crate::layer::{
+    Auth, AuthLayer, Error,
+    replay::{ReplayPolicy, SealedPolicy},
 };
 
 /// See [`clients`](crate::clients#as-a-middleware-of-reqwest-middleware).
@@ -27,8 +27,8 @@ use crate::{
 impl<R> Middleware for AuthLayer<R>
 where
     R: ReplayPolicy<Request> + Send + Sync + 'static,
-    R::Spare<()>: Send,
-    R::Rest: Send,
+    R::Saved<()>: Send,
+    R::PausedBody: Send,
 {
     async fn handle(
         &self,
@@ -36,32 +36,23 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let request = MiddlewareRequest {
-            request,
-            spec: extensions.get().cloned(),
-        };
+        let own_spec = extensions.get().cloned();
         // Returned to the caller on drop, also when the request is cancelled.
         let shared = CallerExtensions::new(extensions);
-        let rest = RestOfChain {
-            next,
-            extensions: Arc::clone(&shared.shared),
-        };
+        let extensions = Arc::clone(&shared.shared);
+        let rest = RestOfChain { next, extensions };
         let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
-        let response = auth.send(request).await;
-        response.map_err(|error| match error {
-            Error::Token(error) => reqwest_middleware::Error::middleware(error),
-            Error::Inner(error) => error,
-        })
+        auth.send(request, own_spec)
+            .await
+            .map_err(|error| match error {
+                Error::Token(error) => reqwest_middleware::Error::middleware(error),
+                Error::Inner(error) => error,
+            })
     }
 }
 
-/// A request, and the spec from its extensions.
-struct MiddlewareRequest {
-    request: Request,
-    spec: Option<TokenSpec>,
-}
-
-/// Applies a replay policy for `reqwest::Request` to these requests.
+/// Applies a replay policy. The service is stored next to what the policy saves, whose type then does not depend on the lifetime of
+/// the chain.
 #[derive(Clone)]
 struct MiddlewareReplay<R>(R);
 
@@ -84,65 +75,27 @@ struct AttemptExtensions {
     shared: Arc<Mutex<Extensions>>,
 }
 
-impl HttpRequest for MiddlewareRequest {
-    fn method(&self) -> &Method {
-        self.request.method()
+impl<R> SealedPolicy for MiddlewareReplay<R> {}
+
+impl<R: ReplayPolicy<Request>> ReplayPolicy<Request> for MiddlewareReplay<R> {
+    type Saved<S> = (Option<S>, R::Saved<()>);
+    type PausedBody = R::PausedBody;
+
+    fn save<S: Clone>(&self, service: &S, request: &mut Request) -> Self::Saved<S> {
+        (Some(service.clone()), self.0.save(&(), request))
     }
 
-    fn scheme(&self) -> RequestScheme {
-        self.request.scheme()
+    fn take<S>((service, saved): &mut Self::Saved<S>) -> Option<(S, Request, R::PausedBody)> {
+        let ((), request, paused) = R::take(saved)?;
+        Some((service.take()?, request, paused))
     }
 
-    fn authority(&self) -> Option<&str> {
-        self.request.authority()
-    }
-
-    fn path(&self) -> &str {
-        self.request.path()
-    }
-
-    fn spec(&self) -> Option<&TokenSpec> {
-        self.spec.as_ref()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.request.headers()
-    }
-
-    fn headers_mut(&mut self) -> &mut HeaderMap {
-        self.request.headers_mut()
-    }
-
-    fn try_clone(&mut self) -> Option<Self> {
-        Some(Self {
-            request: self.request.try_clone()?,
-            spec: self.spec.clone(),
-        })
+    fn complete(request: &mut Request, paused: R::PausedBody) {
+        R::complete(request, paused);
     }
 }
 
-impl<R: ReplayPolicy<Request>> ReplayPolicy<MiddlewareRequest> for MiddlewareReplay<R> {
-    /// The service is stored next to what the policy keeps, whose type then does not depend on the lifetime of the chain.
-    type Spare<S> = Option<(S, R::Spare<()>, Option<TokenSpec>)>;
-    type Rest = R::Rest;
-
-    fn keep<S: Clone>(&self, service: &S, request: &mut MiddlewareRequest) -> Self::Spare<S> {
-        let spare = self.0.keep(&(), &mut request.request);
-        Some((service.clone(), spare, request.spec.clone()))
-    }
-
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, MiddlewareRequest, R::Rest)> {
-        let (service, mut spare, spec) = spare.take()?;
-        let ((), request, rest) = R::take(&mut spare)?;
-        Some((service, MiddlewareRequest { request, spec }, rest))
-    }
-
-    fn complete(request: &mut MiddlewareRequest, rest: R::Rest) {
-        R::complete(&mut request.request, rest);
-    }
-}
-
-impl<'a> Service<MiddlewareRequest> for RestOfChain<'a> {
+impl<'a> Service<Request> for RestOfChain<'a> {
     type Response = Response;
     type Error = reqwest_middleware::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
@@ -151,11 +104,11 @@ impl<'a> Service<MiddlewareRequest> for RestOfChain<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: MiddlewareRequest) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         let Self { next, extensions } = self.clone();
         Box::pin(async move {
             let mut attempt = AttemptExtensions::from(extensions);
-            next.run(request.request, &mut attempt.extensions).await
+            next.run(request, &mut attempt.extensions).await
         })
     }
 }

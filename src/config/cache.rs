@@ -1,6 +1,6 @@
 //! Defines [`CacheConfig`], the section `[cache]`.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -57,7 +57,7 @@ pub struct CacheConfig {
 /// assert_eq!(store.store_type, StoreType::File);
 /// # Ok::<_, toml::de::Error>(())
 /// ```
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[non_exhaustive]
 pub struct StoreConfig {
@@ -111,28 +111,12 @@ impl CacheConfig {
         if let Some(ConfigSize(bytes)) = self.max_bytes {
             builder = builder.with_max_bytes(bytes);
         }
-        if let Some(ConfigDuration(lifetime)) = self.assumed_lifetime {
-            if lifetime.is_zero() {
-                return Err(ConfigError::new(
-                    "assumed_lifetime",
-                    "it must be greater than zero: make it longer, or leave it out",
-                ));
-            }
-            builder = builder.with_assumed_lifetime(lifetime);
+        if let Some(lifetime) = self.assumed_lifetime {
+            builder = builder.with_assumed_lifetime(lifetime.non_zero("assumed_lifetime")?);
         }
         match &self.store {
             None => Ok(builder),
             Some(store) => store.apply(builder).map_err(|error| error.within("store")),
         }
-    }
-}
-
-impl fmt::Debug for StoreConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreConfig")
-            .field("type", &self.store_type)
-            .field("prefix", &self.prefix)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
     }
 }

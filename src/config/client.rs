@@ -3,7 +3,7 @@
 use super::{
     client_auth::ClientAuthName,
     error::ConfigError,
-    secret::{SecretFrom, given, read},
+    secret::{SecretFrom, read_required},
     source::SourceConfig,
 };
 use crate::{
@@ -12,50 +12,35 @@ use crate::{
 };
 
 impl SourceConfig {
-    /// Returns the client authentication, and the transport with the certificate that it needs.
-    pub(super) fn authenticate(
-        &self,
-        transport: Transport,
-    ) -> Result<(ClientAuth, Transport), ConfigError> {
-        let secret = || {
-            read(
-                "client_secret",
-                given(&self.client_secret, "client_secret")?,
-            )
-        };
-        let auth = match self.client_auth() {
+    /// Returns the client authentication.
+    pub(super) fn authentication(&self) -> Result<ClientAuth, ConfigError> {
+        let missing = self.missing();
+        let secret = || read_required("client_secret", &self.client_secret, &missing);
+        Ok(match self.client_auth() {
             ClientAuthName::Basic => ClientAuth::basic(secret()?),
             ClientAuthName::Post => ClientAuth::post(secret()?),
             ClientAuthName::None => ClientAuth::none(),
             ClientAuthName::SecretJwt => ClientAuth::secret_jwt(secret()?),
             ClientAuthName::PrivateKeyJwt => ClientAuth::private_key_jwt(self.signing_key()?),
             ClientAuthName::Assertion => {
-                ClientAuth::assertion(read("assertion", given(&self.assertion, "assertion")?)?)
+                ClientAuth::assertion(read_required("assertion", &self.assertion, &missing)?)
             }
-            ClientAuthName::Mtls => {
-                return Ok((ClientAuth::mtls(), self.with_certificate(transport)?));
-            }
-        };
-        Ok((auth, transport))
+            ClientAuthName::Mtls => ClientAuth::mtls(),
+        })
     }
 
     fn signing_key(&self) -> Result<SigningKey, ConfigError> {
-        let key = match given(&self.private_key, "private_key")? {
+        let key = match self.required("private_key", &self.private_key)? {
             // The file is read again for each use, so that the key can be rotated.
             SecretFrom::File(path) => SigningKey::from_file(path),
-            other => other.read().and_then(|text| {
-                let text = text.expose()?;
-                match text.as_str().trim_start().starts_with('{') {
-                    true => SigningKey::from_jwk(text.as_str()),
-                    false => SigningKey::from_pem(text.as_str()),
-                }
+            other => other.expose().and_then(|text| match text.as_str() {
+                jwk if jwk.trim_start().starts_with('{') => SigningKey::from_jwk(jwk),
+                pem => SigningKey::from_pem(pem),
             }),
         };
-        let mut key = key.map_err(|error| ConfigError::token("private_key", error))?;
+        let mut key = key.map_err(ConfigError::at("private_key"))?;
         if let Some(name) = &self.algorithm {
-            let algorithm = name.parse();
-            let fault = |error| ConfigError::token("algorithm", error);
-            key = key.with_algorithm(algorithm.map_err(fault)?);
+            key = key.with_algorithm(name.parse().map_err(ConfigError::at("algorithm"))?);
         }
         if let Some(id) = &self.key_id {
             key = key.with_key_id(id);
@@ -63,37 +48,63 @@ impl SourceConfig {
         Ok(key)
     }
 
+    /// Adds the certificates that are configured to the transport.
     #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn with_certificate(&self, transport: Transport) -> Result<Transport, ConfigError> {
-        let certificate = given(&self.certificate, "certificate")?;
-        let key = given(&self.private_key, "private_key")?;
+    pub(super) fn with_certificates(
+        &self,
+        mut transport: Transport,
+    ) -> Result<Transport, ConfigError> {
+        if let Some(ca) = &self.ca {
+            let pem = ca.expose();
+            let with_ca =
+                pem.and_then(|pem| transport.with_root_certificate_pem(pem.as_str().as_bytes()));
+            transport = with_ca.map_err(ConfigError::at("ca"))?;
+        }
+        if self.client_auth() != ClientAuthName::Mtls {
+            return Ok(transport);
+        }
+        let certificate = self.required("certificate", &self.certificate)?;
+        let key = self.required("private_key", &self.private_key)?;
         let transport = match (certificate, key) {
             // The files are read again for each request, so that the certificate can be rotated.
             (SecretFrom::File(certificate), SecretFrom::File(key)) => {
                 transport.with_client_identity_files(certificate, key)
             }
-            _ => text(certificate).and_then(|certificate| {
-                let key = text(key)?;
-                transport.with_client_identity_pem(
-                    certificate.as_str().as_bytes(),
-                    key.as_str().as_bytes(),
-                )
+            _ => certificate.expose().and_then(|certificate| {
+                let key = key.expose()?;
+                let (certificate, key) = (certificate.as_str(), key.as_str());
+                transport.with_client_identity_pem(certificate.as_bytes(), key.as_bytes())
             }),
         };
-        transport.map_err(|error| ConfigError::token("certificate", error))
+        transport.map_err(ConfigError::at("certificate"))
     }
 
     #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
-    fn with_certificate(&self, transport: Transport) -> Result<Transport, ConfigError> {
-        drop(transport);
+    pub(super) fn with_certificates(&self, transport: Transport) -> Result<Transport, ConfigError> {
+        let key = match &self.ca {
+            Some(_) => "ca",
+            None if self.client_auth() == ClientAuthName::Mtls => "certificate",
+            None => return Ok(transport),
+        };
         Err(ConfigError::new(
-            "certificate",
+            key,
             "the program sends token requests with a custom transport: configure the certificate there",
         ))
     }
-}
 
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-fn text(secret: &SecretFrom) -> Result<crate::secret::Exposed, crate::error::TokenError> {
-    secret.read()?.expose()
+    fn required<'a>(
+        &self,
+        key: &str,
+        secret: &'a Option<SecretFrom>,
+    ) -> Result<&'a SecretFrom, ConfigError> {
+        secret
+            .as_ref()
+            .ok_or_else(|| ConfigError::new(key, self.missing()))
+    }
+
+    /// Returns the message for a missing key that the client authentication requires.
+    fn missing(&self) -> String {
+        let name = self.client_auth().as_str();
+        format!("it is missing, and client_auth = \"{name}\" needs it: add it, or set client_auth")
+    }
 }

@@ -61,12 +61,4 @@ impl ClientAuthName {
             Self::None => &[],
         }
     }
-
-    /// Returns the optional keys that it uses.
-    pub(super) const fn takes(self) -> &'static [&'static str] {
-        match self {
-            Self::PrivateKeyJwt => &["algorithm", "key_id"],
-            _ => &[],
-        }
-    }
 }

@@ -2,13 +2,13 @@
 
 use std::{env, ffi::OsString};
 
-use serde::{Deserialize, de::value::StrDeserializer};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::{
-    client_auth::ClientAuthName, error::ConfigError, root::Config, route::RouteConfig,
-    secret::SecretFrom, source::SourceConfig, units::ConfigDuration,
+    error::ConfigError, node::Node, root::Config, route::RouteConfig, secret::SecretFrom,
+    source::SourceConfig,
 };
-use crate::secret::Secret;
 
 impl Config {
     /// Reads the configuration from the usual environment variables. An empty variable counts as not set.
@@ -18,7 +18,7 @@ impl Config {
     /// | `OAUTH_TOKEN_URL`, or `OAUTH_ISSUER` | the token endpoint, or the issuer whose metadata names it |
     /// | `OAUTH_CLIENT_ID` | the client id |
     /// | `OAUTH_CLIENT_SECRET`, or `OAUTH_CLIENT_SECRET_FILE` | the secret, or a file that is read again for each use |
-    /// | `OAUTH_CLIENT_AUTH` | how the client authenticates: a [`ClientAuthName`]; the default is `basic` |
+    /// | `OAUTH_CLIENT_AUTH` | how the client authenticates: a [`ClientAuthName`](super::ClientAuthName); the default is `basic` |
     /// | `OAUTH_PRIVATE_KEY_FILE`, `OAUTH_CERTIFICATE_FILE` | the key and the certificate, if the client authentication requires them |
     /// | `OAUTH_ASSERTION_FILE` | a JWT that was signed elsewhere, if the client authentication requires one |
     /// | `OAUTH_CA_FILE` | additional root certificates for the token endpoint, in PEM |
@@ -48,7 +48,7 @@ impl Config {
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
-    let text = |name: &str| text(lookup, name);
+    let text = |name: &str| variable::<String>(lookup, name);
     let file = |name: &str| Ok(text(name)?.map(|path| SecretFrom::File(path.into())));
     let mut source = SourceConfig {
         token_url: text("OAUTH_TOKEN_URL")?,
@@ -59,30 +59,24 @@ fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         certificate: file("OAUTH_CERTIFICATE_FILE")?,
         assertion: file("OAUTH_ASSERTION_FILE")?,
         ca: file("OAUTH_CA_FILE")?,
+        client_auth: variable(lookup, "OAUTH_CLIENT_AUTH")?,
+        fetch_timeout: variable(lookup, "OAUTH_FETCH_TIMEOUT")?,
         ..SourceConfig::default()
     };
-    if let Some(secret) = text("OAUTH_CLIENT_SECRET")? {
+    if let Some(secret) = variable(lookup, "OAUTH_CLIENT_SECRET")? {
         if source.client_secret.is_some() {
             return Err(ConfigError::new(
                 "OAUTH_CLIENT_SECRET",
                 "it is set together with OAUTH_CLIENT_SECRET_FILE: unset one of them",
             ));
         }
-        source.client_secret = Some(SecretFrom::Literal(Secret::new(secret)));
+        source.client_secret = Some(secret);
     }
-    if let Some(name) = text("OAUTH_CLIENT_AUTH")? {
-        let name: StrDeserializer<'_, ConfigError> = StrDeserializer::new(&name);
-        let auth = ClientAuthName::deserialize(name);
-        source.client_auth = Some(auth.map_err(|error| error.within("OAUTH_CLIENT_AUTH"))?);
-    }
-    if let Some(limit) = text("OAUTH_FETCH_TIMEOUT")? {
-        let limit: Result<ConfigDuration, _> = limit.parse();
-        let fault = |fault| ConfigError::new("OAUTH_FETCH_TIMEOUT", fault);
-        source.fetch_timeout = Some(limit.map_err(fault)?);
-    }
+    let scopes = text("OAUTH_SCOPES")?.unwrap_or_default();
+    let scopes = scopes.split_ascii_whitespace();
     let route = RouteConfig {
         url: text("OAUTH_URL")?.unwrap_or_default(),
-        scopes: words(text("OAUTH_SCOPES")?),
+        scopes: scopes.map(str::to_owned).collect(),
         resource: text("OAUTH_RESOURCE")?.into_iter().collect(),
         audience: text("OAUTH_AUDIENCE")?,
         tenant: text("OAUTH_TENANT")?,
@@ -92,43 +86,40 @@ fn read(lookup: Lookup<'_>) -> Result<Config, ConfigError> {
         source,
         ..Config::default()
     };
-    if !route.url.is_empty() {
-        config.routes.push(route);
-        return Ok(config);
-    }
-    for (name, given) in [
+    let given = [
         ("OAUTH_SCOPES", !route.scopes.is_empty()),
         ("OAUTH_RESOURCE", !route.resource.is_empty()),
         ("OAUTH_AUDIENCE", route.audience.is_some()),
         ("OAUTH_TENANT", route.tenant.is_some()),
-    ] {
-        if given {
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        _ if !route.url.is_empty() => config.routes.push(route),
+        Some((name, _)) => {
             return Err(ConfigError::new(
-                name,
+                *name,
                 "it has no effect without OAUTH_URL: set OAUTH_URL, or unset it",
             ));
         }
+        None => {}
     }
     Ok(config)
 }
 
-fn text(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, ConfigError> {
+/// Reads a variable as the key that it sets.
+fn variable<T: DeserializeOwned>(lookup: Lookup<'_>, name: &str) -> Result<Option<T>, ConfigError> {
     let Some(value) = lookup(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let text = value.into_string();
     let text = text.map_err(|_| ConfigError::new(name, "it is not valid UTF-8: set it again"))?;
-    Ok(Some(text))
-}
-
-fn words(text: Option<String>) -> Vec<String> {
-    let text = text.unwrap_or_default();
-    text.split_ascii_whitespace().map(str::to_owned).collect()
+    let value = T::deserialize(Node::Text(Zeroizing::new(text)));
+    value.map(Some).map_err(|error| error.within(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClientAuthName;
 
     fn read_from(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         read(&|name| {

@@ -1,8 +1,8 @@
 //! Defines [`ConfigError`], which names the key, the fault and the remedy, and never the value.
 
-use std::{fmt, mem};
+use std::fmt;
 
-use serde::de;
+use serde::de::{self, Unexpected};
 
 use crate::error::TokenError;
 
@@ -25,15 +25,9 @@ pub struct ConfigError(Box<Repr>);
 
 #[derive(Clone)]
 struct Repr {
-    /// From the innermost to the outermost.
-    path: Vec<PathSegment>,
+    /// The key, such as `route[1].url`.
+    path: String,
     fault: Fault,
-}
-
-#[derive(Clone)]
-enum PathSegment {
-    Key(String),
-    Index(usize),
 }
 
 #[derive(Clone)]
@@ -49,8 +43,7 @@ enum Fault {
 impl ConfigError {
     /// Creates an error for this key. The message says what is wrong and what to do, and must not contain a secret.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        let error = Self::of(Fault::Message(message.into()));
-        error.within(key)
+        Self::of(Fault::Message(message.into())).within(key)
     }
 
     /// Prepends the key of the section that contains the faulty key.
@@ -62,7 +55,11 @@ impl ConfigError {
     /// ```
     #[must_use]
     pub fn within(mut self, key: impl Into<String>) -> Self {
-        self.0.path.push(PathSegment::Key(key.into()));
+        let mut path = key.into();
+        if !self.0.path.is_empty() && !self.0.path.starts_with('[') {
+            path.push('.');
+        }
+        self.0.path.insert_str(0, &path);
         self
     }
 
@@ -74,44 +71,32 @@ impl ConfigError {
     /// assert_eq!(error.key(), "route[1].url");
     /// ```
     #[must_use]
-    pub fn within_entry(mut self, index: usize) -> Self {
-        self.0.path.push(PathSegment::Index(index));
-        self
+    pub fn within_entry(self, index: usize) -> Self {
+        self.within(format!("[{index}]"))
     }
 
     /// Returns the key, such as `route[1].url`. It is empty if the configuration as a whole is wrong.
     #[must_use]
     pub fn key(&self) -> String {
-        let mut path = String::new();
-        for segment in self.0.path.iter().rev() {
-            match segment {
-                PathSegment::Index(index) => path.push_str(&format!("[{index}]")),
-                PathSegment::Key(key) if path.is_empty() => path.push_str(key),
-                PathSegment::Key(key) => {
-                    path.push('.');
-                    path.push_str(key);
-                }
-            }
-        }
-        path
+        self.0.path.clone()
     }
 
-    pub(super) fn token(key: &str, error: TokenError) -> Self {
-        Self::of(Fault::Token(error)).within(key)
+    /// Returns a function that adds this key to an error of the library.
+    pub(super) fn at(key: &str) -> impl Fn(TokenError) -> Self {
+        move |error| Self::of(Fault::Token(error)).within(key)
     }
 
     /// Adds keys that are known where an unknown key was found.
     pub(super) fn also_known(mut self, more: &[&'static str]) -> Self {
-        if let (Fault::UnknownKey { known, .. }, []) = (&mut self.0.fault, &*self.0.path) {
-            let own = mem::replace(known, more.to_vec());
-            known.extend(own);
+        if let (Fault::UnknownKey { known, .. }, "") = (&mut self.0.fault, &*self.0.path) {
+            known.splice(0..0, more.iter().copied());
         }
         self
     }
 
     fn of(fault: Fault) -> Self {
         Self(Box::new(Repr {
-            path: Vec::new(),
+            path: String::new(),
             fault,
         }))
     }
@@ -119,9 +104,8 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.key();
-        if !key.is_empty() {
-            write!(f, "{key}: ")?;
+        if !self.0.path.is_empty() {
+            write!(f, "{}: ", self.0.path)?;
         }
         match &self.0.fault {
             Fault::Message(message) => f.write_str(message),
@@ -130,10 +114,10 @@ impl fmt::Display for ConfigError {
                 write!(f, "unknown key `{key}`: leave it out")
             }
             Fault::UnknownKey { key, known } => {
+                let known = listed(known);
                 write!(
                     f,
-                    "unknown key `{key}`, expected {}: correct it or leave it out",
-                    listed(known)
+                    "unknown key `{key}`, expected {known}: correct it or leave it out"
                 )
             }
         }
@@ -167,32 +151,28 @@ impl de::Error for ConfigError {
         Self::of(Fault::Message(message.to_string()))
     }
 
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let found = match found {
-            de::Unexpected::Bool(_) => "true or false",
-            de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => {
-                "a number"
-            }
-            de::Unexpected::Char(_) | de::Unexpected::Str(_) => "text",
-            de::Unexpected::Option | de::Unexpected::Unit => "nothing",
-            de::Unexpected::Seq => "a list",
-            de::Unexpected::Map => "a table",
+            Unexpected::Bool(_) => "true or false",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
+            Unexpected::Char(_) | Unexpected::Str(_) => "text",
+            Unexpected::Option | Unexpected::Unit => "nothing",
+            Unexpected::Seq => "a list",
+            Unexpected::Map => "a table",
             _ => "something else",
         };
         Self::custom(format_args!("it is {found}: write {expected} instead"))
     }
 
-    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         Self::custom(format_args!(
             "its value is not valid here: write {expected} instead"
         ))
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::custom(format_args!(
-            "it is not a known name: write {}",
-            listed(expected)
-        ))
+        let expected = listed(expected);
+        Self::custom(format_args!("it is not a known name: write {expected}"))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -205,19 +185,12 @@ impl de::Error for ConfigError {
     fn missing_field(field: &'static str) -> Self {
         Self::new(field, "it is missing: add it")
     }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::new(field, "it is given twice: leave one of them out")
-    }
 }
 
 fn listed(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [only] => format!("`{only}`"),
-        [first @ .., last] => {
-            let first: Vec<_> = first.iter().map(|name| format!("`{name}`")).collect();
-            format!("{} or `{last}`", first.join(", "))
-        }
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }

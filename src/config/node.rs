@@ -4,12 +4,16 @@
 //! read into a [`Node`] first, which fails only on syntax errors. The sections are deserialized from that, with errors that
 //! name the whole key and quote nothing.
 
-use std::fmt;
+use std::{
+    fmt,
+    iter::{self, Enumerate, Peekable},
+    vec::IntoIter,
+};
 
 use serde::{
     Deserialize, Deserializer,
     de::{
-        self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
         value::StrDeserializer,
     },
     forward_to_deserialize_any,
@@ -30,6 +34,22 @@ pub(super) enum Node {
 }
 
 pub(super) type Table = Vec<(String, Node)>;
+
+impl Node {
+    /// Returns the type, for an error that names another one.
+    pub(super) fn unexpected(&self) -> Unexpected<'_> {
+        match self {
+            Self::Null => Unexpected::Unit,
+            Self::Bool(value) => Unexpected::Bool(*value),
+            Self::Signed(value) => Unexpected::Signed(*value),
+            Self::Unsigned(value) => Unexpected::Unsigned(*value),
+            Self::Float(value) => Unexpected::Float(*value),
+            Self::Text(text) => Unexpected::Str(text),
+            Self::List(_) => Unexpected::Seq,
+            Self::Table(_) => Unexpected::Map,
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -74,8 +94,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(Zeroizing::new(value.to_owned())))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
+        self.visit_string(value.to_owned())
     }
 
     fn visit_string<E>(self, value: String) -> Result<Node, E> {
@@ -83,11 +103,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut list = Vec::new();
-        while let Some(entry) = entries.next_element()? {
-            list.push(entry);
-        }
-        Ok(Node::List(list))
+        let list = iter::from_fn(|| entries.next_element().transpose());
+        list.collect::<Result<_, _>>().map(Node::List)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
@@ -114,14 +131,8 @@ impl<'de> Deserializer<'de> for Node {
             Self::Unsigned(value) => visitor.visit_u64(value),
             Self::Float(value) => visitor.visit_f64(value),
             Self::Text(text) => visitor.visit_str(&text),
-            Self::List(list) => visitor.visit_seq(Entries {
-                rest: list.into_iter(),
-                index: 0,
-            }),
-            Self::Table(table) => visitor.visit_map(Pairs {
-                rest: table.into_iter(),
-                value: None,
-            }),
+            Self::List(list) => visitor.visit_seq(Entries(list.into_iter().enumerate())),
+            Self::Table(table) => visitor.visit_map(Pairs(table.into_iter().peekable())),
         }
     }
 
@@ -147,7 +158,7 @@ impl<'de> Deserializer<'de> for Node {
         visitor: V,
     ) -> Result<V::Value, ConfigError> {
         match self {
-            Self::Text(name) => visitor.visit_enum(named(&name)),
+            Self::Text(name) => visitor.visit_enum(name.as_str().into_deserializer()),
             other => other.deserialize_any(visitor),
         }
     }
@@ -159,10 +170,7 @@ impl<'de> Deserializer<'de> for Node {
 }
 
 /// The entries of a list. Adds the index to errors.
-struct Entries {
-    rest: std::vec::IntoIter<Node>,
-    index: usize,
-}
+struct Entries(Enumerate<IntoIter<Node>>);
 
 impl<'de> SeqAccess<'de> for Entries {
     type Error = ConfigError;
@@ -171,21 +179,16 @@ impl<'de> SeqAccess<'de> for Entries {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ConfigError> {
-        let Some(entry) = self.rest.next() else {
+        let Some((index, entry)) = self.0.next() else {
             return Ok(None);
         };
-        let index = self.index;
-        self.index += 1;
         let value = seed.deserialize(entry);
         value.map(Some).map_err(|error| error.within_entry(index))
     }
 }
 
 /// The keys and values of a table. Adds the key to errors.
-struct Pairs {
-    rest: std::vec::IntoIter<(String, Node)>,
-    value: Option<(String, Node)>,
-}
+struct Pairs(Peekable<IntoIter<(String, Node)>>);
 
 impl<'de> MapAccess<'de> for Pairs {
     type Error = ConfigError;
@@ -194,24 +197,20 @@ impl<'de> MapAccess<'de> for Pairs {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ConfigError> {
-        self.value = self.rest.next();
-        let Some((key, _)) = &self.value else {
+        let Some((key, _)) = self.0.peek() else {
             return Ok(None);
         };
-        seed.deserialize(named(key)).map(Some)
+        let key: StrDeserializer<'_, ConfigError> = key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<S::Value, ConfigError> {
-        let Some((key, value)) = self.value.take() else {
+        let Some((key, value)) = self.0.next() else {
             return Err(de::Error::custom("a value was requested before its key"));
         };
         seed.deserialize(value).map_err(|error| error.within(key))
     }
-}
-
-fn named(name: &str) -> StrDeserializer<'_, ConfigError> {
-    name.into_deserializer()
 }

@@ -110,8 +110,7 @@ impl<Own> Config<Own> {
         let builder = self.source.builder(transport);
         let builder = builder.map_err(|error| error.within("source"))?;
         let builder = self.cache.apply(builder);
-        let builder = builder.map_err(|error| error.within("cache"))?;
-        Ok(builder.build())
+        Ok(builder.map_err(|error| error.within("cache"))?.build())
     }
 
     /// Creates the layer with its routes, on this cache.
@@ -130,9 +129,8 @@ impl<Own> Config<Own> {
                 );
                 return Err(at(error));
             }
-            layer = layer
-                .with_route(route)
-                .map_err(|error| at(ConfigError::token("url", error)))?;
+            let with_route = layer.with_route(route).map_err(ConfigError::at("url"));
+            layer = with_route.map_err(at)?;
         }
         Ok(layer)
     }

@@ -2,7 +2,7 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor},
+    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
 use super::error::ConfigError;
@@ -70,10 +70,8 @@ impl RouteConfig {
     /// Returns the spec of the tokens for this route.
     #[must_use]
     pub fn spec(&self) -> TokenSpec {
-        let mut spec = TokenSpec::scopes(&self.scopes);
-        for resource in &self.resource {
-            spec = spec.with_resource(resource);
-        }
+        let spec = TokenSpec::scopes(&self.scopes);
+        let mut spec = self.resource.iter().fold(spec, TokenSpec::with_resource);
         if let Some(audience) = &self.audience {
             spec = spec.with_audience(audience);
         }
@@ -101,48 +99,44 @@ impl RouteConfig {
     /// Returns an error in the same cases as [`Route::check`], with the key at fault.
     pub fn route(&self) -> Result<Route, ConfigError> {
         self.check()?;
-        let route = Route::new(&self.url, self.spec()).with_allowed_scopes(&self.allow_scopes);
+        let mut route = Route::new(&self.url, self.spec()).with_allowed_scopes(&self.allow_scopes);
         if self.allow_http {
-            let route = route.with_plain_http();
-            return at("url", route.check()).map(|()| route);
+            route = route.with_plain_http();
         }
-        if route.check().is_err() && route.clone().with_plain_http().check().is_ok() {
-            return Err(ConfigError::new(
+        match route.check() {
+            Ok(()) => Ok(route),
+            Err(_) if route.with_plain_http().check().is_ok() => Err(ConfigError::new(
                 "url",
                 "tokens would be sent unencrypted over http:// to another machine: use https://, or set allow_http = true",
-            ));
+            )),
+            Err(error) => Err(ConfigError::at("url")(error)),
         }
-        at("url", route.check())?;
-        Ok(route)
     }
 
     /// Checks everything except the URL.
     fn check(&self) -> Result<(), ConfigError> {
-        let scopes = |scopes: &[String]| {
-            let scopes = scopes.iter().filter(|scope| *scope != ANY);
-            TokenSpec::scopes(scopes).check()
+        let resources = |all: &[String]| {
+            let resources = all.iter().filter(|resource| *resource != ANY);
+            resources.fold(TokenSpec::default(), TokenSpec::with_resource)
         };
-        let resources = |resources: &[String]| {
-            let resources = resources.iter().filter(|resource| *resource != ANY);
-            let each = |spec: TokenSpec, resource| spec.with_resource(resource);
-            resources.fold(TokenSpec::default(), each).check()
-        };
-        at("scopes", TokenSpec::scopes(&self.scopes).check())?;
-        at("resource", resources(&self.resource))?;
-        at("allow_scopes", scopes(&self.allow_scopes))?;
-        at("allow_resources", resources(&self.allow_resources))?;
-        // The rest of the spec has been checked, so this error is about the tenant.
-        at("tenant", self.spec().check())
+        let allowed_scopes = self.allow_scopes.iter().filter(|scope| *scope != ANY);
+        for (key, spec) in [
+            ("scopes", TokenSpec::scopes(&self.scopes)),
+            ("resource", resources(&self.resource)),
+            ("allow_scopes", TokenSpec::scopes(allowed_scopes)),
+            ("allow_resources", resources(&self.allow_resources)),
+            // The rest of the spec has been checked, so this error is about the tenant.
+            ("tenant", self.spec()),
+        ] {
+            spec.check().map_err(ConfigError::at(key))?;
+        }
+        Ok(())
     }
 }
 
 fn covers(own: &[String], allowed: &[String], requested: &str) -> bool {
     let mut all = own.iter().chain(allowed);
     allowed.iter().any(|one| one == ANY) || all.any(|one| one == requested)
-}
-
-fn at(key: &str, outcome: Result<(), crate::error::TokenError>) -> Result<(), ConfigError> {
-    outcome.map_err(|error| ConfigError::token(key, error))
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -159,12 +153,8 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
             Ok(vec![one.to_owned()])
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<String>, A::Error> {
-            let mut many = Vec::new();
-            while let Some(one) = entries.next_element()? {
-                many.push(one);
-            }
-            Ok(many)
+        fn visit_seq<A: SeqAccess<'de>>(self, entries: A) -> Result<Vec<String>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(entries))
         }
     }
 

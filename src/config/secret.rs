@@ -1,14 +1,14 @@
 //! Defines [`SecretFrom`], the location of a secret.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{error::ConfigError, node::Node};
+use crate::{
+    error::TokenError,
+    secret::{Exposed, Secret},
 };
-
-use super::error::ConfigError;
-use crate::{error::TokenError, secret::Secret};
 
 /// The location of a secret: the configuration, an environment variable, or a file.
 ///
@@ -21,14 +21,14 @@ use crate::{error::TokenError, secret::Secret};
 /// }
 ///
 /// let mine: Mine = toml::from_str(r#"password = "hunter2""#)?;
-/// assert_eq!(format!("{:?}", mine.password), "Literal(redacted)");
+/// assert_eq!(format!("{:?}", mine.password), "Literal(Secret(redacted))");
 /// assert_eq!(mine.password.read()?.expose()?.as_str(), "hunter2");
 ///
 /// let mine: Mine = toml::from_str(r#"password = { env = "NO_SUCH_VARIABLE" }"#)?;
 /// assert!(mine.password.read().unwrap_err().to_string().contains("NO_SUCH_VARIABLE"));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SecretFrom {
     /// The secret itself: `"hunter2"`.
@@ -51,107 +51,45 @@ impl SecretFrom {
             Self::File(path) => Secret::from_file(path),
         }
     }
-}
 
-/// Returns the value of a required key.
-pub(super) fn given<'a>(
-    secret: &'a Option<SecretFrom>,
-    key: &'static str,
-) -> Result<&'a SecretFrom, ConfigError> {
-    let missing = || ConfigError::new(key, "it is missing: add it");
-    secret.as_ref().ok_or_else(missing)
-}
-
-/// Reads the secret of a key.
-pub(super) fn read(key: &str, secret: &SecretFrom) -> Result<Secret, ConfigError> {
-    secret
-        .read()
-        .map_err(|error| ConfigError::token(key, error))
-}
-
-impl fmt::Debug for SecretFrom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Literal(_) => f.write_str("Literal(redacted)"),
-            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
+    /// Reads the secret in plain text.
+    pub(super) fn expose(&self) -> Result<Exposed, TokenError> {
+        self.read()?.expose()
     }
+}
+
+/// Reads the secret of a required key. Without one, returns an error with the message `missing`.
+pub(super) fn read_required(
+    key: &str,
+    secret: &Option<SecretFrom>,
+    missing: &str,
+) -> Result<Secret, ConfigError> {
+    let secret = secret
+        .as_ref()
+        .ok_or_else(|| ConfigError::new(key, missing))?;
+    secret.read().map_err(ConfigError::at(key))
 }
 
 impl<'de> Deserialize<'de> for SecretFrom {
+    /// Reads a [`Node`] first, so that no error quotes a value, in any format.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretVisitor)
-    }
-}
-
-const EXPECTED: &str =
-    r#"it must be text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
-
-/// Never quotes a value in an error, in any format.
-struct SecretVisitor;
-
-impl<'de> Visitor<'de> for SecretVisitor {
-    type Value = SecretFrom;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"text in quotes, { env = "NAME" } or { file = "path" }"#)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<SecretFrom, E> {
-        if text.is_empty() {
-            return Err(E::custom("it is empty: write the secret"));
+        const EXPECTED: &str = r#"it must be text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
+        const NO_NAME: &str = "the name is empty: write the name of the variable or the file";
+        let node = Node::deserialize(deserializer)?;
+        match &node {
+            Node::Text(text) if text.is_empty() => {
+                Err(D::Error::custom("it is empty: write the secret"))
+            }
+            Node::Text(text) => Ok(Self::Literal(Secret::new(text.as_str()))),
+            Node::Table(table) => match table.as_slice() {
+                [(key, Node::Text(name))] if name.is_empty() && (key == "env" || key == "file") => {
+                    Err(D::Error::custom(NO_NAME))
+                }
+                [(key, Node::Text(name))] if key == "env" => Ok(Self::Env(name.to_string())),
+                [(key, Node::Text(path))] if key == "file" => Ok(Self::File(path.as_str().into())),
+                _ => Err(D::Error::custom(EXPECTED)),
+            },
+            _ => Err(D::Error::custom(EXPECTED)),
         }
-        Ok(SecretFrom::Literal(Secret::new(text)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<SecretFrom, A::Error> {
-        let Some((key, name)) = entries.next_entry::<String, NonEmptyName>()? else {
-            return Err(A::Error::custom(EXPECTED));
-        };
-        let found = match key.as_str() {
-            "env" => SecretFrom::Env(name.0),
-            "file" => SecretFrom::File(name.0.into()),
-            _ => return Err(A::Error::custom(EXPECTED)),
-        };
-        match entries.next_key::<String>()? {
-            None => Ok(found),
-            Some(_) => Err(A::Error::custom(EXPECTED)),
-        }
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<SecretFrom, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<SecretFrom, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<SecretFrom, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<SecretFrom, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<SecretFrom, A::Error> {
-        Err(A::Error::custom(EXPECTED))
-    }
-}
-
-/// The name of a variable or a file, which is not empty.
-struct NonEmptyName(String);
-
-impl<'de> Deserialize<'de> for NonEmptyName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer).map_err(|_| D::Error::custom(EXPECTED))?;
-        if name.is_empty() {
-            return Err(D::Error::custom(
-                "the name is empty: write the name of the variable or the file",
-            ));
-        }
-        Ok(Self(name))
     }
 }

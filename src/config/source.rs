@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     client_auth::ClientAuthName,
     error::ConfigError,
-    secret::{SecretFrom, given, read},
+    secret::{SecretFrom, read_required},
     units::ConfigDuration,
 };
 use crate::{
@@ -116,11 +116,7 @@ impl SourceConfig {
         let builder = self.create_source(self.endpoint(transport)?)?;
         match self.fetch_timeout {
             None => Ok(builder),
-            Some(ConfigDuration(limit)) if limit.is_zero() => Err(ConfigError::new(
-                "fetch_timeout",
-                "it must be greater than zero: make it longer, or leave it out",
-            )),
-            Some(ConfigDuration(limit)) => Ok(builder.with_fetch_timeout(limit)),
+            Some(limit) => Ok(builder.with_fetch_timeout(limit.non_zero("fetch_timeout")?)),
         }
     }
 
@@ -132,7 +128,7 @@ impl SourceConfig {
 
     /// Creates the source.
     fn create_source(&self, endpoint: TokenEndpoint) -> Result<CacheBuilder, ConfigError> {
-        let assertion = || read("assertion", given(&self.assertion, "assertion")?);
+        let assertion = || read_required("assertion", &self.assertion, "it is missing: add it");
         Ok(match self.source_type {
             SourceType::ClientCredentials => {
                 TokenCache::builder(ClientCredentials::from_endpoint(endpoint))
@@ -150,7 +146,8 @@ impl SourceConfig {
 
     /// Creates the token endpoint with its client.
     fn endpoint(&self, transport: Transport) -> Result<TokenEndpoint, ConfigError> {
-        let (auth, transport) = self.authenticate(self.with_ca(transport)?)?;
+        let auth = self.authentication()?;
+        let transport = self.with_certificates(transport)?;
         let id = self.client_id.clone().unwrap_or_default();
         let (url_key, endpoint) = match (&self.token_url, &self.issuer) {
             (Some(url), None) => ("token_url", TokenEndpoint::new(url)),
@@ -170,21 +167,16 @@ impl SourceConfig {
         };
         let endpoint = endpoint.with_transport(transport);
         // Without a client, only the URL can be wrong.
-        let at_url = |error| ConfigError::token(url_key, error);
-        endpoint.check().map_err(at_url)?;
+        endpoint.check().map_err(ConfigError::at(url_key))?;
         let mut endpoint = endpoint.with_client(id, auth);
         let auth_key = *self.client_auth().needs().last().unwrap_or(&url_key);
-        endpoint
-            .check()
-            .map_err(|error| ConfigError::token(auth_key, error))?;
+        endpoint.check().map_err(ConfigError::at(auth_key))?;
         for (name, value) in &self.extra {
-            let within = |error: ConfigError| error.within("extra");
-            if let Some(fault) = fault_in_source_extra(name) {
-                return Err(within(ConfigError::new(name, fault)));
-            }
-            let secret = read(name, value).map_err(within)?;
-            let value = secret.expose();
-            let value = value.map_err(|error| within(ConfigError::token(name, error)))?;
+            let value = match fault_in_source_extra(name) {
+                Some(fault) => Err(ConfigError::new(name, fault)),
+                None => value.expose().map_err(ConfigError::at(name)),
+            };
+            let value = value.map_err(|error| error.within("extra"))?;
             endpoint = endpoint.with_extra(name, value.as_str());
         }
         Ok(endpoint)
@@ -194,7 +186,7 @@ impl SourceConfig {
         self.client_auth.unwrap_or_default()
     }
 
-    /// Checks that the keys are present that the source and the client authentication require.
+    /// Checks the client id, and warns of keys that the client authentication does not use.
     fn check_keys(&self) -> Result<(), ConfigError> {
         if self.client_id.as_deref().unwrap_or_default().is_empty() {
             return Err(ConfigError::new(
@@ -203,75 +195,32 @@ impl SourceConfig {
             ));
         }
         let auth = self.client_auth();
-        if auth == ClientAuthName::Assertion && self.source_type.presents_assertion() {
+        // Every other source presents the assertion itself.
+        let presented = self.source_type != SourceType::ClientCredentials;
+        if auth == ClientAuthName::Assertion && presented {
             return Err(ConfigError::new(
                 "client_auth",
                 "the source itself uses the key assertion: choose another client_auth",
             ));
         }
         let name = auth.as_str();
-        for (key, given) in self.auth_keys() {
-            if key == "assertion" && self.source_type.presents_assertion() {
-                continue;
-            }
-            let needed = auth.needs().contains(&key);
-            if needed && !given {
-                return Err(ConfigError::new(
-                    key,
-                    format!(
-                        "it is missing, and client_auth = \"{name}\" needs it: add it, or set client_auth"
-                    ),
-                ));
-            }
-            if given && !needed && !auth.takes().contains(&key) {
+        for (key, given) in [
+            ("client_secret", self.client_secret.is_some()),
+            ("certificate", self.certificate.is_some()),
+            ("private_key", self.private_key.is_some()),
+            ("algorithm", self.algorithm.is_some()),
+            ("key_id", self.key_id.is_some()),
+            ("assertion", self.assertion.is_some() && !presented),
+        ] {
+            let optional =
+                auth == ClientAuthName::PrivateKeyJwt && ["algorithm", "key_id"].contains(&key);
+            if given && !optional && !auth.needs().contains(&key) {
                 // Not an error, so that the operator can try another client authentication without removing keys.
                 let key = format!("source.{key}");
                 tracing::warn!(target: "tower_bearer", key, client_auth = name, "the client authentication does not use this key: remove it, or change client_auth");
             }
         }
         Ok(())
-    }
-
-    /// Returns the keys that client authentications use, and whether each is set.
-    fn auth_keys(&self) -> [(&'static str, bool); 6] {
-        [
-            ("client_secret", self.client_secret.is_some()),
-            ("certificate", self.certificate.is_some()),
-            ("private_key", self.private_key.is_some()),
-            ("algorithm", self.algorithm.is_some()),
-            ("key_id", self.key_id.is_some()),
-            ("assertion", self.assertion.is_some()),
-        ]
-    }
-
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    fn with_ca(&self, transport: Transport) -> Result<Transport, ConfigError> {
-        let Some(ca) = &self.ca else {
-            return Ok(transport);
-        };
-        let at = |error| ConfigError::token("ca", error);
-        let pem = ca.read().and_then(|pem| pem.expose()).map_err(at)?;
-        transport
-            .with_root_certificate_pem(pem.as_str().as_bytes())
-            .map_err(at)
-    }
-
-    #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
-    fn with_ca(&self, transport: Transport) -> Result<Transport, ConfigError> {
-        match &self.ca {
-            None => Ok(transport),
-            Some(_) => Err(ConfigError::new(
-                "ca",
-                "the program sends token requests with a custom transport: configure the certificate there",
-            )),
-        }
-    }
-}
-
-impl SourceType {
-    /// Returns `true` if the key `assertion` belongs to the source instead of the client authentication.
-    const fn presents_assertion(self) -> bool {
-        !matches!(self, Self::ClientCredentials)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Creates the store of the cache from its keys.
 
 #[cfg(any(feature = "redis", feature = "file"))]
-use super::secret::{given, read};
+use super::secret::read_required;
 use super::{
     cache::{StoreConfig, StoreType},
     error::ConfigError,
@@ -13,86 +13,74 @@ use crate::store::KeyRing;
 impl StoreConfig {
     /// Adds the store to a cache builder. It does not connect to the store.
     pub(super) fn apply(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
-        self.check_keys()?;
+        self.check_unused()?;
         match self.store_type {
+            #[cfg(feature = "redis")]
             StoreType::Redis => self.redis(builder),
+            #[cfg(feature = "file")]
             StoreType::File => self.file(builder),
+            #[cfg(not(all(feature = "redis", feature = "file")))]
+            _ => {
+                drop(builder);
+                let name = self.store_type.as_str();
+                let message = format!(
+                    "the program was built without the feature {name}: leave the store out, or build with the feature"
+                );
+                Err(ConfigError::new("type", message))
+            }
         }
     }
 
-    /// Checks that the keys are those of the type of the store.
-    fn check_keys(&self) -> Result<(), ConfigError> {
-        let name = self.store_type.as_str();
-        let (redis, file) = (StoreType::Redis, StoreType::File);
-        for (key, given, user, needed) in [
-            ("url", self.url.is_some(), redis, true),
-            ("prefix", self.prefix.is_some(), redis, false),
-            ("path", self.path.is_some(), file, true),
-            ("key", self.key.is_some(), self.store_type, true),
+    /// Returns an error if a key of another type of store is set.
+    fn check_unused(&self) -> Result<(), ConfigError> {
+        for (key, given, user) in [
+            ("url", self.url.is_some(), StoreType::Redis),
+            ("prefix", self.prefix.is_some(), StoreType::Redis),
+            ("path", self.path.is_some(), StoreType::File),
         ] {
             if given && user != self.store_type {
-                return Err(ConfigError::new(
-                    key,
-                    format!(
-                        "the store {name} does not use it: leave it out, or set type to {}",
-                        user.as_str()
-                    ),
-                ));
-            }
-            if !given && needed && user == self.store_type {
-                return Err(ConfigError::new(
-                    key,
-                    format!("it is missing, and the store {name} requires it: add it"),
-                ));
+                let (name, user) = (self.store_type.as_str(), user.as_str());
+                let message = format!(
+                    "the store {name} does not use it: leave it out, or set type to {user}"
+                );
+                return Err(ConfigError::new(key, message));
             }
         }
         Ok(())
     }
 
+    /// Returns the message for a missing key.
+    #[cfg(any(feature = "redis", feature = "file"))]
+    fn missing(&self) -> String {
+        let name = self.store_type.as_str();
+        format!("it is missing, and the store {name} requires it: add it")
+    }
+
     /// Returns the encryption key.
     #[cfg(any(feature = "redis", feature = "file"))]
     fn ring(&self) -> Result<KeyRing, ConfigError> {
-        let key = read("key", given(&self.key, "key")?)?;
-        KeyRing::new(key).map_err(|error| ConfigError::token("key", error))
+        let key = read_required("key", &self.key, &self.missing())?;
+        KeyRing::new(key).map_err(ConfigError::at("key"))
     }
 
     #[cfg(feature = "redis")]
     fn redis(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         use crate::store::RedisStore;
-        let at = |error| ConfigError::token("url", error);
-        let url = read("url", given(&self.url, "url")?)?;
-        let mut store = RedisStore::new(url.expose().map_err(at)?.as_str()).map_err(at)?;
+        let url = read_required("url", &self.url, &self.missing())?;
+        let store = url.expose().and_then(|url| RedisStore::new(url.as_str()));
+        let mut store = store.map_err(ConfigError::at("url"))?;
         if let Some(prefix) = &self.prefix {
             let with_prefix = store.with_prefix(prefix.as_str());
-            store = with_prefix.map_err(|error| ConfigError::token("prefix", error))?;
+            store = with_prefix.map_err(ConfigError::at("prefix"))?;
         }
         Ok(builder.with_store(store, self.ring()?))
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn redis(&self, _: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
-        Err(without("redis"))
     }
 
     #[cfg(feature = "file")]
     fn file(&self, builder: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
         use crate::store::FileStore;
-        let path = self.path.clone().unwrap_or_default();
+        let path = self.path.clone();
+        let path = path.ok_or_else(|| ConfigError::new("path", self.missing()))?;
         Ok(builder.with_store(FileStore::new(path), self.ring()?))
     }
-
-    #[cfg(not(feature = "file"))]
-    fn file(&self, _: CacheBuilder) -> Result<CacheBuilder, ConfigError> {
-        Err(without("file"))
-    }
-}
-
-#[cfg(not(all(feature = "redis", feature = "file")))]
-fn without(name: &str) -> ConfigError {
-    ConfigError::new(
-        "type",
-        format!(
-            "the program was built without the feature {name}: leave the store out, or build with the feature"
-        ),
-    )
 }

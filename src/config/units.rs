@@ -1,11 +1,10 @@
 //! Parses durations such as `"10s"` and sizes such as `"64MiB"`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{error::ConfigError, node::Node};
 
 /// A duration: a whole number and `ms`, `s`, `m`, `h` or `d`.
 ///
@@ -39,21 +38,31 @@ const NOT_A_DURATION: &str =
 const NOT_A_SIZE: &str =
     r#"it is not a size: write it as a number of bytes, or as "64KiB", "64MiB" or "1GiB""#;
 
+impl ConfigDuration {
+    /// Returns the duration of a key that must not be zero.
+    pub(super) fn non_zero(self, key: &str) -> Result<Duration, ConfigError> {
+        if self.0.is_zero() {
+            let message = "it must be greater than zero: make it longer, or leave it out";
+            return Err(ConfigError::new(key, message));
+        }
+        Ok(self.0)
+    }
+}
+
 impl FromStr for ConfigDuration {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, unit) = split(text).ok_or(NOT_A_DURATION)?;
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(NOT_A_DURATION),
-        };
-        let duration = number.checked_mul(milliseconds).ok_or(NOT_A_DURATION)?;
-        Ok(Self(Duration::from_millis(duration)))
+        let milliseconds = parse(text, |unit| match unit {
+            "ms" => Some(1),
+            "s" => Some(1_000),
+            "m" => Some(60_000),
+            "h" => Some(3_600_000),
+            "d" => Some(86_400_000),
+            _ => None,
+        });
+        let duration = milliseconds.map(Duration::from_millis);
+        duration.map(Self).ok_or(NOT_A_DURATION)
     }
 }
 
@@ -61,78 +70,53 @@ impl FromStr for ConfigSize {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, unit) = split(text).ok_or(NOT_A_SIZE)?;
-        let bytes = match unit {
-            "" | "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            "kB" | "KB" => 1_000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            _ => return Err(NOT_A_SIZE),
-        };
-        number.checked_mul(bytes).map(Self).ok_or(NOT_A_SIZE)
+        let bytes = parse(text, |unit| match unit {
+            "" | "B" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            "kB" | "KB" => Some(1_000),
+            "MB" => Some(1_000_000),
+            "GB" => Some(1_000_000_000),
+            _ => None,
+        });
+        bytes.map(Self).ok_or(NOT_A_SIZE)
     }
 }
 
-/// Splits a number from its unit.
-fn split(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(end)?;
-    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
+/// Parses a whole number with a unit, and multiplies it by the factor of the unit.
+fn parse(text: &str, factor: fn(&str) -> Option<u64>) -> Option<u64> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    number.checked_mul(factor(unit.trim_start_matches(' '))?)
 }
 
 impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct UnitVisitor;
-
-        impl Visitor<'_> for UnitVisitor {
-            type Value = ConfigDuration;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"a duration in quotes ("10s")"#)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ConfigDuration, E> {
-                text.parse().map_err(E::custom)
-            }
+        let node = Node::deserialize(deserializer)?;
+        match &node {
+            Node::Text(text) => text.parse().map_err(D::Error::custom),
+            _ => Err(D::Error::invalid_type(
+                node.unexpected(),
+                &r#"a duration in quotes ("10s")"#,
+            )),
         }
-
-        deserializer.deserialize_any(UnitVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for ConfigSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct UnitVisitor;
-
-        impl Visitor<'_> for UnitVisitor {
-            type Value = ConfigSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"a number of bytes, or a size in quotes ("64MiB")"#)
+        const EXPECTED: &str = r#"a number of bytes, or a size in quotes ("64MiB")"#;
+        let node = Node::deserialize(deserializer)?;
+        match &node {
+            Node::Unsigned(bytes) => Ok(Self(*bytes)),
+            Node::Signed(bytes) => {
+                let bytes = u64::try_from(*bytes).map_err(|_| D::Error::custom(NOT_A_SIZE));
+                bytes.map(Self)
             }
-
-            fn visit_u64<E>(self, bytes: u64) -> Result<ConfigSize, E> {
-                Ok(ConfigSize(bytes))
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<ConfigSize, E> {
-                bytes
-                    .try_into()
-                    .map(ConfigSize)
-                    .map_err(|_| E::custom(NOT_A_SIZE))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ConfigSize, E> {
-                text.parse().map_err(E::custom)
-            }
+            Node::Text(text) => text.parse().map_err(D::Error::custom),
+            _ => Err(D::Error::invalid_type(node.unexpected(), &EXPECTED)),
         }
-
-        deserializer.deserialize_any(UnitVisitor)
     }
 }
 

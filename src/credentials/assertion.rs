@@ -181,15 +181,16 @@ impl<P> fmt::Debug for FromProvider<P> {
 type AssertionFuture<'a> = Pin<Box<dyn Future<Output = Result<Secret, TokenError>> + Send + 'a>>;
 
 /// A shared assertion of any type.
-#[derive(Clone)]
-pub(super) struct SharedAssertion(Arc<dyn DynAssertion>);
+pub(super) type SharedAssertion = Arc<dyn DynAssertion>;
 
-trait DynAssertion: Send + Sync {
+/// The version of [`Assertion`] that works with `dyn`, because its future is boxed.
+pub(super) trait DynAssertion: Send + Sync {
     fn make<'a>(&'a self, request: &'a AssertionRequest) -> AssertionFuture<'a>;
 
     fn source_id_of(&self) -> Option<SourceId>;
 
-    fn as_any(&self) -> &dyn Any;
+    /// Returns the assertion if it is a [`Secret`], which can be read without waiting.
+    fn as_secret(&self) -> Option<&Secret>;
 }
 
 impl<A: Assertion> DynAssertion for A {
@@ -201,26 +202,13 @@ impl<A: Assertion> DynAssertion for A {
         self.source_id()
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
+    fn as_secret(&self) -> Option<&Secret> {
+        (self as &dyn Any).downcast_ref()
     }
 }
 
-impl SharedAssertion {
-    pub(super) fn new(assertion: impl Assertion) -> Self {
-        Self(Arc::new(assertion))
-    }
-
-    pub(super) async fn make(&self, request: &AssertionRequest) -> Result<Secret, TokenError> {
-        self.0.make(request).await
-    }
-
-    pub(super) fn source_id(&self) -> Option<SourceId> {
-        self.0.source_id_of()
-    }
-
-    /// Returns the assertion if it is a [`Secret`], which can be read without waiting.
-    pub(super) fn as_secret(&self) -> Option<&Secret> {
-        self.0.as_any().downcast_ref()
+impl fmt::Debug for dyn DynAssertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Assertion(redacted)")
     }
 }

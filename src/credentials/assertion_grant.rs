@@ -1,23 +1,23 @@
 //! Implements the grants that present an assertion (RFC 7521 §4.1), which differ only in their name and encoding.
 
-use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::{
     assertion::{Assertion, SharedAssertion},
     endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
 };
 use crate::{
     error::TokenError,
-    secret::Exposed,
     source::{SourceId, TokenRequest},
     token::NewToken,
 };
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct AssertionGrant {
     grant_type: &'static str,
-    endpoint: TokenEndpoint,
+    pub(super) endpoint: TokenEndpoint,
     assertion: SharedAssertion,
     source_id: Option<SourceId>,
 }
@@ -31,7 +31,7 @@ impl AssertionGrant {
         Self {
             grant_type,
             endpoint,
-            assertion: SharedAssertion::new(assertion),
+            assertion: Arc::new(assertion),
             source_id: None,
         }
     }
@@ -41,37 +41,24 @@ impl AssertionGrant {
         self
     }
 
-    /// Requests the assertion for one token request.
-    pub(super) async fn assertion(&self, request: &TokenRequest) -> Result<Exposed, TokenError> {
-        let request = self.endpoint.assertion_request(request.spec()).await?;
-        self.assertion.make(&request).await?.expose()
-    }
-
-    /// Exchanges the encoded assertion for a token.
-    pub(super) async fn exchange(
+    /// Requests an assertion, and exchanges it for a token. The grant determines how the assertion is encoded.
+    pub(super) async fn fetch(
         &self,
         request: &TokenRequest,
-        assertion: &str,
+        encode: fn(&str) -> String,
     ) -> Result<NewToken, TokenError> {
-        let params = [("assertion", assertion)];
-        let grant = Grant::new(self.grant_type, &params);
-        new_token(&self.endpoint.exchange(request, grant).await?)
+        let endpoint = &self.endpoint;
+        let for_endpoint = endpoint.assertion_request(request.spec()).await?;
+        let assertion = self.assertion.make(&for_endpoint).await?.expose()?;
+        let encoded = Zeroizing::new(encode(assertion.as_str()));
+        let params = [("assertion", encoded.as_str())];
+        endpoint.fetch(request, self.grant_type, &params).await
     }
 
     pub(super) fn source_id(&self) -> Option<SourceId> {
         let endpoint = self.endpoint.source_id(self.grant_type)?;
         let own = self.source_id.clone();
-        let subject = own.or_else(|| self.assertion.source_id())?;
+        let subject = own.or_else(|| self.assertion.source_id_of())?;
         Some(endpoint.with_part("for", &subject))
-    }
-
-    pub(super) fn credential_changed(&self, since: &TokenError) -> bool {
-        self.endpoint.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for AssertionGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.endpoint.fmt(f)
     }
 }

@@ -1,11 +1,8 @@
 //! Implements client authentication. Secrets are read, and assertions signed, again for each attempt.
 
-use std::fmt;
 #[cfg(feature = "jwt")]
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
+use std::{fmt, sync::Arc};
 
 use http::Uri;
 
@@ -48,9 +45,7 @@ use crate::{
 pub struct ClientAuth {
     method: Method,
     #[cfg(feature = "jwt")]
-    audience: Option<Arc<str>>,
-    #[cfg(feature = "jwt")]
-    lifetime: Option<Duration>,
+    options: AssertionOptions,
 }
 
 #[derive(Clone)]
@@ -64,6 +59,14 @@ enum Method {
     Assertion(SharedAssertion),
     Mtls,
     None,
+}
+
+/// The options of an assertion that is signed here.
+#[cfg(feature = "jwt")]
+#[derive(Clone, Default, PartialEq)]
+struct AssertionOptions {
+    audience: Option<Arc<str>>,
+    lifetime: Option<Duration>,
 }
 
 impl ClientAuth {
@@ -150,7 +153,7 @@ impl ClientAuth {
     /// ```
     #[must_use]
     pub fn assertion(assertion: impl Assertion) -> Self {
-        Self::of(Method::Assertion(SharedAssertion::new(assertion)))
+        Self::of(Method::Assertion(Arc::new(assertion)))
     }
 
     /// Presents a certificate in the TLS handshake (`tls_client_auth` or `self_signed_tls_client_auth`, RFC 8705). It is set
@@ -189,7 +192,7 @@ impl ClientAuth {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
     pub fn with_assertion_audience(mut self, audience: impl Into<String>) -> Self {
-        self.audience = Some(audience.into().into());
+        self.options.audience = Some(audience.into().into());
         self
     }
 
@@ -199,7 +202,7 @@ impl ClientAuth {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
     pub fn with_assertion_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = Some(lifetime);
+        self.options.lifetime = Some(lifetime);
         self
     }
 
@@ -229,34 +232,24 @@ impl ClientAuth {
         Self {
             method,
             #[cfg(feature = "jwt")]
-            audience: None,
-            #[cfg(feature = "jwt")]
-            lifetime: None,
+            options: AssertionOptions::default(),
         }
     }
-}
 
-impl ClientAuth {
     /// Returns an error if this can't authenticate any client.
     pub(super) fn check(&self) -> Result<(), TokenError> {
-        match &self.method {
-            #[cfg(feature = "jwt")]
-            Method::SecretJwt(_) => return Ok(()),
-            #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt(key) => return key.check(),
-            Method::Basic(_)
-            | Method::Post(_)
-            | Method::Assertion(_)
-            | Method::Mtls
-            | Method::None => {}
-        }
         #[cfg(feature = "jwt")]
-        if self.audience.is_some() || self.lifetime.is_some() {
-            return Err(TokenError::configuration(format!(
-                "{} signs no assertion, so with_assertion_audience and with_assertion_lifetime have no effect: remove them, \
-                 or choose secret_jwt or private_key_jwt",
-                self.method()
-            )));
+        match &self.method {
+            Method::SecretJwt(_) => {}
+            Method::PrivateKeyJwt(key) => return key.check(),
+            _ if self.options == AssertionOptions::default() => {}
+            _ => {
+                return Err(TokenError::configuration(format!(
+                    "{} signs no assertion, so with_assertion_audience and with_assertion_lifetime have no effect: remove \
+                     them, or choose secret_jwt or private_key_jwt",
+                    self.method()
+                )));
+            }
         }
         Ok(())
     }
@@ -273,37 +266,37 @@ impl ClientAuth {
         endpoint: &Uri,
         spec: &TokenSpec,
     ) -> Result<(PreparedClientAuth, Fingerprint), TokenError> {
-        Ok(match &self.method {
-            Method::Basic(secret) => fingerprinted(secret.expose()?, PreparedClientAuth::Basic),
-            Method::Post(secret) => fingerprinted(secret.expose()?, PreparedClientAuth::Post),
+        let secret = match &self.method {
+            Method::Basic(secret) | Method::Post(secret) => secret.expose()?,
             #[cfg(feature = "jwt")]
-            Method::SecretJwt(secret) => {
-                let secret = secret.expose()?;
-                let claims = self.claims(client_id, endpoint)?;
-                let jwt = hs256(secret.as_str(), &claims)?;
-                let fingerprint = fingerprint(&secret);
-                (
-                    PreparedClientAuth::Assertion(Exposed::new(jwt), Some(secret)),
-                    fingerprint,
-                )
-            }
+            Method::SecretJwt(secret) => secret.expose()?,
             #[cfg(feature = "jwt")]
             Method::PrivateKeyJwt(key) => {
-                let claims = self.claims(client_id, endpoint)?;
                 // The fingerprint comes first: a key that is replaced in between counts as changed.
                 let fingerprint = key.fingerprint()?;
-                let jwt = Exposed::new(key.sign(&claims)?);
-                (PreparedClientAuth::Assertion(jwt, None), fingerprint)
+                let jwt = Exposed::new(key.sign(&self.claims(client_id, endpoint)?)?);
+                return Ok((PreparedClientAuth::Assertion(jwt, None), fingerprint));
             }
             Method::Assertion(assertion) => {
                 let request = AssertionRequest::new(endpoint.to_string(), spec.clone());
-                let assertion = assertion.make(&request).await?.expose()?;
-                fingerprinted(assertion, |assertion| {
-                    PreparedClientAuth::Assertion(assertion, None)
-                })
+                assertion.make(&request).await?.expose()?
             }
-            Method::Mtls | Method::None => (PreparedClientAuth::Id, Fingerprint::of(&[])),
-        })
+            Method::Mtls | Method::None => {
+                return Ok((PreparedClientAuth::Id, Fingerprint::of(&[])));
+            }
+        };
+        let fingerprint = fingerprint(&secret);
+        let prepared = match &self.method {
+            Method::Basic(_) => PreparedClientAuth::Basic(secret),
+            Method::Post(_) => PreparedClientAuth::Post(secret),
+            #[cfg(feature = "jwt")]
+            Method::SecretJwt(_) => {
+                let jwt = hs256(secret.as_str(), &self.claims(client_id, endpoint)?)?;
+                PreparedClientAuth::Assertion(Exposed::new(jwt), Some(secret))
+            }
+            _ => PreparedClientAuth::Assertion(secret, None),
+        };
+        Ok((prepared, fingerprint))
     }
 
     /// Returns the fingerprint of the current credential, if it can be read without waiting.
@@ -329,28 +322,12 @@ impl ClientAuth {
         const LIFETIME: Duration = Duration::from_secs(120);
         // RFC 7523 §3: "The token endpoint URL of the authorization server MAY be used as a value for an "aud" element to
         // identify the authorization server as an intended audience of the JWT."
-        let audience = match &self.audience {
-            Some(audience) => audience.to_string(),
-            None => endpoint.to_string(),
-        };
-        let lifetime = self.lifetime.unwrap_or(LIFETIME);
-        let id = unique_id()?;
-        Ok(client_claims(
-            client_id,
-            &audience,
-            SystemTime::now(),
-            lifetime,
-            id,
-        ))
+        let url = endpoint.to_string();
+        let audience = self.options.audience.as_deref().unwrap_or(&url);
+        let lifetime = self.options.lifetime.unwrap_or(LIFETIME);
+        let (now, id) = (SystemTime::now(), unique_id()?);
+        Ok(client_claims(client_id, audience, now, lifetime, id))
     }
-}
-
-fn fingerprinted(
-    secret: Exposed,
-    params: fn(Exposed) -> PreparedClientAuth,
-) -> (PreparedClientAuth, Fingerprint) {
-    let fingerprint = fingerprint(&secret);
-    (params(secret), fingerprint)
 }
 
 fn fingerprint(secret: &Exposed) -> Fingerprint {

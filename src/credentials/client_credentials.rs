@@ -1,10 +1,6 @@
 //! Implements the client credentials grant (RFC 6749 §4.4).
 
-use super::{
-    ClientAuth,
-    endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
-};
+use super::{ClientAuth, endpoint::TokenEndpoint};
 use crate::{
     error::TokenError,
     secret::Secret,
@@ -122,9 +118,8 @@ impl ClientCredentials {
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 6749 §4.4.2: "grant_type REQUIRED. Value MUST be set to "client_credentials"."
-        let grant = Grant::new("client_credentials", &[]);
-        // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." If there is one, it is dropped.
-        new_token(&self.0.exchange(request, grant).await?)
+        // §4.4.3: "A refresh token SHOULD NOT be included." If there is one, it is dropped.
+        self.0.fetch(request, "client_credentials", &[]).await
     }
 
     fn source_id(&self) -> Option<SourceId> {

@@ -13,14 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Uri};
+use http::{Response, Uri};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorKind, TokenError},
-    oauth::{EndpointResponse, EndpointUrl, Metadata, document_request, metadata, well_known},
+    oauth::{EndpointResponse, Metadata, document_request, metadata, well_known},
     transport::{Transport, require_tls},
     util::timer,
 };
@@ -34,11 +34,8 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The number of tenants whose metadata is cached.
 const MAX_TENANTS: usize = 1000;
 
-/// The metadata of an issuer, per tenant.
-pub(super) struct Discovery {
-    issuer: EndpointUrl,
-    tenants: Cache<String, Arc<TenantMetadata>>,
-}
+/// The metadata of a provider, by issuer. With `{tenant}` in the configured issuer, each tenant has an issuer.
+pub(super) struct Discovery(Cache<String, Arc<TenantMetadata>>);
 
 /// The cached metadata of one tenant.
 #[derive(Default)]
@@ -61,51 +58,40 @@ struct CachedMetadata {
 }
 
 impl Discovery {
-    pub(super) fn new(issuer: &str) -> Self {
-        Self {
-            issuer: EndpointUrl::issuer(issuer),
-            tenants: Cache::new(MAX_TENANTS),
-        }
+    pub(super) fn new() -> Self {
+        Self(Cache::new(MAX_TENANTS))
     }
 
-    pub(super) fn issuer(&self) -> &EndpointUrl {
-        &self.issuer
-    }
-
-    /// Returns the metadata for this tenant.
+    /// Returns the metadata of this issuer.
     pub(super) async fn metadata(
         &self,
         transport: &Transport,
-        tenant: Option<&str>,
+        issuer: &str,
     ) -> Result<Arc<Metadata>, TokenError> {
-        let issuer = self.issuer.expand(tenant)?;
         let create = || Ok::<_, TokenError>(Arc::default());
-        let tenant_metadata = self.tenants.get_or_insert_with(issuer.as_str(), create)?;
-        tenant_metadata.metadata(transport, &issuer).await
+        let tenant_metadata = self.0.get_or_insert_with(issuer, create)?;
+        tenant_metadata.metadata(transport, issuer).await
     }
 
-    /// Adds what the metadata says about an error of the token endpoint.
-    pub(super) fn explain(&self, error: TokenError, tenant: Option<&str>) -> TokenError {
-        let issuer = self.issuer.expand(tenant).ok();
-        let tenant_metadata = issuer.and_then(|issuer| self.tenants.get(issuer.as_str()));
-        let Some(tenant_metadata) = tenant_metadata else {
+    /// Adds what the metadata of this issuer says about an error of the token endpoint.
+    pub(super) fn explain(&self, error: TokenError, issuer: &str) -> TokenError {
+        let tenant_metadata = self.0.get(issuer).unwrap_or_default();
+        let Some(cached) = &mut *tenant_metadata.lock() else {
             return error;
         };
         match error.kind() {
-            // The token endpoint may have moved.
+            // The token endpoint may have moved: a refresh is due, unless the metadata is less than five minutes old.
             ErrorKind::Network | ErrorKind::Malformed | ErrorKind::Refused => {
-                tenant_metadata.mark_stale();
+                let earliest = cached.requested_at + RETRY_INTERVAL;
+                cached.refresh_at = cached.refresh_at.min(earliest);
             }
-            ErrorKind::InvalidClient => {
-                let cached = tenant_metadata.cached();
-                let methods = cached.map(|cached| cached.metadata.auth_methods.join(", "));
-                if let Some(methods) = methods.filter(|methods| !methods.is_empty()) {
-                    let reason = error.description().map(|reason| format!("{reason}; "));
-                    let reason = reason.unwrap_or_default();
-                    let hint =
-                        format!("{reason}its metadata lists the authentication methods {methods}");
-                    return error.with_description(hint);
+            ErrorKind::InvalidClient if !cached.metadata.auth_methods.is_empty() => {
+                let methods = cached.metadata.auth_methods.join(", ");
+                let mut hint = format!("its metadata lists the authentication methods {methods}");
+                if let Some(reason) = error.description() {
+                    hint = format!("{reason}; {hint}");
                 }
+                return error.with_description(hint);
             }
             _ => {}
         }
@@ -122,23 +108,22 @@ impl TenantMetadata {
         let Some(cached) = self.cached() else {
             return self.first(transport, issuer).await;
         };
-        if Instant::now() < cached.refresh_at {
+        let now = Instant::now();
+        if now < cached.refresh_at {
             return Ok(cached.metadata);
         }
         // Other callers use the cached metadata from now on, so that at most one caller waits for a slow provider.
-        self.postpone();
-        let fetched = fetch(transport, issuer, Some(&cached.url));
-        match timer::within(REFRESH_TIMEOUT, fetched).await {
-            Some(Ok(fetched)) => Ok(self.store(fetched)),
-            Some(Err(error)) => {
-                warn!(target: "tower_bearer::credentials", issuer, %error, "failed to refresh the provider's metadata: using the cached metadata");
-                Ok(cached.metadata)
-            }
-            None => {
-                warn!(target: "tower_bearer::credentials", issuer, "timed out refreshing the provider's metadata: using the cached metadata");
-                Ok(cached.metadata)
-            }
+        if let Some(cached) = &mut *self.lock() {
+            cached.refresh_at = now + RETRY_INTERVAL;
         }
+        let fetched = fetch(transport, issuer, Some(&cached.url));
+        let error = match timer::within(REFRESH_TIMEOUT, fetched).await {
+            Some(Ok(fetched)) => return Ok(self.store(fetched)),
+            Some(Err(error)) => error.to_string(),
+            None => "the provider did not answer in time".to_owned(),
+        };
+        warn!(target: "tower_bearer::credentials", issuer, error, "failed to refresh the provider's metadata: using the cached metadata");
+        Ok(cached.metadata)
     }
 
     /// Fetches metadata for the first time. Callers that wait meanwhile share the result.
@@ -160,13 +145,8 @@ impl TenantMetadata {
         }
         let outcome = fetch(transport, issuer, None).await;
         self.first_fetches.fetch_add(1, Ordering::Release);
-        match outcome {
-            Ok(fetched) => Ok(self.store(fetched)),
-            Err(error) => {
-                *failed = Some(error.clone());
-                Err(error)
-            }
-        }
+        *failed = outcome.as_ref().err().cloned();
+        outcome.map(|fetched| self.store(fetched))
     }
 
     fn cached(&self) -> Option<CachedMetadata> {
@@ -177,20 +157,6 @@ impl TenantMetadata {
         let metadata = cached.metadata.clone();
         *self.lock() = Some(cached);
         metadata
-    }
-
-    fn postpone(&self) {
-        if let Some(cached) = &mut *self.lock() {
-            cached.refresh_at = Instant::now() + RETRY_INTERVAL;
-        }
-    }
-
-    /// Makes a refresh due, unless the metadata is less than five minutes old: the token URL may be outdated.
-    fn mark_stale(&self) {
-        if let Some(cached) = &mut *self.lock() {
-            let earliest = cached.requested_at + RETRY_INTERVAL;
-            cached.refresh_at = cached.refresh_at.min(earliest);
-        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<CachedMetadata>> {
@@ -207,7 +173,7 @@ async fn fetch(
     let mut urls = well_known(issuer);
     urls.sort_by_key(|url| Some(url.as_str()) != last);
     let requested_at = Instant::now();
-    let mut worst: Option<TokenError> = None;
+    let mut errors = Vec::new();
     for url in urls {
         let error = match fetch_from(transport, issuer, &url).await {
             Ok(metadata) => {
@@ -228,29 +194,25 @@ async fn fetch(
         ) {
             return Err(error);
         }
-        // An invalid document is a better hint than a missing one.
-        if worst
-            .as_ref()
-            .is_none_or(|worst| rank(&error) > rank(worst))
-        {
-            worst = Some(error);
-        }
+        errors.push(error);
     }
-    Err(worst.unwrap_or_else(|| {
+    // The first of the errors that explain best why there is no metadata.
+    Err(errors.into_iter().rev().max_by_key(rank).unwrap_or_else(|| {
         TokenError::configuration(
             "the issuer has no metadata URL: check the issuer, or configure the token URL itself",
         )
     }))
 }
 
-/// Ranks errors by how well they explain why there is no metadata.
-fn rank(error: &TokenError) -> u8 {
-    match error.kind() {
-        ErrorKind::Refused => 0,
-        ErrorKind::Unavailable => 1,
-        ErrorKind::Malformed => 2,
-        _ => 3,
-    }
+/// Ranks errors by how well they explain why there is no metadata: an invalid document is a better hint than a missing one.
+fn rank(error: &TokenError) -> usize {
+    let ranks = [
+        ErrorKind::Refused,
+        ErrorKind::Unavailable,
+        ErrorKind::Malformed,
+    ];
+    let rank = ranks.iter().position(|kind| *kind == error.kind());
+    rank.unwrap_or(ranks.len())
 }
 
 async fn fetch_from(
@@ -274,14 +236,14 @@ async fn fetch_from(
 
 fn missing_metadata(response: &Response<Bytes>, url: &str) -> TokenError {
     let status = response.status();
-    let (kind, remedy) = match status {
-        StatusCode::TOO_MANY_REQUESTS => (
+    let (kind, remedy) = match status.as_u16() {
+        429 => (
             ErrorKind::Throttled,
             "share one source, and try again later",
         ),
-        _ if status.is_server_error() => (ErrorKind::Unavailable, "try again later"),
+        500..600 => (ErrorKind::Unavailable, "try again later"),
         // A redirect could lead to another party's server.
-        _ if status.is_redirection() => (
+        300..400 => (
             ErrorKind::Malformed,
             "a redirect is never followed: check the issuer, or configure the token URL itself",
         ),
@@ -290,13 +252,9 @@ fn missing_metadata(response: &Response<Bytes>, url: &str) -> TokenError {
             "check the issuer, or configure the token URL itself",
         ),
     };
-    let error = TokenError::new(
-        kind,
-        format!(
-            "the provider has no metadata at {url} (status {}): {remedy}",
-            status.as_u16()
-        ),
-    );
+    let status_code = status.as_u16();
+    let message = format!("the provider has no metadata at {url} (status {status_code}): {remedy}");
+    let error = TokenError::new(kind, message);
     let answer = EndpointResponse {
         status,
         headers: response.headers(),

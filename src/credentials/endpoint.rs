@@ -34,7 +34,10 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    pub(super) url: EndpointLocation,
+    /// The token URL, or the issuer.
+    pub(super) url: EndpointUrl,
+    /// Discovers the token URL of an issuer.
+    pub(super) discovery: Option<Arc<Discovery>>,
     pub(super) client: Option<RegisteredClient>,
     pub(super) extra: Vec<(String, Zeroizing<String>)>,
     pub(super) capabilities: Vec<String>,
@@ -43,16 +46,10 @@ pub struct TokenEndpoint {
 }
 
 /// A client as the provider knows it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct RegisteredClient {
     pub(super) id: String,
     pub(super) auth: ClientAuth,
-}
-
-#[derive(Clone)]
-pub(super) enum EndpointLocation {
-    Known(EndpointUrl),
-    Discovered(Arc<Discovery>),
 }
 
 impl TokenEndpoint {
@@ -73,9 +70,7 @@ impl TokenEndpoint {
     /// # }
     /// ```
     pub fn new(token_url: impl AsRef<str>) -> Self {
-        Self::at(EndpointLocation::Known(EndpointUrl::token_url(
-            token_url.as_ref(),
-        )))
+        Self::at(EndpointUrl::token_url(token_url.as_ref()), None)
     }
 
     /// Creates an endpoint whose token URL is discovered from the metadata of this issuer (RFC 8414, OpenID Connect
@@ -113,19 +108,22 @@ impl TokenEndpoint {
     /// # Ok(()) }
     /// ```
     pub fn discover(issuer: impl AsRef<str>) -> Self {
-        Self::at(EndpointLocation::Discovered(Arc::new(Discovery::new(
-            issuer.as_ref(),
-        ))))
+        let discovery = Arc::new(Discovery::new());
+        Self::at(EndpointUrl::issuer(issuer.as_ref()), Some(discovery))
     }
 
-    fn at(url: EndpointLocation) -> Self {
+    fn at(url: EndpointUrl, discovery: Option<Arc<Discovery>>) -> Self {
         Self {
             url,
+            discovery,
             client: None,
             extra: Vec::new(),
             capabilities: Vec::new(),
             mtls_alias: false,
-            transport: default_transport(),
+            #[cfg(any(feature = "reqwest", feature = "hyper"))]
+            transport: Some(Transport::preferred()),
+            #[cfg(not(any(feature = "reqwest", feature = "hyper")))]
+            transport: None,
         }
     }
 
@@ -186,9 +184,7 @@ impl TokenEndpoint {
     /// another machine; if the client id is empty, or the client can't authenticate; if there is no transport; or if an extra
     /// parameter is one that the request sets itself.
     pub fn check(&self) -> Result<(), TokenError> {
-        let url = self.url();
-        url.check()?;
-        require_tls(&url.sample()?)?;
+        require_tls(&self.url.sample()?)?;
         let transport = self.transport()?;
         if let Some(client) = &self.client {
             if client.id.is_empty() {
@@ -205,22 +201,19 @@ impl TokenEndpoint {
                  with_client_identity_files",
             ));
         }
-        let mut names = self.extra.iter().map(|(name, _)| name);
-        match names.find_map(|name| fault_in_source_extra(name)) {
-            Some(fault) => Err(TokenError::configuration(fault)),
-            None => Ok(()),
-        }
+        let mut extra = self.extra.iter();
+        let fault = extra.find_map(|(name, _)| fault_in_source_extra(name));
+        fault.map_or(Ok(()), |fault| Err(TokenError::configuration(fault)))
     }
 
     /// Returns the identity of a source that uses this endpoint with this grant. Client authentication is not part of it,
     /// because a secret may be replaced.
     pub(super) fn source_id(&self, grant: &str) -> Option<SourceId> {
-        let url = self.url().text()?;
-        let kind = match &self.url {
-            EndpointLocation::Known(_) => "token_url",
-            EndpointLocation::Discovered(_) => "issuer",
+        let name = match self.discovery {
+            Some(_) => "issuer",
+            None => "token_url",
         };
-        let mut id = SourceId::new(grant).with(kind, url);
+        let mut id = SourceId::new(grant).with(name, self.url.text()?);
         if let Some(client) = &self.client {
             id = id.with("client_id", &client.id);
         }
@@ -243,56 +236,34 @@ impl TokenEndpoint {
         })
     }
 
-    fn url(&self) -> &EndpointUrl {
-        match &self.url {
-            EndpointLocation::Known(url) => url,
-            EndpointLocation::Discovered(discovery) => discovery.issuer(),
-        }
-    }
-
     /// Returns the token URL for this spec, and discovers it first if necessary.
     pub(super) async fn uri(&self, spec: &TokenSpec) -> Result<Uri, TokenError> {
         spec.check()?;
         self.check()?;
-        match &self.url {
-            EndpointLocation::Known(url) => url.uri(spec.tenant()),
-            EndpointLocation::Discovered(discovery) => {
-                let metadata = discovery.metadata(self.transport()?, spec.tenant()).await?;
-                let alias = metadata.mtls_token_endpoint.as_ref();
-                let uri = alias.filter(|_| self.mtls_alias || self.is_mtls());
-                Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
-            }
-        }
+        let Some(discovery) = &self.discovery else {
+            return self.url.uri(spec.tenant());
+        };
+        let issuer = self.url.expand(spec.tenant())?;
+        let metadata = discovery.metadata(self.transport()?, &issuer).await?;
+        let alias = metadata.mtls_token_endpoint.as_ref();
+        let uri = alias.filter(|_| self.mtls_alias || self.is_mtls());
+        Ok(uri.unwrap_or(&metadata.token_endpoint).clone())
     }
 }
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("TokenEndpoint");
-        if let Ok(uri) = self.url().sample() {
+        let uri = self.url.sample().unwrap_or_default();
+        let names: Vec<_> = self.extra.iter().map(|(name, _)| name).collect();
+        f.debug_struct("TokenEndpoint")
             // The query is left out: it may hold a secret.
-            out.field("host", &uri.host().unwrap_or_default())
-                .field("path", &uri.path());
-        }
-        if let Some(client) = &self.client {
-            out.field("client_id", &client.id)
-                .field("auth", &client.auth);
-        }
-        for (name, _) in &self.extra {
-            out.field(name, &format_args!("redacted"));
-        }
-        out.field("transport", &self.transport).finish()
+            .field("host", &uri.host().unwrap_or_default())
+            .field("path", &uri.path())
+            .field("client", &self.client)
+            .field("extra", &names)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
     }
-}
-
-#[cfg(any(feature = "reqwest", feature = "hyper"))]
-fn default_transport() -> Option<Transport> {
-    Some(Transport::preferred())
-}
-
-#[cfg(not(any(feature = "reqwest", feature = "hyper")))]
-fn default_transport() -> Option<Transport> {
-    None
 }
 
 #[cfg(test)]

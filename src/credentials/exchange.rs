@@ -6,10 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use tracing::debug;
 
-use super::{
-    assertion::AssertionRequest,
-    endpoint::{EndpointLocation, TokenEndpoint},
-};
+use super::{assertion::AssertionRequest, endpoint::TokenEndpoint};
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::{
@@ -24,81 +21,54 @@ use crate::{
 /// OpenID Connect Core §5.5.
 const CLAIMS: &str = "claims";
 
-/// A grant and its parameters.
+/// A grant and its parameters, such as the refresh token. The values of the parameters are secrets.
 #[derive(Clone, Copy)]
-pub(super) struct Grant<'a> {
+struct Grant<'a> {
     grant_type: &'static str,
-    /// The parameters of the grant, such as the refresh token. Their values are secrets.
     params: &'a [(&'static str, &'a str)],
-    /// Whether the token is issued for the subject of the spec. With any other grant, a spec with a subject is an error: the
-    /// token would be cached for a user that it was not issued for.
-    with_subject: bool,
-}
-
-impl<'a> Grant<'a> {
-    /// Creates a grant that does not use the subject of the spec.
-    pub(super) const fn new(
-        grant_type: &'static str,
-        params: &'a [(&'static str, &'a str)],
-    ) -> Self {
-        Self {
-            grant_type,
-            params,
-            with_subject: false,
-        }
-    }
-
-    /// Sets that the token is issued for the subject of the spec.
-    pub(super) const fn with_subject(mut self) -> Self {
-        self.with_subject = true;
-        self
-    }
-
-    /// Returns an error if the grant sets a parameter of this name.
-    fn check_extra(&self, name: &str) -> Result<(), TokenError> {
-        if self.params.iter().all(|(taken, _)| *taken != name) {
-            return Ok(());
-        }
-        Err(TokenError::configuration(format!(
-            "the grant {} sets the parameter {name} itself: remove it from the extra parameters",
-            self.grant_type
-        )))
-    }
-}
-
-/// The authentication of a client for one attempt, and the fingerprint of the credential that it is made of.
-struct PreparedAuth {
-    /// `None` if the endpoint has no client.
-    params: Option<PreparedClientAuth>,
-    fingerprint: Fingerprint,
 }
 
 impl TokenEndpoint {
+    /// Fetches a token with a grant that does not use the subject of the spec. A spec with a subject is an error: the token would
+    /// be cached for a user that it was not issued for.
+    pub(super) async fn fetch(
+        &self,
+        request: &TokenRequest,
+        grant_type: &'static str,
+        params: &[(&'static str, &str)],
+    ) -> Result<NewToken, TokenError> {
+        if request.spec().subject().is_some() {
+            return Err(TokenError::configuration(format!(
+                "the spec has a subject, but the grant {grant_type} is not on behalf of a user: use OnBehalfOf or \
+                 TokenExchange, or remove the subject from the spec"
+            )));
+        }
+        new_token(&self.exchange(request, grant_type, params).await?)
+    }
+
     /// Sends a token request. If the provider rejects the client's credential, and it was replaced in the meantime, sends the
     /// request once more.
     pub(super) async fn exchange(
         &self,
         request: &TokenRequest,
-        grant: Grant<'_>,
+        grant_type: &'static str,
+        params: &[(&'static str, &str)],
     ) -> Result<TokenResponse, TokenError> {
+        let grant = Grant { grant_type, params };
         let uri = self.uri(request.spec()).await?;
-        let first = self.prepare_auth(&uri, request.spec()).await?;
-        let refused = match self.attempt(request, grant, &uri, &first).await {
-            Err(error) if self.blames_credential(&error) => {
-                error.with_fingerprint(first.fingerprint)
-            }
-            outcome => return outcome,
-        };
+        let (auth, fingerprint) = self.prepare_auth(&uri, request.spec()).await?;
+        let attempt = self.attempt(request, grant, &uri, auth.as_ref(), fingerprint);
+        let outcome = attempt.await;
+        if !matches!(&outcome, Err(error) if self.blames_credential(error)) {
+            return outcome;
+        }
         match self.prepare_auth(&uri, request.spec()).await {
-            Ok(second) if second.fingerprint != first.fingerprint => {
+            Ok((auth, current)) if current != fingerprint => {
                 debug!(target: "tower_bearer::credentials", "the client's credential was replaced: repeating the token request");
-                let outcome = self.attempt(request, grant, &uri, &second).await;
-                outcome.map_err(|error| match self.blames_credential(&error) {
-                    true => error.with_fingerprint(second.fingerprint),
-                    false => error,
-                })
+                let attempt = self.attempt(request, grant, &uri, auth.as_ref(), current);
+                attempt.await
             }
-            _ => Err(refused),
+            _ => outcome,
         }
     }
 
@@ -118,9 +88,8 @@ impl TokenEndpoint {
             None => Some(Fingerprint::of(b"")),
         };
         let now = now.and_then(|fingerprint| self.with_certificate(fingerprint).ok());
-        since
-            .fingerprint()
-            .is_some_and(|then| now.is_some_and(|now| now != then))
+        let then = since.fingerprint();
+        now.zip(then).is_some_and(|(now, then)| now != then)
     }
 
     /// Returns `true` if the error may be caused by the client's credential. A rejected certificate breaks the connection.
@@ -132,22 +101,21 @@ impl TokenEndpoint {
         }
     }
 
-    async fn prepare_auth(&self, uri: &Uri, spec: &TokenSpec) -> Result<PreparedAuth, TokenError> {
-        let Some(client) = &self.client else {
-            let fingerprint = self.with_certificate(Fingerprint::of(b""))?;
-            let params = None;
-            return Ok(PreparedAuth {
-                params,
-                fingerprint,
-            });
+    /// Returns the authentication of the client for one attempt, if there is a client, and the fingerprint of the credential that
+    /// it is made of.
+    async fn prepare_auth(
+        &self,
+        uri: &Uri,
+        spec: &TokenSpec,
+    ) -> Result<(Option<PreparedClientAuth>, Fingerprint), TokenError> {
+        let (auth, fingerprint) = match &self.client {
+            Some(client) => {
+                let (auth, fingerprint) = client.auth.prepare(&client.id, uri, spec).await?;
+                (Some(auth), fingerprint)
+            }
+            None => (None, Fingerprint::of(b"")),
         };
-        let (params, fingerprint) = client.auth.prepare(&client.id, uri, spec).await?;
-        let fingerprint = self.with_certificate(fingerprint)?;
-        let params = Some(params);
-        Ok(PreparedAuth {
-            params,
-            fingerprint,
-        })
+        Ok((auth, self.with_certificate(fingerprint)?))
     }
 
     /// Adds the certificate of the transport to the fingerprint.
@@ -156,23 +124,22 @@ impl TokenEndpoint {
         Ok(certificate.map_or(fingerprint, |certificate| fingerprint.and(certificate)))
     }
 
-    /// Sends one request and reads its response.
+    /// Sends one request and reads its response. An error that may be caused by the client's credential has its fingerprint.
     async fn attempt(
         &self,
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        prepared: &PreparedAuth,
+        auth: Option<&PreparedClientAuth>,
+        fingerprint: Fingerprint,
     ) -> Result<TokenResponse, TokenError> {
         let tenant = request.spec().tenant();
-        let (request, sent) = self.build_request(request, grant, uri, prepared)?;
+        let (request, sent) = self.build_request(request, grant, uri, auth)?;
         let started = Instant::now();
         let response = self.transport()?.send(request).await;
         let elapsed = started.elapsed();
-        let status = response
-            .as_ref()
-            .ok()
-            .map(|response| response.status().as_u16());
+        let received = response.as_ref().ok();
+        let status = received.map(|response| response.status().as_u16());
         let result = response.and_then(|response| {
             let answer = EndpointResponse {
                 status: response.status(),
@@ -191,12 +158,16 @@ impl TokenEndpoint {
             error = result.as_ref().err().map(|error| error.kind().as_str()),
             "token request",
         );
-        match (&self.url, result) {
-            (EndpointLocation::Discovered(discovery), Err(error)) => {
-                Err(discovery.explain(error, tenant))
+        result.map_err(|error| {
+            let error = match (&self.discovery, self.url.expand(tenant)) {
+                (Some(discovery), Ok(issuer)) => discovery.explain(error, &issuer),
+                _ => error,
+            };
+            match self.blames_credential(&error) {
+                true => error.with_fingerprint(fingerprint),
+                false => error,
             }
-            (_, result) => result,
-        }
+        })
     }
 
     /// Returns the request, and the secrets to redact from errors of the provider.
@@ -205,30 +176,24 @@ impl TokenEndpoint {
         request: &TokenRequest,
         grant: Grant<'_>,
         uri: &Uri,
-        prepared: &PreparedAuth,
+        auth: Option<&PreparedClientAuth>,
     ) -> Result<(Request<Bytes>, Redactor), TokenError> {
         let spec = request.spec();
-        if spec.subject().is_some() && !grant.with_subject {
-            return Err(TokenError::configuration(format!(
-                "the spec has a subject, but the grant {} is not on behalf of a user: use OnBehalfOf or TokenExchange, or \
-                 remove the subject from the spec",
-                grant.grant_type
-            )));
-        }
-        // Claims required by a challenge replace an extra parameter `claims`; the client's capabilities are merged into either.
+        // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." That of the spec is sent.
         let own = self.extra.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-        let own = spec
-            .iter_extra()
-            .chain(own)
-            .find(|(name, _)| *name == CLAIMS);
-        let required = request.claims().or(own.map(|(_, claims)| claims));
+        let own = own.filter(|(name, _)| {
+            let audience = (*name == "audience").then(|| spec.audience()).flatten();
+            audience.is_none() && spec.iter_extra().all(|(found, _)| found != *name)
+        });
+        let extra: Vec<_> = spec.iter_extra().chain(own).collect();
+        // Claims required by a challenge replace an extra parameter `claims`; the client's capabilities are merged into either.
+        let given = extra.iter().find(|(name, _)| *name == CLAIMS);
+        let required = request.claims().or(given.map(|(_, claims)| *claims));
         let claims = claims_parameter(&self.capabilities, required);
-        let is_free = |name: &str| claims.is_none() || name != CLAIMS;
         let id = self.client.as_ref().map_or("", |client| &client.id);
-        let params = prepared.params.as_ref();
         let mut form = Form::new(grant.grant_type);
         let mut headers = HeaderMap::new();
-        let mut sent = params.map(|params| params.redactor(id)).unwrap_or_default();
+        let mut sent = auth.map(|auth| auth.redactor(id)).unwrap_or_default();
         for (name, value) in grant.params {
             form.push(name, value);
             sent.add(value);
@@ -241,16 +206,14 @@ impl TokenEndpoint {
         if let Some(audience) = spec.audience() {
             form.push("audience", audience);
         }
-        for (name, value) in spec.iter_extra().filter(|(name, _)| is_free(name)) {
-            grant.check_extra(name)?;
-            form.push(name, value);
-            sent.add_if_long(value);
-        }
-        for (name, value) in self.extra.iter().filter(|(name, _)| is_free(name)) {
-            grant.check_extra(name)?;
-            // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once." That of the spec is sent.
-            let own_audience = name == "audience" && spec.audience().is_some();
-            if !own_audience && spec.iter_extra().all(|(found, _)| found != name) {
+        for (name, value) in extra {
+            if grant.params.iter().any(|(taken, _)| *taken == name) {
+                return Err(TokenError::configuration(format!(
+                    "the grant {} sets the parameter {name} itself: remove it from the extra parameters",
+                    grant.grant_type
+                )));
+            }
+            if name != CLAIMS || claims.is_none() {
                 form.push(name, value);
                 sent.add_if_long(value);
             }
@@ -258,8 +221,8 @@ impl TokenEndpoint {
         if let Some(claims) = &claims {
             form.push(CLAIMS, claims);
         }
-        if let Some(params) = params {
-            params.apply(id, &mut form, &mut headers)?;
+        if let Some(auth) = auth {
+            auth.apply(id, &mut form, &mut headers)?;
         }
         Ok((token_request(uri.clone(), &form, headers), sent))
     }
@@ -268,12 +231,8 @@ impl TokenEndpoint {
 /// Returns the token of a response, for a cache.
 pub(super) fn new_token(response: &TokenResponse) -> Result<NewToken, TokenError> {
     let mut token = NewToken::bearer(&response.access_token)?;
-    if let Some(lifetime) = response.expires_in {
-        token = token.with_lifetime(lifetime);
-    }
-    if let Some(refresh_in) = response.refresh_in {
-        token = token.with_refresh_in(refresh_in);
-    }
+    token.lifetime = response.expires_in;
+    token.refresh_in = response.refresh_in;
     if let Some(scope) = &response.scope {
         token = token.with_granted_scopes(scope);
     }

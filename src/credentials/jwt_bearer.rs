@@ -88,8 +88,7 @@ impl JwtBearer {
 impl TokenSource for JwtBearer {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
         // RFC 7523 §2.1: "The value of the "assertion" parameter MUST contain a single JWT."
-        let jwt = self.0.assertion(request).await?;
-        self.0.exchange(request, jwt.as_str()).await
+        self.0.fetch(request, str::to_owned).await
     }
 
     fn source_id(&self) -> Option<SourceId> {
@@ -97,6 +96,6 @@ impl TokenSource for JwtBearer {
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
-        self.0.credential_changed(since)
+        self.0.endpoint.credential_changed(since)
     }
 }

@@ -6,10 +6,7 @@ use quick_cache::sync::Cache;
 use tracing::debug;
 
 use super::{
-    endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
-    jwt_bearer::GRANT_TYPE,
-    rotation::RotatingToken,
+    endpoint::TokenEndpoint, exchange::new_token, jwt_bearer::GRANT_TYPE, rotation::RotatingToken,
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -85,9 +82,8 @@ impl OnBehalfOf {
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
             endpoint,
-            refresh_tokens: None,
+            refresh_tokens: Some(Arc::new(Cache::new(MAX_REFRESH_TOKENS))),
         }
-        .with_max_refresh_tokens(MAX_REFRESH_TOKENS)
     }
 
     /// Sets how many refresh tokens are stored. The default is 10,000. The least used are evicted first.
@@ -107,10 +103,9 @@ impl OnBehalfOf {
     /// Requests a token with the refresh token of the spec. Returns `None` without a refresh token, or if the provider rejects it.
     async fn refreshed(&self, request: &TokenRequest) -> Result<Option<TokenResponse>, TokenError> {
         let spec = request.spec();
-        let Some(tokens) = &self.refresh_tokens else {
-            return Ok(None);
-        };
-        let Some(token) = tokens.get(spec) else {
+        let tokens = self.refresh_tokens.as_ref();
+        let Some((tokens, token)) = tokens.and_then(|tokens| Some((tokens, tokens.get(spec)?)))
+        else {
             return Ok(None);
         };
         match token.refresh(&self.endpoint, request).await {
@@ -134,12 +129,11 @@ impl OnBehalfOf {
             ("assertion", subject.expose()),
             ("requested_token_use", "on_behalf_of"),
         ];
-        let grant = Grant::new(GRANT_TYPE, &params).with_subject();
-        let response = self.endpoint.exchange(request, grant).await?;
+        let response = self.endpoint.exchange(request, GRANT_TYPE, &params).await?;
         if let (Some(refresh_tokens), Some(refresh_token)) =
             (&self.refresh_tokens, &response.refresh_token)
         {
-            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()));
+            let rotating = RotatingToken::new(Secret::new(refresh_token.as_str()), None);
             refresh_tokens.insert(request.spec().clone(), Arc::new(rotating));
         }
         Ok(response)
@@ -153,10 +147,11 @@ impl TokenSource for OnBehalfOf {
                 "the spec has no subject: call TokenSpec::with_subject with the token of the calling user",
             ));
         };
-        if let Some(response) = self.refreshed(request).await? {
-            return new_token(&response);
-        }
-        new_token(&self.asserted(request, subject).await?)
+        let response = match self.refreshed(request).await? {
+            Some(response) => response,
+            None => self.asserted(request, subject).await?,
+        };
+        new_token(&response)
     }
 
     fn source_id(&self) -> Option<SourceId> {
@@ -170,13 +165,10 @@ impl TokenSource for OnBehalfOf {
 
 impl fmt::Debug for OnBehalfOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self
-            .refresh_tokens
-            .as_ref()
-            .map_or(0, |tokens| tokens.len());
+        let tokens = self.refresh_tokens.as_ref();
         f.debug_struct("OnBehalfOf")
             .field("endpoint", &self.endpoint)
-            .field("refresh_tokens", &count)
+            .field("refresh_tokens", &tokens.map_or(0, |tokens| tokens.len()))
             .finish()
     }
 }

@@ -1,11 +1,6 @@
 //! Implements the password grant (RFC 6749 §4.3).
 
-use std::fmt;
-
-use super::{
-    endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
-};
+use super::endpoint::TokenEndpoint;
 use crate::{
     error::TokenError,
     secret::Secret,
@@ -40,10 +35,10 @@ use crate::{
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Password {
     endpoint: TokenEndpoint,
-    username: String,
+    username: Secret,
     password: Secret,
 }
 
@@ -57,7 +52,7 @@ impl Password {
     ) -> Self {
         Self {
             endpoint,
-            username: username.into(),
+            username: Secret::new(username),
             password: password.into(),
         }
     }
@@ -65,33 +60,22 @@ impl Password {
 
 impl TokenSource for Password {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        let password = self.password.expose()?;
+        let (username, password) = (self.username.expose()?, self.password.expose()?);
         // RFC 6749 §4.3.2: "username REQUIRED. […] password REQUIRED."
         let params = [
-            ("username", self.username.as_str()),
+            ("username", username.as_str()),
             ("password", password.as_str()),
         ];
-        let grant = Grant::new("password", &params);
         // A refresh token is dropped: the next token is requested with the password again.
-        new_token(&self.endpoint.exchange(request, grant).await?)
+        self.endpoint.fetch(request, "password", &params).await
     }
 
     fn source_id(&self) -> Option<SourceId> {
         let endpoint = self.endpoint.source_id("password")?;
-        Some(endpoint.with_digest("username", &self.username))
+        endpoint.with_secret("username", &self.username)
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.endpoint.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password")
-            .field("endpoint", &self.endpoint)
-            .field("username", &format_args!("redacted"))
-            .field("password", &self.password)
-            .finish()
     }
 }

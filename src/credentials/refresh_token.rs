@@ -1,6 +1,6 @@
 //! Implements the refresh token grant (RFC 6749 §6).
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use tracing::error;
 
@@ -57,7 +57,7 @@ use crate::{
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RefreshToken {
     endpoint: TokenEndpoint,
     rotating: Arc<RotatingToken>,
@@ -70,7 +70,7 @@ impl RefreshToken {
     pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<Secret>) -> Self {
         Self {
             endpoint,
-            rotating: Arc::new(RotatingToken::new(refresh_token.into())),
+            rotating: Arc::new(RotatingToken::new(refresh_token.into(), None)),
             source_id: None,
         }
     }
@@ -86,7 +86,8 @@ impl RefreshToken {
         Fut: Future<Output = Result<(), TokenError>> + Send + 'static,
     {
         let callback = Arc::new(move |token| Box::pin(save(token)) as _);
-        self.rotating = Arc::new(self.rotating.with_callback(callback));
+        let given = self.rotating.given.clone();
+        self.rotating = Arc::new(RotatingToken::new(given, Some(callback)));
         self
     }
 
@@ -118,7 +119,7 @@ impl TokenSource for RefreshToken {
         let endpoint = self.endpoint.source_id("refresh_token")?;
         match &self.source_id {
             Some(user) => Some(endpoint.with_part("for", user)),
-            None => endpoint.with_secret("refresh_token", self.rotating.given()),
+            None => endpoint.with_secret("refresh_token", &self.rotating.given),
         }
     }
 
@@ -146,13 +147,4 @@ fn ended(error: &TokenError) -> TokenError {
          configure the new one",
     )
     .with_description(reason)
-}
-
-impl fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshToken")
-            .field("endpoint", &self.endpoint)
-            .field("refresh_token", &format_args!("redacted"))
-            .finish_non_exhaustive()
-    }
 }

@@ -5,20 +5,19 @@
 //! separate task that ends only with the response, at its deadline, or with its runtime: the new refresh token is stored even
 //! if no caller waits for the access token anymore.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::Mutex};
 use tracing::{Instrument, error};
 use zeroize::Zeroizing;
 
-use super::{endpoint::TokenEndpoint, exchange::Grant};
+use super::endpoint::TokenEndpoint;
 use crate::{
     error::{ErrorKind, TokenError},
     oauth::TokenResponse,
     secret::Secret,
     source::TokenRequest,
-    util::timer,
+    util::{fingerprint::Fingerprint, timer},
 };
 
 /// The time limit of an exchange, and that of its callback. It is longer than the fetch timeout of a cache, so that the refresh
@@ -27,20 +26,19 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// A refresh token, and those that replaced it.
 pub(super) struct RotatingToken {
-    given: Secret,
+    pub(super) given: Secret,
     callback: Option<RotationCallback>,
     state: Arc<Mutex<State>>,
 }
 
 /// Receives each new refresh token.
 pub(super) type RotationCallback = Arc<dyn Fn(Secret) -> CallbackFuture + Send + Sync>;
-pub(super) type CallbackFuture =
-    std::pin::Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
+type CallbackFuture = Pin<Box<dyn Future<Output = Result<(), TokenError>> + Send>>;
 
 #[derive(Default)]
 struct State {
-    /// The digest of the given token at its last read.
-    given: Option<[u8; 32]>,
+    /// The fingerprint of the given token at its last read.
+    given: Option<Fingerprint>,
     current: Zeroizing<String>,
     /// The error by which the provider ended the grant.
     revoked: Option<TokenError>,
@@ -49,27 +47,15 @@ struct State {
 }
 
 impl RotatingToken {
-    pub(super) fn new(given: Secret) -> Self {
+    pub(super) fn new(given: Secret, callback: Option<RotationCallback>) -> Self {
         Self {
             given,
-            callback: None,
+            callback,
             state: Arc::default(),
         }
     }
 
-    pub(super) fn given(&self) -> &Secret {
-        &self.given
-    }
-
-    /// Creates a copy with this callback, from the given token.
-    pub(super) fn with_callback(&self, callback: RotationCallback) -> Self {
-        Self {
-            callback: Some(callback),
-            ..Self::new(self.given.clone())
-        }
-    }
-
-    /// Uses the current refresh token, and stores its replacement.
+    /// Uses the current refresh token, stores its replacement, and passes that to the callback.
     pub(super) async fn refresh(
         &self,
         endpoint: &TokenEndpoint,
@@ -84,8 +70,18 @@ impl RotatingToken {
         let callback = self.callback.clone();
         let exchange = async move {
             let outcome = timer::within(LIMIT, state.exchange(&endpoint, &request)).await;
-            let outcome = outcome.unwrap_or_else(|| Err(timed_out()));
-            if let Some(callback) = callback {
+            let outcome = outcome.unwrap_or_else(|| {
+                Err(TokenError::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "the provider did not answer the exchange of the refresh token within {LIMIT:?}: check whether it \
+                         is overloaded"
+                    ),
+                ))
+            });
+            if let Some(callback) = callback
+                && state.unreported
+            {
                 state.notify(&callback).await;
             }
             outcome
@@ -108,15 +104,14 @@ impl State {
     /// Reads the given token. If it was replaced, starts over with the new one.
     fn read(&mut self, given: &Secret) -> Result<(), TokenError> {
         let text = given.expose()?;
-        let digest = Sha256::digest(text.as_str()).into();
-        if self.given == Some(digest) {
-            return Ok(());
+        let fingerprint = Some(Fingerprint::of(text.as_str().as_bytes()));
+        if self.given != fingerprint {
+            *self = Self {
+                given: fingerprint,
+                current: Zeroizing::new(text.as_str().to_owned()),
+                ..Self::default()
+            };
         }
-        *self = Self {
-            given: Some(digest),
-            current: Zeroizing::new(text.as_str().to_owned()),
-            ..Self::default()
-        };
         Ok(())
     }
 
@@ -127,33 +122,28 @@ impl State {
     ) -> Result<TokenResponse, TokenError> {
         // RFC 6749 §6: "grant_type REQUIRED. Value MUST be set to "refresh_token"."
         let params = [("refresh_token", self.current.as_str())];
-        // The first refresh token was issued for the subject.
-        let grant = Grant::new("refresh_token", &params).with_subject();
-        let outcome = endpoint.exchange(request, grant).await;
+        // If the spec has a subject, the refresh token was issued for it.
+        let outcome = endpoint.exchange(request, "refresh_token", &params).await;
         match &outcome {
-            // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the client MUST discard
-            // the old refresh token and replace it with the new refresh token."
-            Ok(TokenResponse {
-                refresh_token: Some(new),
-                ..
-            }) if *new != self.current => {
-                self.current = new.clone();
-                self.unreported = true;
+            Ok(response) => {
+                // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the client MUST
+                // discard the old refresh token and replace it with the new refresh token."
+                let new = response.refresh_token.as_ref();
+                if let Some(new) = new.filter(|new| **new != self.current) {
+                    self.current = new.clone();
+                    self.unreported = true;
+                }
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::InvalidGrant => {
-                self.revoked = Some(error.clone());
+            Err(error) => {
+                let ended = error.kind() == ErrorKind::InvalidGrant;
+                self.revoked = ended.then(|| error.clone());
             }
-            Err(_) => {}
         }
         outcome
     }
 
     /// Passes a new token to the callback. If that fails, it is repeated after the next exchange.
     async fn notify(&mut self, callback: &RotationCallback) {
-        if !self.unreported {
-            return;
-        }
         let notified = callback(Secret::new(self.current.as_str()));
         let fault = match timer::within(LIMIT, notified).await {
             Some(Ok(())) => {
@@ -171,11 +161,8 @@ impl State {
     }
 }
 
-fn timed_out() -> TokenError {
-    TokenError::new(
-        ErrorKind::Timeout,
-        format!(
-            "the provider did not answer the exchange of the refresh token within {LIMIT:?}: check whether it is overloaded"
-        ),
-    )
+impl fmt::Debug for RotatingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RotatingToken(redacted)")
+    }
 }

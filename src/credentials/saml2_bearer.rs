@@ -1,7 +1,6 @@
 //! Implements the SAML 2.0 bearer grant (RFC 7522 §2.1).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
 
 use super::{assertion::Assertion, assertion_grant::AssertionGrant, endpoint::TokenEndpoint};
 use crate::{
@@ -58,11 +57,11 @@ impl Saml2Bearer {
 
 impl TokenSource for Saml2Bearer {
     async fn fetch(&self, request: &TokenRequest) -> Result<NewToken, TokenError> {
-        let xml = self.0.assertion(request).await?;
         // RFC 7522 §2.1: "the base64url-encoded data SHOULD NOT be line-wrapped and pad characters ("=") SHOULD NOT be
         // included."
-        let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(xml.as_str()));
-        self.0.exchange(request, &encoded).await
+        self.0
+            .fetch(request, |xml| URL_SAFE_NO_PAD.encode(xml))
+            .await
     }
 
     fn source_id(&self) -> Option<SourceId> {
@@ -70,6 +69,6 @@ impl TokenSource for Saml2Bearer {
     }
 
     fn credential_changed(&self, since: &TokenError) -> bool {
-        self.0.credential_changed(since)
+        self.0.endpoint.credential_changed(since)
     }
 }

@@ -1,9 +1,6 @@
 //! Implements assertions that are signed with the key of a service account (RFC 7523 §3).
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -12,8 +9,9 @@ use crate::{
     error::TokenError,
     jwt::{SigningKey, unique_id},
     oauth::client_claims,
-    secret::{Secret, wipe},
+    secret::Secret,
     source::SourceId,
+    util::secret_json::SecretJson,
 };
 
 /// The lifetime of an assertion, which is used for one attempt. Some providers accept at most an hour.
@@ -29,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// # let _ = assertion;
 /// # Ok::<_, tower_bearer::TokenError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Signed {
     key: SigningKey,
     issuer: String,
@@ -96,22 +94,10 @@ impl Assertion for Signed {
     }
 
     fn source_id(&self) -> Option<SourceId> {
-        let id = SourceId::new("signed")
-            .with("issuer", &self.issuer)
-            .with("subject", self.subject.as_deref().unwrap_or_default())
-            .with("audience", self.audience.as_deref().unwrap_or_default());
-        Some(id)
-    }
-}
-
-impl fmt::Debug for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signed")
-            .field("key", &self.key)
-            .field("issuer", &self.issuer)
-            .field("subject", &self.subject)
-            .field("audience", &self.audience)
-            .finish_non_exhaustive()
+        let text = |optional: &Option<String>| optional.clone().unwrap_or_default();
+        let id = SourceId::new("signed").with("issuer", &self.issuer);
+        let id = id.with("subject", &text(&self.subject));
+        Some(id.with("audience", &text(&self.audience)))
     }
 }
 
@@ -122,10 +108,9 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
             "the service account file {what}: use the JSON file that was downloaded when the key was created"
         ))
     };
-    // The error is dropped: it may quote the key.
-    let members = serde_json::from_str::<Value>(json).map_err(|_| fault("is not valid JSON"));
-    let members = WipedJson(members?);
-    let text = |name: &str| members.0.get(name).and_then(Value::as_str);
+    let members =
+        SecretJson::parse(json.as_bytes()).ok_or_else(|| fault("is not a JSON object"))?;
+    let text = |name: &str| members.text(name);
     if text("type") != Some("service_account") {
         return Err(fault("is not of the type service_account"));
     }
@@ -142,12 +127,4 @@ pub(super) fn service_account(json: &str) -> Result<(String, Signed), TokenError
     // Google accepts a subject only for a user that the account acts for.
     signed.subject = None;
     Ok((token_uri.to_owned(), signed))
-}
-
-struct WipedJson(Value);
-
-impl Drop for WipedJson {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
 }

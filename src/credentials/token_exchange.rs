@@ -1,14 +1,17 @@
 //! Implements token exchange (RFC 8693).
 
-use std::fmt;
+use std::{slice, sync::Arc};
+
+use zeroize::Zeroizing;
 
 use super::{
-    assertion::{Assertion, SharedAssertion},
+    assertion::{Assertion, AssertionRequest, SharedAssertion},
     endpoint::TokenEndpoint,
-    exchange::{Grant, new_token},
+    exchange::new_token,
 };
 use crate::{
     error::{ErrorKind, TokenError},
+    secret::Exposed,
     source::{SourceId, TokenRequest, TokenSource},
     token::{NewToken, TokenType},
 };
@@ -51,7 +54,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// # let _ = token;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TokenExchange {
     endpoint: TokenEndpoint,
     subject: Option<Party>,
@@ -61,10 +64,22 @@ pub struct TokenExchange {
 }
 
 /// The token of the subject or the actor, and its type.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Party {
     token: SharedAssertion,
     token_type: TokenType,
+}
+
+impl Party {
+    fn new(token: impl Assertion, token_type: TokenType) -> Self {
+        let token = Arc::new(token);
+        Self { token, token_type }
+    }
+
+    async fn read(&self, request: &AssertionRequest) -> Result<(Exposed, &TokenType), TokenError> {
+        let token = self.token.make(request).await?.expose()?;
+        Ok((token, &self.token_type))
+    }
 }
 
 impl TokenExchange {
@@ -83,20 +98,14 @@ impl TokenExchange {
     /// Sets a fixed subject by its token and the type of that token. A spec with a subject is then an error.
     #[must_use]
     pub fn with_subject(mut self, token: impl Assertion, token_type: TokenType) -> Self {
-        self.subject = Some(Party {
-            token: SharedAssertion::new(token),
-            token_type,
-        });
+        self.subject = Some(Party::new(token, token_type));
         self
     }
 
     /// Sets the actor by its token and the type of that token.
     #[must_use]
     pub fn with_actor(mut self, token: impl Assertion, token_type: TokenType) -> Self {
-        self.actor = Some(Party {
-            token: SharedAssertion::new(token),
-            token_type,
-        });
+        self.actor = Some(Party::new(token, token_type));
         self
     }
 
@@ -118,20 +127,12 @@ impl TokenExchange {
 
     /// RFC 8693 §2.2.1: "issued_token_type REQUIRED." Some providers omit it.
     fn check_issued(&self, issued: Option<&str>) -> Result<(), TokenError> {
-        let Some(issued) = issued else {
-            return Ok(());
-        };
-        let requested = self.requested.as_ref().map(TokenType::as_str);
         let sendable = [TokenType::ACCESS_TOKEN, TokenType::JWT];
-        let expected = requested.map_or_else(
-            || {
-                sendable
-                    .iter()
-                    .any(|token_type| token_type.as_str() == issued)
-            },
-            |requested| requested == issued,
-        );
-        if expected {
+        let expected = self
+            .requested
+            .as_ref()
+            .map_or(&sendable[..], slice::from_ref);
+        if issued.is_none_or(|issued| expected.iter().any(|one| one.as_str() == issued)) {
             return Ok(());
         }
         Err(TokenError::new(
@@ -144,11 +145,12 @@ impl TokenExchange {
     fn check_requested(&self) -> Result<(), TokenError> {
         let not_bearer = [TokenType::REFRESH_TOKEN, TokenType::SAML1, TokenType::SAML2];
         match &self.requested {
-            Some(token_type) if not_bearer.contains(token_type) => {
-                Err(TokenError::configuration(format!(
+            Some(requested) if not_bearer.contains(requested) => {
+                let message = format!(
                     "a token of the type {} can't be sent as a bearer token: request an access token",
-                    token_type.as_str()
-                )))
+                    requested.as_str()
+                );
+                Err(TokenError::configuration(message))
             }
             _ => Ok(()),
         }
@@ -160,12 +162,12 @@ impl TokenSource for TokenExchange {
         self.check_requested()?;
         let spec = request.spec();
         let assertion_request = self.endpoint.assertion_request(spec).await?;
-        let (fixed, token_type) = match (spec.subject(), &self.subject) {
-            (Some(subject), None) => (None, subject.token_type()),
-            (None, Some(party)) => {
-                let token = party.token.make(&assertion_request).await?.expose()?;
-                (Some(token), &party.token_type)
+        let (subject, subject_type) = match (spec.subject(), &self.subject) {
+            (Some(subject), None) => {
+                let token = Zeroizing::new(subject.expose().to_owned());
+                (Exposed::new(token), subject.token_type())
             }
+            (None, Some(party)) => party.read(&assertion_request).await?,
             (Some(_), Some(_)) => {
                 return Err(TokenError::configuration(
                     "the spec has a subject, and so has the token exchange: remove one of them",
@@ -178,30 +180,22 @@ impl TokenSource for TokenExchange {
                 ));
             }
         };
-        let of_spec = spec.subject().map(|subject| subject.expose());
-        let subject = fixed.as_ref().map(|token| token.as_str()).or(of_spec);
         // RFC 8693 §2.1: "subject_token REQUIRED. […] subject_token_type REQUIRED."
         let mut params = vec![
-            ("subject_token", subject.unwrap_or_default()),
-            ("subject_token_type", token_type.as_str()),
+            ("subject_token", subject.as_str()),
+            ("subject_token_type", subject_type.as_str()),
         ];
-        let actor = match &self.actor {
-            Some(party) => Some((
-                party.token.make(&assertion_request).await?.expose()?,
-                &party.token_type,
-            )),
-            None => None,
-        };
-        if let Some((token, token_type)) = &actor {
+        let actor;
+        if let Some(party) = &self.actor {
+            actor = party.read(&assertion_request).await?;
             // "actor_token_type […] REQUIRED when the actor_token parameter is present".
-            params.push(("actor_token", token.as_str()));
-            params.push(("actor_token_type", token_type.as_str()));
+            params.push(("actor_token", actor.0.as_str()));
+            params.push(("actor_token_type", actor.1.as_str()));
         }
         if let Some(token_type) = &self.requested {
             params.push(("requested_token_type", token_type.as_str()));
         }
-        let grant = Grant::new(GRANT_TYPE, &params).with_subject();
-        let response = self.endpoint.exchange(request, grant).await?;
+        let response = self.endpoint.exchange(request, GRANT_TYPE, &params).await?;
         self.check_issued(response.issued_token_type.as_deref())?;
         new_token(&response)
     }
@@ -216,9 +210,8 @@ impl TokenSource for TokenExchange {
         }
         for (name, party) in [("subject", &self.subject), ("actor", &self.actor)] {
             if let Some(party) = party {
-                id = id
-                    .with(name, party.token_type.as_str())
-                    .with_part(name, &party.token.source_id()?);
+                id = id.with(name, party.token_type.as_str());
+                id = id.with_part(name, &party.token.source_id_of()?);
             }
         }
         Some(id)
@@ -226,18 +219,5 @@ impl TokenSource for TokenExchange {
 
     fn credential_changed(&self, since: &TokenError) -> bool {
         self.endpoint.credential_changed(since)
-    }
-}
-
-impl fmt::Debug for TokenExchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token_type =
-            |party: &Option<Party>| party.as_ref().map(|party| party.token_type.clone());
-        f.debug_struct("TokenExchange")
-            .field("endpoint", &self.endpoint)
-            .field("subject", &token_type(&self.subject))
-            .field("actor", &token_type(&self.actor))
-            .field("requested", &self.requested)
-            .finish_non_exhaustive()
     }
 }

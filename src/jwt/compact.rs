@@ -12,18 +12,24 @@ use crate::error::TokenError;
 
 /// Serializes header and claims, and signs them with `sign`.
 pub(super) fn signed(
-    header: Map<String, Value>,
+    algorithm: &str,
+    mut header: Map<String, Value>,
     claims: &Map<String, Value>,
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, TokenError>,
 ) -> Result<Zeroizing<String>, TokenError> {
+    header.insert("alg".into(), algorithm.into());
+    header.insert("typ".into(), "JWT".into());
     let header = Value::Object(header).to_string();
-    let claims = Zeroizing::new(json(claims)?);
+    let mut payload = Zeroizing::new(Vec::with_capacity(1024));
+    serde_json::to_writer(&mut *payload, claims).map_err(|_| {
+        TokenError::configuration("the claims of the assertion can't be serialized as JSON")
+    })?;
     // Allocated once, so that no copy remains in freed memory. An encoded signature has at most 1 KiB.
-    let capacity = 2 * (header.len() + claims.len()) + 1024;
+    let capacity = 2 * (header.len() + payload.len()) + 1024;
     let mut line = Zeroizing::new(String::with_capacity(capacity));
     URL_SAFE_NO_PAD.encode_string(header, &mut line);
     line.push('.');
-    URL_SAFE_NO_PAD.encode_string(claims.as_slice(), &mut line);
+    URL_SAFE_NO_PAD.encode_string(&payload, &mut line);
     // RFC 7515 §5.1: "Compute the JWS Signature […] over the JWS Signing Input ASCII(BASE64URL(UTF8(JWS Protected
     // Header)) || '.' || BASE64URL(JWS Payload))."
     let signature = sign(line.as_bytes())?;
@@ -44,11 +50,8 @@ pub(crate) fn hs256(
             "the client secret is too short: client_secret_jwt requires at least 32 bytes",
         ));
     }
-    let mut header = Map::new();
-    header.insert("alg".into(), "HS256".into());
-    header.insert("typ".into(), "JWT".into());
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    signed(header, claims, |message| {
+    signed("HS256", Map::new(), claims, |message| {
         Ok(hmac::sign(&key, message).as_ref().to_vec())
     })
 }
@@ -60,14 +63,6 @@ pub(crate) fn unique_id() -> Result<String, TokenError> {
         TokenError::configuration("the random number generator of the system failed")
     })?;
     Ok(URL_SAFE_NO_PAD.encode(bits))
-}
-
-fn json(claims: &Map<String, Value>) -> Result<Vec<u8>, TokenError> {
-    let mut text = Vec::with_capacity(1024);
-    serde_json::to_writer(&mut text, claims).map_err(|_| {
-        TokenError::configuration("the claims of the assertion can't be serialized as JSON")
-    })?;
-    Ok(text)
 }
 
 #[cfg(test)]

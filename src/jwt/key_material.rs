@@ -1,10 +1,12 @@
 //! This module reads a key in PEM or a JWK, with the key id, algorithm and certificate that come with it.
 
+use std::{fmt, fs, path::Path};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{algorithm::SigningAlgorithm, jwk::Jwk, key_pair::KeyPair};
+use super::{algorithm::SigningAlgorithm, key_pair::KeyPair};
 use crate::{error::TokenError, util::fingerprint::Fingerprint, util::pem};
 
 /// A key, and the properties that its PEM or JWK contains.
@@ -17,23 +19,23 @@ pub(super) struct KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Parses a JWK if the text begins with a brace, otherwise PEM.
-    pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
-        if text.trim_start().starts_with('{') {
-            return Self::from_jwk(text);
-        }
-        Self::from_pem(text)
+    /// Reads a file with a JWK or PEM.
+    pub(super) fn from_file(path: &Path) -> Result<Self, TokenError> {
+        let fault = |fault: &str, cause: &dyn fmt::Display| {
+            TokenError::configuration(format!("{fault} {}: {cause}", path.display()))
+        };
+        let text = fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|error| fault("can't read the signing key from", &error).with_source(error))?;
+        Self::parse(&text).map_err(|error| fault("there is no valid signing key in", &error))
     }
 
-    pub(super) fn from_jwk(text: &str) -> Result<Self, TokenError> {
-        let jwk = Jwk::parse(text)?;
-        Ok(Self {
-            pair: jwk.key,
-            key_id: jwk.key_id,
-            algorithm: jwk.algorithm,
-            thumbprint: jwk.thumbprint,
-            fingerprint: Fingerprint::of(text.as_bytes()),
-        })
+    /// Parses a JWK if the text begins with a brace, otherwise PEM.
+    pub(super) fn parse(text: &str) -> Result<Self, TokenError> {
+        match text.trim_start().starts_with('{') {
+            true => Self::from_jwk(text),
+            false => Self::from_pem(text),
+        }
     }
 
     pub(super) fn from_pem(text: &str) -> Result<Self, TokenError> {

@@ -3,7 +3,6 @@
 //! | file | content |
 //! |---|---|
 //! | `signing_key` | [`SigningKey`]: a private key and the header parameters that describe it |
-//! | `key_file` | a key in a file, parsed again when the file changes |
 //! | `key_material` | a key in PEM or a JWK, with its key id, algorithm and certificate |
 //! | `key_pair` | a parsed key that signs |
 //! | `jwk` | private keys in JSON |
@@ -15,7 +14,6 @@
 mod algorithm;
 mod compact;
 mod jwk;
-mod key_file;
 mod key_material;
 mod key_pair;
 mod signing_key;

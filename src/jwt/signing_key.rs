@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 use super::{
     algorithm::SigningAlgorithm,
     compact::signed,
-    key_file::KeyFile,
     key_material::{KeyMaterial, certificates, thumbprint},
 };
 use crate::{error::TokenError, util::fingerprint::Fingerprint};
@@ -43,7 +42,8 @@ pub struct SigningKey {
 #[derive(Clone)]
 enum KeyLocation {
     Memory(Arc<KeyMaterial>),
-    File(Arc<KeyFile>),
+    /// Read for each use.
+    File(Arc<Path>),
 }
 
 impl SigningKey {
@@ -91,9 +91,9 @@ impl SigningKey {
     /// assert!(error.to_string().contains("/no/such/key.pem"));
     /// ```
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
-        let file = KeyFile::new(path.as_ref());
-        file.read()?;
-        Ok(Self::at(KeyLocation::File(Arc::new(file))))
+        let key = Self::at(KeyLocation::File(path.as_ref().into()));
+        key.material()?;
+        Ok(key)
     }
 
     /// Sets the signature algorithm. Default: RS256, ES256, ES384 or EdDSA, depending on the type of the key.
@@ -153,15 +153,15 @@ impl SigningKey {
         let key = self.material()?;
         let algorithm = self.algorithm_for(&key);
         let mut header = Map::new();
-        header.insert("alg".into(), algorithm.as_str().into());
-        header.insert("typ".into(), "JWT".into());
         if let Some(key_id) = self.key_id.as_deref().or(key.key_id.as_deref()) {
             header.insert("kid".into(), key_id.into());
         }
         if let Some(thumbprint) = self.thumbprint.as_deref().or(key.thumbprint.as_deref()) {
             header.insert("x5t#S256".into(), thumbprint.into());
         }
-        signed(header, claims, |message| key.pair.sign(algorithm, message))
+        signed(algorithm.as_str(), header, claims, |message| {
+            key.pair.sign(algorithm, message)
+        })
     }
 
     fn algorithm_for(&self, key: &KeyMaterial) -> SigningAlgorithm {
@@ -173,7 +173,7 @@ impl SigningKey {
     pub(super) fn material(&self) -> Result<Arc<KeyMaterial>, TokenError> {
         match &self.location {
             KeyLocation::Memory(material) => Ok(material.clone()),
-            KeyLocation::File(file) => file.read(),
+            KeyLocation::File(path) => KeyMaterial::from_file(path).map(Arc::new),
         }
     }
 
@@ -195,7 +195,7 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
             KeyLocation::Memory(_) => f.write_str("SigningKey(redacted)"),
-            KeyLocation::File(file) => write!(f, "SigningKey({})", file.path().display()),
+            KeyLocation::File(path) => write!(f, "SigningKey({})", path.display()),
         }
     }
 }

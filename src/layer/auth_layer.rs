@@ -1,4 +1,4 @@
-//! [`AuthLayer`]: which requests get which tokens, from which cache.
+//! [`AuthLayer`] configures which requests get which tokens, and creates the service [`Auth`].
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use super::{
     handle::LayerShared,
     replay::{BufferBody, CloneBody, NoReplay, ReplayBody, ReplayIf},
-    route::{Route, RouteOrigin},
+    route::{OriginPrefix, Route, RouteOrigin},
     route_table::{RequestScheme, RequestTarget, RouteMatch, RouteTable},
     service::Auth,
 };
@@ -22,14 +22,13 @@ use crate::{
     verdict::{Classifier, Verdict},
 };
 
-/// Wraps an HTTP client so that each request to a listed place bears the token it needs.
+/// A [`Layer`] that adds bearer tokens to requests, and recovers from rejected tokens.
 ///
-/// What no route names gets no token. A request that has an `Authorization` header already is left as it is. A request
-/// that bears a [`TokenSpec`] as an extension gets that token instead of the route's.
+/// A request gets the token of the route that matches its origin and path, or that of the [`TokenSpec`] in its extensions. A request
+/// that matches no route gets no token. An `Authorization` header that the caller set is not changed.
 ///
-/// When a server answers 401, exactly the token that was sent is taken out of service, another is fetched, and the
-/// request is sent once more, if its body can be had twice: if it is in memory. What happened is in the response's
-/// extensions, as a [`Recovery`](crate::layer::Recovery).
+/// If the server responds with 401, the layer rejects the token that was sent, gets another one, and replays the request if its
+/// body can be cloned. The extensions of the response contain a [`Recovery`](crate::layer::Recovery) with the result.
 ///
 /// ```
 /// use tower::{ServiceBuilder, ServiceExt, Service};
@@ -41,7 +40,7 @@ use crate::{
 ///     .route("https://graph.microsoft.com", TokenSpec::scopes(["https://graph.microsoft.com/.default"]))?
 ///     .route("https://stock.internal/v2", TokenSpec::scopes(["api://stock/.default"]))?;
 ///
-/// // Any client that is a Tower service; this one only shows what it is given.
+/// // Any HTTP client that is a Tower service. This one returns the token that it receives.
 /// let client = tower::service_fn(async |request: http::Request<String>| {
 ///     let token = request.headers().get("authorization").cloned();
 ///     Ok::<_, std::io::Error>(http::Response::new(token))
@@ -57,6 +56,7 @@ use crate::{
 /// assert_eq!(response.body(), &None);
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 #[must_use = "a layer does nothing before it is applied to a service"]
 pub struct AuthLayer<R = CloneBody> {
     cache: TokenCache,
@@ -64,12 +64,12 @@ pub struct AuthLayer<R = CloneBody> {
     default_origin: Option<RouteOrigin>,
     classifier: Option<Classifier>,
     replay: R,
-    /// Arranged at the first use, and shared by all services that this layer makes.
+    /// Created on first use, and shared by all services of this layer.
     shared: OnceLock<Arc<LayerShared>>,
 }
 
 impl AuthLayer {
-    /// A layer over this cache that names no place yet.
+    /// Creates a layer without routes, which gets its tokens from this cache.
     pub fn new(cache: TokenCache) -> Self {
         Self {
             cache,
@@ -81,12 +81,11 @@ impl AuthLayer {
         }
     }
 
-    /// Requests whose bodies can't be had twice by themselves can be sent again too: what is sent of such a body is kept, up to
-    /// `limit` bytes. `wrap` makes the client's own body type of the [`ReplayBody`] that does it.
+    /// Buffers bodies that can't be cloned, so that their requests can be replayed. `wrap` converts the [`ReplayBody`] to the body
+    /// type of the client.
     ///
-    /// A body longer than the limit is sent as it is, and not sent again. Streams stay streams: nothing waits for the end of a
-    /// body, and an answer that comes before that end is classifierd like any other. The body type has a default, which is the
-    /// empty body.
+    /// A copy of what is sent is kept until the response arrives, up to `limit` bytes. A longer body is sent, but not replayed. Bodies
+    /// are still streamed. The default of the body type must be an empty body.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -100,7 +99,8 @@ impl AuthLayer {
     /// # let _ = auth;
     /// ```
     ///
-    /// With tonic it is `.with_body_buffer(64 << 10, tonic::body::Body::new)`, with reqwest `.with_body_buffer(64 << 10, reqwest::Body::wrap)`.
+    /// For tonic, use `.with_body_buffer(64 << 10, tonic::body::Body::new)`, for reqwest
+    /// `.with_body_buffer(64 << 10, reqwest::Body::wrap)`.
     pub fn with_body_buffer<B, W>(self, limit: usize, wrap: W) -> AuthLayer<BufferBody<B, W>>
     where
         W: Fn(ReplayBody<B>) -> B,
@@ -110,7 +110,7 @@ impl AuthLayer {
 }
 
 impl<F> AuthLayer<ReplayIf<CloneBody, F>> {
-    /// Like [`AuthLayer::with_body_buffer`], for the requests that the test agrees to.
+    /// Buffers bodies that can't be cloned, of the requests for which `test` returns `true`. See [`AuthLayer::with_body_buffer`].
     ///
     /// ```
     /// use bytes::Bytes;
@@ -133,19 +133,19 @@ impl<F> AuthLayer<ReplayIf<CloneBody, F>> {
     where
         W: Fn(ReplayBody<B>) -> B,
     {
-        self.with_policy(|when| when.over(BufferBody::new(limit, wrap)))
+        self.with_policy(|policy| policy.with_inner(BufferBody::new(limit, wrap)))
     }
 }
 
 impl<R> AuthLayer<R> {
-    /// Requests to this URL's origin, and below its path, get this token.
+    /// Adds a route: requests to the origin of this URL, and below its path, get the token of this spec.
     ///
-    /// A path is a prefix of whole segments, and the longest prefix wins. RequestScheme, host and port must be the same;
-    /// neither letter case nor a default port nor another spelling of an address makes a difference.
+    /// A path is a prefix of whole segments. If several routes match a request, the one with the longest prefix is used. Scheme, host
+    /// and port must be equal. Other spellings of an origin, for example with upper-case letters or the default port, also match.
     ///
     /// # Errors
-    /// The URL is none, or has a query, a fragment or userinfo; it is plain `http://` to another machine (see
-    /// [`Route::with_plain_http`]); it is listed already; or the spec can't be asked for. The message says which.
+    /// Returns an error if the URL is not valid, if it has a query, a fragment or userinfo, if it is plain `http://` to another
+    /// machine (see [`Route::with_plain_http`]), if there already is a route for it, or if the spec is invalid.
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
@@ -159,10 +159,10 @@ impl<R> AuthLayer<R> {
         self.with_route(Route::new(url, spec))
     }
 
-    /// Like [`route`](Self::route), for a route with options.
+    /// Adds a route with options.
     ///
     /// # Errors
-    /// As [`route`](Self::route).
+    /// Returns an error if [`Route::check`] does, or if there already is a route for its URL.
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, Route, TokenCache, TokenSpec, source};
@@ -174,12 +174,13 @@ impl<R> AuthLayer<R> {
     /// ```
     pub fn with_route(mut self, route: Route) -> Result<Self, TokenError> {
         route.check()?;
-        if RouteTable::has_duplicate(&self.routes, &route) {
+        let location = route.location.as_ref().ok();
+        if self.locations().any(|other| Some(other) == location) {
             return Err(TokenError::configuration(format!(
-                "the route {route} is listed twice: leave one of them out"
+                "the route {route} is listed twice: remove one of them"
             )));
         }
-        if self.routes.len() >= RouteTable::MOST {
+        if self.routes.len() >= RouteTable::MAX_ROUTES {
             return Err(TokenError::configuration(
                 "there are more than 65,535 routes",
             ));
@@ -189,12 +190,12 @@ impl<R> AuthLayer<R> {
         Ok(self)
     }
 
-    /// The origin of requests that name a path alone, such as those of tonic's generated clients.
+    /// Sets the origin of requests whose URL is only a path, for example those of tonic's generated clients.
     ///
-    /// Without one, such a request is an error: nobody could say where its token would go.
+    /// Without a default origin, such a request is an error, because the layer can't know where it is sent.
     ///
     /// # Errors
-    /// It is no origin, or no route before this call is on it.
+    /// Returns an error if `url` is not an origin, or if no route has been added for it yet.
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
@@ -206,8 +207,8 @@ impl<R> AuthLayer<R> {
     /// # Ok::<_, tower_bearer::TokenError>(())
     /// ```
     pub fn with_default_origin(mut self, url: impl AsRef<str>) -> Result<Self, TokenError> {
-        let origin = RouteOrigin::read(url.as_ref())?;
-        if !RouteTable::has_origin(&self.routes, &origin) {
+        let origin = RouteOrigin::parse(url.as_ref())?;
+        if !self.locations().any(|location| location.origin == origin) {
             return Err(TokenError::configuration(format!(
                 "no route is on the default origin {origin}: add the route first"
             )));
@@ -217,7 +218,7 @@ impl<R> AuthLayer<R> {
         Ok(self)
     }
 
-    /// No request is sent again after a 401. The token is taken out of service all the same.
+    /// Disables replays. After a 401, the token is still rejected.
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
@@ -229,8 +230,8 @@ impl<R> AuthLayer<R> {
         self.with_policy(|_| NoReplay)
     }
 
-    /// A request is sent again only if this agrees, by its method and headers. Without, all may be: a 401 says that the
-    /// request was not done.
+    /// Replays a request only if `test` returns `true` for its method and headers. By default, all requests may be replayed, because a
+    /// 401 means that the server has not processed the request.
     ///
     /// ```
     /// use http::Method;
@@ -248,10 +249,10 @@ impl<R> AuthLayer<R> {
         self.with_policy(|policy| ReplayIf::new(policy, test))
     }
 
-    /// Classifiers each response to a request that bore a token, by its status and headers. None leaves it to the layer's own
-    /// classifierment, which is what servers mean by RFC 6750 and its kin: see [`Verdict`].
+    /// Sets a function that classifies the responses to requests with a token.
     ///
-    /// Its word counts for answers of the origin that got the token alone.
+    /// Return `None` to fall back to the built-in classification (RFC 6750, RFC 9470): see [`Verdict`]. Its verdict only
+    /// counts if the response comes from the origin that the token was sent to.
     ///
     /// ```
     /// use http::StatusCode;
@@ -259,7 +260,7 @@ impl<R> AuthLayer<R> {
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, source};
     /// # let cache = TokenCache::new(source::from_fn(async |_| NewToken::bearer("abc")));
     ///
-    /// // An API that answers 419 when the token is over.
+    /// // An API that responds with 419 if the token has expired.
     /// let auth = AuthLayer::new(cache)
     ///     .with_classifier(|status, _| (status.as_u16() == 419).then_some(Verdict::Rejected));
     /// # let _ = auth;
@@ -273,19 +274,19 @@ impl<R> AuthLayer<R> {
         self
     }
 
-    /// What all services of this layer share.
+    /// Returns the state that the services of this layer share.
     pub(crate) fn shared(&self) -> Arc<LayerShared> {
-        let arrange = || {
+        let create = || {
             let (cache, classifier) = (self.cache.clone(), self.classifier.clone());
-            let default_origin = self.default_origin.clone();
-            Arc::new(LayerShared::new(
-                cache,
-                &self.routes,
-                default_origin,
-                classifier,
-            ))
+            let default_origin = self.default_origin.as_ref();
+            LayerShared::new(cache, &self.routes, default_origin, classifier).into()
         };
-        Arc::clone(self.shared.get_or_init(arrange))
+        Arc::clone(self.shared.get_or_init(create))
+    }
+
+    fn locations(&self) -> impl Iterator<Item = &OriginPrefix> {
+        let locations = self.routes.iter().map(|route| &route.location);
+        locations.filter_map(|location| location.as_ref().ok())
     }
 
     #[cfg(feature = "reqwest-middleware")]
@@ -303,16 +304,12 @@ impl<R> AuthLayer<R> {
             shared: self.shared,
         }
     }
-}
 
-impl<R> AuthLayer<R> {
-    /// The route that a request to this address is on, and so where its token comes from; none if no route names it.
-    ///
-    /// The longest prefix wins, however the address is spelled. A service over the layer decides in the same way.
+    /// Returns the route that a request to this URI matches, or `None` if its requests get no token.
     ///
     /// # Errors
-    /// A request to there would be an error: its path has dot segments on an origin with a path prefix, or it names no
-    /// origin and there is no [`with_default_origin`](Self::with_default_origin).
+    /// Returns an error if a request to this URI would be an error: its path has dot segments on an origin with a path prefix, or it is
+    /// only a path and there is no [default origin](Self::with_default_origin).
     ///
     /// ```
     /// # use tower_bearer::{AuthLayer, NewToken, TokenCache, TokenSpec, source};
@@ -332,24 +329,9 @@ impl<R> AuthLayer<R> {
             path: uri.path(),
         };
         match self.shared().routes.find(&target) {
-            RouteMatch::Route(number) => Ok(usize::try_from(number)
-                .ok()
-                .and_then(|number| self.routes.get(number))),
+            RouteMatch::Route(route) => Ok(self.routes.get(route as usize)),
             RouteMatch::None => Ok(None),
             RouteMatch::Ambiguous(error) => Err(error),
-        }
-    }
-}
-
-impl<R: Clone> Clone for AuthLayer<R> {
-    fn clone(&self) -> Self {
-        Self {
-            cache: self.cache.clone(),
-            routes: self.routes.clone(),
-            default_origin: self.default_origin.clone(),
-            classifier: self.classifier.clone(),
-            replay: self.replay.clone(),
-            shared: self.shared.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Reading on what nobody will read, for the sake of its connection.
+//! This module drains the body of a discarded response so that its connection can be reused.
 //!
-//! An HTTP/1.1 connection can be used again once its last answer was read to the end. An answer that is replaced is short,
-//! nearly always, and has arrived already, so that costs less than a connection; what is long or slow is given up.
+//! An HTTP/1.1 connection can be reused once the last response was read completely. Most rejections are short and have already
+//! arrived, so reading them is cheaper than a new connection. A long or slow body is dropped instead.
 
 use std::{any::Any, pin::Pin, time::Duration};
 
@@ -11,53 +11,45 @@ use http_body_util::BodyExt;
 
 use crate::util::timer;
 
-/// More than this is not worth a connection.
-const MOST_BYTES: u64 = 64 << 10;
-/// Nor is a longer wait.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The maximum number of bytes to read.
+const MAX_BYTES: u64 = 64 << 10;
+/// The maximum time to wait.
+const MAX_WAIT: Duration = Duration::from_millis(50);
 
-/// The reading to the end of what is left of an answer.
+/// A future that drains a body.
 pub(crate) type Draining = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Reads the body to its end, if that is near.
-pub(super) async fn drain<B: Body + Unpin>(body: B) {
-    let near = |body: &B| body.size_hint().lower() <= MOST_BYTES;
-    let whole = async {
-        let mut body = body;
+/// Reads the body to its end, within the limits.
+pub(super) async fn drain<B: Body + Unpin>(mut body: B) {
+    let read_all = async {
         let mut read = 0;
-        while near(&body) && read <= MOST_BYTES {
+        while read <= MAX_BYTES && body.size_hint().lower() <= MAX_BYTES {
             let Some(Ok(frame)) = body.frame().await else {
                 break;
             };
             read += frame.data_ref().map_or(0, |data| data.remaining() as u64);
         }
     };
-    timer::within(PATIENCE, whole).await;
+    timer::within(MAX_WAIT, read_all).await;
 }
 
-/// The same for a body of a kind that is known here; others go as they are, and their connections with them.
+/// Drains a body if its type is one of those listed here. Others are dropped with their connection.
 pub(super) fn drain_known<B: 'static>(body: B) -> Option<Draining> {
-    let mut body = Some(body);
-    let body: &mut dyn Any = &mut body;
-    known::<http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>>(body)
-        .or_else(|| known::<http_body_util::combinators::BoxBody<bytes::Bytes, BoxError>>(body))
-        .or_else(|| {
-            #[cfg(feature = "hyper")]
-            return known::<hyper::body::Incoming>(body);
-            #[cfg(not(feature = "hyper"))]
-            None
-        })
-        .or_else(|| {
-            #[cfg(feature = "reqwest")]
-            return known::<reqwest::Body>(body);
-            #[cfg(not(feature = "reqwest"))]
-            None
-        })
+    use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+
+    let body: &mut dyn Any = &mut Some(body);
+    let draining = drain_as::<UnsyncBoxBody<bytes::Bytes, BoxError>>(body)
+        .or_else(|| drain_as::<BoxBody<bytes::Bytes, BoxError>>(body));
+    #[cfg(feature = "hyper")]
+    let draining = draining.or_else(|| drain_as::<hyper::body::Incoming>(body));
+    #[cfg(feature = "reqwest")]
+    let draining = draining.or_else(|| drain_as::<reqwest::Body>(body));
+    draining
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-fn known<B: Body + Send + Unpin + 'static>(body: &mut dyn Any) -> Option<Draining>
+fn drain_as<B: Body + Send + Unpin + 'static>(body: &mut dyn Any) -> Option<Draining>
 where
     B::Data: Send,
 {
@@ -82,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of frames of 1 KiB, and how much was read of it.
+    /// Returns a body with frames of 1 KiB, and the number of frames that were read.
     fn kibibytes(count: u64) -> (impl Body<Data = Bytes> + Unpin, Arc<AtomicU64>) {
         let read = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&read);
@@ -110,21 +102,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_answer_is_read_to_its_end() {
+    async fn short_body_is_read_to_its_end() {
         let (body, read) = kibibytes(10);
         drain(body).await;
         assert_eq!(read.load(Ordering::Relaxed), 10);
     }
 
     #[tokio::test]
-    async fn an_answer_without_end_is_given_up() {
+    async fn endless_body_is_read_up_to_the_limit() {
         let (body, read) = kibibytes(u64::MAX);
         drain(body).await;
         assert_eq!(read.load(Ordering::Relaxed), 65);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_stalls_is_given_up() {
+    async fn stalled_body_is_dropped_after_the_limit() {
         struct Stalled;
         impl Body for Stalled {
             type Data = Bytes;
@@ -136,6 +128,8 @@ mod tests {
                 Poll::Pending
             }
         }
+        let start = tokio::time::Instant::now();
         drain(Stalled).await;
+        assert_eq!(start.elapsed(), MAX_WAIT);
     }
 }

@@ -5,7 +5,7 @@
 //! pointer, so that the common future stays small.
 
 use std::{
-    fmt,
+    fmt, future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,7 +20,7 @@ use super::{
     replay::{CloneBody, ReplayPolicy},
     request::HttpRequest,
     response::HttpResponse,
-    sent_token::{NextToken, SentToken},
+    sent_token::{RejectedToken, SentToken},
 };
 use crate::{
     cache::{Lookup, Need, Outcome, Slot, Waiter},
@@ -37,7 +37,7 @@ pin_project! {
         R: ReplayPolicy<Req>,
     {
         #[pin]
-        state: State<S::Future, R::Spare<S>, Box<Deferred<S, Req, S::Response, R, R::Rest>>>,
+        state: State<S::Future, R::Saved<S>, Box<Deferred<S, Req, S::Response, R, R::PausedBody>>>,
     }
 }
 
@@ -99,13 +99,6 @@ enum Attempt<Res, R, Paused> {
     },
 }
 
-/// The token that a replay replaces.
-#[derive(Clone)]
-struct RejectedToken {
-    slot: Arc<Slot>,
-    generation: u64,
-}
-
 /// What follows when a deferred request has got its token.
 enum Arrived<Res> {
     Continue,
@@ -114,10 +107,10 @@ enum Arrived<Res> {
 }
 
 type DeferredOf<S, Req, R> =
-    Deferred<S, Req, <S as Service<Req>>::Response, R, <R as ReplayPolicy<Req>>::Rest>;
+    Deferred<S, Req, <S as Service<Req>>::Response, R, <R as ReplayPolicy<Req>>::PausedBody>;
 type StateOf<S, Req, R> = State<
     <S as Service<Req>>::Future,
-    <R as ReplayPolicy<Req>>::Spare<S>,
+    <R as ReplayPolicy<Req>>::Saved<S>,
     Box<DeferredOf<S, Req, R>>,
 >;
 
@@ -212,17 +205,14 @@ fn recover<S, Req, R>(
     mut response: S::Response,
     sent: &SentToken,
     verdict: Verdict,
-    saved: Option<(S, Req, R::Rest)>,
+    saved: Option<(S, Req, R::PausedBody)>,
 ) -> Result<Box<DeferredOf<S, Req, R>>, S::Response>
 where
     S: Service<Req>,
     S::Response: HttpResponse,
     R: ReplayPolicy<Req>,
 {
-    let NextToken {
-        slot,
-        rejected_slot,
-    } = match sent.reject(verdict) {
+    let (slot, rejected) = match sent.reject(verdict) {
         Ok(next) => next,
         Err(recovery) => {
             sent.report(&mut response, recovery);
@@ -236,18 +226,14 @@ where
         sent.report(&mut response, Recovery::NotReplayable);
         return Err(response);
     };
-    let (step, outcome) = match lookup {
+    let step = match lookup {
         Lookup::Ready(token) => {
             cache.count_hit(token.is_stale(cache.now()));
-            (Step::WaitForClient(token.clone()), Some(Ok(token)))
+            Step::WaitForToken(Box::pin(future::ready(Ok(token))))
         }
-        Lookup::Wait(waiter) => (Step::wait_for(waiter), None),
+        Lookup::Wait(waiter) => Step::wait_for(waiter),
     };
-    let rejected = RejectedToken {
-        slot: rejected_slot,
-        generation: sent.generation,
-    };
-    let mut deferred = Box::new(Deferred {
+    Ok(Box::new(Deferred {
         step,
         service,
         request: Some(request),
@@ -257,12 +243,7 @@ where
             rejected,
             first: Some((response, paused)),
         },
-    });
-    match outcome.map(|outcome| deferred.token_arrived(outcome)) {
-        Some(Arrived::Return(response)) => Err(response),
-        // A token that is ready is no error.
-        None | Some(Arrived::Continue | Arrived::Fail(_)) => Ok(deferred),
-    }
+    }))
 }
 
 impl Step {
@@ -271,7 +252,7 @@ impl Step {
     }
 }
 
-impl<S, Req, Res: HttpResponse, R: ReplayPolicy<Req>> Deferred<S, Req, Res, R, R::Rest> {
+impl<S, Req, Res: HttpResponse, R: ReplayPolicy<Req>> Deferred<S, Req, Res, R, R::PausedBody> {
     /// Goes on with the token, or returns what the caller gets if there is none.
     fn token_arrived(&mut self, outcome: Outcome) -> Arrived<Res> {
         let rejected = match &mut self.attempt {
@@ -341,7 +322,7 @@ where
         sent.generation = token.generation();
         match &self.attempt {
             Attempt::First(replay) => {
-                let saved = replay.keep(&self.service, &mut request);
+                let saved = replay.save(&self.service, &mut request);
                 token.apply(request.headers_mut());
                 Ok(State::Sent {
                     future: self.service.call(request),
@@ -373,15 +354,9 @@ where
     S: Service<Req>,
     R: ReplayPolicy<Req>,
 {
+    /// Returns the future of a request that was sent, with what is needed to recover. Without that, the response is passed through.
     #[inline]
-    pub(super) fn sent(future: S::Future, sent: SentToken, saved: R::Spare<S>) -> Self {
-        let token = Some((sent, saved));
-        let state = State::Sent { future, token };
-        Self { state }
-    }
-
-    pub(super) fn pass_through(future: S::Future) -> Self {
-        let token = None;
+    pub(super) fn sent(future: S::Future, token: Option<(SentToken, R::Saved<S>)>) -> Self {
         let state = State::Sent { future, token };
         Self { state }
     }

@@ -275,7 +275,7 @@ impl CachedHeader {
             return None;
         }
         let is_stale = self.refresh_at.is_past(now);
-        if is_stale && !(self.slot.is_refresh_suppressed(now) && !self.unusable_at.is_past(now)) {
+        if is_stale && (self.unusable_at.is_past(now) || !self.slot.is_refresh_suppressed(now)) {
             return None;
         }
         cache.count_hit(is_stale);
@@ -290,12 +290,12 @@ impl LayerShared {
     pub(crate) fn new(
         cache: TokenCache,
         routes: &[Route],
-        default_origin: Option<RouteOrigin>,
+        default_origin: Option<&RouteOrigin>,
         classifier: Option<Classifier>,
     ) -> Self {
         let token = |route: &Route| RouteToken {
             spec: route.spec().clone(),
-            allowed_scopes: route.allowed_scopes().into(),
+            allowed_scopes: route.allowed_scopes.clone(),
             slot: ArcSwapOption::empty(),
         };
         Self {
@@ -312,14 +312,11 @@ impl LayerShared {
         let Some(token) = self.tokens.get(route as usize) else {
             return false;
         };
-        let is_own = |scope: &String| token.spec.iter_scopes().any(|own| own == scope);
-        let is_allowed = |scope: &String| {
+        scopes.iter().all(|scope| {
             let mut allowed = token.allowed_scopes.iter();
-            allowed.any(|one| **one == **scope || **one == *"*")
-        };
-        scopes
-            .iter()
-            .all(|scope| is_own(scope) || is_allowed(scope))
+            token.spec.iter_scopes().any(|own| own == scope)
+                || allowed.any(|one| **one == **scope || **one == *"*")
+        })
     }
 
     /// Returns the spec that a route was configured with.
@@ -327,8 +324,16 @@ impl LayerShared {
         Some(&self.tokens.get(route as usize)?.spec)
     }
 
-    /// Returns the slot of a route's token, and holds it from now on.
-    pub(crate) fn slot(&self, route: u32) -> Result<Arc<Slot>, TokenError> {
+    /// Returns the slot of a request's own spec, or that of its route's token, which is held from now on. The slot is created if it
+    /// was evicted.
+    pub(crate) fn slot(
+        &self,
+        route: u32,
+        own: Option<&TokenSpec>,
+    ) -> Result<Arc<Slot>, TokenError> {
+        if let Some(spec) = own {
+            return self.cache.slot(spec);
+        }
         let Some(token) = self.tokens.get(route as usize) else {
             // A route number is an index of this list.
             return Err(TokenError::configuration("the route has no spec"));
@@ -338,9 +343,8 @@ impl LayerShared {
         }
         let slot = self.cache.slot(&token.spec)?;
         // Another thread may have been first, also with a wider spec.
-        let before = token
-            .slot
-            .compare_and_swap(&None::<Arc<Slot>>, Some(Arc::clone(&slot)));
+        let empty = None::<Arc<Slot>>;
+        let before = token.slot.compare_and_swap(&empty, Some(slot.clone()));
         Ok(before.as_ref().map_or(slot, Arc::clone))
     }
 

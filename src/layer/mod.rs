@@ -1,4 +1,4 @@
-//! The Tower middleware: [`AuthLayer`](crate::AuthLayer) and the service [`Auth`] that it makes.
+//! This module implements the Tower middleware: [`AuthLayer`], and the service [`Auth`] that it creates.
 
 mod auth_layer;
 mod drain;
@@ -27,5 +27,4 @@ pub use request::HttpRequest;
 pub(crate) use response::AnsweredBy;
 pub use response::HttpResponse;
 pub use route::Route;
-pub(crate) use route_table::{RequestScheme, RequestTarget};
 pub use service::Auth;

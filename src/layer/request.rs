@@ -1,33 +1,31 @@
-//! What the layer needs of a request, whichever client it belongs to.
+//! This module defines what the layer reads and changes of a request, for each request type.
 
 use http::{HeaderMap, Method, Request};
 
-use super::try_clone::try_clone;
-use crate::{
-    layer::{RequestScheme, RequestTarget},
-    token::TokenSpec,
+use super::{
+    route_table::{RequestScheme, RequestTarget},
+    try_clone::try_clone,
 };
 
-/// A request that can be given a token.
-pub trait HttpRequest: Sized {
-    /// Its method.
+/// A request that the layer can add a token to: `http::Request<B>` with any body, or `reqwest::Request`.
+///
+/// This trait is sealed: it has no public methods, and can't be implemented outside this crate.
+#[allow(private_bounds)]
+pub trait HttpRequest: RequestMessage {}
+
+impl<B: 'static> HttpRequest for Request<B> {}
+
+/// The parts of a request that the layer reads and changes.
+pub(crate) trait RequestMessage: Sized {
     fn method(&self) -> &Method;
-    /// The scheme of its URL.
     fn scheme(&self) -> RequestScheme;
-    /// The authority of its URL, if there is one.
     fn authority(&self) -> Option<&str>;
-    /// The path of its URL.
     fn path(&self) -> &str;
-    /// Its own spec, if it has one.
-    fn spec(&self) -> Option<&TokenSpec>;
-    /// Its headers.
     fn headers(&self) -> &HeaderMap;
-    /// Its headers, to change.
     fn headers_mut(&mut self) -> &mut HeaderMap;
-    /// A second one like it, if that is cheap. This one stays what it is.
+    /// Returns a copy of the request if its body can be cloned cheaply. The request itself does not change.
     fn try_clone(&mut self) -> Option<Self>;
 
-    /// Where it goes.
     fn target(&self) -> RequestTarget<'_> {
         RequestTarget {
             scheme: self.scheme(),
@@ -37,7 +35,7 @@ pub trait HttpRequest: Sized {
     }
 }
 
-impl<B: 'static> HttpRequest for Request<B> {
+impl<B: 'static> RequestMessage for Request<B> {
     #[inline]
     fn method(&self) -> &Method {
         self.method()
@@ -56,11 +54,6 @@ impl<B: 'static> HttpRequest for Request<B> {
     #[inline(always)]
     fn path(&self) -> &str {
         self.uri().path()
-    }
-
-    #[inline]
-    fn spec(&self) -> Option<&TokenSpec> {
-        self.extensions().get()
     }
 
     #[inline]

@@ -1,19 +1,18 @@
-//! reqwest's own requests and responses.
+//! This module implements the message traits for the requests and responses of reqwest.
 
 use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     drain::{Draining, drain},
-    request::HttpRequest,
-    response::{HttpResponse, target_of},
+    request::{HttpRequest, RequestMessage},
+    response::{HttpResponse, ResponseMessage, target_of},
+    route_table::{RequestScheme, RequestTarget},
 };
-use crate::{
-    layer::{RequestScheme, RequestTarget},
-    token::TokenSpec,
-    verdict::Recovery,
-};
+use crate::verdict::Recovery;
 
-impl HttpRequest for reqwest::Request {
+impl HttpRequest for reqwest::Request {}
+
+impl RequestMessage for reqwest::Request {
     #[inline]
     fn method(&self) -> &Method {
         self.method()
@@ -34,12 +33,6 @@ impl HttpRequest for reqwest::Request {
         self.url().path()
     }
 
-    /// Its extensions can't be read from outside.
-    #[inline]
-    fn spec(&self) -> Option<&TokenSpec> {
-        None
-    }
-
     #[inline]
     fn headers(&self) -> &HeaderMap {
         self.headers()
@@ -56,7 +49,9 @@ impl HttpRequest for reqwest::Request {
     }
 }
 
-impl HttpResponse for reqwest::Response {
+impl HttpResponse for reqwest::Response {}
+
+impl ResponseMessage for reqwest::Response {
     #[inline]
     fn status(&self) -> StatusCode {
         self.status()
@@ -67,12 +62,12 @@ impl HttpResponse for reqwest::Response {
         self.headers()
     }
 
-    /// A redirect may have been followed.
+    /// The client may have followed a redirect.
     fn from(&self) -> Option<RequestTarget<'_>> {
         Some(target_of(self.url()))
     }
 
-    fn note(&mut self, recovery: Recovery) {
+    fn set_recovery(&mut self, recovery: Recovery) {
         self.extensions_mut().insert(recovery);
     }
 

@@ -1,30 +1,35 @@
-//! What the layer needs of a response, whichever client it belongs to.
+//! This module defines what the layer reads and changes of a response, for each response type.
 
 use http::{HeaderMap, Response, StatusCode};
 use url::Url;
 
-use super::drain::{Draining, drain_known};
-use crate::{
-    layer::{RequestScheme, RequestTarget},
-    verdict::Recovery,
+use super::{
+    drain::{Draining, drain_known},
+    route_table::{RequestScheme, RequestTarget},
 };
+use crate::verdict::Recovery;
 
-/// A response that can be judged.
-pub trait HttpResponse {
-    /// Its status.
+/// A response that the layer can classify: `http::Response<B>` with any body, or `reqwest::Response`.
+///
+/// This trait is sealed: it has no public methods, and can't be implemented outside this crate.
+#[allow(private_bounds)]
+pub trait HttpResponse: ResponseMessage {}
+
+impl<B: 'static> HttpResponse for Response<B> {}
+
+/// The parts of a response that the layer reads and changes.
+pub(crate) trait ResponseMessage {
     fn status(&self) -> StatusCode;
-    /// Its headers.
     fn headers(&self) -> &HeaderMap;
-    /// Where it comes from, if the client tells.
+    /// Returns the URL that the response comes from, if it is known.
     fn from(&self) -> Option<RequestTarget<'_>>;
-    /// Notes what was done about it.
-    fn note(&mut self, recovery: Recovery);
-    /// Reads what is left of it, as far as that is worth the connection it came on; none if its body is of a kind that we
-    /// can't read.
+    /// Adds what was done about the response to its extensions.
+    fn set_recovery(&mut self, recovery: Recovery);
+    /// Returns a future that drains the body, or `None` if the type of the body is not known.
     fn drain(self) -> Option<Draining>;
 }
 
-impl<B: 'static> HttpResponse for Response<B> {
+impl<B: 'static> ResponseMessage for Response<B> {
     #[inline]
     fn status(&self) -> StatusCode {
         self.status()
@@ -35,13 +40,13 @@ impl<B: 'static> HttpResponse for Response<B> {
         self.headers()
     }
 
-    /// A client that follows redirects tells by an extension: see [`AnsweredBy`].
+    /// A client that follows redirects can add this extension.
     fn from(&self) -> Option<RequestTarget<'_>> {
         let answered_by: &AnsweredBy = self.extensions().get()?;
         Some(target_of(&answered_by.0))
     }
 
-    fn note(&mut self, recovery: Recovery) {
+    fn set_recovery(&mut self, recovery: Recovery) {
         self.extensions_mut().insert(recovery);
     }
 
@@ -50,7 +55,7 @@ impl<B: 'static> HttpResponse for Response<B> {
     }
 }
 
-/// The URL that a response comes from, in its extensions, where the client may have followed redirects.
+/// An extension with the URL that a response comes from, for clients that follow redirects.
 #[derive(Clone, Debug)]
 pub(crate) struct AnsweredBy(pub(crate) Url);
 

@@ -1,4 +1,4 @@
-//! [`Route`]: an origin and an optional path prefix that may receive a token.
+//! [`Route`] names an origin and an optional path prefix that may receive a token.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use crate::{error::TokenError, token::TokenSpec, util::loopback::is_loopback};
 
-/// An origin, and perhaps a path prefix, that may receive a token, and which one.
+/// An origin with an optional path prefix, and the [`TokenSpec`] of its requests.
 ///
 /// ```
 /// use tower_bearer::{Route, TokenSpec};
@@ -14,40 +14,46 @@ use crate::{error::TokenError, token::TokenSpec, util::loopback::is_loopback};
 /// let spec = TokenSpec::scopes(["api://stock/.default"]);
 /// assert!(Route::new("https://stock.internal/v2", spec.clone()).check().is_ok());
 ///
-/// // A token in the clear is refused, unless the machine is this one or it was asked for.
+/// // A token must not be sent unencrypted to another machine, unless the route allows it.
 /// let plain = Route::new("http://stock.internal", spec);
 /// assert!(plain.check().unwrap_err().to_string().contains("with_plain_http"));
 /// assert!(plain.with_plain_http().check().is_ok());
 /// ```
 #[derive(Clone, Debug)]
 pub struct Route {
-    pub(super) prefix: Result<OriginPrefix, TokenError>,
+    pub(super) location: Result<OriginPrefix, TokenError>,
     spec: TokenSpec,
-    allowed_scopes: Box<[Box<str>]>,
+    pub(super) allowed_scopes: Box<[Box<str>]>,
     plain_http: bool,
 }
 
 impl Route {
-    /// A route to this URL: `https://host`, perhaps with a port and a path.
+    /// Creates a route for a URL: `https://host`, optionally with a port and a path.
     ///
-    /// A path is a prefix of whole segments: `/v2` covers `/v2` and `/v2/items`, and not `/v20`. Where several routes
-    /// cover a request, the longest prefix decides. What is wrong with the URL is told by [`check`](Self::check) and by
-    /// [`AuthLayer::with_route`](crate::AuthLayer::with_route).
+    /// A path is a prefix of whole segments: `/v2` matches `/v2` and `/v2/items`, but not `/v20`. If several routes match a request,
+    /// the one with the longest prefix is used. [`check`](Self::check) and [`AuthLayer::with_route`](crate::AuthLayer::with_route)
+    /// return an error if the URL is invalid.
     #[must_use]
     pub fn new(url: impl AsRef<str>, spec: TokenSpec) -> Self {
         Self {
-            prefix: OriginPrefix::read(url.as_ref()),
+            location: OriginPrefix::parse(url.as_ref()),
             spec,
             allowed_scopes: Box::default(),
             plain_http: false,
         }
     }
 
-    /// Scopes that this place may ask for beside those of the spec: by a 403 with `insufficient_scope` (RFC 6750 §3.1). `"*"`
-    /// stands for any. Without, it gets no scope that the program has not named.
+    /// Allows the server to require these scopes in addition to those of the spec, by `insufficient_scope` (RFC 6750 §3.1). `"*"`
+    /// allows all scopes. By default, no scope is added.
     ///
-    /// The next token then has the scopes of the spec and those that were asked for, and so have all later ones: also those for
-    /// other routes with the very same spec, which share them.
+    /// If the server requires an allowed scope, a token with the scopes of the spec and the required ones is fetched, and the request
+    /// is replayed with it. What later requests get depends on where the spec comes from:
+    ///
+    /// - The route keeps the wider spec, so its later requests get the token with these scopes. Other routes with the same spec do
+    ///   not change.
+    /// - A [`TokenSpec`] in the extensions of a request belongs to the caller and does not change. The wider token stays cached,
+    ///   but the next request with this spec is sent with the narrower token, gets the 403, and is replayed. To avoid that, add the
+    ///   scopes to the spec.
     ///
     /// ```
     /// use tower_bearer::{Route, TokenSpec};
@@ -67,49 +73,45 @@ impl Route {
         self
     }
 
-    /// Lets the token go over plain `http://` to a machine other than this one. Everybody on the way can read it.
+    /// Allows plain `http://` to other machines. The token can then be read on the network. Loopback addresses are always allowed.
     #[must_use]
     pub fn with_plain_http(mut self) -> Self {
         self.plain_http = true;
         self
     }
 
-    /// Whether tokens can be sent there.
+    /// Checks the URL and the spec.
     ///
     /// # Errors
-    /// It is no URL, or has a query, a fragment or userinfo, or is plain `http://` to another machine without leave;
-    /// or its spec can't be asked for. The message says which.
+    /// Returns an error if the URL is not valid, if it has a query, a fragment or userinfo, if it is plain `http://` to another
+    /// machine without [`with_plain_http`](Self::with_plain_http), or if the spec is invalid.
     pub fn check(&self) -> Result<(), TokenError> {
-        let place = self.prefix.as_ref().map_err(TokenError::clone)?;
-        if !place.origin.https && !place.origin.is_loopback() && !self.plain_http {
+        let location = self.location.as_ref().map_err(TokenError::clone)?;
+        if !location.origin.https && !location.origin.is_loopback() && !self.plain_http {
             return Err(TokenError::configuration(format!(
-                "the route {place} would send tokens in the clear: use https, or allow it with Route::with_plain_http"
+                "the route {location} would send tokens in the clear: use https, or allow it with Route::with_plain_http"
             )));
         }
         self.spec.check()
     }
 
-    /// Which token goes there.
+    /// Returns the spec of the route.
     #[must_use]
     pub fn spec(&self) -> &TokenSpec {
         &self.spec
-    }
-
-    pub(crate) fn allowed_scopes(&self) -> &[Box<str>] {
-        &self.allowed_scopes
     }
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.prefix {
-            Ok(place) => place.fmt(f),
+        match &self.location {
+            Ok(location) => location.fmt(f),
             Err(error) => error.fmt(f),
         }
     }
 }
 
-/// An origin in the one spelling that we compare: `https`, and `host[:port]` in lower case without the default port.
+/// An origin in canonical spelling: `host[:port]` is in lower case, without the default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouteOrigin {
     pub(super) https: bool,
@@ -117,14 +119,14 @@ pub(crate) struct RouteOrigin {
 }
 
 impl RouteOrigin {
-    /// The origin that the URL names.
-    pub(crate) fn read(url: &str) -> Result<Self, TokenError> {
-        let place = OriginPrefix::read(url)?;
-        if place.prefix.is_empty() {
-            return Ok(place.origin);
+    /// Parses a URL without a path.
+    pub(crate) fn parse(url: &str) -> Result<Self, TokenError> {
+        let location = OriginPrefix::parse(url)?;
+        if location.prefix.is_empty() {
+            return Ok(location.origin);
         }
         Err(TokenError::configuration(format!(
-            "the origin {place} has a path: leave it out"
+            "the origin {location} has a path: remove it"
         )))
     }
 
@@ -142,7 +144,7 @@ impl fmt::Display for RouteOrigin {
     }
 }
 
-/// An origin and a path prefix; no prefix for the whole origin.
+/// An origin and a path prefix, which is empty for the whole origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OriginPrefix {
     pub(super) origin: RouteOrigin,
@@ -150,28 +152,24 @@ pub(super) struct OriginPrefix {
 }
 
 impl OriginPrefix {
-    fn read(text: &str) -> Result<Self, TokenError> {
+    fn parse(text: &str) -> Result<Self, TokenError> {
         let url = Url::parse(text).map_err(|fault| {
-            // With an @ in it, it may hold a password.
+            // Text with an @ may contain a password.
             let shown = if text.contains('@') { "" } else { text };
             TokenError::configuration(format!(
-                "the route {shown:?} is no URL ({fault}): write it as https://host/path"
+                "the route {shown:?} is not a valid URL ({fault}): write it as https://host/path"
             ))
         })?;
-        let fault = if !url.username().is_empty() || url.password().is_some() {
-            Some("has userinfo: leave out what stands before the @")
-        } else if url.query().is_some() {
-            Some("has a query: leave out what stands from the ? on")
-        } else if url.fragment().is_some() {
-            Some("has a fragment: leave out what stands from the # on")
-        } else if !matches!(url.scheme(), "https" | "http") {
-            Some("is neither https nor http")
-        } else {
-            None
+        let has_userinfo = !url.username().is_empty() || url.password().is_some();
+        let fault = match url.scheme() {
+            _ if has_userinfo => Some("has userinfo: remove the part before the @"),
+            _ if url.query().is_some() => Some("has a query: remove the part from the ? on"),
+            _ if url.fragment().is_some() => Some("has a fragment: remove the part from the # on"),
+            "https" | "http" => None,
+            _ => Some("is neither https nor http"),
         };
         if let Some(fault) = fault {
-            let host = url.host_str().unwrap_or_default();
-            let scheme = url.scheme();
+            let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
             return Err(TokenError::configuration(format!(
                 "the route to {scheme}://{host} {fault}"
             )));
@@ -192,7 +190,7 @@ impl fmt::Display for OriginPrefix {
     }
 }
 
-/// The origin that an authority means, in our spelling; none if it can't be read.
+/// Returns the origin of an authority in canonical spelling, or `None` if the authority is invalid.
 pub(super) fn canonical(https: bool, authority: &str) -> Option<RouteOrigin> {
     // RFC 3986 §3.2: authority = [ userinfo "@" ] host [ ":" port ]
     let host_and_port = authority

@@ -1,52 +1,46 @@
-//! Which route a request is on: origin and path, and no trick in either. Pure.
+//! [`RouteTable`] finds the route of a request by its origin and path. No I/O.
 //!
-//! An origin that is spelled as we spell it ourselves is found by its bytes alone. Everything else (letter case, default
-//! ports, userinfo, IPv6 and IPv4 in odd forms, a trailing dot) goes through the URL standard's host parser on a cold
-//! path, and is compared as what it means. What can't be read means no origin that we know, and gets no token.
-
-use std::borrow::Cow;
+//! An origin in canonical spelling is found by comparing its bytes. All other spellings (letter case, default ports, userinfo, unusual
+//! forms of IP addresses, a trailing dot) are first converted by the host parser of the URL standard, on a cold path. An origin that
+//! can't be parsed matches no route, so its request gets no token.
 
 use super::route::{Route, RouteOrigin, canonical};
 use crate::error::TokenError;
 
-/// All routes of a layer, arranged to be found.
+/// The routes of a layer, indexed by origin.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     origins: Box<[OriginEntry]>,
-    /// For each fingerprint, the origins that have it. Its length is a power of two.
+    /// For each fingerprint, the origins that have it. The length is a power of two.
     buckets: Box<[Box<[u16]>]>,
-    default_origin: Option<RouteOrigin>,
-    /// Where it stands among the origins.
-    default_listed: Option<u16>,
+    /// The index of the default origin.
+    default_origin: Option<u16>,
 }
 
 #[derive(Debug)]
 struct OriginEntry {
     origin: RouteOrigin,
-    /// The longest first; the number is the route's.
+    /// The path prefixes with the numbers of their routes, the longest first.
     prefixes: Vec<(Box<str>, u32)>,
-    /// The route of the whole origin, if there is no other.
+    /// The route of the whole origin, if it is the only one.
     whole: Option<u32>,
 }
 
-/// Where a request goes, in pieces.
+/// The URL of a request, in parts.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestTarget<'a> {
+pub(crate) struct RequestTarget<'a> {
     pub(crate) scheme: RequestScheme,
     pub(crate) authority: Option<&'a str>,
     pub(crate) path: &'a str,
 }
 
-/// A request's scheme, as far as it matters here.
+/// The scheme of a request's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestScheme {
-    /// `https`
+pub(crate) enum RequestScheme {
     Https,
-    /// `http`
     Http,
-    /// Another one.
-    Foreign,
-    /// None: the request names a path alone, or an authority alone.
+    Other,
+    /// The URL is only a path, or only an authority.
     None,
 }
 
@@ -56,7 +50,7 @@ impl RequestScheme {
         match scheme {
             Some("https") => Self::Https,
             Some("http") => Self::Http,
-            Some(_) => Self::Foreign,
+            Some(_) => Self::Other,
             None => Self::None,
         }
     }
@@ -66,91 +60,71 @@ impl RequestScheme {
         match self {
             Self::Https => Some(true),
             Self::Http => Some(false),
-            Self::Foreign | Self::None => None,
+            Self::Other | Self::None => None,
         }
     }
 }
 
-/// Where a request belongs.
+/// The result of a search for a request's route.
 #[derive(Debug)]
 pub(crate) enum RouteMatch {
-    /// On the route of this number.
+    /// The number of the route.
     Route(u32),
-    /// On none: it gets no token.
+    /// The request matches no route, and is sent without a token.
     None,
-    /// It must not be sent with a token, nor pass for one without.
+    /// It is not certain which route the request matches, so it must not be sent.
     Ambiguous(TokenError),
 }
 
 impl RouteTable {
-    /// Arranges routes that were [checked](Route::check); a number is a route's place in the list.
-    pub(crate) fn new(routes: &[Route], default_origin: Option<RouteOrigin>) -> Self {
+    /// The maximum number of routes.
+    pub(crate) const MAX_ROUTES: usize = u16::MAX as usize;
+
+    /// Indexes routes that were [checked](Route::check). The number of a route is its index in the list.
+    pub(crate) fn new(routes: &[Route], default_origin: Option<&RouteOrigin>) -> Self {
         let mut origins: Vec<OriginEntry> = Vec::new();
         for (number, route) in (0..).zip(routes) {
-            let Ok(place) = &route.prefix else { continue };
-            let known = origins
-                .iter()
-                .position(|listed| listed.origin == place.origin);
-            let index = known.unwrap_or(origins.len());
-            if known.is_none() {
-                origins.push(OriginEntry {
-                    origin: place.origin.clone(),
-                    prefixes: Vec::new(),
-                    whole: None,
-                });
-            }
-            if let Some(listed) = origins.get_mut(index) {
-                listed.prefixes.push((place.prefix.clone(), number));
-            }
-        }
-        for listed in &mut origins {
-            listed
-                .prefixes
-                .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-            listed.whole = match &*listed.prefixes {
-                [(prefix, number)] if prefix.is_empty() => Some(*number),
-                _ => None,
+            let Ok(location) = &route.location else {
+                continue;
             };
+            let prefix = (location.prefix.clone(), number);
+            let mut known = origins.iter_mut();
+            match known.find(|entry| entry.origin == location.origin) {
+                Some(entry) => entry.prefixes.push(prefix),
+                None => origins.push(OriginEntry {
+                    origin: location.origin.clone(),
+                    prefixes: vec![prefix],
+                    whole: None,
+                }),
+            }
         }
         let mut buckets = vec![Vec::new(); (origins.len() * 2).next_power_of_two()];
         let mask = buckets.len() - 1;
-        for (index, listed) in (0u16..).zip(&origins) {
-            let at = fingerprint(listed.origin.https, &listed.origin.authority) & mask;
+        let mut default = None;
+        for (index, entry) in (0u16..).zip(&mut origins) {
+            let prefixes = &mut entry.prefixes;
+            prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+            entry.whole = match &**prefixes {
+                [(prefix, number)] if prefix.is_empty() => Some(*number),
+                _ => None,
+            };
+            let at = fingerprint(entry.origin.https, &entry.origin.authority) & mask;
             if let Some(bucket) = buckets.get_mut(at) {
                 bucket.push(index);
             }
+            if default_origin == Some(&entry.origin) {
+                default = Some(index);
+            }
         }
-        let default_listed = (0u16..)
-            .zip(&origins)
-            .find(|(_, listed)| default_origin.as_ref() == Some(&listed.origin))
-            .map(|(index, _)| index);
         Self {
-            default_listed,
             origins: origins.into(),
             buckets: buckets.into_iter().map(Vec::into_boxed_slice).collect(),
-            default_origin,
+            default_origin: default,
         }
     }
 
-    /// How many there can be.
-    pub(crate) const MOST: usize = u16::MAX as usize;
-
-    /// Whether the list has a route with the same origin and prefix.
-    pub(crate) fn has_duplicate(routes: &[Route], route: &Route) -> bool {
-        let place = route.prefix.as_ref().ok();
-        routes
-            .iter()
-            .any(|other| other.prefix.as_ref().ok() == place)
-    }
-
-    /// Whether any route is on this origin.
-    pub(crate) fn has_origin(routes: &[Route], origin: &RouteOrigin) -> bool {
-        let mut places = routes.iter().filter_map(|route| route.prefix.as_ref().ok());
-        places.any(|place| place.origin == *origin)
-    }
-
-    /// The route that a request is on, if the request is spelled as we would spell it; else see [`find`](Self::find). The
-    /// path is asked for only where it matters.
+    /// Returns the route of a request whose origin is in canonical spelling. In all other cases see [`find`](Self::find). The path is
+    /// only read if a route has a path prefix.
     #[inline(always)]
     pub(crate) fn find_canonical<'a>(
         &self,
@@ -158,93 +132,93 @@ impl RouteTable {
         authority: Option<&str>,
         path: impl FnOnce() -> &'a str,
     ) -> Option<u32> {
-        let listed = match authority {
-            Some(authority) => self.listed(scheme.https()?, authority)?,
-            None if scheme == RequestScheme::None => {
-                self.origins.get(usize::from(self.default_listed?))?
-            }
+        let entry = match authority {
+            Some(authority) => self.entry(scheme.https()?, authority)?,
+            None if scheme == RequestScheme::None => self.default_entry()?,
             None => return None,
         };
-        match listed.whole {
+        match entry.whole {
             Some(route) => Some(route),
-            None => listed.narrowed(path()),
+            None => entry.longest_match(path()),
         }
     }
 
-    /// The route that a request is on, however it is spelled.
+    /// Finds the route of a request in any spelling.
     pub(crate) fn find(&self, target: &RequestTarget<'_>) -> RouteMatch {
-        let origin = match (target.scheme, target.scheme.https(), target.authority) {
-            (_, Some(https), Some(authority)) => {
-                if let Some(listed) = self.listed(https, authority) {
-                    return listed.route(target.path);
-                }
-                if is_plain(authority) {
-                    return RouteMatch::None;
-                }
-                canonical(https, authority).map(Cow::Owned)
-            }
-            (RequestScheme::None, _, None) => match &self.default_origin {
-                Some(origin) => Some(Cow::Borrowed(origin)),
+        let entry = match (target.scheme, target.scheme.https(), target.authority) {
+            (_, Some(https), Some(authority)) => self
+                .entry(https, authority)
+                .or_else(|| self.entry_of_other_spelling(https, authority)),
+            (RequestScheme::None, _, None) => match self.default_entry() {
+                Some(entry) => Some(entry),
                 None => return RouteMatch::Ambiguous(no_authority()),
             },
-            // Another scheme, or an authority alone (CONNECT): no origin that a route could name.
-            _ => return RouteMatch::None,
+            // A URL with another scheme, or only an authority (CONNECT), is not on the origin of a route.
+            _ => None,
         };
-        match origin.and_then(|origin| self.listed(origin.https, &origin.authority)) {
-            Some(listed) => listed.route(target.path),
+        let Some(entry) = entry else {
+            return RouteMatch::None;
+        };
+        match entry.longest_match(target.path) {
+            Some(route) => RouteMatch::Route(route),
+            None if entry.is_ambiguous(target.path) => {
+                RouteMatch::Ambiguous(ambiguous_path(&entry.origin))
+            }
             None => RouteMatch::None,
         }
     }
 
-    /// Whether an answer from there is an answer of the route's own origin.
-    pub(crate) fn is_origin_of(&self, route: u32, target: &RequestTarget<'_>) -> bool {
-        let there = match (target.scheme.https(), target.authority) {
-            (Some(https), Some(authority)) => canonical(https, authority),
-            _ => None,
+    /// Returns `true` if a URL is on the origin of a route.
+    pub(crate) fn is_origin_of(&self, route: u32, url: &RequestTarget<'_>) -> bool {
+        let (Some(https), Some(authority)) = (url.scheme.https(), url.authority) else {
+            return false;
         };
-        let listed = self
-            .origins
-            .iter()
-            .find(|listed| listed.prefixes.iter().any(|(_, number)| *number == route));
-        listed.map(|listed| &listed.origin) == there.as_ref()
+        let has_route = |entry: &&OriginEntry| entry.prefixes.iter().any(|(_, it)| *it == route);
+        let entry = self.origins.iter().find(has_route);
+        entry.is_some_and(|entry| canonical(https, authority).as_ref() == Some(&entry.origin))
     }
 
     #[inline(always)]
-    fn listed(&self, https: bool, authority: &str) -> Option<&OriginEntry> {
-        let same = |listed: &&OriginEntry| {
-            listed.origin.https == https && *listed.origin.authority == *authority
+    fn entry(&self, https: bool, authority: &str) -> Option<&OriginEntry> {
+        let is_same = |entry: &&OriginEntry| {
+            entry.origin.https == https && *entry.origin.authority == *authority
         };
         if let [only] = &*self.origins {
-            return Some(only).filter(same);
+            return Some(only).filter(is_same);
         }
         let at = fingerprint(https, authority) & (self.buckets.len() - 1);
         let mut bucket = self.buckets.get(at)?.iter();
-        bucket.find_map(|&index| self.origins.get(usize::from(index)).filter(same))
+        bucket.find_map(|&index| self.origins.get(usize::from(index)).filter(is_same))
+    }
+
+    #[inline(always)]
+    fn default_entry(&self) -> Option<&OriginEntry> {
+        self.origins.get(usize::from(self.default_origin?))
+    }
+
+    fn entry_of_other_spelling(&self, https: bool, authority: &str) -> Option<&OriginEntry> {
+        if is_canonical(authority) {
+            return None;
+        }
+        let origin = canonical(https, authority)?;
+        self.entry(https, &origin.authority)
     }
 }
 
 impl OriginEntry {
-    fn route(&self, path: &str) -> RouteMatch {
-        if self.is_narrow() && climbs(path) {
-            return RouteMatch::Ambiguous(climbing(&self.origin));
-        }
-        self.narrowed(path)
-            .map_or(RouteMatch::None, RouteMatch::Route)
-    }
-
-    /// Whether any prefix is more than the whole origin.
-    fn is_narrow(&self) -> bool {
-        self.prefixes.iter().any(|(prefix, _)| !prefix.is_empty())
-    }
-
-    /// The route with the longest prefix that covers the path; none if the path is not what it seems.
-    fn narrowed(&self, path: &str) -> Option<u32> {
-        if self.is_narrow() && climbs(path) {
+    /// Returns the route with the longest prefix of the path. Returns `None` if the path is ambiguous.
+    fn longest_match(&self, path: &str) -> Option<u32> {
+        if self.is_ambiguous(path) {
             return None;
         }
         let mut routes = self.prefixes.iter();
-        let (_, number) = routes.find(|(prefix, _)| covers(prefix, path))?;
-        Some(*number)
+        let (_, route) = routes.find(|(prefix, _)| covers(prefix, path))?;
+        Some(*route)
+    }
+
+    /// Returns `true` if a route has a path prefix, and the path has dot segments.
+    fn is_ambiguous(&self, path: &str) -> bool {
+        self.prefixes.iter().any(|(prefix, _)| !prefix.is_empty()) && has_dot_segments(path)
     }
 }
 
@@ -254,9 +228,9 @@ fn covers(prefix: &str, path: &str) -> bool {
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a server could read another path out of this one: a segment that is `.` or `..`, plain or encoded, set off by
-/// a slash or a backslash, plain or encoded, perhaps with a path parameter behind it (`..;x`).
-fn climbs(path: &str) -> bool {
+/// Returns `true` if a server could normalize the path to a different one. It has a segment `.` or `..`, plain or encoded, between
+/// plain or encoded slashes or backslashes, and the segment may have a path parameter (`..;x`).
+fn has_dot_segments(path: &str) -> bool {
     if !path.bytes().any(|c| matches!(c, b'.' | b'%')) {
         return false;
     }
@@ -284,30 +258,24 @@ fn climbs(path: &str) -> bool {
     }
 }
 
-/// What `%` and these two stand for; a letter, if it is nothing that matters here.
+/// Decodes `%` and two hexadecimal digits. If they are not digits, returns a letter, which is no part of a dot segment.
 fn decoded(high: u8, low: u8) -> u8 {
-    let digit = |c: u8| {
-        (c as char)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
+    let digit = |c: u8| char::from(c).to_digit(16);
+    let (Some(high), Some(low)) = (digit(high), digit(low)) else {
+        return b'x';
     };
-    match (digit(high), digit(low)) {
-        (Some(high), Some(low)) => high << 4 | low,
-        _ => b'x',
-    }
+    (high << 4 | low) as u8
 }
 
-/// Whether an authority is spelled as we would: it means what its bytes say.
-fn is_plain(authority: &str) -> bool {
-    let mut bytes = authority.bytes();
-    let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    bytes.by_ref().all(plain)
-        // A name that ends in a letter is no address in disguise, and has no port and no trailing dot.
-        && authority.bytes().last().is_some_and(|c| c.is_ascii_lowercase())
+/// Returns `true` if an authority is certainly in canonical spelling.
+fn is_canonical(authority: &str) -> bool {
+    authority.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        // With a letter at the end, it is not an IP address, and has no port and no trailing dot.
+        && authority.ends_with(|c: char| c.is_ascii_lowercase())
         && !authority.contains("0x")
 }
 
-/// Tells origins apart cheaply; a full comparison stands behind it.
+/// A cheap hash of an origin. Origins with the same fingerprint are compared in full.
 #[inline]
 fn fingerprint(https: bool, authority: &str) -> usize {
     let bytes = authority.as_bytes();
@@ -319,12 +287,12 @@ fn fingerprint(https: bool, authority: &str) -> usize {
 
 fn no_authority() -> TokenError {
     TokenError::configuration(
-        "the request has a path and no authority, so nobody knows where it goes: name the place with AuthLayer::with_default_origin",
+        "the request has only a path: set the origin of such requests with AuthLayer::with_default_origin",
     )
 }
 
-fn climbing(origin: &RouteOrigin) -> TokenError {
+fn ambiguous_path(origin: &RouteOrigin) -> TokenError {
     TokenError::configuration(format!(
-        "the request's path on {origin} has dot segments, which could lead out of the route: normalise it first"
+        "the path of the request to {origin} has dot segments, which could lead out of the route: normalize the path"
     ))
 }

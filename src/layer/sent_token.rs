@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Recovery, Verdict, handle::SharedPointer, response::HttpResponse};
 use crate::{
     cache::{Rejection, Slot},
-    error::TokenError,
     telemetry::TokenEvent,
     token::TokenSpec,
     verdict,
@@ -26,23 +25,14 @@ pub(super) struct SentToken {
     pub(super) own: Option<TokenSpec>,
 }
 
-/// Where to get the next token after a rejection.
-pub(super) struct NextToken {
+/// The token that a replay replaces. A replay that is accepted refunds the rejection to its slot.
+#[derive(Clone)]
+pub(super) struct RejectedToken {
     pub(super) slot: Arc<Slot>,
-    /// The slot of the token that was sent: a replay that is accepted refunds the rejection there.
-    pub(super) rejected_slot: Arc<Slot>,
+    pub(super) generation: u64,
 }
 
 impl SentToken {
-    /// Returns the slot of the token. It is created if it was evicted meanwhile.
-    fn slot(&self) -> Result<Arc<Slot>, TokenError> {
-        let layer = &self.shared.layer;
-        match &self.own {
-            Some(spec) => layer.cache.slot(spec),
-            None => layer.slot(self.route),
-        }
-    }
-
     /// Returns what the response says about the token. Nearly all say nothing, which only takes a look at the status.
     #[inline]
     pub(super) fn classify<Res: HttpResponse>(&self, response: &Res) -> Verdict {
@@ -73,33 +63,31 @@ impl SentToken {
         verdict
     }
 
-    /// Rejects the token as the verdict says. Returns where to get the next one, or why there is none.
-    pub(super) fn reject(&self, verdict: Verdict) -> Result<NextToken, Recovery> {
-        let slot = self.slot().map_err(Recovery::NoToken)?;
-        let cache = &self.shared.layer.cache;
-        let (next, rejection) = match &verdict {
-            Verdict::Rejected => (
-                Arc::clone(&slot),
-                cache.reject_generation(&slot, self.generation, None),
-            ),
-            Verdict::ClaimsRequired(claims) => (
-                Arc::clone(&slot),
-                cache.reject_generation(&slot, self.generation, Some(claims)),
-            ),
-            Verdict::ScopesRequired(scopes) => match self.require_scopes(&slot, scopes) {
-                Some(required) => required,
-                None => return Err(Recovery::Unsatisfiable(verdict)),
-            },
-            Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => {
-                return Err(Recovery::Unsatisfiable(verdict));
-            }
+    /// Rejects the token as the verdict says. Returns the slot of the next token, and the rejected one; or the reason why there is none.
+    pub(super) fn reject(&self, verdict: Verdict) -> Result<(Arc<Slot>, RejectedToken), Recovery> {
+        let layer = &self.shared.layer;
+        let slot = layer.slot(self.route, self.own.as_ref());
+        let slot = slot.map_err(Recovery::NoToken)?;
+        let reject = |claims| {
+            let rejection = layer
+                .cache
+                .reject_generation(&slot, self.generation, claims);
+            Some((Arc::clone(&slot), rejection))
         };
-        match rejection {
-            Rejection::LimitReached { .. } => Err(Recovery::RejectionLimitReached),
-            Rejection::Applied | Rejection::Superseded => Ok(NextToken {
-                slot: next,
-                rejected_slot: slot,
-            }),
+        let rejected = match &verdict {
+            Verdict::Rejected => reject(None),
+            Verdict::ClaimsRequired(claims) => reject(Some(claims)),
+            Verdict::ScopesRequired(scopes) => self.require_scopes(&slot, scopes),
+            Verdict::Pass | Verdict::StepUp { .. } | Verdict::DpopNonce => None,
+        };
+        let rejected_token = RejectedToken {
+            slot: Arc::clone(&slot),
+            generation: self.generation,
+        };
+        match rejected {
+            None => Err(Recovery::Unsatisfiable(verdict)),
+            Some((_, Rejection::LimitReached { .. })) => Err(Recovery::RejectionLimitReached),
+            Some((next, Rejection::Applied | Rejection::Superseded)) => Ok((next, rejected_token)),
         }
     }
 
@@ -126,6 +114,8 @@ impl SentToken {
         let cache = &layer.cache;
         let has_token = |slot: &Arc<Slot>| slot.usable(cache.now()).is_some();
         if let Some(wider_slot) = cache.known_slot(&wider).filter(has_token) {
+            // Also if the request is not replayed: the route would be challenged forever.
+            self.use_for_route(&wider_slot);
             return Some((wider_slot, Rejection::Superseded));
         }
         let rejection = cache.spend_on_scopes(slot, self.generation, &wider);
@@ -154,6 +144,6 @@ impl SentToken {
                 recovery: &recovery,
             });
         }
-        response.note(recovery);
+        response.set_recovery(recovery);
     }
 }

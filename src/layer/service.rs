@@ -20,7 +20,7 @@ use super::{
     sent_token::SentToken,
 };
 use crate::{
-    cache::{Lookup, Need, Slot},
+    cache::{Lookup, Need},
     error::TokenError,
     token::TokenSpec,
 };
@@ -89,7 +89,8 @@ where
 
     #[inline]
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        self.send(request)
+        let own = request.extensions().get().cloned();
+        self.send(request, own)
     }
 }
 
@@ -111,14 +112,19 @@ where
 
     #[inline]
     fn call(&mut self, request: reqwest::Request) -> Self::Future {
-        self.send(request)
+        // The extensions of a `reqwest::Request` can't be read.
+        self.send(request, None)
     }
 }
 
 impl<S, R> Auth<S, R> {
-    /// Sends a request with the token that it needs, at once if the token is available.
+    /// Sends a request with the token that it needs, at once if the token is available. `own` is the request's own spec.
     #[inline(always)]
-    pub(crate) fn send<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, R>
+    pub(crate) fn send<Req>(
+        &mut self,
+        mut request: Req,
+        own: Option<TokenSpec>,
+    ) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: HttpRequest,
@@ -127,24 +133,23 @@ impl<S, R> Auth<S, R> {
         let routes = &self.handle.layer().routes;
         let found = routes.find_canonical(request.scheme(), request.authority(), || request.path());
         let Some(route) = found else {
-            return self.send_uncommon(request, None);
+            return self.send_uncommon(request, own, None);
         };
-        let own = request.spec();
-        let available = match own {
+        let available = match &own {
             None => self.handle.token_of_route(route),
             Some(spec) => self.handle.token_of_spec(spec),
         };
         let Some(AvailableToken { header, generation }) = available else {
-            return self.send_uncommon(request, Some(route));
+            return self.send_uncommon(request, own, Some(route));
         };
-        let sent = self.sent_token(route, generation, own.cloned());
-        let saved = self.replay.keep(&self.inner, &mut request);
+        let sent = self.sent_token(route, generation, own);
+        let saved = self.replay.save(&self.inner, &mut request);
         // `append` looks the header up once, and tells whether the caller had set it.
         if request.headers_mut().append(AUTHORIZATION, header) {
             remove_appended(&mut request);
-            return ResponseFuture::pass_through(self.inner.call(request));
+            return ResponseFuture::sent(self.inner.call(request), None);
         }
-        ResponseFuture::sent(self.inner.call(request), sent, saved)
+        ResponseFuture::sent(self.inner.call(request), Some((sent, saved)))
     }
 
     /// Sends a request that has no available token, or whose URL has to be normalized first. `route` is the route if it is known.
@@ -152,6 +157,7 @@ impl<S, R> Auth<S, R> {
     fn send_uncommon<Req>(
         &mut self,
         mut request: Req,
+        own: Option<TokenSpec>,
         route: Option<u32>,
     ) -> ResponseFuture<S, Req, R>
     where
@@ -159,36 +165,44 @@ impl<S, R> Auth<S, R> {
         Req: HttpRequest,
         R: ReplayPolicy<Req>,
     {
+        let layer = self.handle.layer();
         let found = match route {
             Some(route) => RouteMatch::Route(route),
-            None => self.handle.layer().routes.find(&request.target()),
+            None => layer.routes.find(&request.target()),
         };
-        let needs_token = !matches!(found, RouteMatch::None) || request.spec().is_some();
+        let needs_token = !matches!(found, RouteMatch::None) || own.is_some();
         // The caller's own header is never replaced, and its 401 is returned to the caller.
         if !needs_token || request.headers().contains_key(AUTHORIZATION) {
-            return ResponseFuture::pass_through(self.inner.call(request));
+            return ResponseFuture::sent(self.inner.call(request), None);
         }
-        let (route, slot) = match self.resolve(&request, found) {
+        let resolved = match found {
+            RouteMatch::Ambiguous(error) => Err(error),
+            RouteMatch::None => Err(TokenError::configuration(
+                "the request has a `TokenSpec`, but no route matches its URL: add a route, or remove the `TokenSpec` extension",
+            )),
+            RouteMatch::Route(route) => layer
+                .slot(route, own.as_ref())
+                .map(|slot| (self.sent_token(route, 0, own), slot)),
+        };
+        let (mut sent, slot) = match resolved {
             Ok(resolved) => resolved,
             Err(error) => {
                 self.release_readiness();
                 return ResponseFuture::failed(error);
             }
         };
-        let own = request.spec().cloned();
-        let cache = &self.handle.layer().cache;
+        let cache = &layer.cache;
         match cache.lookup(&slot, Need::Usable) {
             Lookup::Ready(token) => {
                 cache.count_hit(token.is_stale(cache.now()));
-                let sent = self.sent_token(route, token.generation(), own);
-                let saved = self.replay.keep(&self.inner, &mut request);
+                sent.generation = token.generation();
+                let saved = self.replay.save(&self.inner, &mut request);
                 token.apply(request.headers_mut());
-                ResponseFuture::sent(self.inner.call(request), sent, saved)
+                ResponseFuture::sent(self.inner.call(request), Some((sent, saved)))
             }
             Lookup::Wait(waiter) => {
                 // While the token is fetched, the request holds none of the client's permits.
                 self.release_readiness();
-                let sent = self.sent_token(route, 0, own);
                 let (service, replay) = (self.inner.clone(), self.replay.clone());
                 ResponseFuture::wait_for_token(service, request, sent, slot, waiter, replay)
             }
@@ -202,23 +216,6 @@ impl<S, R> Auth<S, R> {
     {
         let unready = self.inner.clone();
         drop(mem::replace(&mut self.inner, unready));
-    }
-
-    /// Returns the route of a request, and the slot of its token.
-    fn resolve<Req: HttpRequest>(
-        &self,
-        request: &Req,
-        found: RouteMatch,
-    ) -> Result<(u32, Arc<Slot>), TokenError> {
-        let layer = self.handle.layer();
-        match (found, request.spec()) {
-            (RouteMatch::Ambiguous(error), _) => Err(error),
-            (RouteMatch::None, _) => Err(TokenError::configuration(
-                "the request has a `TokenSpec`, but no route matches its URL: add a route, or remove the `TokenSpec` extension",
-            )),
-            (RouteMatch::Route(route), Some(spec)) => Ok((route, layer.cache.slot(spec)?)),
-            (RouteMatch::Route(route), None) => Ok((route, layer.slot(route)?)),
-        }
     }
 
     #[inline]

@@ -1,7 +1,6 @@
-//! A second request like the first, where that is cheap.
+//! This module clones requests whose bodies are cheap to clone.
 //!
-//! A body that can be had twice cheaply is recognised by its type, so nothing is asked of the body's type: an unknown one
-//! is simply not sent twice.
+//! Such a body is recognized by its type, so the layer accepts any body type without a trait bound.
 
 use std::any::Any;
 
@@ -9,10 +8,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{Empty, Full};
 
-/// A second request like this one, if its body is of a type that can be had twice cheaply.
+/// Clones a request if its body type is one of those listed here.
 #[inline]
 pub(super) fn try_clone<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
-    // The comparisons are between constants: for each `B`, one branch is left of all these.
+    // The types are compared at compile time: for each `B`, at most one of these branches remains.
     let known = clone_as::<(), B>(request)
         .or_else(|| clone_as::<Empty<Bytes>, B>(request))
         .or_else(|| clone_as::<Full<Bytes>, B>(request))
@@ -35,28 +34,24 @@ fn clone_as<Known: Clone + 'static, B: 'static>(request: &mut Request<B>) -> Opt
     same.downcast_mut::<Option<Request<B>>>()?.take()
 }
 
-/// A body of reqwest's can be had twice only inside one of its requests: it goes there for a moment.
+/// Clones the body inside a request of reqwest, because a `reqwest::Body` can only be cloned there.
 #[cfg(feature = "reqwest")]
 fn clone_of_reqwest<B: 'static>(request: &mut Request<B>) -> Option<Request<B>> {
     use std::{mem, sync::LazyLock};
 
-    static SOMEWHERE: LazyLock<Option<url::Url>> =
+    static CARRIER_URL: LazyLock<Option<url::Url>> =
         LazyLock::new(|| url::Url::parse("http://localhost").ok());
 
     let request: &mut dyn Any = request;
-    let request = request.downcast_mut::<Request<reqwest::Body>>()?;
-    let mut carrier = reqwest::Request::new(http::Method::GET, SOMEWHERE.clone()?);
-    *carrier.body_mut() = Some(mem::take(request.body_mut()));
+    let request: &mut Request<reqwest::Body> = request.downcast_mut()?;
+    let mut carrier = reqwest::Request::new(http::Method::GET, CARRIER_URL.clone()?);
+    let (parts, body) = mem::take(request).into_parts();
+    *carrier.body_mut() = Some(body);
     let clone = carrier.try_clone();
-    *request.body_mut() = carrier.body_mut().take().unwrap_or_default();
-    let body = clone?.body_mut().take().unwrap_or_default();
-    let mut clone = Request::new(body);
-    *clone.method_mut() = request.method().clone();
-    *clone.uri_mut() = request.uri().clone();
-    *clone.version_mut() = request.version();
-    *clone.headers_mut() = request.headers().clone();
-    *clone.extensions_mut() = request.extensions().clone();
-    let mut clone = Some(clone);
+    let body = carrier.body_mut().take().unwrap_or_default();
+    *request = Request::from_parts(parts.clone(), body);
+    let clone = clone?.body_mut().take().unwrap_or_default();
+    let mut clone = Some(Request::from_parts(parts, clone));
     let same: &mut dyn Any = &mut clone;
     same.downcast_mut::<Option<Request<B>>>()?.take()
 }
@@ -67,42 +62,42 @@ mod tests {
 
     use super::*;
 
-    fn body_twice<B: 'static>(body: B) -> Option<B> {
+    fn clone_body<B: 'static>(body: B) -> Option<B> {
         try_clone(&mut Request::new(body)).map(Request::into_body)
     }
 
     #[test]
-    fn bodies_in_memory_can_be_had_twice() {
-        assert!(body_twice(()).is_some());
-        assert!(body_twice(Empty::<Bytes>::new()).is_some());
-        assert!(body_twice(Full::new(Bytes::from("abc"))).is_some());
-        assert_eq!(body_twice(Bytes::from("abc")), Some(Bytes::from("abc")));
-        assert_eq!(body_twice("abc"), Some("abc"));
-        assert_eq!(body_twice(String::from("abc")), Some(String::from("abc")));
-        assert_eq!(body_twice(vec![1u8, 2]), Some(vec![1, 2]));
+    fn bodies_in_memory_are_cloned() {
+        assert!(clone_body(()).is_some());
+        assert!(clone_body(Empty::<Bytes>::new()).is_some());
+        assert!(clone_body(Full::new(Bytes::from("abc"))).is_some());
+        assert_eq!(clone_body(Bytes::from("abc")), Some(Bytes::from("abc")));
+        assert_eq!(clone_body("abc"), Some("abc"));
+        assert_eq!(clone_body(String::from("abc")), Some(String::from("abc")));
+        assert_eq!(clone_body(vec![1u8, 2]), Some(vec![1, 2]));
     }
 
     #[test]
-    fn bodies_that_are_read_once_can_not() {
-        struct Mine;
-        assert!(body_twice(Mine).is_none());
-        assert!(body_twice(StreamBody::new(Mine)).is_none());
-        assert!(body_twice(UnsyncBoxBody::new(Full::new(Bytes::new()))).is_none());
+    fn streaming_bodies_are_not_cloned() {
+        struct CustomBody;
+        assert!(clone_body(CustomBody).is_none());
+        assert!(clone_body(StreamBody::new(CustomBody)).is_none());
+        assert!(clone_body(UnsyncBoxBody::new(Full::new(Bytes::new()))).is_none());
     }
 
     #[cfg(feature = "reqwest")]
     #[test]
-    fn a_body_of_reqwest_that_is_in_memory_can_be_had_twice_and_stays() {
+    fn reqwest_body_in_memory_is_cloned_and_stays() {
         let mut request = Request::new(reqwest::Body::from("abc"));
         let clone = try_clone(&mut request).unwrap();
         assert_eq!(request.body().as_bytes(), Some(&b"abc"[..]));
         assert_eq!(clone.body().as_bytes(), Some(&b"abc"[..]));
         let stream = reqwest::Body::wrap(Full::new(Bytes::from("abc")));
-        assert!(body_twice(stream).is_none());
+        assert!(clone_body(stream).is_none());
     }
 
     #[test]
-    fn a_clone_is_the_same_request() {
+    fn clone_equals_the_request() {
         let mut request = Request::put("https://api.example.com/items?a=b")
             .version(http::Version::HTTP_2)
             .header("x", "1")

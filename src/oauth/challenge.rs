@@ -29,6 +29,13 @@ impl Challenge {
         let (_, value) = self.params.iter().find(|(found, _)| found == name)?;
         Some(value)
     }
+
+    fn add(&mut self, name: &[u8], value: String) {
+        let name = text(name).to_ascii_lowercase();
+        if self.params.len() < MAX_PARAMS && self.param(&name).is_none() {
+            self.params.push((name, value));
+        }
+    }
 }
 
 /// Parses the challenges of all header lines, in order.
@@ -36,66 +43,49 @@ pub(crate) fn challenges<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<C
     let mut found = Vec::new();
     let mut room = MAX_BYTES;
     for line in lines {
-        let Some(cut) = line.get(..room).filter(|cut| cut.len() < line.len()) else {
-            room = room.saturating_sub(line.len());
-            Scanner::new(line).read(&mut found);
-            continue;
+        let rest = match line.split_at_checked(room) {
+            // A parameter or challenge that is cut off is ignored.
+            Some((cut, [_, ..])) => cut.rsplitn(2, |c| *c == b',').nth(1).unwrap_or_default(),
+            _ => line,
         };
-        // A parameter or challenge that is cut off is ignored.
-        let whole = cut.iter().rposition(|c| *c == b',').unwrap_or(0);
-        Scanner::new(cut.get(..whole).unwrap_or_default()).read(&mut found);
-        break;
+        room = room.saturating_sub(line.len());
+        found.append(&mut Scanner { rest }.challenges());
     }
+    found.truncate(MAX_CHALLENGES);
     found
 }
 
+/// The part of a line that has not been parsed.
 struct Scanner<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Scanner<'a> {
-    fn new(line: &'a [u8]) -> Self {
-        Self { rest: line }
-    }
-
-    fn read(&mut self, found: &mut Vec<Challenge>) {
-        // Parameters belong to a scheme of the same line.
-        let mut open = false;
+    fn challenges(mut self) -> Vec<Challenge> {
+        let mut found: Vec<Challenge> = Vec::new();
         loop {
             // RFC 9110 §5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements".
             self.take_while(|c| is_space(c) || c == b',');
-            if self.rest.is_empty() {
-                return;
-            }
             let token = self.take_while(is_tchar);
-            if token.is_empty() {
-                self.skip_to_comma();
-                continue;
-            }
             let spaces = self.take_while(is_space);
-            match self.rest.first() {
-                Some(b'=') => {
-                    self.rest = self.rest.get(1..).unwrap_or_default();
+            match self.rest.split_first() {
+                None if token.is_empty() => return found,
+                Some((b'=', rest)) if !token.is_empty() => {
+                    self.rest = rest;
                     self.take_while(is_space);
-                    let value = self.value();
-                    let challenge = found.last_mut().filter(|_| open);
-                    if let (Some(challenge), Some(value)) = (challenge, value) {
+                    // A parameter without a scheme on its line is ignored.
+                    if let (Some(value), Some(challenge)) = (self.value(), found.last_mut()) {
                         challenge.add(token, value);
                     }
                 }
-                Some(b',') | None => {
-                    found.push(Challenge::new(token, None));
-                    open = true;
+                Some((next, _)) if token.is_empty() || (spaces.is_empty() && *next != b',') => {
+                    self.skip_to_comma();
                 }
-                Some(_) if !spaces.is_empty() => {
-                    found.push(Challenge::new(token, self.token68()));
-                    open = true;
-                }
-                Some(_) => self.skip_to_comma(),
-            }
-            if found.len() > MAX_CHALLENGES {
-                found.truncate(MAX_CHALLENGES);
-                return;
+                _ => found.push(Challenge {
+                    scheme: text(token).to_ascii_lowercase(),
+                    token68: self.token68(),
+                    params: Vec::new(),
+                }),
             }
         }
     }
@@ -150,13 +140,11 @@ impl<'a> Scanner<'a> {
 
     /// Skips to the next comma outside quotes.
     fn skip_to_comma(&mut self) {
-        while let Some(&byte) = self.rest.first() {
+        while let Some((byte, rest)) = self.rest.split_first() {
             match byte {
                 b',' => return,
-                b'"' => {
-                    self.quoted();
-                }
-                _ => self.rest = self.rest.get(1..).unwrap_or_default(),
+                b'"' => drop(self.quoted()),
+                _ => self.rest = rest,
             }
         }
     }
@@ -166,23 +154,6 @@ impl<'a> Scanner<'a> {
         let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         taken
-    }
-}
-
-impl Challenge {
-    fn new(scheme: &[u8], token68: Option<String>) -> Self {
-        Self {
-            scheme: text(scheme).to_ascii_lowercase(),
-            token68,
-            params: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, name: &[u8], value: String) {
-        let name = text(name).to_ascii_lowercase();
-        if self.params.len() < MAX_PARAMS && self.param(&name).is_none() {
-            self.params.push((name, value));
-        }
     }
 }
 

@@ -3,9 +3,6 @@
 
 use serde_json::{Map, Value, json};
 
-/// The depth to which two objects are merged. Deeper values are replaced.
-const DEPTH: usize = 8;
-
 /// Returns the value of the parameter, or `None` if there is nothing to send. Claims that are not a JSON object are ignored.
 pub(crate) fn claims_parameter(capabilities: &[String], required: Option<&str>) -> Option<String> {
     let required = required.and_then(|text| match serde_json::from_str(text) {
@@ -20,18 +17,16 @@ pub(crate) fn claims_parameter(capabilities: &[String], required: Option<&str>) 
     let declared = json!({ "access_token": { "xms_cc": { "values": capabilities } } });
     let mut claims = required.map(|(_, claims)| claims).unwrap_or_default();
     if let Value::Object(declared) = declared {
-        merge(&mut claims, declared, DEPTH);
+        merge(&mut claims, declared);
     }
     Some(Value::Object(claims).to_string())
 }
 
-/// Merges the second object into the first, recursively.
-fn merge(into: &mut Map<String, Value>, from: Map<String, Value>, depth: usize) {
+/// Merges the second object into the first, recursively. The recursion is as deep as the second object.
+fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     for (name, value) in from {
         match (into.get_mut(&name), value) {
-            (Some(Value::Object(into)), Value::Object(from)) if depth > 0 => {
-                merge(into, from, depth - 1);
-            }
+            (Some(Value::Object(into)), Value::Object(from)) => merge(into, from),
             (_, value) => {
                 into.insert(name, value);
             }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{basic::BasicCredentials, redactor::Redactor, token_request::Form};
+use super::{basic::basic_header, redactor::Redactor, token_request::Form};
 use crate::{error::TokenError, secret::Exposed};
 
 /// Client authentication that was prepared for one token request.
@@ -18,7 +18,7 @@ pub(crate) enum PreparedClientAuth {
 }
 
 impl PreparedClientAuth {
-    /// Adds it to the form or the headers.
+    /// Adds the client authentication to the form or the headers.
     pub(crate) fn apply<'a>(
         &'a self,
         id: &'a str,
@@ -27,12 +27,7 @@ impl PreparedClientAuth {
     ) -> Result<(), TokenError> {
         match self {
             Self::Basic(secret) => {
-                let secret = secret.as_str();
-                headers.insert(
-                    AUTHORIZATION,
-                    BasicCredentials { id, secret }.header_value()?,
-                );
-                return Ok(());
+                headers.insert(AUTHORIZATION, basic_header(id, secret.as_str())?);
             }
             Self::Post(secret) => {
                 form.push("client_id", id);
@@ -56,20 +51,17 @@ impl PreparedClientAuth {
     /// Returns a redactor for the secrets that this authentication uses.
     pub(crate) fn redactor(&self, id: &str) -> Redactor {
         let mut redactor = Redactor::default();
-        match self {
-            Self::Basic(secret) | Self::Post(secret) => {
-                let secret = secret.as_str();
-                redactor.add_client(BasicCredentials { id, secret });
-            }
+        let secret = match self {
+            Self::Basic(secret) | Self::Post(secret) => Some(secret),
             Self::Assertion(assertion, secret) => {
                 redactor.add(assertion.as_str());
                 // The provider knows the secret too, so it could be in a response.
-                if let Some(secret) = secret {
-                    let secret = secret.as_str();
-                    redactor.add_client(BasicCredentials { id, secret });
-                }
+                secret.as_ref()
             }
-            Self::Id => {}
+            Self::Id => None,
+        };
+        if let Some(secret) = secret {
+            redactor.add_client(id, secret.as_str());
         }
         redactor
     }

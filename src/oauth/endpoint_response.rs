@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
+    header::{AsHeaderName, CONTENT_TYPE, DATE, RETRY_AFTER},
 };
 
 /// The longest accepted `Retry-After`. The cache applies a shorter limit.
@@ -23,8 +23,8 @@ impl EndpointResponse<'_> {
     /// Returns the time to wait before the next request, if the provider requires one.
     // RFC 9110 §10.2.3: Retry-After = HTTP-date / delay-seconds
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
+        let text = self.header(RETRY_AFTER)?.trim();
+        let wait = if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
             Duration::from_secs(text.parse().unwrap_or(u64::MAX))
         } else {
             let time = httpdate::parse_http_date(text).ok()?;
@@ -36,15 +36,22 @@ impl EndpointResponse<'_> {
 
     /// Returns the time of the header `Date`, otherwise the local time.
     pub(super) fn provider_time(&self) -> SystemTime {
-        let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
-        date.and_then(|date| httpdate::parse_http_date(date).ok())
+        self.header(DATE)
+            .and_then(|date| httpdate::parse_http_date(date).ok())
             .unwrap_or(self.now)
     }
 
     /// Returns the media type without its parameters.
     pub(super) fn content_type(&self) -> &str {
-        let value = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        let media = value.and_then(|value| value.split(';').next());
-        media.unwrap_or_default().trim()
+        let value = self.header(CONTENT_TYPE).unwrap_or_default();
+        value
+            .split_once(';')
+            .map_or(value, |(media, _)| media)
+            .trim()
+    }
+
+    /// Returns a header if it is printable ASCII.
+    pub(super) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 }

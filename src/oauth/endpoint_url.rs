@@ -1,6 +1,6 @@
 //! This module implements [`EndpointUrl`], a configured token URL or issuer, which may contain `{tenant}`.
 //!
-//! The constructors never fail; [`check`](EndpointUrl::check) and [`uri`](EndpointUrl::uri) return the error of an invalid URL. No
+//! The constructors never fail; [`sample`](EndpointUrl::sample) and [`uri`](EndpointUrl::uri) return the error of an invalid URL. No
 //! error shows a URL, because it may contain a password.
 
 use http::Uri;
@@ -15,7 +15,10 @@ const TENANT: &str = "{tenant}";
 #[derive(Clone)]
 pub(crate) struct EndpointUrl {
     kind: Kind,
-    checked: Result<CheckedUrl, TokenError>,
+    /// The URL or template as it was configured.
+    text: Box<str>,
+    /// The parsed URL; a template is filled with a sample tenant.
+    sample: Result<Uri, TokenError>,
 }
 
 /// The meaning of a URL, which error messages name.
@@ -23,12 +26,6 @@ pub(crate) struct EndpointUrl {
 pub(super) enum Kind {
     TokenUrl,
     Issuer,
-}
-
-#[derive(Clone)]
-enum CheckedUrl {
-    Fixed(Box<str>, Uri),
-    Template(Box<str>),
 }
 
 impl EndpointUrl {
@@ -43,56 +40,42 @@ impl EndpointUrl {
     }
 
     fn new(kind: Kind, text: &str) -> Self {
-        let checked = if text.contains(TENANT) {
-            check_template(kind, text).map(|()| CheckedUrl::Template(text.into()))
-        } else {
-            parse(kind, text).map(|uri| CheckedUrl::Fixed(text.into(), uri))
-        };
-        Self { kind, checked }
-    }
-
-    /// Returns an error if the URL is not valid. A template is checked with a sample tenant.
-    pub(crate) fn check(&self) -> Result<(), TokenError> {
-        self.sample().map(|_| ())
-    }
-
-    /// Returns the URL; a template is filled with a sample tenant.
-    pub(crate) fn sample(&self) -> Result<Uri, TokenError> {
-        match &self.checked {
-            Ok(CheckedUrl::Fixed(_, uri)) => Ok(uri.clone()),
-            Ok(CheckedUrl::Template(text)) => parse(self.kind, &text.replace(TENANT, "tenant")),
-            Err(error) => Err(error.clone()),
+        Self {
+            kind,
+            text: text.into(),
+            sample: check_placeholders(kind, text)
+                .and_then(|()| parse(kind, &text.replace(TENANT, "tenant"))),
         }
+    }
+
+    /// Returns the URL, or an error if it is not valid. A template is filled with a sample tenant.
+    pub(crate) fn sample(&self) -> Result<Uri, TokenError> {
+        self.sample.clone()
     }
 
     /// Returns the URL or template as it was configured, if it is valid.
     pub(crate) fn text(&self) -> Option<&str> {
-        match self.checked.as_ref().ok()? {
-            CheckedUrl::Fixed(text, _) | CheckedUrl::Template(text) => Some(text),
-        }
+        self.sample.is_ok().then_some(&self.text)
     }
 
     /// Returns the URL for this tenant.
     pub(crate) fn uri(&self, tenant: Option<&str>) -> Result<Uri, TokenError> {
-        match (&self.checked, tenant) {
-            (Ok(CheckedUrl::Fixed(_, uri)), None) => Ok(uri.clone()),
-            _ => parse(self.kind, &self.expand(tenant)?),
-        }
+        parse(self.kind, &self.expand(tenant)?)
     }
 
     /// Returns the URL for this tenant, otherwise exactly as it was configured.
     pub(crate) fn expand(&self, tenant: Option<&str>) -> Result<String, TokenError> {
+        self.sample()?;
         let name = self.kind.name();
-        match (&self.checked, tenant) {
-            (Err(error), _) => Err(error.clone()),
-            (Ok(CheckedUrl::Fixed(text, _)), None) => Ok(text.to_string()),
-            (Ok(CheckedUrl::Template(text)), Some(tenant)) => Ok(text.replace(TENANT, tenant)),
-            (Ok(CheckedUrl::Template(_)), None) => Err(TokenError::configuration(format!(
+        match (self.text.contains(TENANT), tenant) {
+            (false, None) => Ok(self.text.to_string()),
+            (true, Some(tenant)) => Ok(self.text.replace(TENANT, tenant)),
+            (true, None) => Err(TokenError::configuration(format!(
                 "the {name} contains {{tenant}}, and the spec has no tenant: add TokenSpec::with_tenant, or write the \
                  tenant into the {name}",
             ))),
             // Otherwise the token would be for another tenant than the requested one.
-            (Ok(CheckedUrl::Fixed(..)), Some(_)) => Err(TokenError::configuration(format!(
+            (false, Some(_)) => Err(TokenError::configuration(format!(
                 "the spec has a tenant, and the {name} does not contain {{tenant}}: write {{tenant}} into the {name}, or \
                  remove the tenant from the spec",
             ))),
@@ -110,56 +93,43 @@ impl Kind {
 }
 
 /// Returns an error unless a tenant can only select a path, or a subdomain of the configured host.
-fn check_template(kind: Kind, text: &str) -> Result<(), TokenError> {
+fn check_placeholders(kind: Kind, text: &str) -> Result<(), TokenError> {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = after_scheme
-        .split(['/', '?', '#', '\\'])
-        .next()
-        .unwrap_or_default();
-    let mut after_each = authority.split(TENANT).skip(1);
-    if after_each.any(|rest| !rest.starts_with('.')) {
-        return Err(TokenError::configuration(format!(
-            "the tenant would select the host of the {name}: write {{tenant}} into the path, or as a subdomain of a fixed \
-             host",
-            name = kind.name(),
-        )));
+    let mut parts = after_scheme.split(['/', '?', '#', '\\']);
+    let mut after_each = parts.next().unwrap_or_default().split(TENANT).skip(1);
+    if after_each.all(|rest| rest.starts_with('.')) {
+        return Ok(());
     }
-    parse(kind, &text.replace(TENANT, "tenant")).map(|_| ())
+    Err(TokenError::configuration(format!(
+        "the tenant would select the host of the {name}: write {{tenant}} into the path, or as a subdomain of a fixed \
+         host",
+        name = kind.name(),
+    )))
 }
 
 /// Parses a URL, and returns an error if it is not allowed as a token URL or issuer.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Uri, TokenError> {
+    let fault = match Url::parse(text) {
+        Err(_) => "is not a valid URL: write it as https://host/path",
+        Ok(url) if !matches!(url.scheme(), "https" | "http") || url.host().is_none() => {
+            "is not an http or https URL: write it as https://host/path"
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            "contains a user name or password: remove it, and configure client id and secret"
+        }
+        // RFC 6749 §3.2: "The endpoint URI MUST NOT include a fragment component."
+        Ok(url) if url.fragment().is_some() => "has a fragment: remove it",
+        // RFC 8414 §2: "The authorization server's issuer identifier, which is a URL that uses the "https" scheme and has no
+        // query or fragment components."
+        Ok(url) if kind == Kind::Issuer && url.query().is_some() => "has a query: remove it",
+        Ok(_) if text.contains(['{', '}']) => "contains braces: {tenant} is the only placeholder",
+        Ok(url) => match Uri::try_from(url.as_str()) {
+            Ok(uri) => return Ok(uri),
+            Err(_) => "contains characters that are not allowed in a URL: percent-encode them",
+        },
+    };
     let name = kind.name();
-    let fault = |fault: &str| {
-        let message = format!("the {name} {fault}");
-        Err(TokenError::configuration(message))
-    };
-    let Ok(url) = Url::parse(text) else {
-        return fault("is not a valid URL: write it as https://host/path");
-    };
-    if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
-        return fault("is not an http or https URL: write it as https://host/path");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return fault(
-            "contains a user name or password: remove it, and configure client id and secret",
-        );
-    }
-    // RFC 6749 §3.2: "The endpoint URI MUST NOT include a fragment component."
-    if url.fragment().is_some() {
-        return fault("has a fragment: remove it");
-    }
-    // RFC 8414 §2: "The authorization server's issuer identifier, which is a URL that uses the "https" scheme and has no
-    // query or fragment components."
-    if kind == Kind::Issuer && url.query().is_some() {
-        return fault("has a query: remove it");
-    }
-    if text.contains(['{', '}']) {
-        return fault("contains braces: {tenant} is the only placeholder");
-    }
-    Uri::try_from(url.as_str()).or_else(|_| {
-        fault("contains characters that are not allowed in a URL: percent-encode them")
-    })
+    Err(TokenError::configuration(format!("the {name} {fault}")))
 }
 
 #[cfg(test)]
@@ -179,7 +149,7 @@ mod tests {
             ),
         ] {
             let url = EndpointUrl::token_url(template);
-            assert!(url.check().is_ok());
+            assert!(url.sample().is_ok());
             assert_eq!(url.uri(Some("a.b-c")).unwrap().to_string(), expected);
             let error = url.uri(None).unwrap_err();
             assert!(error.to_string().contains("with_tenant"), "{error}");
@@ -224,7 +194,7 @@ mod tests {
             ("", "not a valid URL"),
         ] {
             for url in [EndpointUrl::token_url(text), EndpointUrl::issuer(text)] {
-                let error = url.check().unwrap_err();
+                let error = url.sample().unwrap_err();
                 let shown = format!("{error} {error:?}");
                 assert!(
                     shown.contains(part) && !shown.contains("hunter2"),
@@ -233,8 +203,8 @@ mod tests {
             }
         }
         let text = "https://host/?key=hunter2";
-        assert!(EndpointUrl::token_url(text).check().is_ok());
-        let error = EndpointUrl::issuer(text).check().unwrap_err();
+        assert!(EndpointUrl::token_url(text).sample().is_ok());
+        let error = EndpointUrl::issuer(text).sample().unwrap_err();
         assert!(error.to_string().contains("issuer has a query"), "{error}");
     }
 }

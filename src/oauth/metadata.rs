@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     endpoint_url::{Kind, parse},
-    json::trim,
+    text::{graphic, trim},
 };
 use crate::{
     error::{ErrorKind, TokenError},
@@ -34,12 +34,9 @@ pub(crate) struct Metadata {
 
 /// Returns the possible URLs of the metadata, the most likely first.
 pub(crate) fn well_known(issuer: &str) -> Vec<String> {
-    let Ok(mut url) = Url::parse(issuer) else {
+    let Some(mut url) = Url::parse(issuer).ok().filter(Url::has_host) else {
         return Vec::new();
     };
-    if !url.has_host() {
-        return Vec::new();
-    }
     // RFC 8414 §3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be removed before
     // inserting "/.well-known/" and the well-known URI suffix between the host component and the path component."
     let path = url.path().trim_end_matches('/').to_owned();
@@ -53,42 +50,37 @@ pub(crate) fn well_known(issuer: &str) -> Vec<String> {
         // RFC 8414 §5 also inserts the path of OpenID Connect's document.
         paths.push(format!("/.well-known/openid-configuration{path}"));
     }
-    let mut at = |path: String| {
+    let at = |path: String| {
         url.set_path(&path);
         url.to_string()
     };
-    paths.into_iter().map(&mut at).collect()
+    paths.into_iter().map(at).collect()
 }
 
 /// Parses the metadata of this issuer.
 pub(crate) fn metadata(body: &[u8], issuer: &str) -> Result<Metadata, TokenError> {
-    let Ok(members) = serde_json::from_slice::<Map<String, Value>>(trim(body)) else {
-        return Err(malformed("are not a JSON object"));
-    };
-    let Some(declared) = text(&members, "issuer") else {
-        return Err(malformed("have no issuer"));
-    };
+    let members: Map<String, Value> =
+        serde_json::from_slice(trim(body)).map_err(|_| malformed("are not a JSON object"))?;
+    let declared = text(&members, "issuer").ok_or_else(|| malformed("have no issuer"))?;
     // RFC 8414 §3.3: "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value
     // […]. If these values are not identical, the data contained in the response MUST NOT be used."
     if declared != issuer {
         return Err(TokenError::configuration(format!(
             "the provider's metadata have the issuer {}, which differs from the configured one: if it is the intended \
              issuer, configure exactly this value",
-            printable(declared)
+            graphic(declared, MAX_ISSUER)
         )));
     }
     let token_endpoint = endpoint(&members, issuer)?
         .ok_or_else(|| malformed("have no token_endpoint, so this provider issues no tokens"))?;
-    let aliases = members
-        .get("mtls_endpoint_aliases")
-        .and_then(Value::as_object);
-    let mtls_token_endpoint = match aliases {
-        Some(aliases) => endpoint(aliases, issuer)?,
-        None => None,
-    };
+    let aliases = members.get("mtls_endpoint_aliases");
+    let aliases = aliases.and_then(Value::as_object);
+    let mtls_token_endpoint = aliases
+        .map(|aliases| endpoint(aliases, issuer))
+        .transpose()?;
     Ok(Metadata {
         token_endpoint,
-        mtls_token_endpoint,
+        mtls_token_endpoint: mtls_token_endpoint.flatten(),
         auth_methods: methods(&members),
     })
 }
@@ -127,12 +119,6 @@ fn methods(members: &Map<String, Value>) -> Vec<String> {
 
 fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     members.get(name)?.as_str()
-}
-
-/// Makes an untrusted text safe for an error message.
-fn printable(text: &str) -> String {
-    let graphic = text.chars().filter(char::is_ascii_graphic);
-    graphic.take(MAX_ISSUER).collect()
 }
 
 fn malformed(what: &str) -> TokenError {
@@ -274,7 +260,7 @@ mod tests {
                 prop_assert!(found.token_endpoint.host().is_some());
             }
             // Metadata is only fetched for valid issuers.
-            if crate::oauth::EndpointUrl::issuer(&issuer).check().is_err() {
+            if crate::oauth::EndpointUrl::issuer(&issuer).sample().is_err() {
                 return Ok(());
             }
             for path in well_known(&issuer) {

@@ -15,7 +15,7 @@
 //! | `token_response` | successful token responses |
 //! | `error_response` | error responses |
 //! | `challenge` | `WWW-Authenticate` headers |
-//! | `json` | what providers send around a JSON document |
+//! | `text` | cleaning of texts that a provider sends |
 
 #[cfg(feature = "jwt")]
 mod assertion;
@@ -26,9 +26,9 @@ mod client_auth;
 mod endpoint_response;
 mod endpoint_url;
 mod error_response;
-mod json;
 mod metadata;
 mod redactor;
+mod text;
 mod token_request;
 mod token_response;
 #[cfg(test)]

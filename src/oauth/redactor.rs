@@ -2,18 +2,20 @@
 
 use zeroize::Zeroizing;
 
-use super::basic::{BasicCredentials, percent_encode};
+use super::basic::{basic_credentials, percent_encoded};
 
 /// The secrets of a request, in every encoding in which it contains them.
 #[derive(Default)]
 pub(crate) struct Redactor(Vec<Zeroizing<String>>);
 
 impl Redactor {
-    pub(super) fn add_client(&mut self, client: BasicCredentials<'_>) {
-        self.add(client.secret);
-        let credentials = client.encoded();
-        self.0
-            .push(Zeroizing::new(credentials.trim_end_matches('=').to_owned()));
+    /// Adds a client secret, also as it is encoded for `Authorization: Basic`.
+    pub(super) fn add_client(&mut self, id: &str, secret: &str) {
+        self.add(secret);
+        let credentials = basic_credentials(id, secret);
+        let credentials = str::from_utf8(&credentials).unwrap_or_default();
+        let unpadded = credentials.trim_end_matches('=').to_owned();
+        self.0.push(Zeroizing::new(unpadded));
     }
 
     /// Adds a value that may be a secret. A short one is ignored, because it may be an ordinary word of the provider's description.
@@ -28,18 +30,10 @@ impl Redactor {
         if secret.is_empty() {
             return;
         }
-        let mut percent_encoded = Zeroizing::new(String::with_capacity(3 * secret.len()));
-        percent_encode(secret, &mut percent_encoded);
-        let form_encoded = Zeroizing::new(percent_encoded.replace("%20", "+"));
-        for one in [
-            Zeroizing::new(secret.to_owned()),
-            percent_encoded,
-            form_encoded,
-        ] {
-            if !self.0.contains(&one) {
-                self.0.push(one);
-            }
-        }
+        let plain = Zeroizing::new(secret.to_owned());
+        let encoded = percent_encoded(secret);
+        let form_encoded = Zeroizing::new(encoded.replace("%20", "+"));
+        self.0.extend([plain, encoded, form_encoded]);
     }
 
     /// Replaces every secret in a text.

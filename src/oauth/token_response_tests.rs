@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{
-    basic::BasicCredentials,
+    basic::basic_credentials,
     endpoint_response::{EndpointResponse, MAX_RETRY_AFTER},
     error_response::MAX_DESCRIPTION,
     redactor::Redactor,
@@ -65,7 +65,7 @@ impl<'a> Case<'a> {
     }
 
     fn error(&self) -> TokenError {
-        self.read().unwrap_err()
+        self.read().err().unwrap()
     }
 
     fn kind(&self) -> ErrorKind {
@@ -469,18 +469,16 @@ fn description_contains_the_ids_for_support() {
 
 #[test]
 fn echoed_secrets_are_redacted() {
-    let client = BasicCredentials {
-        id: "orders",
-        secret: "s3cret of +mine",
-    };
+    let (id, secret) = ("orders", "s3cret of +mine");
+    let credentials = basic_credentials(id, secret);
     let mut redactor = Redactor::default();
-    redactor.add_client(client);
+    redactor.add_client(id, secret);
     redactor.add("refresh-token");
     for echo in [
         "s3cret of +mine",
         "s3cret%20of%20%2Bmine",
         "s3cret+of+%2Bmine",
-        client.encoded().as_str(),
+        str::from_utf8(&credentials).unwrap(),
         "refresh-token",
     ] {
         // Also where the description is truncated.
@@ -489,7 +487,10 @@ fn echoed_secrets_are_redacted() {
                 r#"{{"error":"invalid_client","error_description":"{}{echo}","suberror":"{echo}"}}"#,
                 "x".repeat(before)
             );
-            let error = Case::status(401, &body).read_after(&redactor).unwrap_err();
+            let error = Case::status(401, &body)
+                .read_after(&redactor)
+                .err()
+                .unwrap();
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(&echo[..5]), "{shown}");
         }
@@ -502,17 +503,6 @@ fn short_secret_redacts_the_whole_text() {
     redactor.add("a");
     assert_eq!(redactor.redact("banana"), "[redacted]");
     assert_eq!(redactor.redact("kiwi"), "kiwi");
-}
-
-#[test]
-fn debug_output_hides_tokens() {
-    let body = r#"{"access_token":"hunter2","refresh_token":"hunter3"}"#;
-    let response = Case::ok(body).read().unwrap();
-    assert_eq!(
-        response.refresh_token.as_deref().map(String::as_str),
-        Some("hunter3")
-    );
-    assert!(!format!("{response:?}").contains("hunter"));
 }
 
 proptest! {

@@ -4,6 +4,7 @@ mod provider;
 mod source_id;
 mod token_source;
 
+pub use crate::secret::Exposed;
 pub use provider::TokenProvider;
 pub use source_id::SourceId;
 pub(crate) use token_source::SharedSource;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::secret::Secret;
+use crate::{secret::Secret, util::length_prefixed};
 
 /// The identity of a source, which separates its tokens from those of other sources in a shared store.
 ///
@@ -69,7 +69,7 @@ impl SourceId {
     /// ```
     #[must_use]
     pub fn with_part(self, name: &str, part: &Self) -> Self {
-        self.append(DIGEST, name, &Sha256::digest(&part.0))
+        self.with_digest(name, &part.0)
     }
 
     /// Returns the encoded identity.
@@ -81,33 +81,23 @@ impl SourceId {
     fn append(self, record: u8, name: &str, value: &[u8]) -> Self {
         let mut bytes = self.0.into_vec();
         bytes.push(record);
-        for part in [name.as_bytes(), value] {
-            bytes.extend((part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part);
-        }
+        length_prefixed::put(&mut bytes, name.as_bytes());
+        length_prefixed::put(&mut bytes, value);
         Self(bytes.into_boxed_slice())
     }
-
-    /// Returns the names of the records, in order.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let mut rest = self.as_bytes();
-        std::iter::from_fn(move || {
-            let (name, value) = split_part(rest.get(1..)?)?;
-            rest = split_part(value)?.1;
-            str::from_utf8(name).ok()
-        })
-    }
-}
-
-fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
 /// Values are left out: they may name a person, and the secret behind a digest might be guessed.
 impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.names().collect();
+        let mut rest = self.as_bytes();
+        let names = std::iter::from_fn(|| {
+            rest = rest.get(1..)?;
+            let name = length_prefixed::take(&mut rest)?;
+            length_prefixed::take(&mut rest)?;
+            str::from_utf8(name).ok()
+        });
+        let names: Vec<_> = names.collect();
         write!(f, "SourceId({})", names.join(", "))
     }
 }
@@ -144,8 +134,8 @@ mod tests {
     #[test]
     fn encoding_is_stable() {
         let id = SourceId::new("ab").with("c", "d");
-        let kind = b"\x01\x02\0\0\0\0\0\0\0ab\0\0\0\0\0\0\0\0";
-        let text = b"\x02\x01\0\0\0\0\0\0\0c\x01\0\0\0\0\0\0\0d";
+        let kind = b"\x01\0\0\0\0\0\0\0\x02ab\0\0\0\0\0\0\0\0";
+        let text = b"\x02\0\0\0\0\0\0\0\x01c\0\0\0\0\0\0\0\x01d";
         assert_eq!(id.as_bytes(), [&kind[..], text].concat());
     }
 

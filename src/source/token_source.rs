@@ -231,21 +231,22 @@ impl<F> fmt::Debug for SourceFn<F> {
 /// A shared source of any type.
 pub(crate) type SharedSource = Arc<dyn DynSource>;
 
-pub(crate) type Fetching<'a> =
-    Pin<Box<dyn Future<Output = Result<NewToken, TokenError>> + Send + 'a>>;
+type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<NewToken, TokenError>> + Send + 'a>>;
 
+/// The version of [`TokenSource`] that works with `dyn`, because its future is boxed.
 pub(crate) trait DynSource: Send + Sync {
-    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a>;
+    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> FetchFuture<'a>;
 
     fn source_id_of(&self) -> Option<SourceId>;
 
     fn has_another_credential(&self, since: &TokenError) -> bool;
+
     #[cfg(feature = "store")]
     fn wants_lease(&self) -> bool;
 }
 
 impl<S: TokenSource> DynSource for S {
-    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> Fetching<'a> {
+    fn fetch_boxed<'a>(&'a self, request: &'a TokenRequest) -> FetchFuture<'a> {
         Box::pin(self.fetch(request))
     }
 

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
+use aws_lc_rs::error::Unspecified;
+
 /// The error of a call to a store.
 ///
 /// The message names the cause and the remedy. It never contains a secret, such as the password of a URL or a stored value.
@@ -13,7 +15,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 /// assert_eq!(error.kind(), StoreErrorKind::Timeout);
 /// assert_eq!(error.to_string(), "redis did not answer within 50ms");
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: Cow<'static, str>,
@@ -73,6 +75,23 @@ impl StoreError {
         }
     }
 
+    pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StoreErrorKind::Configuration, message)
+    }
+
+    pub(crate) fn timeout(message: String) -> Self {
+        Self::new(StoreErrorKind::Timeout, message)
+    }
+
+    /// Creates the error of a failure in the cryptography library, which gives no reason.
+    pub(super) fn crypto(error: Unspecified) -> Self {
+        Self::new(
+            StoreErrorKind::Broken,
+            "the cryptography library or the system's random number generator failed",
+        )
+        .with_source(error)
+    }
+
     /// Adds the underlying error. It is shown in the error chain, so it must not contain a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -90,18 +109,6 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-impl fmt::Debug for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("StoreError");
-        out.field("kind", &self.kind)
-            .field("message", &self.message);
-        if let Some(source) = &self.source {
-            out.field("source", source);
-        }
-        out.finish()
     }
 }
 

@@ -2,14 +2,18 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::random_holder};
+use super::{
+    Fence, Lease, Name, StoreError, TokenStore,
+    table::{Table, micros},
+    types::random_holder,
+};
 
 /// A store in memory, shared by its clones. Intended for tests: within one process, the cache itself is enough.
 ///
@@ -27,10 +31,8 @@ use super::{Fence, Lease, Name, StoreError, TokenStore, table::Table, types::ran
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct MemoryStore(Arc<Inner>);
-
-struct Inner {
-    table: Mutex<Table>,
+pub struct MemoryStore {
+    table: Arc<Mutex<Table>>,
     start: Instant,
 }
 
@@ -38,18 +40,18 @@ impl MemoryStore {
     /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Inner {
-            table: Mutex::default(),
+        Self {
+            table: Arc::default(),
             start: Instant::now(),
-        }))
+        }
     }
 
-    /// Returns the table without its expired entries, and the current time.
-    fn table(&self) -> (MutexGuard<'_, Table>, u64) {
-        let now = u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Runs the closure on the table without its expired entries, and the current time.
+    fn run<T>(&self, run: impl FnOnce(&mut Table, u64) -> T) -> Result<T, StoreError> {
+        let now = micros(self.start.elapsed());
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.prune(now);
-        (table, now)
+        Ok(run(&mut table, now))
     }
 }
 
@@ -61,8 +63,7 @@ impl Default for MemoryStore {
 
 impl TokenStore for MemoryStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        let (table, now) = self.table();
-        Ok(table.get(name, now))
+        self.run(|table, now| table.get(name, now))
     }
 
     async fn put(
@@ -72,25 +73,21 @@ impl TokenStore for MemoryStore {
         lifetime: Duration,
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
-        let (mut table, now) = self.table();
-        Ok(table.put(name, value, lifetime, fence, now))
+        self.run(|table, now| table.put(name, value, lifetime, fence, now))
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        let (mut table, now) = self.table();
-        Ok(table.delete_if(name, value, now))
+        self.run(|table, now| table.delete_if(name, value, now))
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
         let holder = random_holder()?;
-        let (mut table, now) = self.table();
-        Ok(table.lease(name, lifetime, &holder, now))
+        self.run(|table, now| table.lease(name, lifetime, &holder, now))
     }
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        let (mut table, now) = self.table();
-        let _is_released = table.release(name, &lease, now);
-        Ok(())
+        self.run(|table, now| table.release(name, &lease, now))
+            .map(drop)
     }
 }
 

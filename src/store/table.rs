@@ -44,7 +44,8 @@ impl<T> Expiring<T> {
         Self {
             value,
             start: now,
-            end: now.saturating_add(micros(lifetime)),
+            // A lifetime of zero ends after the current moment.
+            end: now.saturating_add(micros(lifetime).max(1)),
         }
     }
 
@@ -98,11 +99,8 @@ impl Table {
         // The fence is at least the time, so fences also grow after the table was lost.
         let highest = entry.fence.as_ref().map_or(0, |fence| fence.value);
         let fence = highest.saturating_add(1).max(now);
-        entry.fence = Some(Expiring::new(
-            fence,
-            lifetime.saturating_add(FENCE_LIFETIME),
-            now,
-        ));
+        let remembered = lifetime.saturating_add(FENCE_LIFETIME);
+        entry.fence = Some(Expiring::new(fence, remembered, now));
         entry.lease = Some(Expiring::new(holder.into(), lifetime, now));
         Some(Lease::new(Fence::new(fence), holder))
     }
@@ -135,23 +133,15 @@ impl Table {
     /// Removes values, in the order of their expiry, until at most `size` bytes are left. The value of `keep` stays.
     #[cfg(feature = "file")]
     pub(super) fn shrink(&mut self, size: usize, keep: &Name) {
-        let mut values: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(name, _)| *name != keep)
-            .filter_map(|(name, entry)| Some((entry.value.as_ref()?.end, name.clone())))
-            .collect();
-        values.sort_unstable();
         let mut left = self.size();
-        for (_, name) in values {
+        let others = self.entries.iter_mut().filter(|(name, _)| *name != keep);
+        let mut values: Vec<_> = others.map(|(_, entry)| &mut entry.value).collect();
+        values.sort_by_key(|value| value.as_ref().map(|held| held.end));
+        for value in values {
             if left <= size {
                 return;
             }
-            let value = self
-                .entries
-                .get_mut(&name)
-                .and_then(|entry| entry.value.take());
-            left = left.saturating_sub(value.map_or(0, |held| held.value.len()));
+            left -= value.take().map_or(0, |held| held.value.len());
         }
     }
 
@@ -172,11 +162,9 @@ impl TableEntry {
     }
 }
 
-/// Returns at least one, so that a lifetime of zero ends after the current moment.
+/// Returns the microseconds of a duration, at most `u64::MAX`.
 pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros())
-        .unwrap_or(u64::MAX)
-        .max(1)
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{StoreError, StoreErrorKind};
+use super::StoreError;
 
 /// The name of a value in a store: case-sensitive letters, digits, `-` and `_`.
 ///
@@ -20,7 +20,7 @@ use super::{StoreError, StoreErrorKind};
 /// assert!(Name::new("two words").is_err());
 /// # Ok::<_, tower_bearer::store::StoreError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
 const MAX_LENGTH: usize = 128;
@@ -34,8 +34,7 @@ impl Name {
     pub fn new(name: &str) -> Result<Self, StoreError> {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
         if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(is_allowed) {
-            return Err(StoreError::new(
-                StoreErrorKind::Configuration,
+            return Err(StoreError::configuration(
                 "a name in a store must consist of 1 to 128 letters, digits, '-' and '_'",
             ));
         }
@@ -46,12 +45,6 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Name({})", self.0)
     }
 }
 
@@ -138,12 +131,6 @@ impl fmt::Debug for Lease {
 /// Returns a random holder, so that no other process can release the lease.
 pub(super) fn random_holder() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|error| {
-        StoreError::new(
-            StoreErrorKind::Broken,
-            "the system's random number generator failed",
-        )
-        .with_source(error)
-    })?;
+    rand::fill(&mut bytes).map_err(StoreError::crypto)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

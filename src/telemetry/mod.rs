@@ -46,7 +46,6 @@
 
 mod emitter;
 mod events;
-mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
 

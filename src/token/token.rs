@@ -180,7 +180,8 @@ impl Token {
 
     /// Returns `true` if the slot's token of this generation had another text.
     pub(crate) fn differs_from(&self, generation: u64) -> bool {
-        generation < self.same_since()
+        // The token of a wider spec may be older than the one that was sent.
+        generation < self.same_since() || generation > self.generation()
     }
 
     /// Returns a copy of the header value that shares no reference count with other threads.

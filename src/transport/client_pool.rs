@@ -19,7 +19,10 @@
 //!
 //! [`timer::within`]: crate::util::timer::within
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    mem,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, uri::Scheme};
@@ -30,15 +33,12 @@ use crate::{error::TokenError, util::fingerprint::Fingerprint};
 
 /// An HTTP client that token requests can be sent with.
 pub(super) trait HttpClient: Clone {
-    /// Builds a client for `https://` that keeps at most `max_idle` idle connections for each host.
-    fn build_secure(
+    /// Builds a client that keeps at most `max_idle` idle connections for each host.
+    fn build(
         options: &TransportOptions,
         max_idle: usize,
-        identity: Option<&IdentityPem>,
+        security: Security<'_>,
     ) -> Result<Self, TokenError>;
-
-    /// Builds a client for plain `http://` to loopback. It needs no root certificates, and must not send secrets to a proxy.
-    fn build_plain(options: &TransportOptions, max_idle: usize) -> Result<Self, TokenError>;
 
     /// Sends a request and collects the response.
     fn send(
@@ -47,9 +47,17 @@ pub(super) trait HttpClient: Clone {
     ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send;
 }
 
+/// The URLs that a client is built for.
+pub(super) enum Security<'a> {
+    /// `https://`, with this client certificate.
+    Tls(Option<&'a IdentityPem>),
+    /// Plain `http://` to loopback. The client needs no root certificates, and must not send secrets to a proxy.
+    Plain,
+}
+
 /// The clients of a transport. Each is built on first use.
 pub(super) struct ClientPool<C> {
-    options: TransportOptions,
+    pub(super) options: TransportOptions,
     secure: RotatingClient<C>,
     plain: PerRuntimeFlavor<C>,
 }
@@ -63,10 +71,6 @@ impl<C: HttpClient> ClientPool<C> {
         }
     }
 
-    pub(super) const fn options(&self) -> &TransportOptions {
-        &self.options
-    }
-
     /// Returns a pool with changed options, which builds new clients.
     pub(super) fn with_options(&self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         let mut options = self.options.clone();
@@ -78,95 +82,84 @@ impl<C: HttpClient> ClientPool<C> {
         &self,
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, TokenError> {
-        require_runtime()?;
+        // Outside a runtime, spawning a connection would panic.
+        if Handle::try_current().is_err() {
+            return Err(TokenError::configuration(
+                "token request outside a Tokio runtime: fetch tokens inside one",
+            ));
+        }
+        let build = |max_idle, security| C::build(&self.options, max_idle, security);
         let client = if request.uri().scheme() == Some(&Scheme::HTTP) {
             self.plain
-                .get_or_build(|max_idle| C::build_plain(&self.options, max_idle))
+                .get_or_build(|max_idle| build(max_idle, Security::Plain))?
         } else {
             let identity = self.options.load_identity()?;
             let fingerprint = identity.as_ref().map(|identity| identity.fingerprint);
             self.secure.get_or_build(fingerprint, |max_idle| {
-                C::build_secure(&self.options, max_idle, identity.as_deref())
-            })
+                build(max_idle, Security::Tls(identity.as_deref()))
+            })?
         };
-        client?.send(request).await
+        client.send(request).await
     }
 }
 
-/// Returns an error outside a runtime, where spawning a connection would panic.
-fn require_runtime() -> Result<(), TokenError> {
-    let Ok(_) = Handle::try_current() else {
-        return Err(TokenError::configuration(
-            "token request outside a Tokio runtime: fetch tokens inside one",
-        ));
-    };
-    Ok(())
-}
-
 /// A client that is built again when the certificate changes.
-struct RotatingClient<C>(Mutex<Option<ClientGeneration<C>>>);
+struct RotatingClient<C>(Mutex<ClientGeneration<C>>);
 
 /// The clients that were built for one certificate.
 struct ClientGeneration<C> {
     fingerprint: Option<Fingerprint>,
-    clients: Arc<PerRuntimeFlavor<C>>,
+    clients: PerRuntimeFlavor<C>,
     /// The most recent clients before these that could be built.
-    previous: Option<Arc<PerRuntimeFlavor<C>>>,
+    previous: Option<PerRuntimeFlavor<C>>,
+}
+
+impl<C: Clone> ClientGeneration<C> {
+    const fn new(fingerprint: Option<Fingerprint>) -> Self {
+        Self {
+            fingerprint,
+            clients: PerRuntimeFlavor::new(),
+            previous: None,
+        }
+    }
 }
 
 impl<C: Clone> RotatingClient<C> {
     const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(ClientGeneration::new(None)))
     }
 
     /// Returns the client for the current runtime and this certificate.
     fn get_or_build(
         &self,
         fingerprint: Option<Fingerprint>,
-        build: impl Fn(usize) -> Result<C, TokenError>,
+        build: impl FnOnce(usize) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
-        let (clients, previous) = self.generation(fingerprint);
-        clients
-            .get_or_build(build)
-            .or_else(|error| previous.and_then(|previous| previous.built()).ok_or(error))
-    }
-
-    fn generation(
-        &self,
-        fingerprint: Option<Fingerprint>,
-    ) -> (Arc<PerRuntimeFlavor<C>>, Option<Arc<PerRuntimeFlavor<C>>>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = match current.take() {
-            Some(same) if same.fingerprint == fingerprint => current.insert(same),
-            last => current.insert(ClientGeneration {
-                fingerprint,
-                clients: Arc::new(PerRuntimeFlavor::new()),
-                previous: last.and_then(|last| match last.clients.built() {
-                    Some(_) => Some(last.clients),
-                    None => last.previous,
-                }),
-            }),
-        };
-        (last.clients.clone(), last.previous.clone())
+        if current.fingerprint != fingerprint {
+            let last = mem::replace(&mut *current, ClientGeneration::new(fingerprint));
+            current.previous = match last.clients.built() {
+                Some(_) => Some(last.clients),
+                None => last.previous,
+            };
+        }
+        current.clients.get_or_build(build).or_else(|error| {
+            let previous = current.previous.as_ref();
+            previous.and_then(PerRuntimeFlavor::built).ok_or(error)
+        })
     }
 }
 
-/// A client for each flavor of runtime, built on first use.
-pub(super) struct PerRuntimeFlavor<C> {
-    pooling: OnceLock<Result<C, TokenError>>,
-    not_pooling: OnceLock<Result<C, TokenError>>,
-}
+/// A client for multi-threaded runtimes, which keeps idle connections, and one for all others. Each is built on first use.
+struct PerRuntimeFlavor<C>([OnceLock<Result<C, TokenError>>; 2]);
 
 impl<C: Clone> PerRuntimeFlavor<C> {
-    pub(super) const fn new() -> Self {
-        Self {
-            pooling: OnceLock::new(),
-            not_pooling: OnceLock::new(),
-        }
+    const fn new() -> Self {
+        Self([OnceLock::new(), OnceLock::new()])
     }
 
     /// Returns the client for the current runtime. `build` takes the maximum number of idle connections per host.
-    pub(super) fn get_or_build(
+    fn get_or_build(
         &self,
         build: impl FnOnce(usize) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
@@ -175,15 +168,16 @@ impl<C: Clone> PerRuntimeFlavor<C> {
     }
 
     /// Returns the client for the current runtime if it has been built.
-    pub(super) fn built(&self) -> Option<C> {
+    fn built(&self) -> Option<C> {
         let (client, _) = self.current();
         client.get()?.clone().ok()
     }
 
     fn current(&self) -> (&OnceLock<Result<C, TokenError>>, usize) {
+        let Self([pooling, not_pooling]) = self;
         match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => (&self.pooling, usize::MAX),
-            _ => (&self.not_pooling, 0),
+            Ok(RuntimeFlavor::MultiThread) => (pooling, usize::MAX),
+            _ => (not_pooling, 0),
         }
     }
 }

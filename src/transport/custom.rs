@@ -50,11 +50,8 @@ where
     F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Bytes>, TokenError>> + Send,
 {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> impl Future<Output = Result<Response<Bytes>, TokenError>> + Send {
-        (self.0)(request)
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
+        (self.0)(request).await
     }
 }
 

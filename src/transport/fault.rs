@@ -1,6 +1,6 @@
 //! This module builds the errors of requests without a response. They contain only scheme, host and port of the URL.
 
-use std::{error::Error, io};
+use std::{error::Error, io, iter};
 
 use http::Uri;
 
@@ -14,6 +14,16 @@ pub(super) enum RequestStage {
     Connecting,
     Waiting,
     Reading,
+}
+
+impl RequestStage {
+    /// Returns the stage at which sending failed.
+    pub(super) const fn of_send(is_connect: bool) -> Self {
+        match is_connect {
+            true => Self::Connecting,
+            false => Self::Waiting,
+        }
+    }
 }
 
 /// Converts an error of a client; `is_timeout` is set if the client itself reports a timeout. The error must not contain
@@ -43,10 +53,9 @@ pub(super) fn request_error(
             format!("the response from {origin} is incomplete: {cause}: try again")
         }
     };
-    let kind = if is_timeout {
-        ErrorKind::Timeout
-    } else {
-        ErrorKind::Network
+    let kind = match is_timeout {
+        true => ErrorKind::Timeout,
+        false => ErrorKind::Network,
     };
     TokenError::new(kind, message).with_source(error)
 }
@@ -83,10 +92,5 @@ fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
+    iter::successors(Some(error), |&error| error.source())
 }

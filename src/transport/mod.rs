@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod body;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod client_pool;

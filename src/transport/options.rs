@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use zeroize::Zeroizing;
+
 use super::tls_identity::{IdentityPem, TlsIdentity};
 use crate::error::TokenError;
 
 #[derive(Clone)]
 pub(super) struct TransportOptions {
-    /// PEM texts with at least one certificate each.
-    pub(super) roots: Vec<Box<[u8]>>,
+    /// Additional root certificates in DER.
+    pub(super) roots: Vec<Zeroizing<Vec<u8>>>,
     pub(super) connect_timeout: Duration,
     pub(super) identity: Option<TlsIdentity>,
 }
@@ -28,10 +30,4 @@ impl Default for TransportOptions {
             identity: None,
         }
     }
-}
-
-pub(super) fn no_root_certificate() -> TokenError {
-    TokenError::configuration(
-        "the root certificates contain no certificate: provide one or more in PEM",
-    )
 }

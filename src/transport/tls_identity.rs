@@ -58,10 +58,10 @@ impl IdentityPem {
         let certificates = str::from_utf8(certificates).unwrap_or_default();
         let key = str::from_utf8(key).unwrap_or_default();
         // Both may be in one file, next to other sections and comments.
-        let certificates: Vec<_> = pem::sections(certificates)
+        let mut sections: Vec<_> = pem::sections(certificates)
             .filter(|section| section.label == "CERTIFICATE" && section.der.is_some())
             .collect();
-        if certificates.is_empty() {
+        if sections.is_empty() {
             return Err(TokenError::configuration(
                 "the client certificate contains no certificate: provide it and its issuers in PEM",
             ));
@@ -70,22 +70,16 @@ impl IdentityPem {
             let known = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
             known.contains(&section.label) && section.der.is_some()
         });
-        let Some(key) = key else {
-            return Err(TokenError::configuration(
+        sections.push(key.ok_or_else(|| {
+            TokenError::configuration(
                 "the client certificate has no private key: provide it in PEM, without a password",
-            ));
-        };
-        let all = || {
-            certificates
-                .iter()
-                .chain([&key])
-                .map(|section| section.text)
-        };
+            )
+        })?);
         // Allocated once: a string that grows leaves copies of the key in freed memory.
-        let room = all().map(|text| text.len() + 1).sum();
+        let room = sections.iter().map(|section| section.text.len() + 1).sum();
         let mut pem = Zeroizing::new(String::with_capacity(room));
-        for text in all() {
-            pem.push_str(text);
+        for section in sections {
+            pem.push_str(section.text);
             pem.push('\n');
         }
         let fingerprint = Fingerprint::of(pem.as_bytes());

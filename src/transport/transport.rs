@@ -5,19 +5,17 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 
+use super::custom::{DynTransport, TokenTransport, TransportFn};
 #[cfg(feature = "hyper")]
 use super::hyper::HyperClient;
-use super::{
-    body,
-    custom::{DynTransport, TokenTransport, TransportFn},
-};
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
-use super::{
-    client_pool::ClientPool,
-    options::{TransportOptions, no_root_certificate},
-    tls_identity::TlsIdentity,
+use super::{client_pool::ClientPool, options::TransportOptions, tls_identity::TlsIdentity};
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+use crate::util::pem;
+use crate::{
+    error::{ErrorKind, TokenError},
+    util::{fingerprint::Fingerprint, loopback::is_loopback},
 };
-use crate::{error::TokenError, util::fingerprint::Fingerprint, util::loopback::is_loopback};
 
 /// Sends requests to token endpoints. Clones share the client and its connections.
 ///
@@ -104,8 +102,47 @@ impl Transport {
         Self::new(TransportFn(send))
     }
 
+    /// Sends a request and returns the response with its whole body, whatever its status.
+    ///
+    /// # Errors
+    /// Returns an error if the URL is neither `https://` nor loopback, if the endpoint can't be reached, or if the response body
+    /// has more than 1 MiB.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
+        require_tls(request.uri())?;
+        let response = match &self.0 {
+            #[cfg(feature = "reqwest")]
+            Kind::Reqwest(clients) => clients.send(request).await?,
+            #[cfg(feature = "hyper")]
+            Kind::Hyper(clients) => clients.send(request).await?,
+            Kind::Custom(custom) => custom.send_boxed(request).await?,
+        };
+        check_length(response.body().len())?;
+        Ok(response)
+    }
+
+    /// Returns the fingerprint of the current client certificate and key. Returns `None` without one, and for a custom client.
+    pub(crate) fn identity_fingerprint(&self) -> Result<Option<Fingerprint>, TokenError> {
+        #[cfg(any(feature = "reqwest", feature = "hyper"))]
+        if let Some(options) = self.options() {
+            return Ok(options.load_identity()?.map(|pair| pair.fingerprint));
+        }
+        Ok(None)
+    }
+
+    /// Returns `true` if no client certificate is configured. Returns `false` for a custom client, which may have one.
+    pub(crate) fn lacks_identity(&self) -> bool {
+        #[cfg(any(feature = "reqwest", feature = "hyper"))]
+        if let Some(options) = self.options() {
+            return options.identity.is_none();
+        }
+        false
+    }
+}
+
+#[cfg(any(feature = "reqwest", feature = "hyper"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
+impl Transport {
     /// Creates a transport that uses reqwest, or hyper if only the feature `hyper` is enabled.
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
     pub(crate) fn preferred() -> Self {
         #[cfg(feature = "reqwest")]
         let transport = Self::reqwest();
@@ -125,24 +162,19 @@ impl Transport {
     /// let error = Transport::reqwest().with_root_certificate_pem(b"junk").unwrap_err();
     /// assert!(error.to_string().contains("PEM"));
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn with_root_certificate_pem(self, pem: &[u8]) -> Result<Self, TokenError> {
-        let count = match &self.0 {
-            #[cfg(feature = "reqwest")]
-            Kind::Reqwest(_) => super::reqwest::certificates(pem)?.len(),
-            #[cfg(feature = "hyper")]
-            Kind::Hyper(_) => super::hyper::certificates(pem)?.len(),
-            Kind::Custom(_) => {
-                return Err(TokenError::configuration(
-                    "the transport uses a custom client: configure the root certificate on that client",
-                ));
-            }
-        };
-        if count == 0 {
-            return Err(no_root_certificate());
+        let text = String::from_utf8_lossy(pem);
+        let sections = pem::sections(&text).filter(|section| section.label == "CERTIFICATE");
+        let roots: Vec<_> = sections
+            .map(|section| section.der)
+            .collect::<Option<_>>()
+            .unwrap_or_default();
+        if roots.is_empty() {
+            return Err(TokenError::configuration(
+                "the root certificates contain no certificate: provide one or more in PEM",
+            ));
         }
-        Ok(self.with_options(|options| options.roots.push(pem.into())))
+        self.configure("root certificate", |options| options.roots.extend(roots))
     }
 
     /// Presents a client certificate to servers that request one (mutual TLS, RFC 8705): the certificate chain and its private key,
@@ -160,8 +192,6 @@ impl Transport {
     /// # let _ = transport;
     /// # Ok::<_, tower_bearer::TokenError>(())
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn with_client_identity_pem(
         self,
         certificates: &[u8],
@@ -183,8 +213,6 @@ impl Transport {
     /// let error = Transport::reqwest().with_client_identity_files("/no/cert.pem", "/no/key.pem").unwrap_err();
     /// assert!(error.to_string().contains("/no/cert.pem"));
     /// ```
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     pub fn with_client_identity_files(
         self,
         certificates: impl Into<std::path::PathBuf>,
@@ -194,74 +222,42 @@ impl Transport {
     }
 
     /// Limits the time to open a connection, including the TLS handshake. Default: 5 seconds. It has no effect on a custom client.
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "reqwest", feature = "hyper"))))]
     #[must_use]
     pub fn with_connect_timeout(self, limit: std::time::Duration) -> Self {
         self.with_options(|options| options.connect_timeout = limit)
     }
 
-    /// Sends a request and returns the response with its whole body, whatever its status.
-    ///
-    /// # Errors
-    /// Returns an error if the URL is neither `https://` nor loopback, if the endpoint can't be reached, or if the response body
-    /// has more than 1 MiB.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TokenError> {
-        require_tls(request.uri())?;
-        match &self.0 {
-            #[cfg(feature = "reqwest")]
-            Kind::Reqwest(clients) => clients.send(request).await,
-            #[cfg(feature = "hyper")]
-            Kind::Hyper(clients) => clients.send(request).await,
-            Kind::Custom(custom) => {
-                let response = custom.send_boxed(request).await?;
-                body::check_length(response.body().len() as u64)?;
-                Ok(response)
-            }
-        }
-    }
-
-    /// Returns the fingerprint of the current client certificate and key. Returns `None` without one, and for a custom client.
-    pub(crate) fn identity_fingerprint(&self) -> Result<Option<Fingerprint>, TokenError> {
-        #[cfg(any(feature = "reqwest", feature = "hyper"))]
-        if let Some(options) = self.options() {
-            return Ok(options.load_identity()?.map(|pair| pair.fingerprint));
-        }
-        Ok(None)
-    }
-
-    /// Returns `true` if no client certificate is configured. Returns `false` for a custom client, which may have one.
-    pub(crate) fn lacks_identity(&self) -> bool {
-        #[cfg(any(feature = "reqwest", feature = "hyper"))]
-        if let Some(options) = self.options() {
-            return options.identity.is_none();
-        }
-        false
-    }
-
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
     fn options(&self) -> Option<&TransportOptions> {
         match &self.0 {
             #[cfg(feature = "reqwest")]
-            Kind::Reqwest(clients) => Some(clients.options()),
+            Kind::Reqwest(clients) => Some(&clients.options),
             #[cfg(feature = "hyper")]
-            Kind::Hyper(clients) => Some(clients.options()),
+            Kind::Hyper(clients) => Some(&clients.options),
             Kind::Custom(_) => None,
         }
     }
 
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
     fn with_identity(self, identity: TlsIdentity) -> Result<Self, TokenError> {
+        self.configure("client certificate", |options| {
+            options.identity = Some(identity);
+        })
+    }
+
+    /// Changes the options. Returns an error for a custom client, which has none.
+    fn configure(
+        self,
+        setting: &str,
+        change: impl FnOnce(&mut TransportOptions),
+    ) -> Result<Self, TokenError> {
         if matches!(self.0, Kind::Custom(_)) {
-            return Err(TokenError::configuration(
-                "the transport uses a custom client: configure the client certificate on that client",
-            ));
+            return Err(TokenError::configuration(format!(
+                "the transport uses a custom client: configure the {setting} on that client"
+            )));
         }
-        Ok(self.with_options(|options| options.identity = Some(identity)))
+        Ok(self.with_options(change))
     }
 
     /// Changes the options, which takes a new client. A custom client has no options.
-    #[cfg(any(feature = "reqwest", feature = "hyper"))]
     fn with_options(self, change: impl FnOnce(&mut TransportOptions)) -> Self {
         Self(match self.0 {
             #[cfg(feature = "reqwest")]
@@ -290,20 +286,28 @@ impl fmt::Debug for Transport {
 /// RFC 6749 §3.2: "the authorization server MUST require the use of TLS […] when sending requests to the token
 /// endpoint". Loopback traffic does not leave the machine.
 pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
-    let Some(host) = uri.host() else {
-        return Err(TokenError::configuration(
-            "the token URL has no host: write it as https://host/path",
-        ));
-    };
-    if uri.scheme() == Some(&Scheme::HTTPS) {
-        return Ok(());
-    }
-    if uri.scheme() == Some(&Scheme::HTTP) && is_loopback(host) {
+    let host = uri.host().ok_or_else(|| {
+        TokenError::configuration("the token URL has no host: write it as https://host/path")
+    })?;
+    let is_http = uri.scheme() == Some(&Scheme::HTTP);
+    if uri.scheme() == Some(&Scheme::HTTPS) || (is_http && is_loopback(host)) {
         return Ok(());
     }
     Err(TokenError::configuration(format!(
         "the token endpoint at {host} would be called without TLS: use an https:// URL"
     )))
+}
+
+/// Returns an error if a response body of this length is too long. A token response has a few KiB.
+pub(super) fn check_length(length: usize) -> Result<(), TokenError> {
+    const MAX_BODY: usize = 1 << 20;
+    if length <= MAX_BODY {
+        return Ok(());
+    }
+    Err(TokenError::new(
+        ErrorKind::Malformed,
+        "the response has more than 1 MiB: check that the token URL is that of the token endpoint",
+    ))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub(crate) struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// Computes the fingerprint of a secret.
     pub(crate) fn of(secret: &[u8]) -> Self {
-        static KEY: LazyLock<[u64; 2]> = LazyLock::new(|| [(); 2].map(|()| random()));
+        static KEY: LazyLock<[u64; 2]> =
+            LazyLock::new(|| [(); 2].map(|()| RandomState::new().build_hasher().finish()));
         let mut digest = Sha256::new();
         for word in *KEY {
             digest.update(word.to_ne_bytes());
@@ -26,11 +27,7 @@ impl Fingerprint {
 
     /// Combines two fingerprints.
     pub(crate) fn and(self, other: Self) -> Self {
-        let mut both = [0; 64];
-        let (first, second) = both.split_at_mut(32);
-        first.copy_from_slice(&self.0);
-        second.copy_from_slice(&other.0);
-        Self::of(&both)
+        Self::of(&[self.0, other.0].concat())
     }
 }
 
@@ -38,10 +35,6 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint(_)")
     }
-}
-
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -11,4 +11,5 @@ pub(crate) mod loopback;
     feature = "testing"
 ))]
 pub(crate) mod pem;
+pub(crate) mod secret_json;
 pub(crate) mod timer;

@@ -230,7 +230,7 @@ async fn invalid_client_auth_is_reported_before_sending() {
         (ClientAuth::mtls(), "with_client_identity_pem"),
         (
             ClientAuth::private_key_jwt(rsa().with_algorithm(SigningAlgorithm::ES256)),
-            "ES256 is not for an RSA key",
+            "ES256 does not work with an RSA key",
         ),
         (
             ClientAuth::post("a").with_assertion_audience("https://login.example"),

@@ -61,7 +61,7 @@ async fn source_errors_name_the_key() {
     refuses(&with_secret(), rows).await;
     let rows = "
         source.token_url      | https   | http://login.example/token
-        source.token_url      | by themselves | https://user:hunter2@login.example/token
+        source.token_url      | user name or password | https://user:hunter2@login.example/token
         source.token_url      | https:// | hunter2";
     let source =
         "[source] ; type = 'client_credentials' ; client_id = 'orders' ; client_secret = 'hunter2'";

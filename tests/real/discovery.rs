@@ -36,7 +36,7 @@ async fn mismatched_issuer_is_rejected() {
     for kind in KINDS {
         for issuer in [
             site.issuer.replace("127.0.0.1", "localhost"),
-            format!("{}/nobody", site.issuer),
+            format!("{}/unknown", site.issuer),
         ] {
             let (id, secret) = (&client.id, client.secret.as_str());
             let endpoint = TokenEndpoint::discover(issuer)

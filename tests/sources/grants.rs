@@ -129,7 +129,7 @@ async fn resources_and_scopes_are_sent_unchanged() {
     let call = last_call(&login);
     assert_eq!(call.parameter("scope"), Some(doubled));
     assert_eq!(call.parameter("audience"), Some("stock"));
-    let mut resources = call.form.clone();
+    let mut resources = call.form;
     resources.retain(|(name, _)| name == "resource");
     let resources: Vec<_> = resources.iter().map(|(_, value)| value.as_str()).collect();
     assert_eq!(resources, ["https://one.example/", "https://two.example"]);

@@ -110,7 +110,7 @@ async fn untrusted_subject_is_refused() {
     let login = login().await;
     let source = TokenExchange::new(endpoint(&login));
     let error = fails(&source, of("unknown"), Refused).await;
-    assert!(error.contains("not believed"), "{error}");
+    assert!(error.contains("token is invalid"), "{error}");
     assert!(!error.contains("unknown"), "{error}");
 }
 

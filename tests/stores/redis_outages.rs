@@ -65,7 +65,7 @@ fn errors_about_a_url_show_no_part_of_it() {
 }
 
 #[tokio::test]
-async fn a_call_to_a_silent_server_ends_at_its_time_limit() {
+async fn call_to_a_silent_server_ends_at_its_time_limit() {
     let (_listener, store) = silent();
     let start = Instant::now();
     let error = store.get(&name()).await.unwrap_err();

@@ -18,7 +18,7 @@ pub(crate) fn begin() {
             .with_max_level(tracing::Level::DEBUG)
             .with_ansi(false)
             .without_time()
-            .with_writer(|| OfThisThread)
+            .with_writer(|| ThreadLog)
             .finish();
         tracing::subscriber::set_global_default(log).expect("another subscriber is installed");
     });
@@ -31,9 +31,9 @@ pub(crate) fn take() -> String {
     String::from_utf8(lines.expect("log::begin was not called")).unwrap()
 }
 
-struct OfThisThread;
+struct ThreadLog;
 
-impl io::Write for OfThisThread {
+impl io::Write for ThreadLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A thread may log after its thread-local storage was destroyed.
         let _ = LINES.try_with(|lines| {

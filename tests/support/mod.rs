@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod log;
+pub(crate) mod walk;
 
 use std::{
     any::Any,
@@ -17,15 +18,19 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header::AUTHORIZATION};
-use tokio::{sync::Semaphore, time};
+use tokio::{sync::Semaphore, task::JoinSet, time};
+use tokio_test::{
+    assert_pending,
+    task::{self, Spawn},
+};
 use tower::Service;
 use tower_bearer::{
-    AuthLayer, ErrorKind, NewToken, TokenCache, TokenError, TokenSource, TokenSpec, clock::Clock,
-    layer::Recovery, source::TokenRequest,
+    AuthLayer, ErrorKind, NewToken, Token, TokenCache, TokenError, TokenSource, TokenSpec,
+    cache::CacheBuilder, clock::Clock, layer::Recovery, source::TokenRequest,
 };
 
 /// The origin of the tests' requests.
-pub(crate) const PLACE: &str = "https://api.example";
+pub(crate) const ORIGIN: &str = "https://api.example";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -36,7 +41,7 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The spec of the route to [`PLACE`].
+/// The spec of the route to [`ORIGIN`].
 pub(crate) fn spec() -> &'static TokenSpec {
     static SPEC: LazyLock<TokenSpec> = LazyLock::new(|| TokenSpec::scopes(["read"]));
     &SPEC
@@ -46,16 +51,35 @@ pub(crate) fn tenant(name: impl fmt::Display) -> TokenSpec {
     TokenSpec::default().with_tenant(name.to_string())
 }
 
-/// Returns a cache that uses Tokio's clock.
+/// Returns the builder of a cache that uses Tokio's clock.
+pub(crate) fn builder<S: TokenSource + Clone>(source: &S) -> CacheBuilder {
+    TokenCache::builder(source.clone()).with_clock(Clock::tokio())
+}
+
 pub(crate) fn cache(source: &Source) -> TokenCache {
-    TokenCache::builder(source.clone())
-        .with_clock(Clock::tokio())
-        .build()
+    builder(source).build()
+}
+
+/// Returns a future after its first poll, which did not complete it.
+#[track_caller]
+pub(crate) fn pending<F: Future<Output: fmt::Debug>>(future: F) -> Spawn<F> {
+    let mut task = task::spawn(future);
+    assert_pending!(task.poll());
+    task
+}
+
+/// Spawns tasks that each get a token for [`spec`].
+pub(crate) fn spawn_callers(
+    cache: &TokenCache,
+    number: usize,
+) -> JoinSet<Result<Token, TokenError>> {
+    let get = |cache: TokenCache| async move { cache.get(spec()).await };
+    (0..number).map(|_| get(cache.clone())).collect()
 }
 
 pub(crate) fn layer(cache: &TokenCache) -> AuthLayer {
     AuthLayer::new(cache.clone())
-        .route(PLACE, spec().clone())
+        .route(ORIGIN, spec().clone())
         .unwrap()
 }
 
@@ -64,7 +88,7 @@ pub(crate) fn request(path: &str) -> Request<String> {
 }
 
 pub(crate) fn request_with<B>(path: &str, body: B) -> Request<B> {
-    Request::get(format!("{PLACE}{path}")).body(body).unwrap()
+    Request::get(format!("{ORIGIN}{path}")).body(body).unwrap()
 }
 
 pub(crate) async fn send<S, B>(service: &mut S, request: Request<B>) -> S::Future
@@ -93,11 +117,11 @@ pub(crate) async fn settle() {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A gate that is open until it is closed, and then admits as many as it is opened for.
+/// A gate that is open at first. Once it is closed, each permit lets one call through.
 struct Gate {
     permits: Semaphore,
     closed: AtomicBool,
@@ -155,15 +179,15 @@ pub(crate) struct Source(Arc<Script>);
 
 #[derive(Default)]
 struct Script {
-    usual: Mutex<Answer>,
+    answer: Mutex<Answer>,
     next: Mutex<VecDeque<Answer>>,
     delay: Mutex<Duration>,
     gate: Gate,
     requests: Mutex<Vec<TokenRequest>>,
-    answered: AtomicUsize,
+    completed: AtomicUsize,
     abandoned: AtomicUsize,
     running: AtomicUsize,
-    most_running: AtomicUsize,
+    max_running: AtomicUsize,
 }
 
 impl Source {
@@ -172,16 +196,16 @@ impl Source {
         Self(Arc::default())
     }
 
-    pub(crate) fn usually(self, answer: Answer) -> Self {
-        self.henceforth(answer);
+    pub(crate) fn with_answer(self, answer: Answer) -> Self {
+        self.set_answer(answer);
         self
     }
 
-    pub(crate) fn lasting(self, lifetime: Duration) -> Self {
-        self.usually(Answer::Token(Some(lifetime)))
+    pub(crate) fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.with_answer(Answer::Token(Some(lifetime)))
     }
 
-    pub(crate) fn taking(self, delay: Duration) -> Self {
+    pub(crate) fn with_delay(self, delay: Duration) -> Self {
         *lock(&self.0.delay) = delay;
         self
     }
@@ -192,35 +216,42 @@ impl Source {
         self
     }
 
-    pub(crate) fn henceforth(&self, answer: Answer) {
-        *lock(&self.0.usual) = answer;
+    pub(crate) fn set_answer(&self, answer: Answer) {
+        *lock(&self.0.answer) = answer;
     }
 
     /// Appends a result to those of the next fetches.
-    pub(crate) fn then(&self, answer: Answer) {
+    pub(crate) fn push_answer(&self, answer: Answer) {
         lock(&self.0.next).push_back(answer);
     }
 
     /// Removes the results that were not used yet.
-    pub(crate) fn forget_answers(&self) {
+    pub(crate) fn clear_answers(&self) {
         lock(&self.0.next).clear();
     }
 
+    /// Lets one fetch complete.
     pub(crate) fn open(&self) {
         self.0.gate.permits.add_permits(1);
+    }
+
+    /// Lets one fetch complete, and runs all tasks until they are idle.
+    pub(crate) async fn release(&self) {
+        self.open();
+        settle().await;
     }
 
     pub(crate) fn fetches(&self) -> usize {
         lock(&self.0.requests).len()
     }
 
-    pub(crate) fn asked(&self) -> Vec<TokenRequest> {
+    pub(crate) fn requests(&self) -> Vec<TokenRequest> {
         lock(&self.0.requests).clone()
     }
 
     /// Returns the number of completed fetches.
-    pub(crate) fn answered(&self) -> usize {
-        self.0.answered.load(SeqCst)
+    pub(crate) fn completed(&self) -> usize {
+        self.0.completed.load(SeqCst)
     }
 
     /// Returns the number of fetches whose futures were dropped before completion.
@@ -228,22 +259,25 @@ impl Source {
         self.0.abandoned.load(SeqCst)
     }
 
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.0.most_running.load(SeqCst)
+    pub(crate) fn max_concurrent(&self) -> usize {
+        self.0.max_running.load(SeqCst)
     }
 }
 
 /// Counts a fetch as completed or abandoned on drop.
-struct Underway(Arc<Script>, bool);
+struct RunningFetch {
+    script: Arc<Script>,
+    is_completed: bool,
+}
 
-impl Drop for Underway {
+impl Drop for RunningFetch {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, SeqCst);
-        let ended = match self.1 {
-            true => &self.0.answered,
-            false => &self.0.abandoned,
+        self.script.running.fetch_sub(1, SeqCst);
+        let counter = match self.is_completed {
+            true => &self.script.completed,
+            false => &self.script.abandoned,
         };
-        ended.fetch_add(1, SeqCst);
+        counter.fetch_add(1, SeqCst);
     }
 }
 
@@ -258,32 +292,35 @@ impl TokenSource for Source {
             requests.push(request.clone());
             requests.len()
         };
-        let own = lock(&script.next).pop_front();
-        let answer = own.unwrap_or_else(|| lock(&script.usual).clone());
+        let next = lock(&script.next).pop_front();
+        let answer = next.unwrap_or_else(|| lock(&script.answer).clone());
         let delay = *lock(&script.delay);
         let panics = matches!(answer, Answer::PanicAtOnce);
         assert!(!panics, "scripted: no future");
         async move {
             let running = script.running.fetch_add(1, SeqCst) + 1;
-            script.most_running.fetch_max(running, SeqCst);
-            let mut underway = Underway(Arc::clone(&script), false);
+            script.max_running.fetch_max(running, SeqCst);
+            let mut fetch = RunningFetch {
+                script: Arc::clone(&script),
+                is_completed: false,
+            };
             if !delay.is_zero() {
                 time::sleep(delay).await;
             }
             script.gate.pass().await;
-            let own = NewToken::bearer(&format!("token-{number}"))?;
+            let token = NewToken::bearer(&format!("token-{number}"))?;
             let result = match answer {
-                Answer::Token(Some(lifetime)) => Ok(own.with_lifetime(lifetime)),
-                Answer::Token(None) => Ok(own),
+                Answer::Token(Some(lifetime)) => Ok(token.with_lifetime(lifetime)),
+                Answer::Token(None) => Ok(token),
                 Answer::Text(text) => Ok(NewToken::bearer(text)?.with_lifetime(HOUR)),
                 Answer::RefreshIn(lifetime, after) => {
-                    Ok(own.with_lifetime(lifetime).with_refresh_in(after))
+                    Ok(token.with_lifetime(lifetime).with_refresh_in(after))
                 }
                 Answer::Fail(error) => Err(error),
                 Answer::Panic | Answer::PanicAtOnce => panic!("scripted: in the future"),
                 Answer::Never => std::future::pending().await,
             };
-            underway.1 = true;
+            fetch.is_completed = true;
             result
         }
     }
@@ -295,13 +332,13 @@ pub(crate) struct Api {
     ready: bool,
 }
 
-type Choose = dyn FnMut(&Seen) -> u16 + Send;
+type Respond = dyn FnMut(&RecordedRequest) -> u16 + Send;
 
 #[derive(Default)]
 struct ApiScript {
-    seen: Mutex<Vec<Seen>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     next: Mutex<VecDeque<u16>>,
-    choose: Mutex<Option<Box<Choose>>>,
+    respond: Mutex<Option<Box<Respond>>>,
     revoked: Mutex<HashSet<String>>,
     gate: Gate,
     unready: Mutex<VecDeque<bool>>,
@@ -318,20 +355,20 @@ pub(crate) enum Event {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    pub(crate) mark: Option<Mark>,
+    pub(crate) tag: Option<Tag>,
 }
 
 /// An extension that is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark(pub(crate) u32);
+pub(crate) struct Tag(pub(crate) u32);
 
-impl Seen {
+impl RecordedRequest {
     /// Returns the values of the `Authorization` headers.
     pub(crate) fn authorization(&self) -> Vec<&str> {
         let values = self.headers.get_all(AUTHORIZATION);
@@ -374,8 +411,11 @@ impl Api {
         lock(&self.shared.next).extend(statuses);
     }
 
-    pub(crate) fn choose(&self, choose: impl FnMut(&Seen) -> u16 + Send + 'static) {
-        *lock(&self.shared.choose) = Some(Box::new(choose));
+    pub(crate) fn respond_with(
+        &self,
+        respond: impl FnMut(&RecordedRequest) -> u16 + Send + 'static,
+    ) {
+        *lock(&self.shared.respond) = Some(Box::new(respond));
     }
 
     pub(crate) fn revoke(&self, token: impl Into<String>) {
@@ -383,21 +423,22 @@ impl Api {
     }
 
     /// Sets the results of the next calls of `poll_ready`: `true` is an error.
-    pub(crate) fn fail_when_polled(&self, polls: impl IntoIterator<Item = bool>) {
+    pub(crate) fn set_ready_errors(&self, polls: impl IntoIterator<Item = bool>) {
         lock(&self.shared.unready).extend(polls);
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        lock(&self.shared.seen).clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.shared.requests).clone()
     }
 
     pub(crate) fn sends(&self) -> usize {
-        lock(&self.shared.seen).len()
+        lock(&self.shared.requests).len()
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {
-        let seen = self.seen();
-        seen.iter().map(|seen| seen.token().to_owned()).collect()
+        let requests = self.requests();
+        let tokens = requests.iter().map(RecordedRequest::token);
+        tokens.map(str::to_owned).collect()
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -431,44 +472,44 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 /// A response body that records its drop.
-pub(crate) struct Answered(Arc<ApiScript>);
+pub(crate) struct ApiBody(Arc<ApiScript>);
 
-impl fmt::Debug for Answered {
+impl fmt::Debug for ApiBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answered")
+        f.write_str("ApiBody")
     }
 }
 
-impl Drop for Answered {
+impl Drop for ApiBody {
     fn drop(&mut self) {
         lock(&self.0.events).push(Event::BodyDropped);
     }
 }
 
 /// A response future that records its drop.
-pub(crate) struct Sending {
-    work: Pin<Box<dyn Future<Output = Result<Response<Answered>, ApiError>> + Send>>,
+pub(crate) struct ApiFuture {
+    work: Pin<Box<dyn Future<Output = Result<Response<ApiBody>, ApiError>> + Send>>,
     shared: Arc<ApiScript>,
 }
 
-impl Future for Sending {
-    type Output = Result<Response<Answered>, ApiError>;
+impl Future for ApiFuture {
+    type Output = Result<Response<ApiBody>, ApiError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.work.as_mut().poll(cx)
     }
 }
 
-impl Drop for Sending {
+impl Drop for ApiFuture {
     fn drop(&mut self) {
         lock(&self.shared.events).push(Event::FutureDropped);
     }
 }
 
 impl<B: 'static> Service<Request<B>> for Api {
-    type Response = Response<Answered>;
+    type Response = Response<ApiBody>;
     type Error = ApiError;
-    type Future = Sending;
+    type Future = ApiFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
         lock(&self.shared.events).push(Event::PolledReady);
@@ -479,7 +520,7 @@ impl<B: 'static> Service<Request<B>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Sending {
+    fn call(&mut self, request: Request<B>) -> ApiFuture {
         let shared = Arc::clone(&self.shared);
         if !std::mem::take(&mut self.ready) {
             shared.called_unready.fetch_add(1, SeqCst);
@@ -487,45 +528,43 @@ impl<B: 'static> Service<Request<B>> for Api {
         }
         lock(&shared.events).push(Event::Called);
         let (parts, body) = request.into_parts();
-        let seen = Seen {
+        let request = RecordedRequest {
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
             headers: parts.headers,
             body: bytes_of(&body),
-            mark: parts.extensions.get().cloned(),
+            tag: parts.extensions.get().cloned(),
         };
-        lock(&shared.seen).push(seen.clone());
-        let status = shared.status(&seen);
+        lock(&shared.requests).push(request.clone());
+        let status = shared.status(&request);
         let work = Arc::clone(&shared);
         let work = Box::pin(async move {
             work.gate.pass().await;
             if status == 0 {
                 return Err(ApiError("scripted: broken connection"));
             }
-            let mut response = Response::new(Answered(work));
+            let mut response = Response::new(ApiBody(work));
             *response.status_mut() = status.try_into().unwrap();
             Ok(response)
         });
-        Sending { work, shared }
+        ApiFuture { work, shared }
     }
 }
 
 impl ApiScript {
-    fn status(&self, seen: &Seen) -> u16 {
+    fn status(&self, request: &RecordedRequest) -> u16 {
         if let Some(status) = lock(&self.next).pop_front() {
             return status;
         }
-        let tokens = seen.authorization();
-        let mut tokens = tokens
-            .iter()
-            .map(|value| value.trim_start_matches("Bearer "));
-        if tokens.any(|token| lock(&self.revoked).contains(token)) {
+        let is_revoked =
+            |value: &&str| lock(&self.revoked).contains(value.trim_start_matches("Bearer "));
+        if request.authorization().iter().any(is_revoked) {
             return 401;
         }
-        match &mut *lock(&self.choose) {
-            Some(choose) => choose(seen),
-            None if seen.uri.path().starts_with("/refused") => 401,
+        match &mut *lock(&self.respond) {
+            Some(respond) => respond(request),
+            None if request.uri.path().starts_with("/refused") => 401,
             None => 200,
         }
     }

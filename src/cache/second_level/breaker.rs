@@ -36,7 +36,7 @@ struct Open {
     is_timeout: bool,
     next_probe: Moment,
     failures: u32,
-    /// When the current probe began.
+    /// When the current probe began. The call that begins the outage counts as the first one.
     probe: Option<Moment>,
 }
 
@@ -70,27 +70,27 @@ impl CircuitBreaker {
     /// `jitter` is between 0 and 1 and shortens the pause by up to half.
     pub(super) fn failed(&self, start: Moment, is_timeout: bool, now: Moment, jitter: f64) -> bool {
         let mut state = self.state();
-        let (since, is_timeout, failures) = match &state.open {
-            // Only the probe counts: other calls began before the outage was known.
-            Some(open) if open.probe != Some(start) => return false,
-            Some(open) => (open.since, open.is_timeout, open.failures.saturating_add(1)),
-            None => (start, is_timeout, 1),
-        };
         let first = if state.has_worked {
             FIRST_PAUSE
         } else {
             FIRST_PAUSE_AT_START
         };
-        let pause = first * 2u32.saturating_pow(failures.min(9) - 1);
-        let pause = pause.min(LONGEST_PAUSE).mul_f64(1.0 - jitter / 2.0);
-        state.open = Some(Open {
-            since,
+        let open = state.open.get_or_insert(Open {
+            since: start,
             is_timeout,
-            next_probe: now + pause,
-            failures,
-            probe: None,
+            next_probe: now,
+            failures: 0,
+            probe: Some(start),
         });
-        failures == 1
+        // Only the probe counts: other calls began before the outage was known.
+        if open.probe != Some(start) {
+            return false;
+        }
+        open.probe = None;
+        open.failures = open.failures.saturating_add(1);
+        let pause = first * 2u32.saturating_pow(open.failures.min(9) - 1);
+        open.next_probe = now + pause.min(LONGEST_PAUSE).mul_f64(1.0 - jitter / 2.0);
+        open.failures == 1
     }
 
     /// Returns `true` if no call has succeeded yet, and calls have been timing out for less than `limit`.

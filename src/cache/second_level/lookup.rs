@@ -19,7 +19,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{self, Instant};
 
-use super::{record, shared_store::SharedStore};
+use super::{
+    record,
+    shared_store::{SharedStore, StoreDown},
+};
 use crate::{
     cache::{
         freshness::{self, Freshness},
@@ -103,11 +106,9 @@ async fn try_once(
     let mut lookup = StoreLookup {
         cache,
         shared,
-        slot: guard.slot(),
+        guard,
         key,
-        reason: guard.reason(),
         is_background,
-        times: LeaseTimes::new(cache),
         replaced: None,
         is_readable: false,
     };
@@ -155,38 +156,14 @@ fn store_key(
     ]))
 }
 
-/// The lifetime of the lease, and how long a process waits for the one that holds it.
-struct LeaseTimes {
-    lifetime: Duration,
-    wait: Duration,
-}
-
-impl LeaseTimes {
-    fn new(cache: &CacheShared) -> Self {
-        let fetch_timeout = cache.settings.fetch_timeout;
-        if cache.source.wants_lease() {
-            // The lease outlives every fetch, so that no two fetches overlap.
-            let lifetime = fetch_timeout + Duration::from_secs(1);
-            let wait = lifetime + LONGEST_PAUSE;
-            return Self { lifetime, wait };
-        }
-        Self {
-            lifetime: (fetch_timeout * 2 / 5).min(LONGEST_LEASE),
-            wait: fetch_timeout / 2,
-        }
-    }
-}
-
 /// One lookup in the store.
 struct StoreLookup<'a> {
     cache: &'a CacheShared,
     shared: &'a SharedStore,
-    slot: &'a Slot,
+    guard: &'a FetchGuard,
     key: StoreKey,
-    reason: FetchReason,
     /// Whether the current token is usable and no caller waits for another.
     is_background: bool,
-    times: LeaseTimes,
     /// The stored token that a forced refresh replaces. It is not accepted.
     replaced: Option<TokenDigest>,
     /// Whether a read has succeeded.
@@ -203,54 +180,33 @@ enum Decision {
     Fail(TokenError),
 }
 
-/// The outcome of a read.
-enum Stored {
-    Found(Fetched),
-    /// There is no token, or none that is better than the current one.
-    Missing,
-    StoreDown,
-}
-
-/// The outcome of a request for the lease.
-enum LeaseOutcome {
-    Acquired(HeldLease),
-    /// Another process holds the lease.
-    Taken,
-    StoreDown,
-}
-
 impl StoreLookup<'_> {
     async fn run(&mut self) -> Decision {
-        match self.first_read().await {
-            Stored::Found(token) => return Decision::Use(token),
-            Stored::StoreDown => return self.without_store(),
-            Stored::Missing => {}
-        }
-        match self.acquire_lease().await {
-            LeaseOutcome::Acquired(lease) => self.read_under_lease(lease).await,
-            LeaseOutcome::Taken if self.is_background => Decision::KeepCurrent,
-            LeaseOutcome::Taken => self.wait_for_token_or_lease().await,
-            LeaseOutcome::StoreDown => self.without_store(),
+        match self.try_run().await {
+            Ok(decision) => decision,
+            Err(StoreDown) => self.without_store(),
         }
     }
 
-    /// Reads the store. A forced refresh only remembers the token found here, to accept no other than a newer one later.
-    async fn first_read(&mut self) -> Stored {
-        if self.reason != FetchReason::Forced {
-            return self.read().await;
-        }
-        let Some(loaded) = self.load().await else {
-            return Stored::StoreDown;
-        };
-        if let Loaded::Found(record) = loaded {
+    async fn try_run(&mut self) -> Result<Decision, StoreDown> {
+        if self.guard.reason() != FetchReason::Forced {
+            if let Some(token) = self.read().await? {
+                return Ok(Decision::Use(token));
+            }
+        } else if let Loaded::Found(record) = self.load().await? {
+            // Only a newer token is accepted later.
             self.replaced = Some(TokenDigest::of(&record.text));
         }
-        Stored::Missing
+        match self.acquire_lease().await? {
+            Some(lease) => Ok(self.read_under_lease(lease).await),
+            None if self.is_background => Ok(Decision::KeepCurrent),
+            None => self.wait_for_token_or_lease().await,
+        }
     }
 
     /// Reads again under the lease, because another process may have saved a token in the meantime.
     async fn read_under_lease(&mut self, lease: HeldLease) -> Decision {
-        let Stored::Found(token) = self.read().await else {
+        let Ok(Some(token)) = self.read().await else {
             return Decision::Fetch(Some(lease));
         };
         self.release(Some(lease)).await;
@@ -258,8 +214,9 @@ impl StoreLookup<'_> {
     }
 
     /// Waits until the process that holds the lease has saved a token, or until the lease is free.
-    async fn wait_for_token_or_lease(&mut self) -> Decision {
-        let deadline = Instant::now() + self.times.wait;
+    async fn wait_for_token_or_lease(&mut self) -> Result<Decision, StoreDown> {
+        let (_, limit) = self.lease_times();
+        let deadline = Instant::now() + limit;
         let mut last_response = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -267,37 +224,36 @@ impl StoreLookup<'_> {
             time::sleep(pause.mul_f64(1.0 - random_fraction() / 2.0).min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let stored = self.read().await;
-            if let Stored::Found(token) = stored {
-                return Decision::Use(token);
+            if let Ok(Some(token)) = stored {
+                return Ok(Decision::Use(token));
             }
             let lease = self.acquire_lease().await;
-            if let LeaseOutcome::Acquired(lease) = lease {
-                return self.read_under_lease(lease).await;
+            if let Ok(Some(lease)) = lease {
+                return Ok(self.read_under_lease(lease).await);
             }
             let now = Instant::now();
-            if matches!((stored, lease), (Stored::Missing, LeaseOutcome::Taken)) {
+            if stored.is_ok() && lease.is_ok() {
                 last_response = now;
             }
             // Another process is fetching the token, so a short outage of the store is worth waiting for.
             if last_response + TOLERATED_OUTAGE <= now {
-                return self.without_store();
+                return Err(StoreDown);
             }
             if now >= deadline {
-                return self.wait_timed_out();
+                return Ok(self.wait_timed_out(limit));
             }
         }
     }
 
-    fn wait_timed_out(&self) -> Decision {
+    fn wait_timed_out(&self, limit: Duration) -> Decision {
         if !self.cache.source.wants_lease() {
             return Decision::Fetch(None);
         }
         Decision::Fail(TokenError::new(
             ErrorKind::Unavailable,
             format!(
-                "other processes held the lease for this token for {:?} and stored none, and its source allows only one fetch at a \
-                 time: check the logs of the other processes",
-                self.times.wait
+                "other processes held the lease for this token for {limit:?} and stored none, and its source allows only one fetch at a \
+                 time: check the logs of the other processes"
             ),
         ))
     }
@@ -312,61 +268,57 @@ impl StoreLookup<'_> {
             let window = times.unusable_at().remaining(times.refresh_at());
             times.unusable_at().remaining(self.cache.now()) > window / 2
         };
-        if self.is_background && self.slot.token().is_some_and(has_time) {
+        if self.is_background && self.guard.slot().token().is_some_and(has_time) {
             return Decision::KeepCurrent;
         }
         Decision::Fetch(None)
     }
 
     /// Reads a token that this process accepts. Deletes it if it has been rejected.
-    async fn read(&mut self) -> Stored {
-        let record = match self.load().await {
-            None => return Stored::StoreDown,
-            Some(Loaded::Found(record)) => record,
-            Some(Loaded::Missing | Loaded::Unreadable(_)) => return Stored::Missing,
+    async fn read(&mut self) -> Result<Option<Fetched>, StoreDown> {
+        let Loaded::Found(record) = self.load().await? else {
+            return Ok(None);
         };
         let digest = TokenDigest::of(&record.text);
         if self.shared.rejected.contains(&digest) {
             let delete = self.shared.store.forget(&self.key, &digest);
-            self.write(delete).await;
-            return Stored::Missing;
+            let _ = self.write(delete).await;
+            return Ok(None);
         }
         if self.replaced == Some(digest) {
-            return Stored::Missing;
+            return Ok(None);
         }
-        self.accept(&record).map_or(Stored::Missing, Stored::Found)
+        Ok(self.accept(&record))
     }
 
-    /// Reads the record. Returns `None` if the store is down.
-    async fn load(&mut self) -> Option<Loaded> {
+    /// Reads the record.
+    async fn load(&mut self) -> Result<Loaded, StoreDown> {
         let deadline = Instant::now() + START_LIMIT;
-        let mut loaded = self.try_load(READ_LIMIT).await;
-        // The first read of a process may have to wait for a connection. Without these repetitions, many processes that start
-        // together would all fetch.
-        while loaded.is_none()
-            && !self.is_background
-            && self.shared.reads.is_starting(self.cache.now(), START_LIMIT)
-            && Instant::now() + FIRST_PAUSE * 2 < deadline
-        {
+        let mut limit = READ_LIMIT;
+        // The first read of a process may have to wait for a connection. Without repetitions, many processes that start together
+        // would all fetch.
+        let loaded = loop {
+            let load = self.shared.store.load(&self.key);
+            let call = self
+                .shared
+                .call(StoreWork::Reading, limit, load, self.cache);
+            let loaded = call.await;
+            let may_repeat = !self.is_background
+                && self.shared.reads.is_starting(self.cache.now(), START_LIMIT)
+                && Instant::now() + FIRST_PAUSE * 2 < deadline;
+            if loaded.is_ok() || !may_repeat {
+                break loaded?;
+            }
             time::sleep(FIRST_PAUSE).await;
-            let left = deadline.saturating_duration_since(Instant::now());
-            loaded = self.try_load(READ_LIMIT.min(left)).await;
-        }
-        self.is_readable |= loaded.is_some();
+            limit = READ_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+        };
+        self.is_readable = true;
         match &loaded {
-            Some(Loaded::Found(_)) => self.shared.unreadable.store(false, Ordering::Relaxed),
-            Some(Loaded::Unreadable(why)) => self.report_unreadable(why.as_str()),
-            Some(Loaded::Missing) | None => {}
+            Loaded::Found(_) => self.shared.unreadable.store(false, Ordering::Relaxed),
+            Loaded::Unreadable(why) => self.report_unreadable(why.as_str()),
+            Loaded::Missing => {}
         }
-        loaded
-    }
-
-    async fn try_load(&self, limit: Duration) -> Option<Loaded> {
-        let load = self.shared.store.load(&self.key);
-        let call = self
-            .shared
-            .call(StoreWork::Reading, limit, load, self.cache);
-        call.await
+        Ok(loaded)
     }
 
     /// Returns the stored token if it is usable and better than the current one.
@@ -380,7 +332,7 @@ impl StoreLookup<'_> {
         if freshness == Freshness::Expired {
             return None;
         }
-        if let Some(current) = self.slot.token() {
+        if let Some(current) = self.guard.slot().token() {
             let is_usable = !current.times().unusable_at().is_past(now);
             // If both are the same token, the times of the current one are kept.
             if token.same_text(&current) || (is_usable && freshness != Freshness::Fresh) {
@@ -395,13 +347,23 @@ impl StoreLookup<'_> {
         })
     }
 
-    async fn acquire_lease(&self) -> LeaseOutcome {
-        let lease = self.shared.store.lease(&self.key, self.times.lifetime);
-        match self.write(lease).await {
-            Some(Some(lease)) => LeaseOutcome::Acquired(lease),
-            Some(None) => LeaseOutcome::Taken,
-            None => LeaseOutcome::StoreDown,
+    /// Acquires the lease. Returns `None` if another process holds it.
+    async fn acquire_lease(&self) -> Result<Option<HeldLease>, StoreDown> {
+        let (lifetime, _) = self.lease_times();
+        let lease = self.shared.store.lease(&self.key, lifetime);
+        self.write(lease).await
+    }
+
+    /// Returns the lifetime of the lease, and how long a process waits for the one that holds it.
+    fn lease_times(&self) -> (Duration, Duration) {
+        let fetch_timeout = self.cache.settings.fetch_timeout;
+        if self.cache.source.wants_lease() {
+            // The lease outlives every fetch, so that no two fetches overlap.
+            let lifetime = fetch_timeout + Duration::from_secs(1);
+            return (lifetime, lifetime + LONGEST_PAUSE);
         }
+        let lifetime = (fetch_timeout * 2 / 5).min(LONGEST_LEASE);
+        (lifetime, fetch_timeout / 2)
     }
 
     /// Saves the token for other processes and for the next start of this one.
@@ -415,17 +377,19 @@ impl StoreLookup<'_> {
         let record = record::from_token(&fetched.token, &fetched.times);
         let lifetime = fetched.times.expires_at().remaining(self.cache.now());
         let save = self.shared.store.save(&self.key, &record, lifetime, lease);
-        self.write(save).await;
+        let _ = self.write(save).await;
     }
 
     async fn release(&self, lease: Option<HeldLease>) {
         if let Some(lease) = lease {
-            self.write(self.shared.store.release(lease)).await;
+            let _ = self.write(self.shared.store.release(lease)).await;
         }
     }
 
-    /// Runs a write. Returns `None` if it fails.
-    async fn write<T>(&self, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    async fn write<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreDown> {
         let call = self
             .shared
             .call(StoreWork::Writing, WRITE_LIMIT, operation, self.cache);
@@ -435,11 +399,8 @@ impl StoreLookup<'_> {
     fn report_unreadable(&self, why: &'static str) {
         count(&self.cache.counters.store_unreadable);
         let first = !self.shared.unreadable.swap(true, Ordering::Relaxed);
-        let unreadable = TokenEvent::StoreUnreadable {
-            spec: self.slot.spec(),
-            why,
-            first,
-        };
+        let spec = self.guard.slot().spec();
+        let unreadable = TokenEvent::StoreUnreadable { spec, why, first };
         self.cache.settings.telemetry.emit(&unreadable);
     }
 }

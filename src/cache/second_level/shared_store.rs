@@ -37,6 +37,9 @@ pub(in crate::cache) struct SharedStore {
     pub(super) rejected: RejectedTokens,
 }
 
+/// The store has failed, or is not called because it has failed before.
+pub(super) struct StoreDown;
+
 impl SharedStore {
     pub(in crate::cache) fn new(store: EncryptedStore, namespace: Option<Box<str>>) -> Self {
         Self {
@@ -54,7 +57,7 @@ impl SharedStore {
         self.rejected.add(TokenDigest::of(token.expose()));
     }
 
-    /// Runs a call to the store within a time limit; returns `None` if it fails, or if the circuit breaker is open.
+    /// Runs a call to the store within a time limit, unless the circuit breaker is open.
     ///
     /// A panic of the store counts as a failure. The operator is notified when an outage begins and when it ends.
     pub(super) async fn call<T>(
@@ -63,24 +66,21 @@ impl SharedStore {
         limit: Duration,
         operation: impl Future<Output = Result<T, StoreError>>,
         cache: &CacheShared,
-    ) -> Option<T> {
+    ) -> Result<T, StoreDown> {
         let breaker = match work {
             StoreWork::Reading => &self.reads,
             StoreWork::Writing => &self.writes,
         };
         let start = cache.now();
         if !breaker.allows_call(start) {
-            return None;
+            return Err(StoreDown);
         }
         let limit = limit.min(cache.settings.fetch_timeout);
         let outcome = time::timeout(limit, catch_panic(operation)).await;
         let outcome = outcome.unwrap_or_else(|_| {
-            Err(StoreError::new(
-                StoreErrorKind::Timeout,
-                format!(
-                    "the store did not respond within {limit:?}: check its load and the network"
-                ),
-            ))
+            Err(StoreError::timeout(format!(
+                "the store did not respond within {limit:?}: check its load and the network"
+            )))
         });
         let telemetry = &cache.settings.telemetry;
         let now = cache.now();
@@ -89,7 +89,7 @@ impl SharedStore {
                 if let Some(after) = breaker.succeeded(now) {
                     telemetry.emit(&TokenEvent::StoreRecovered { work, after });
                 }
-                Some(done)
+                Ok(done)
             }
             Err(error) => {
                 count(&cache.counters.store_errors);
@@ -100,7 +100,7 @@ impl SharedStore {
                     error: &error,
                     first,
                 });
-                None
+                Err(StoreDown)
             }
         }
     }

@@ -1,19 +1,19 @@
-//! A body that is sent and kept, so that it can be sent once more.
+//! [`ReplayBody`] buffers a body while it is sent, so that it can be sent a second time.
 //!
-//! The body itself stands behind a lock that its first sending and whoever keeps it share. The first sending takes frame
-//! after frame from it, and keeps a copy of each, up to the limit. To send again is to take the body away: what was kept goes
-//! first, and then the rest, which nobody has seen yet. So it does not matter how far the first sending came, nor whether
-//! the client has let go of it yet: from then on it gets an error, and never what would look like an end.
+//! The body is behind a lock that its first sending and the saved request share. The first sending reads frame after frame, and
+//! stores a copy of each, up to the limit. A replay takes the body over: it sends the buffered frames, and then reads the frames that
+//! the first sending has not read. So it does not matter how much the first sending has read, nor whether the client has dropped
+//! it. From then on the first sending returns an error, so that its server can't mistake it for a complete body.
 //!
-//! Between the refusal and the next token nobody knows yet which it will be. Until then the first sending is paused: what is
-//! kept stays whole, and if there is no other token, it goes on, and the first answer reaches the caller whole.
+//! After a rejection, the first sending is paused until the next token is available. If there is none, it continues, and the caller
+//! gets the whole first response.
 //!
-//! Beyond the limit the first sending takes the body for itself, and what was kept is dropped.
+//! A body that exceeds the limit is moved to its first sending, and the buffer is dropped.
 
 use std::{
     collections::VecDeque,
     error::Error,
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
@@ -23,183 +23,181 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::chunks::Copies;
+use super::chunks::Chunks;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A body that can be sent twice; what [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer) puts around the client's own.
+/// A body that is buffered while it is sent. [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer) wraps the client's
+/// body type in it.
 ///
-/// Frames and trailers are handed on as they come. Its errors are those of the body inside, boxed.
-pub struct ReplayBody<B>(Side<B>);
+/// Frames are passed on as they arrive, including trailers. Errors are those of the wrapped body.
+pub struct ReplayBody<B>(Repr<B>);
 
-enum Side<B> {
-    /// It is sent for the first time, and kept.
-    First(Arc<Mutex<Well<B>>>),
-    /// It is sent, and will not be sent again.
-    Alone(Pin<Box<B>>),
-    /// It is sent again: what was kept, and then the rest.
-    Again(Again<B>),
+enum Repr<B> {
+    /// The first sending, which is buffered.
+    First(Arc<Mutex<SharedBody<B>>>),
+    /// The first sending of a body that can't be replayed.
+    Unbuffered(Pin<Box<B>>),
+    /// The second sending.
+    Replay(BufferedFrames<B>),
 }
 
-/// Where the first sending draws from.
-struct Well<B> {
-    /// None once it was taken away, or nobody can send it again.
+/// The state that the first sending shares with the saved request.
+struct SharedBody<B> {
+    /// `None` if it was taken over by a replay, or can't be replayed.
     body: Option<Pin<Box<B>>>,
     limit: usize,
-    kept: Copies,
+    chunks: Chunks,
     trailers: Option<HeaderMap>,
     ended: bool,
-    /// Whether the first sending waits until it is known whether there is a second one.
+    /// Whether the first sending waits until it is known whether the request is replayed.
     paused: bool,
-    /// Of the first sending, if it waits for the body.
-    waiting: Option<Waker>,
+    /// The waker of the first sending.
+    waker: Option<Waker>,
 }
 
-struct Again<B> {
-    kept: VecDeque<Bytes>,
-    /// None: it had been read to its end.
-    rest: Option<Pin<Box<B>>>,
+/// The frames that the first sending has read, and those that it has not read.
+struct BufferedFrames<B> {
+    chunks: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
+    /// `None` if the first sending has read the body to its end.
+    rest: Option<Pin<Box<B>>>,
 }
 
-/// The other end of a tee: who has it can send again.
-pub(super) struct Held<B> {
-    well: Arc<Mutex<Well<B>>>,
-    /// Whether this has paused the first sending.
+/// The part of a saved request that pauses its body and takes it over.
+pub(super) struct BodyHandle<B> {
+    shared: Arc<Mutex<SharedBody<B>>>,
+    /// Whether this handle has paused the first sending.
     paused: bool,
 }
 
 impl<B> ReplayBody<B> {
-    /// The body to send, and the way to send it again.
-    pub(super) fn new(body: B, limit: usize) -> (Self, Held<B>) {
-        let well = Arc::new(Mutex::new(Well {
+    /// Returns the body to send, and the handle to replay it.
+    pub(super) fn new(body: B, limit: usize) -> (Self, BodyHandle<B>) {
+        let shared = Arc::new(Mutex::new(SharedBody {
             body: Some(Box::pin(body)),
             limit,
-            kept: Copies::default(),
+            chunks: Chunks::default(),
             trailers: None,
             ended: false,
             paused: false,
-            waiting: None,
+            waker: None,
         }));
-        let held = Held {
-            well: Arc::clone(&well),
+        let handle = BodyHandle {
+            shared: Arc::clone(&shared),
             paused: false,
         };
-        (Self(Side::First(well)), held)
+        (Self(Repr::First(shared)), handle)
     }
 }
 
-impl<B> Held<B> {
-    /// Pauses the first sending, for as long as this is there; false if it can't be repeated: more came of the body than the
-    /// limit, or an error.
+impl<B> BodyHandle<B> {
+    /// Pauses the first sending until the handle is dropped. Returns `false` if the body can't be replayed, because it exceeds the
+    /// limit or has failed.
     pub(super) fn pause(&mut self) -> bool {
-        let mut well = lock(&self.well);
-        well.paused = well.body.is_some();
-        self.paused = well.paused;
+        let mut shared = lock(&self.shared);
+        shared.paused = shared.body.is_some();
+        self.paused = shared.paused;
         self.paused
     }
 
-    /// Takes the body away from its first sending; none if that can't be repeated.
+    /// Takes the body over from its first sending. Returns `None` if it can't be replayed.
     pub(super) fn take_back(&self) -> Option<ReplayBody<B>> {
-        let mut well = lock(&self.well);
-        let body = well.body.take()?;
-        let again = Again {
-            kept: std::mem::take(&mut well.kept).into_pieces(),
-            rest: (!well.ended).then_some(body),
-            trailers: well.trailers.take(),
+        let mut shared = lock(&self.shared);
+        let body = shared.body.take()?;
+        let frames = BufferedFrames {
+            chunks: mem::take(&mut shared.chunks).into_chunks(),
+            trailers: shared.trailers.take(),
+            rest: (!shared.ended).then_some(body),
         };
-        go_on(well);
-        Some(ReplayBody(Side::Again(again)))
+        resume(shared);
+        Some(ReplayBody(Repr::Replay(frames)))
     }
 }
 
-impl<B> Drop for Held<B> {
+impl<B> Drop for BodyHandle<B> {
     fn drop(&mut self) {
         if self.paused {
-            go_on(lock(&self.well));
+            resume(lock(&self.shared));
         }
     }
 }
 
-/// Ends the pause of the first sending, if there is one.
-fn go_on<B>(mut well: MutexGuard<'_, Well<B>>) {
-    well.paused = false;
-    let waiting = well.waiting.take();
-    drop(well);
-    if let Some(first) = waiting {
-        first.wake();
+/// Ends the pause of the first sending.
+fn resume<B>(mut shared: MutexGuard<'_, SharedBody<B>>) {
+    shared.paused = false;
+    let waker = shared.waker.take();
+    drop(shared);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
-fn lock<B>(well: &Mutex<Well<B>>) -> MutexGuard<'_, Well<B>> {
-    // A body that panics half way has no body to send again: see `draw`.
-    well.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<B>(shared: &Mutex<SharedBody<B>>) -> MutexGuard<'_, SharedBody<B>> {
+    // After a panic in the body, the state contains no body: see `poll_frame`.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Drawn = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+type PollFrame = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-impl<B> Well<B>
+impl<B> SharedBody<B>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    /// The next frame for the first sending. The body is not put back if it failed, and not by a panic.
-    fn draw(&mut self, cx: &mut Context<'_>) -> Drawn {
+    /// Returns the next frame of the first sending. A body that fails or panics is dropped.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PollFrame {
         if self.paused {
-            self.wait(cx);
-            return Poll::Pending;
+            return self.wait(cx);
         }
         let Some(mut body) = self.body.take() else {
-            return Poll::Ready(Some(Err(TakenAway.into())));
+            return Poll::Ready(Some(Err(BodyTakenOver.into())));
         };
-        let frame = match body.as_mut().poll_frame(cx) {
-            Poll::Pending => {
-                self.body = Some(body);
-                self.wait(cx);
-                return Poll::Pending;
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.forget();
-                return Poll::Ready(Some(Err(error.into())));
-            }
-            Poll::Ready(frame) => frame.transpose().ok().flatten(),
-        };
+        let frame = body.as_mut().poll_frame(cx);
+        if let Poll::Ready(Some(Err(error))) = frame {
+            self.clear_buffer();
+            return Poll::Ready(Some(Err(error.into())));
+        }
         self.body = Some(body);
-        self.ended |= frame.is_none();
-        Poll::Ready(frame.map(Ok))
+        self.ended |= matches!(frame, Poll::Ready(None));
+        match frame {
+            Poll::Pending => self.wait(cx),
+            frame => frame.map_err(Into::into),
+        }
     }
 
-    /// Keeps a frame that is sent. It answers whether there was room.
-    fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
-        if let Some(data) = frame.data_ref() {
-            if self.kept.len() + data.len() > self.limit {
-                return false;
-            }
-            self.kept.push(data, self.limit);
-        } else if let Some(trailers) = frame.trailers_ref() {
-            let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-                name.as_str().len() + value.len()
-            };
-            let needed: usize = trailers.iter().map(length).sum();
-            if self.kept.len() + needed > self.limit {
-                return false;
-            }
-            self.trailers = Some(trailers.clone());
+    fn wait(&mut self, cx: &Context<'_>) -> PollFrame {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker => *waker = Some(cx.waker().clone()),
         }
-        true
+        Poll::Pending
     }
 }
 
-impl<B> Well<B> {
-    fn wait(&mut self, cx: &Context<'_>) {
-        let same = |waker: &Waker| waker.will_wake(cx.waker());
-        if !self.waiting.as_ref().is_some_and(same) {
-            self.waiting = Some(cx.waker().clone());
+impl<B> SharedBody<B> {
+    /// Stores a copy of a frame. Returns `false` if it exceeds the limit.
+    fn buffer(&mut self, frame: &Frame<Bytes>) -> bool {
+        let (data, trailers) = (frame.data_ref(), frame.trailers_ref());
+        let fields = trailers.into_iter().flatten();
+        let size = data.map_or(0, Bytes::len)
+            + fields
+                .map(|(name, value)| name.as_str().len() + value.len())
+                .sum::<usize>();
+        if self.chunks.len() + size > self.limit {
+            return false;
         }
+        if let Some(data) = data {
+            self.chunks.push(data, self.limit);
+        }
+        if trailers.is_some() {
+            self.trailers = trailers.cloned();
+        }
+        true
     }
 
-    fn forget(&mut self) {
-        self.kept = Copies::default();
+    fn clear_buffer(&mut self) {
+        self.chunks = Chunks::default();
         self.trailers = None;
     }
 }
@@ -212,25 +210,24 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Drawn {
-        let well = match &mut self.0 {
-            Side::First(well) => well,
-            Side::Alone(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
-            Side::Again(again) => return again.poll_frame(cx),
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollFrame {
+        let shared = match &mut self.0 {
+            Repr::First(shared) => shared,
+            Repr::Unbuffered(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
+            Repr::Replay(frames) => return frames.poll_frame(cx),
         };
-        // The answer is there and was handed on: nobody can send it again.
-        let unwatched = Arc::strong_count(well) == 1;
-        let mut drawing = lock(well);
-        let frame = ready!(drawing.draw(cx));
-        let Some(Ok(sent)) = &frame else {
-            return Poll::Ready(frame);
-        };
-        if unwatched || !drawing.keep(sent) {
-            drawing.forget();
-            let body = drawing.body.take();
-            drop(drawing);
+        // The saved request was dropped, because the response has been returned to the caller.
+        let is_only = Arc::strong_count(shared) == 1;
+        let mut shared = lock(shared);
+        let frame = ready!(shared.poll_frame(cx));
+        if let Some(Ok(sent)) = &frame
+            && (is_only || !shared.buffer(sent))
+        {
+            shared.clear_buffer();
+            let body = shared.body.take();
+            drop(shared);
             if let Some(body) = body {
-                self.0 = Side::Alone(body);
+                self.0 = Repr::Unbuffered(body);
             }
         }
         Poll::Ready(frame)
@@ -238,39 +235,41 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Side::First(well) => {
-                let well = lock(well);
-                well.ended || well.body.as_ref().is_some_and(|body| body.is_end_stream())
+            Repr::First(shared) => {
+                let shared = lock(shared);
+                let body = shared.body.as_ref();
+                shared.ended || body.is_some_and(|body| body.is_end_stream())
             }
-            Side::Alone(body) => body.is_end_stream(),
-            Side::Again(again) => {
-                let rest_ended = again.rest.as_ref().is_none_or(|rest| rest.is_end_stream());
-                again.kept.is_empty() && again.trailers.is_none() && rest_ended
+            Repr::Unbuffered(body) => body.is_end_stream(),
+            Repr::Replay(frames) => {
+                let rest = frames.rest.as_ref();
+                let rest_ended = rest.is_none_or(|rest| rest.is_end_stream());
+                frames.chunks.is_empty() && frames.trailers.is_none() && rest_ended
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Side::First(well) => {
-                let well = lock(well);
-                let body = well.body.as_ref();
+            Repr::First(shared) => {
+                let shared = lock(shared);
+                let body = shared.body.as_ref();
                 body.map_or_else(SizeHint::default, |body| body.size_hint())
             }
-            Side::Alone(body) => body.size_hint(),
-            Side::Again(again) => again.size_hint(),
+            Repr::Unbuffered(body) => body.size_hint(),
+            Repr::Replay(frames) => frames.size_hint(),
         }
     }
 }
 
-impl<B> Again<B>
+impl<B> BufferedFrames<B>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Drawn {
-        if let Some(kept) = self.kept.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(kept))));
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PollFrame {
+        if let Some(chunk) = self.chunks.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -282,15 +281,15 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = self.kept.iter().map(Bytes::len).sum::<usize>() as u64;
+        let buffered = self.chunks.iter().map(Bytes::len).sum::<usize>() as u64;
         let Some(rest) = &self.rest else {
-            return SizeHint::with_exact(kept);
+            return SizeHint::with_exact(buffered);
         };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(kept));
+        hint.set_lower(rest.lower().saturating_add(buffered));
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(kept));
+            hint.set_upper(upper.saturating_add(buffered));
         }
         hint
     }
@@ -298,25 +297,21 @@ where
 
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Side::First(_) => "ReplayBody(first)",
-            Side::Alone(_) => "ReplayBody(alone)",
-            Side::Again(_) => "ReplayBody(again)",
-        })
+        f.write_str("ReplayBody(_)")
     }
 }
 
-/// What the first sending gets from then on.
+/// The error of the first sending after a replay has taken the body over.
 #[derive(Debug)]
-struct TakenAway;
+struct BodyTakenOver;
 
-impl fmt::Display for TakenAway {
+impl fmt::Display for BodyTakenOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request was answered before its body was sent to the end, and is sent again: the rest goes with that")
+        f.write_str("the server rejected the token before the body was sent, and the request is replayed with the body")
     }
 }
 
-impl Error for TakenAway {}
+impl Error for BodyTakenOver {}
 
 #[cfg(test)]
 #[path = "body_tests.rs"]

@@ -7,7 +7,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
 
-/// A body that yields what it is told to, when it is told to.
+/// A body whose frames are scripted by the test.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<State>>);
 
@@ -28,11 +28,11 @@ enum Step {
 impl Script {
     fn of(steps: impl IntoIterator<Item = Step>) -> Self {
         let script = Self::default();
-        script.go_on(steps);
+        script.push(steps);
         script
     }
 
-    fn go_on(&self, steps: impl IntoIterator<Item = Step>) {
+    fn push(&self, steps: impl IntoIterator<Item = Step>) {
         let mut state = self.0.lock().unwrap();
         state.steps.extend(steps);
         if let Some(waker) = state.waker.take() {
@@ -54,7 +54,7 @@ impl Body for Script {
             Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(data))))),
             Some(Step::Trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers())))),
             Some(Step::Failure) => Poll::Ready(Some(Err(std::io::Error::other("disk on fire")))),
-            Some(Step::Panic) => panic!("a body may do that"),
+            Some(Step::Panic) => panic!("the body panics"),
             Some(Step::End) => Poll::Ready(None),
             None => {
                 state.waker = Some(cx.waker().clone());
@@ -72,44 +72,46 @@ fn trailers() -> HeaderMap {
 
 const LIMIT: usize = 20;
 
-fn tee(steps: impl IntoIterator<Item = Step>) -> (ReplayBody<Script>, Held<Script>, Script) {
+fn replay_body(
+    steps: impl IntoIterator<Item = Step>,
+) -> (ReplayBody<Script>, BodyHandle<Script>, Script) {
     let script = Script::of(steps);
-    let (tee, held) = ReplayBody::new(script.clone(), LIMIT);
-    (tee, held, script)
+    let (body, handle) = ReplayBody::new(script.clone(), LIMIT);
+    (body, handle, script)
 }
 
-/// The next frame, which must be there.
-fn next(tee: &mut ReplayBody<Script>) -> Option<Result<Frame<Bytes>, BoxError>> {
-    assert_ready!(task::spawn(tee.frame()).poll())
+/// Returns the next frame, which must be available.
+fn next(body: &mut ReplayBody<Script>) -> Option<Result<Frame<Bytes>, BoxError>> {
+    assert_ready!(task::spawn(body.frame()).poll())
 }
 
-fn data(tee: &mut ReplayBody<Script>) -> Bytes {
-    next(tee).unwrap().unwrap().into_data().unwrap()
+fn data(body: &mut ReplayBody<Script>) -> Bytes {
+    next(body).unwrap().unwrap().into_data().unwrap()
 }
 
-fn all(tee: ReplayBody<Script>) -> (Bytes, Option<HeaderMap>) {
-    let collected = assert_ready!(task::spawn(tee.collect()).poll()).unwrap();
+fn all(body: ReplayBody<Script>) -> (Bytes, Option<HeaderMap>) {
+    let collected = assert_ready!(task::spawn(body.collect()).poll()).unwrap();
     let trailers = collected.trailers().cloned();
     (collected.to_bytes(), trailers)
 }
 
 #[test]
-fn what_was_sent_to_the_end_is_sent_again_with_its_trailers() {
-    let (first, held, _) = tee([
+fn completely_sent_body_is_replayed_with_its_trailers() {
+    let (first, handle, _) = replay_body([
         Step::Data(b"ab"),
         Step::Data(b"cd"),
         Step::Trailers,
         Step::End,
     ]);
     assert_eq!(all(first), ("abcd".into(), Some(trailers())));
-    let again = held.take_back().unwrap();
+    let again = handle.take_back().unwrap();
     assert_eq!(again.size_hint().exact(), Some(4));
     assert_eq!(all(again), ("abcd".into(), Some(trailers())));
 }
 
 #[test]
-fn frames_are_handed_on_as_they_come() {
-    let (mut first, _held, _) = tee([
+fn frames_are_passed_on_as_they_arrive() {
+    let (mut first, _held, _) = replay_body([
         Step::Data(b"ab"),
         Step::Data(b"c"),
         Step::Trailers,
@@ -123,39 +125,39 @@ fn frames_are_handed_on_as_they_come() {
 }
 
 #[test]
-fn a_body_that_was_answered_half_way_is_sent_again_from_its_start_to_its_end() {
-    let (mut first, held, script) = tee([Step::Data(b"ab")]);
+fn partly_sent_body_is_replayed_completely() {
+    let (mut first, handle, script) = replay_body([Step::Data(b"ab")]);
     assert_eq!(data(&mut first), "ab");
-    let mut again = held.take_back().unwrap();
+    let mut again = handle.take_back().unwrap();
     assert_eq!(data(&mut again), "ab");
     assert_pending!(task::spawn(again.frame()).poll());
-    script.go_on([Step::Data(b"cd"), Step::End]);
+    script.push([Step::Data(b"cd"), Step::End]);
     assert_eq!(data(&mut again), "cd");
     assert!(next(&mut again).is_none());
 }
 
 #[test]
-fn the_first_sending_gets_an_error_and_no_end_once_the_body_is_taken_away() {
-    let (mut first, held, _) = tee([Step::Data(b"ab")]);
+fn first_sending_fails_once_the_body_is_taken_over() {
+    let (mut first, handle, _) = replay_body([Step::Data(b"ab")]);
     assert_eq!(data(&mut first), "ab");
     let mut waiting = task::spawn(first.frame());
     assert_pending!(waiting.poll());
-    let _again = held.take_back().unwrap();
+    let _again = handle.take_back().unwrap();
     assert!(waiting.is_woken());
     let error = assert_ready!(waiting.poll()).unwrap().unwrap_err();
-    assert!(error.is::<TakenAway>(), "{error}");
+    assert!(error.is::<BodyTakenOver>(), "{error}");
     drop(waiting);
     assert!(!first.is_end_stream());
 }
 
 #[test]
-fn a_paused_sending_waits_and_goes_on_if_nothing_is_sent_again() {
-    let (mut first, mut held, _) = tee([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+fn paused_sending_continues_without_a_replay() {
+    let (mut first, mut handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
     assert_eq!(data(&mut first), "ab");
-    assert!(held.pause());
+    assert!(handle.pause());
     let mut waiting = task::spawn(first.frame());
     assert_pending!(waiting.poll());
-    drop(held);
+    drop(handle);
     assert!(waiting.is_woken());
     let frame = assert_ready!(waiting.poll()).unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "cd");
@@ -164,84 +166,84 @@ fn a_paused_sending_waits_and_goes_on_if_nothing_is_sent_again() {
 }
 
 #[test]
-fn a_paused_sending_gets_its_error_once_the_body_is_taken_away() {
-    let (mut first, mut held, _) = tee([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+fn paused_sending_fails_once_the_body_is_taken_over() {
+    let (mut first, mut handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
     assert_eq!(data(&mut first), "ab");
-    assert!(held.pause());
+    assert!(handle.pause());
     let mut waiting = task::spawn(first.frame());
     assert_pending!(waiting.poll());
-    let again = held.take_back().unwrap();
+    let again = handle.take_back().unwrap();
     assert!(waiting.is_woken());
     let error = assert_ready!(waiting.poll()).unwrap().unwrap_err();
-    assert!(error.is::<TakenAway>(), "{error}");
+    assert!(error.is::<BodyTakenOver>(), "{error}");
     assert_eq!(all(again).0, "abcd");
 }
 
 #[test]
-fn what_can_not_be_sent_again_is_not_paused() {
-    let (mut first, mut held, _) = tee([
+fn body_that_cannot_be_replayed_is_not_paused() {
+    let (mut first, mut handle, _) = replay_body([
         Step::Data(b"012345678901234567890"),
         Step::Data(b"ab"),
         Step::End,
     ]);
     assert_eq!(data(&mut first).len(), LIMIT + 1);
-    assert!(!held.pause());
+    assert!(!handle.pause());
     assert_eq!(data(&mut first), "ab");
 }
 
 #[test]
-fn beyond_the_limit_it_is_sent_on_and_not_again() {
-    let (mut first, held, _) = tee([
+fn body_beyond_the_limit_is_sent_but_not_replayed() {
+    let (mut first, handle, _) = replay_body([
         Step::Data(b"01234567890123456789"),
         Step::Data(b"8"),
         Step::Data(b"9"),
         Step::End,
     ]);
     assert_eq!(data(&mut first), "01234567890123456789");
-    assert_eq!(lock(&held.well).kept.capacity(), LIMIT);
+    assert_eq!(lock(&handle.shared).chunks.capacity(), LIMIT);
     assert_eq!(data(&mut first), "8");
-    assert_eq!(lock(&held.well).kept.capacity(), 0);
-    assert!(held.take_back().is_none());
+    assert_eq!(lock(&handle.shared).chunks.capacity(), 0);
+    assert!(handle.take_back().is_none());
     assert_eq!(all(first).0, "9");
 }
 
 #[test]
 fn trailers_count_towards_the_limit() {
-    let (first, held, _) = tee([Step::Data(b"0123456"), Step::Trailers, Step::End]);
+    let (first, handle, _) = replay_body([Step::Data(b"0123456"), Step::Trailers, Step::End]);
     assert_eq!(all(first), ("0123456".into(), Some(trailers())));
-    assert!(held.take_back().is_none());
+    assert!(handle.take_back().is_none());
 }
 
 #[test]
-fn a_body_that_failed_is_not_sent_again() {
-    let (mut first, held, _) = tee([Step::Data(b"ab"), Step::Failure]);
+fn failed_body_is_not_replayed() {
+    let (mut first, handle, _) = replay_body([Step::Data(b"ab"), Step::Failure]);
     assert_eq!(data(&mut first), "ab");
     let error = next(&mut first).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "disk on fire");
-    assert!(held.take_back().is_none());
+    assert!(handle.take_back().is_none());
 }
 
 #[test]
-fn a_body_that_panicked_is_not_sent_again() {
-    let (mut first, held, _) = tee([Step::Panic]);
+fn panicked_body_is_not_replayed() {
+    let (mut first, handle, _) = replay_body([Step::Panic]);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut first)));
     assert!(panic.is_err());
-    assert!(held.take_back().is_none());
+    assert!(handle.take_back().is_none());
 }
 
 #[test]
-fn nothing_is_kept_once_nobody_can_send_it_again() {
-    let (mut first, held, _) = tee([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
-    drop(held);
+fn buffering_stops_once_the_saved_request_is_dropped() {
+    let (mut first, handle, _) = replay_body([Step::Data(b"ab"), Step::Data(b"cd"), Step::End]);
+    drop(handle);
     assert_eq!(data(&mut first), "ab");
-    assert!(matches!(first.0, Side::Alone(_)));
+    assert!(matches!(first.0, Repr::Unbuffered(_)));
     assert_eq!(all(first).0, "cd");
 }
 
 proptest! {
-    /// However the body is cut, and wherever it is answered: both sendings are the same bytes, or there is no second.
+    /// Both sendings have the same bytes, or there is no second one, for all frames and for a response after any frame.
     #[test]
-    fn both_sendings_are_the_same(
+    fn replayed_bytes_are_those_of_the_body(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..12),
         answered_after in 0usize..12,
         limit in 0usize..120,
@@ -249,7 +251,7 @@ proptest! {
         let whole: Vec<u8> = frames.concat();
         let steps = frames.iter().map(|frame| Step::Data(Box::leak(frame.clone().into_boxed_slice())));
         let script = Script::of(steps.chain([Step::End]));
-        let (mut first, held) = ReplayBody::new(script, limit);
+        let (mut first, handle) = ReplayBody::new(script, limit);
         let mut sent = Vec::new();
         let mut ended = false;
         for _ in 0..answered_after {
@@ -262,8 +264,8 @@ proptest! {
             }
         }
         prop_assert!(whole.starts_with(&sent));
-        prop_assert!(lock(&held.well).kept.capacity() <= limit);
-        match held.take_back() {
+        prop_assert!(lock(&handle.shared).chunks.capacity() <= limit);
+        match handle.take_back() {
             Some(again) => prop_assert_eq!(all(again).0, whole),
             None => {
                 prop_assert!(sent.len() > limit);

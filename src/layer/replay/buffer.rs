@@ -1,57 +1,38 @@
-//! [`BufferBody`]: bodies that can't be had twice by themselves are kept while they are sent.
+//! [`BufferBody`] buffers a body while it is sent, so that a request whose body can't be cloned can be replayed.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, mem};
 
 use bytes::Bytes;
-use http::{Request, request::Parts};
+use http::Request;
 use http_body::Body;
 
 use super::{
-    body::{Held, ReplayBody},
-    policy::ReplayPolicy,
+    body::{BodyHandle, ReplayBody},
+    policy::{ReplayPolicy, SealedPolicy},
 };
 use crate::layer::HttpRequest;
 
-/// Requests are sent again after a refusal, with any body, up to a limit; made by
-/// [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer).
+/// Replays requests with any body, up to a limit. Created by [`AuthLayer::with_body_buffer`](crate::AuthLayer::with_body_buffer).
 pub struct BufferBody<B, W> {
     limit: usize,
     wrap: W,
     body: PhantomData<fn(B) -> B>,
 }
 
-/// What is kept of a request.
-pub struct Kept<S, Req, B, W> {
-    service: S,
-    request: KeptRequest<Req, B, W>,
-}
-
-enum KeptRequest<Req, B, W> {
-    Twin(Req),
-    /// All but its body, and the way to get that back.
-    Split(Req, Withheld<B, W>),
-}
-
-/// A body whose first sending is paused, if it is that far, until it is known whether there is a second one.
-pub struct Withheld<B, W> {
-    held: Held<B>,
+/// The buffered body of a request that [`BufferBody`] may replay.
+pub struct BufferedBody<B, W> {
+    handle: BodyHandle<B>,
     wrap: W,
 }
 
-impl<B, W: Fn(ReplayBody<B>) -> B> Withheld<B, W> {
-    /// The body, taken away from its first sending.
-    fn take_back(&self) -> Option<B> {
-        self.held.take_back().map(&self.wrap)
-    }
-}
+/// A request that can be copied without its body.
+pub(crate) trait SplitRequest: HttpRequest {
+    type Body;
 
-impl<Req, B, W> KeptRequest<Req, B, W> {
-    fn take(self) -> Option<(Req, Option<Withheld<B, W>>)> {
-        match self {
-            Self::Twin(twin) => Some((twin, None)),
-            Self::Split(head, mut body) => body.held.pause().then_some((head, Some(body))),
-        }
-    }
+    /// Takes the body out of the request. Returns it with a copy of the request without a body.
+    fn split(&mut self) -> Option<(Self, Self::Body)>;
+
+    fn set_body(&mut self, body: Self::Body);
 }
 
 impl<B, W> BufferBody<B, W> {
@@ -64,122 +45,81 @@ impl<B, W> BufferBody<B, W> {
     }
 }
 
-impl<B, W> BufferBody<B, W>
+impl<B, W> SealedPolicy for BufferBody<B, W> {}
+
+impl<Req, B, W> ReplayPolicy<Req> for BufferBody<B, W>
 where
-    B: Body<Data = Bytes> + 'static,
+    Req: SplitRequest<Body = B>,
+    B: Body<Data = Bytes>,
     W: Fn(ReplayBody<B>) -> B + Clone,
 {
-    /// The body as it is sent now, and the way to get it back; the body itself if it is longer than the limit.
-    fn split(&self, body: B) -> Result<(B, Withheld<B, W>), B> {
+    type Saved<S> = Option<(S, Req, Option<BufferedBody<B, W>>)>;
+    type PausedBody = Option<BufferedBody<B, W>>;
+
+    fn save<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Saved<S> {
+        if let Some(copy) = request.try_clone() {
+            return Some((service.clone(), copy, None));
+        }
+        let (copy, body) = request.split()?;
+        // Nearly every GET has an empty body.
+        if body.is_end_stream() {
+            request.set_body(body);
+            return Some((service.clone(), copy, None));
+        }
         if body.size_hint().lower() > self.limit as u64 {
-            return Err(body);
+            request.set_body(body);
+            return None;
         }
-        let (tee, held) = ReplayBody::new(body, self.limit);
+        let (body, handle) = ReplayBody::new(body, self.limit);
+        request.set_body((self.wrap)(body));
         let wrap = self.wrap.clone();
-        Ok(((self.wrap)(tee), Withheld { held, wrap }))
-    }
-}
-
-impl<B, W> ReplayPolicy<Request<B>> for BufferBody<B, W>
-where
-    B: Body<Data = Bytes> + Default + 'static,
-    W: Fn(ReplayBody<B>) -> B + Clone,
-{
-    type Spare<S> = Option<Kept<S, Request<B>, B, W>>;
-    type Rest = Option<Withheld<B, W>>;
-
-    fn keep<S: Clone>(&self, service: &S, request: &mut Request<B>) -> Self::Spare<S> {
-        let kept = match request.try_clone() {
-            Some(twin) => KeptRequest::Twin(twin),
-            // Nothing to keep, as with nearly every GET.
-            None if request.body().is_end_stream() => {
-                KeptRequest::Twin(Request::from_parts(parts_of(request), B::default()))
-            }
-            None => {
-                let body = std::mem::take(request.body_mut());
-                let (body, held) = match self.split(body) {
-                    Ok(split) => split,
-                    Err(body) => {
-                        *request.body_mut() = body;
-                        return None;
-                    }
-                };
-                *request.body_mut() = body;
-                let head = Request::from_parts(parts_of(request), B::default());
-                KeptRequest::Split(head, held)
-            }
-        };
-        Some(Kept {
-            service: service.clone(),
-            request: kept,
-        })
+        Some((service.clone(), copy, Some(BufferedBody { handle, wrap })))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Request<B>, Self::Rest)> {
-        let Kept { service, request } = spare.take()?;
-        let (request, rest) = request.take()?;
-        Some((service, request, rest))
+    fn take<S>(saved: &mut Self::Saved<S>) -> Option<(S, Req, Self::PausedBody)> {
+        let (service, request, mut body) = saved.take()?;
+        let can_replay = body.as_mut().is_none_or(|body| body.handle.pause());
+        can_replay.then_some((service, request, body))
     }
 
-    fn complete(request: &mut Request<B>, rest: Self::Rest) {
-        if let Some(body) = rest.and_then(|rest| rest.take_back()) {
-            *request.body_mut() = body;
+    fn complete(request: &mut Req, paused: Self::PausedBody) {
+        if let Some(BufferedBody { handle, wrap }) = paused
+            && let Some(body) = handle.take_back()
+        {
+            request.set_body(wrap(body));
         }
     }
 }
 
-fn parts_of<B>(request: &Request<B>) -> Parts {
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = request.method().clone();
-    parts.uri = request.uri().clone();
-    parts.version = request.version();
-    parts.headers = request.headers().clone();
-    parts.extensions = request.extensions().clone();
-    parts
+impl<B: Default + 'static> SplitRequest for Request<B> {
+    type Body = B;
+
+    fn split(&mut self) -> Option<(Self, B)> {
+        let (parts, body) = mem::take(self).into_parts();
+        *self = Self::from_parts(parts.clone(), B::default());
+        Some((Self::from_parts(parts, B::default()), body))
+    }
+
+    fn set_body(&mut self, body: B) {
+        *self.body_mut() = body;
+    }
 }
 
 #[cfg(feature = "reqwest")]
-impl<W> ReplayPolicy<reqwest::Request> for BufferBody<reqwest::Body, W>
-where
-    W: Fn(ReplayBody<reqwest::Body>) -> reqwest::Body + Clone,
-{
-    type Spare<S> = Option<Kept<S, reqwest::Request, reqwest::Body, W>>;
-    type Rest = Option<Withheld<reqwest::Body, W>>;
+impl SplitRequest for reqwest::Request {
+    type Body = reqwest::Body;
 
-    fn keep<S: Clone>(&self, service: &S, request: &mut reqwest::Request) -> Self::Spare<S> {
-        let kept = match request.try_clone() {
-            Some(twin) => KeptRequest::Twin(twin),
-            None => {
-                let body = request.body_mut().take()?;
-                // Without a body, a request of reqwest's can be had twice.
-                let head = request.try_clone();
-                let (body, held) = match self.split(body) {
-                    Ok(split) => split,
-                    Err(body) => {
-                        *request.body_mut() = Some(body);
-                        return None;
-                    }
-                };
-                *request.body_mut() = Some(body);
-                KeptRequest::Split(head?, held)
-            }
+    fn split(&mut self) -> Option<(Self, reqwest::Body)> {
+        let body = self.body_mut().take()?;
+        let Some(copy) = Self::try_clone(self) else {
+            self.set_body(body);
+            return None;
         };
-        Some(Kept {
-            service: service.clone(),
-            request: kept,
-        })
+        Some((copy, body))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, reqwest::Request, Self::Rest)> {
-        let Kept { service, request } = spare.take()?;
-        let (request, rest) = request.take()?;
-        Some((service, request, rest))
-    }
-
-    fn complete(request: &mut reqwest::Request, rest: Self::Rest) {
-        if let Some(rest) = rest {
-            *request.body_mut() = rest.take_back();
-        }
+    fn set_body(&mut self, body: reqwest::Body) {
+        *self.body_mut() = Some(body);
     }
 }
 
@@ -197,15 +137,9 @@ impl<B, W> fmt::Debug for BufferBody<B, W> {
     }
 }
 
-impl<B, W> fmt::Debug for Withheld<B, W> {
+impl<B, W> fmt::Debug for BufferedBody<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Withheld(_)")
-    }
-}
-
-impl<S, Req, B, W> fmt::Debug for Kept<S, Req, B, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Kept(_)")
+        f.write_str("BufferedBody(_)")
     }
 }
 
@@ -222,48 +156,35 @@ mod tests {
         body.map_err(|never| match never {}).boxed_unsync()
     }
 
-    /// What is sent, and what is sent again.
-    async fn both(request: Request<Boxed>) -> [Bytes; 2] {
-        let policy = BufferBody::new(8, |tee: ReplayBody<Boxed>| tee.boxed_unsync());
-        let mut request = request;
-        let mut spare = policy.keep(&(), &mut request);
+    /// Returns the body that is sent, and the one that is replayed.
+    async fn both(body: Boxed) -> [Bytes; 2] {
+        let policy = BufferBody::new(8, |body: ReplayBody<Boxed>| body.boxed_unsync());
+        let mut request = Request::builder().header("x", "1").body(body).unwrap();
+        let mut saved = policy.save(&(), &mut request);
+        assert_eq!(request.headers()["x"], "1");
         let sent = request.into_body().collect().await.unwrap().to_bytes();
-        let ((), mut again, rest) = take_of(&policy, &mut spare).unwrap();
-        complete_of(&policy, &mut again, rest);
+        let ((), again) = replay_of(&policy, &mut saved).unwrap();
         assert_eq!(again.headers()["x"], "1");
         let again = again.into_body().collect().await.unwrap().to_bytes();
         [sent, again]
     }
 
-    type Taken<P> = Option<(
-        (),
-        Request<Boxed>,
-        <P as ReplayPolicy<Request<Boxed>>>::Rest,
-    )>;
-
-    fn take_of<P: ReplayPolicy<Request<Boxed>>>(_: &P, spare: &mut P::Spare<()>) -> Taken<P> {
-        P::take(spare)
-    }
-
-    fn complete_of<P: ReplayPolicy<Request<Boxed>>>(
-        _: &P,
-        request: &mut Request<Boxed>,
-        rest: P::Rest,
-    ) {
-        P::complete(request, rest);
-    }
-
-    fn request(body: Boxed) -> Request<Boxed> {
-        Request::builder().header("x", "1").body(body).unwrap()
+    fn replay_of<P>(_: &P, saved: &mut P::Saved<()>) -> Option<((), Request<Boxed>)>
+    where
+        P: ReplayPolicy<Request<Boxed>>,
+    {
+        let ((), mut request, paused) = P::take(saved)?;
+        P::complete(&mut request, paused);
+        Some(((), request))
     }
 
     #[tokio::test]
-    async fn a_body_is_sent_again_as_it_was() {
-        assert_eq!(both(request(boxed("abc"))).await, ["abc", "abc"]);
+    async fn replayed_body_is_the_same() {
+        assert_eq!(both(boxed("abc")).await, ["abc", "abc"]);
     }
 
     #[tokio::test]
-    async fn a_body_at_its_end_is_sent_again_as_the_empty_one() {
-        assert_eq!(both(request(boxed(""))).await, ["", ""]);
+    async fn ended_body_is_replayed_as_an_empty_one() {
+        assert_eq!(both(boxed("")).await, ["", ""]);
     }
 }

@@ -1,45 +1,45 @@
-//! What is kept of a body: copies of its bytes, never more memory than a limit.
+//! [`Chunks`] stores copies of bytes, and never uses more memory than a limit.
 //!
-//! They stand in pieces, each as long as all before it. One run of bytes that grows would, whenever it moves, be there twice.
+//! Each chunk is as long as all chunks before it. A single buffer would exist twice while it grows.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Copies of bytes, in pieces.
+/// Copies of bytes, in chunks.
 #[derive(Default)]
-pub(super) struct Copies {
+pub(super) struct Chunks {
     full: VecDeque<Bytes>,
-    /// The one that has room.
+    /// The chunk that has room.
     last: Vec<u8>,
     length: usize,
 }
 
-impl Copies {
+impl Chunks {
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// Keeps these bytes too. There is memory for them within the limit: the caller has looked.
+    /// Stores a copy of these bytes. The caller has checked that they do not exceed the limit.
     pub(super) fn push(&mut self, bytes: &[u8], limit: usize) {
         let room = self.last.capacity() - self.last.len();
-        let (here, further) = bytes.split_at(bytes.len().min(room));
-        self.last.extend_from_slice(here);
-        self.length += here.len();
-        if further.is_empty() {
+        let (first, more) = bytes.split_at(bytes.len().min(room));
+        self.last.extend_from_slice(first);
+        self.length += first.len();
+        if more.is_empty() {
             return;
         }
         self.fill();
-        // Every piece is full, so all the memory there is holds bytes.
-        let room = further.len().max(self.length);
+        // All chunks are full, so no memory is unused.
+        let room = more.len().max(self.length);
         let left = limit.saturating_sub(self.length);
-        self.last.reserve_exact(room.min(left).max(further.len()));
-        self.last.extend_from_slice(further);
-        self.length += further.len();
+        self.last.reserve_exact(room.min(left).max(more.len()));
+        self.last.extend_from_slice(more);
+        self.length += more.len();
     }
 
-    /// The pieces, in their order.
-    pub(super) fn into_pieces(mut self) -> VecDeque<Bytes> {
+    /// Returns the chunks in order.
+    pub(super) fn into_chunks(mut self) -> VecDeque<Bytes> {
         self.fill();
         self.full
     }
@@ -52,8 +52,8 @@ impl Copies {
 }
 
 #[cfg(test)]
-impl Copies {
-    /// The memory that is held for bytes.
+impl Chunks {
+    /// Returns the size of the allocated memory.
     pub(super) fn capacity(&self) -> usize {
         let full: usize = self.full.iter().map(Bytes::len).sum();
         full + self.last.capacity()
@@ -68,21 +68,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_what_came_and_its_memory_stays_within_the_limit(
+        fn chunks_hold_all_bytes_within_the_limit(
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40),
             spare in 0..100usize,
         ) {
             let all = parts.concat();
             let limit = all.len() + spare;
-            let mut copies = Copies::default();
+            let mut chunks = Chunks::default();
             for part in &parts {
-                copies.push(part, limit);
-                prop_assert!(copies.capacity() <= limit);
+                chunks.push(part, limit);
+                prop_assert!(chunks.capacity() <= limit);
             }
-            prop_assert_eq!(copies.len(), all.len());
-            let pieces = copies.into_pieces();
-            prop_assert!(pieces.len() <= all.len().max(1).ilog2() as usize + 2);
-            prop_assert_eq!(pieces.iter().flatten().copied().collect::<Vec<_>>(), all);
+            prop_assert_eq!(chunks.len(), all.len());
+            let all_chunks = chunks.into_chunks();
+            prop_assert!(all_chunks.len() <= all.len().max(1).ilog2() as usize + 2);
+            prop_assert_eq!(all_chunks.iter().flatten().copied().collect::<Vec<_>>(), all);
         }
     }
 }

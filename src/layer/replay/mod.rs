@@ -1,14 +1,13 @@
-//! Which requests are sent again after a refusal, and what is kept of them until then.
+//! This module defines the policies that decide which requests are replayed after their token was rejected.
 //!
-//! A layer has one of these policies, chosen by [`AuthLayer`](crate::AuthLayer)'s methods, and told apart at compile time:
-//! what a policy doesn't do costs nothing.
+//! Each policy is a type, set by a method of [`AuthLayer`](crate::AuthLayer), so that a request pays only for what its policy does.
 //!
-//! | policy | what is sent again | by |
+//! | policy | replays requests with | set by |
 //! |---|---|---|
-//! | [`CloneBody`] | bodies in memory | the default |
+//! | [`CloneBody`] | bodies in memory | default |
 //! | [`NoReplay`] | nothing | [`without_replay`](crate::AuthLayer::without_replay) |
 //! | [`BufferBody`] | any body, up to a limit | [`with_body_buffer`](crate::AuthLayer::with_body_buffer) |
-//! | [`ReplayIf`] | what another policy would send, if you agree | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
+//! | [`ReplayIf`] | the bodies of another policy, if a function agrees | [`with_replay_when`](crate::AuthLayer::with_replay_when) |
 
 mod body;
 mod buffer;
@@ -16,5 +15,7 @@ mod chunks;
 mod policy;
 
 pub use body::ReplayBody;
-pub use buffer::BufferBody;
+pub use buffer::{BufferBody, BufferedBody};
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) use policy::SealedPolicy;
 pub use policy::{CloneBody, NoReplay, ReplayIf, ReplayPolicy};

@@ -1,4 +1,4 @@
-//! [`ReplayPolicy`], and the policies that keep no bytes: [`CloneBody`], [`NoReplay`] and [`ReplayIf`].
+//! This module defines [`ReplayPolicy`], and the policies that do not buffer: [`CloneBody`], [`NoReplay`] and [`ReplayIf`].
 
 use std::fmt;
 
@@ -6,64 +6,90 @@ use http::{HeaderMap, Method};
 
 use crate::layer::HttpRequest;
 
-/// How a layer goes about sending a request twice. The policies of this module are the ways there are.
-pub trait ReplayPolicy<Req>: Clone {
-    /// What is kept of a request until its response is judged.
-    type Spare<S>;
-    /// What a kept request still lacks while it waits for its token.
-    type Rest;
+/// A policy that decides which requests are replayed, and how. Each is set by a method of [`AuthLayer`](crate::AuthLayer).
+///
+/// This trait is sealed: it can't be implemented outside this crate. Code that is generic over the policy may need bounds on the
+/// associated types:
+///
+/// ```
+/// use tower::{Service, ServiceExt};
+/// use tower_bearer::layer::{Auth, Error, HttpResponse, replay::ReplayPolicy};
+///
+/// type Request = http::Request<String>;
+///
+/// /// Sends a request in a separate task.
+/// fn spawn<S, R>(client: Auth<S, R>, request: Request) -> tokio::task::JoinHandle<Result<S::Response, Error<S::Error>>>
+/// where
+///     S: Service<Request, Response: HttpResponse + Send, Error: Send, Future: Send> + Clone + Send + 'static,
+///     R: ReplayPolicy<Request, Saved<S>: Send, PausedBody: Send> + Send + 'static,
+/// {
+///     tokio::spawn(client.oneshot(request))
+/// }
+/// ```
+#[allow(private_bounds)]
+pub trait ReplayPolicy<Req>: Clone + SealedPolicy {
+    /// A request that is saved until its response is classified, with the service that replays it.
+    type Saved<S>;
+    /// The body of a saved request. Its first sending is paused until it is known whether the request is replayed.
+    type PausedBody;
 
-    /// Keeps what is needed to send the request again, if that can be.
-    fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S>;
+    /// Saves what is needed to replay the request.
+    #[doc(hidden)]
+    fn save<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Saved<S>;
 
-    /// The service and the request to send, if they were kept. Nothing is taken away from the first sending yet.
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, Self::Rest)>;
+    /// Returns the service and the request if the request can be replayed. Pauses the first sending of its body.
+    #[doc(hidden)]
+    fn take<S>(saved: &mut Self::Saved<S>) -> Option<(S, Req, Self::PausedBody)>;
 
-    /// Makes the request whole: it is sent again for certain.
-    fn complete(request: &mut Req, rest: Self::Rest);
+    /// Adds the body to a request that is going to be replayed. This ends the first sending of the body with an error.
+    #[doc(hidden)]
+    fn complete(_request: &mut Req, _paused: Self::PausedBody) {}
 }
 
-/// Requests are sent again after a refusal, where their bodies can be had twice. The default.
+/// Seals [`ReplayPolicy`].
+pub(crate) trait SealedPolicy {}
+
+impl SealedPolicy for CloneBody {}
+impl SealedPolicy for NoReplay {}
+impl<R, F> SealedPolicy for ReplayIf<R, F> {}
+
+/// Replays requests whose bodies can be cloned. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneBody;
 
 impl<Req: HttpRequest> ReplayPolicy<Req> for CloneBody {
-    type Spare<S> = Option<(S, Req)>;
-    type Rest = ();
+    type Saved<S> = Option<(S, Req)>;
+    type PausedBody = ();
 
     #[inline]
-    fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S> {
-        let twin = request.try_clone()?;
-        Some((service.clone(), twin))
+    fn save<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Saved<S> {
+        let copy = request.try_clone()?;
+        Some((service.clone(), copy))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, ())> {
-        let (service, request) = spare.take()?;
+    fn take<S>(saved: &mut Self::Saved<S>) -> Option<(S, Req, ())> {
+        let (service, request) = saved.take()?;
         Some((service, request, ()))
     }
-
-    fn complete(_: &mut Req, (): ()) {}
 }
 
-/// No request is sent again; made by [`AuthLayer::without_replay`](crate::AuthLayer::without_replay).
+/// Replays no request. Created by [`AuthLayer::without_replay`](crate::AuthLayer::without_replay).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoReplay;
 
 impl<Req> ReplayPolicy<Req> for NoReplay {
-    type Spare<S> = ();
-    type Rest = ();
+    type Saved<S> = ();
+    type PausedBody = ();
 
     #[inline]
-    fn keep<S: Clone>(&self, _: &S, _: &mut Req) -> Self::Spare<S> {}
+    fn save<S: Clone>(&self, _: &S, _: &mut Req) -> Self::Saved<S> {}
 
-    fn take<S>((): &mut Self::Spare<S>) -> Option<(S, Req, ())> {
+    fn take<S>((): &mut Self::Saved<S>) -> Option<(S, Req, ())> {
         None
     }
-
-    fn complete(_: &mut Req, (): ()) {}
 }
 
-/// Requests are sent again as another policy says, if the user's own test agrees; made by
+/// Replays requests as another policy does, if a test of the method and the headers returns `true`. Created by
 /// [`AuthLayer::with_replay_when`](crate::AuthLayer::with_replay_when).
 #[derive(Clone, Copy)]
 pub struct ReplayIf<R, F> {
@@ -76,8 +102,8 @@ impl<R, F> ReplayIf<R, F> {
         Self { policy, test }
     }
 
-    /// The same test over another policy.
-    pub(crate) fn over<P>(self, policy: P) -> ReplayIf<P, F> {
+    /// Replaces the policy.
+    pub(crate) fn with_inner<P>(self, policy: P) -> ReplayIf<P, F> {
         ReplayIf::new(policy, self.test)
     }
 }
@@ -88,21 +114,21 @@ where
     R: ReplayPolicy<Req>,
     F: Fn(&Method, &HeaderMap) -> bool + Clone,
 {
-    type Spare<S> = Option<R::Spare<S>>;
-    type Rest = R::Rest;
+    type Saved<S> = Option<R::Saved<S>>;
+    type PausedBody = R::PausedBody;
 
     #[inline]
-    fn keep<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Spare<S> {
-        let agreed = (self.test)(request.method(), request.headers());
-        agreed.then(|| self.policy.keep(service, request))
+    fn save<S: Clone>(&self, service: &S, request: &mut Req) -> Self::Saved<S> {
+        let may_replay = (self.test)(request.method(), request.headers());
+        may_replay.then(|| self.policy.save(service, request))
     }
 
-    fn take<S>(spare: &mut Self::Spare<S>) -> Option<(S, Req, R::Rest)> {
-        R::take(spare.as_mut()?)
+    fn take<S>(saved: &mut Self::Saved<S>) -> Option<(S, Req, R::PausedBody)> {
+        R::take(saved.as_mut()?)
     }
 
-    fn complete(request: &mut Req, rest: R::Rest) {
-        R::complete(request, rest);
+    fn complete(request: &mut Req, paused: R::PausedBody) {
+        R::complete(request, paused);
     }
 }
 

@@ -63,40 +63,34 @@ pub(crate) fn encrypt(record: &Record, store_key: &[u8], key: &Key) -> Result<By
 
 /// Decrypts a record that [`encrypt`] bound to the same `store_key`, with any of the keys.
 pub(crate) fn decrypt(value: &[u8], store_key: &[u8], keys: &[Key]) -> Result<Record, Unreadable> {
-    if value.first() != Some(&VERSION) {
-        return Err(value
-            .first()
-            .map_or(Unreadable::Damaged, |_| Unreadable::Version));
+    match value.first() {
+        Some(&VERSION) => {}
+        Some(_) => return Err(Unreadable::Version),
+        None => return Err(Unreadable::Damaged),
     }
-    let Some((header, encrypted)) = value.split_at_checked(HEADER_SIZE) else {
-        return Err(Unreadable::Damaged);
-    };
-    let Some((id, salt)) = parse_header(header) else {
-        return Err(Unreadable::Damaged);
-    };
-    let mut text = Zeroizing::new(encrypted.to_vec());
+    let (header, id, salt, encrypted) = split(value).ok_or(Unreadable::Damaged)?;
     // Two keys may have the same id, by chance or on purpose. The authentication tag decides.
-    let mut candidates = keys.iter().filter(|key| key.id() == Ok(id)).peekable();
+    let mut candidates = keys.iter().filter(|key| key.id() == Ok(*id)).peekable();
     if candidates.peek().is_none() {
         return Err(Unreadable::Key);
     }
     let aad = [header, store_key].concat();
+    let mut text = Zeroizing::new(encrypted.to_vec());
     candidates
         .find_map(|key| {
             text.copy_from_slice(encrypted);
-            let key = key.for_record(&salt).ok()?;
-            let text = key
-                .open_in_place(zero_nonce(), Aad::from(&aad), &mut text)
-                .ok()?;
-            Record::from_bytes(text)
+            let key = key.for_record(salt).ok()?;
+            let text = key.open_in_place(zero_nonce(), Aad::from(&aad), &mut text);
+            Record::from_bytes(text.ok()?)
         })
         .ok_or(Unreadable::Damaged)
 }
 
-fn parse_header(header: &[u8]) -> Option<(KeyId, Salt)> {
-    let (_version, rest) = header.split_first()?;
-    let (id, salt) = rest.split_first_chunk()?;
-    Some((*id, salt.try_into().ok()?))
+/// Splits a value into its header, the two fields of the header, and the encrypted bytes.
+fn split(value: &[u8]) -> Option<(&[u8], &KeyId, &Salt, &[u8])> {
+    let (header, encrypted) = value.split_at_checked(HEADER_SIZE)?;
+    let (id, salt) = header.get(1..)?.split_first_chunk()?;
+    Some((header, id, salt.try_into().ok()?, encrypted))
 }
 
 /// Returns the nonce, which is zero because each key encrypts only one record.
@@ -106,8 +100,6 @@ fn zero_nonce() -> Nonce {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
@@ -122,8 +114,14 @@ mod tests {
     }
 
     fn record(text: &str) -> Record {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        Record::new(text, at(1_000), at(3_000), at(4_600))
+        Record {
+            text: Zeroizing::new(text.into()),
+            requested_at: 1_000,
+            refresh_at: 3_000,
+            expires_at: 4_600,
+            scopes: None,
+            extra_headers: Vec::new(),
+        }
     }
 
     fn full() -> Record {
@@ -260,10 +258,11 @@ mod tests {
             text: String, scopes: Option<String>,
             times: (u64, u64, u64), store_key: Vec<u8>,
         ) {
-            let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
+            let (requested_at, refresh_at, expires_at) = times;
             let record = Record {
+                requested_at, refresh_at, expires_at,
                 scopes: scopes.map(String::into_boxed_str),
-                ..Record::new(text, at(times.0), at(times.1), at(times.2))
+                ..record(&text)
             };
             let encrypted = encrypt(&record, &store_key, &key(FIRST)).unwrap();
             prop_assert_eq!(decrypt(&encrypted, &store_key, &[key(FIRST)]), Ok(record));

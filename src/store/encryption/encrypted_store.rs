@@ -2,8 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use aws_lc_rs::{digest, error::Unspecified, hmac};
+use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     encrypt::{self, Unreadable},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    store::{Lease, Name, StoreError, StoreErrorKind, TokenStore, token_store::DynStore},
+    store::{Lease, Name, StoreError, TokenStore, token_store::DynStore},
     util::length_prefixed,
 };
 
@@ -60,7 +61,7 @@ impl EncryptedStore {
     ///
     /// The names derived from all keys of the ring are tried, so a key rotation causes no miss.
     pub(crate) async fn load(&self, key: &StoreKey) -> Result<Loaded, StoreError> {
-        let ring = self.keys()?;
+        let ring = self.ring.keys().map_err(key_error)?;
         let mut outcome = Loaded::Missing;
         for ring_key in &ring {
             let Some(value) = self.store.get(&key.name(ring_key)?).await? else {
@@ -82,8 +83,8 @@ impl EncryptedStore {
         lifetime: Duration,
         lease: Option<&HeldLease>,
     ) -> Result<bool, StoreError> {
-        let ring_key = self.first_key()?;
-        let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(crypto_error)?;
+        let ring_key = self.ring.first().map_err(key_error)?;
+        let value = encrypt::encrypt(record, &key.0, &ring_key).map_err(StoreError::crypto)?;
         let (name, fence) = match lease {
             // The name of the lease, because the first key may have changed since it was granted.
             Some(held) => (held.name.clone(), Some(held.lease.fence())),
@@ -98,7 +99,7 @@ impl EncryptedStore {
         key: &StoreKey,
         token: &TokenDigest,
     ) -> Result<bool, StoreError> {
-        let ring = self.keys()?;
+        let ring = self.ring.keys().map_err(key_error)?;
         let mut is_deleted = false;
         for ring_key in &ring {
             let name = key.name(ring_key)?;
@@ -120,21 +121,13 @@ impl EncryptedStore {
         key: &StoreKey,
         lifetime: Duration,
     ) -> Result<Option<HeldLease>, StoreError> {
-        let name = key.name(&self.first_key()?)?;
+        let name = key.name(&self.ring.first().map_err(key_error)?)?;
         let lease = self.store.lease(&name, lifetime).await?;
         Ok(lease.map(|lease| HeldLease { name, lease }))
     }
 
     pub(crate) async fn release(&self, held: HeldLease) -> Result<(), StoreError> {
         self.store.release(&held.name, held.lease).await
-    }
-
-    fn first_key(&self) -> Result<Key, StoreError> {
-        self.ring.first().map_err(key_error)
-    }
-
-    fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        self.ring.keys().map_err(key_error)
     }
 }
 
@@ -149,19 +142,14 @@ impl StoreKey {
     }
 
     pub(super) fn name(&self, key: &Key) -> Result<Name, StoreError> {
-        let tag = hmac::sign(&key.for_names().map_err(crypto_error)?, &self.0);
+        let tag = hmac::sign(&key.for_names().map_err(StoreError::crypto)?, &self.0);
         Name::new(&URL_SAFE_NO_PAD.encode(tag))
     }
 }
 
 impl TokenDigest {
     pub(crate) fn of(text: &str) -> Self {
-        let mut bytes = [0; 32];
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        for (byte, from) in bytes.iter_mut().zip(digest.as_ref()) {
-            *byte = *from;
-        }
-        Self(bytes)
+        Self(Sha256::digest(text).into())
     }
 }
 
@@ -173,26 +161,6 @@ impl fmt::Debug for EncryptedStore {
     }
 }
 
-impl fmt::Debug for StoreKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreKey(..)")
-    }
-}
-
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenDigest(..)")
-    }
-}
-
 fn key_error(error: TokenError) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::Configuration,
-        "a key of the store's key ring can't be read",
-    )
-    .with_source(error)
-}
-
-fn crypto_error(error: Unspecified) -> StoreError {
-    StoreError::new(StoreErrorKind::Broken, "the cryptography library failed").with_source(error)
+    StoreError::configuration("a key of the store's key ring can't be read").with_source(error)
 }

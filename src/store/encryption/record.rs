@@ -1,26 +1,23 @@
 //! Defines the record of a stored token and its encoding, before it is encrypted.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::{secret::wiped, util::length_prefixed};
 
-/// A stored token. Its times are those of the wall clock of the process that fetched it.
+/// A stored token. Its times are in nanoseconds since 1970, by the wall clock of the process that fetched it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     /// The access token.
     pub(crate) text: Zeroizing<String>,
     /// The time before the token was requested.
-    pub(crate) requested_at: SystemTime,
+    pub(crate) requested_at: u64,
     /// The time from which it should be refreshed.
-    pub(crate) refresh_at: SystemTime,
+    pub(crate) refresh_at: u64,
     /// The expiry set by the provider.
-    pub(crate) expires_at: SystemTime,
+    pub(crate) expires_at: u64,
     /// The granted scopes, if the provider named them.
     pub(crate) scopes: Option<Box<str>>,
     /// The extra headers that are sent with the token.
@@ -39,27 +36,10 @@ mod tag {
 }
 
 impl Record {
-    /// Creates a record without scopes and extra headers.
-    pub(crate) fn new(
-        text: impl Into<String>,
-        requested_at: SystemTime,
-        refresh_at: SystemTime,
-        expires_at: SystemTime,
-    ) -> Self {
-        Self {
-            text: Zeroizing::new(text.into()),
-            requested_at,
-            refresh_at,
-            expires_at,
-            scopes: None,
-            extra_headers: Vec::new(),
-        }
-    }
-
     /// Encodes the record. The bytes are wiped when they are dropped.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let [requested_at, refresh_at, expires_at] =
-            [self.requested_at, self.refresh_at, self.expires_at].map(nanos);
+            [self.requested_at, self.refresh_at, self.expires_at].map(u64::to_be_bytes);
         let mut fields: Vec<(u8, &[u8])> = vec![
             (tag::TEXT, self.text.as_bytes()),
             (tag::REQUESTED_AT, &requested_at),
@@ -93,9 +73,9 @@ impl Record {
             let field = length_prefixed::take(&mut bytes)?;
             match tag {
                 tag::TEXT => text = Some(Zeroizing::new(str::from_utf8(field).ok()?.to_owned())),
-                tag::REQUESTED_AT => requested_at = Some(time(field)?),
-                tag::REFRESH_AT => refresh_at = Some(time(field)?),
-                tag::EXPIRES_AT => expires_at = Some(time(field)?),
+                tag::REQUESTED_AT => requested_at = Some(nanos(field)?),
+                tag::REFRESH_AT => refresh_at = Some(nanos(field)?),
+                tag::EXPIRES_AT => expires_at = Some(nanos(field)?),
                 tag::SCOPES => scopes = Some(str::from_utf8(field).ok()?.into()),
                 tag::HEADER_NAME => header_name = Some(HeaderName::from_bytes(field).ok()?),
                 tag::HEADER_VALUE => {
@@ -133,15 +113,6 @@ fn header_value(field: &[u8]) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Returns the nanoseconds since 1970, clamped to the range of `u64`.
-fn nanos(time: SystemTime) -> [u8; 8] {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos())
-        .unwrap_or(u64::MAX)
-        .to_be_bytes()
-}
-
-fn time(field: &[u8]) -> Option<SystemTime> {
-    let nanos = u64::from_be_bytes(field.try_into().ok()?);
-    UNIX_EPOCH.checked_add(Duration::from_nanos(nanos))
+fn nanos(field: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(field.try_into().ok()?))
 }

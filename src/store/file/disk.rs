@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::format;
-use crate::store::{Name, StoreError, StoreErrorKind, table::Table};
+use crate::store::{
+    Name, StoreError, StoreErrorKind,
+    table::{Table, micros},
+};
 
 /// The location and the limits of the file.
 #[derive(Clone, Debug)]
@@ -25,53 +28,48 @@ pub(super) struct Disk {
     pub(super) timeout: Duration,
 }
 
-/// The longest pause between two attempts to lock the file.
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// The pause between two attempts to lock the file.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Disk {
-    /// Runs the closure on the table in the file and the current time.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Table, u64) -> T) -> Result<T, StoreError> {
-        Ok(read(&self.read_table()?, now()))
-    }
-
-    /// Changes the table in the file under the lock. The closure also returns whether it has changed the table.
+    /// Changes the table in the file under the lock. If the table is too large, other values than that of `name` are removed.
     ///
-    /// If the table is too large, other values than that of `name` are removed.
-    pub(super) fn change<T>(
+    /// The closure receives the current time. If it returns the default of its type (`false` or `None`), it has changed nothing,
+    /// and the file is not written.
+    pub(super) fn change<T: Default + PartialEq>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Table, u64) -> (T, bool),
+        change: impl FnOnce(&mut Table, &Name, u64) -> T,
     ) -> Result<T, StoreError> {
         let _lock = self.lock()?;
-        let mut table = self.read_table()?;
+        let mut table = self.read()?;
         let now = now();
         table.prune(now);
-        let (outcome, is_changed) = change(&mut table, now);
-        if is_changed {
-            table.shrink(self.limit, name);
-            if table.size() > self.limit {
-                return Err(StoreError::new(
-                    StoreErrorKind::Refused,
-                    format!(
-                        "the store file {} is limited to {} bytes: set a higher limit",
-                        self.path.display(),
-                        self.limit
-                    ),
-                ));
-            }
-            self.replace(&format::write(&table))
-                .map_err(|error| self.fault("can't be written", error))?;
+        let outcome = change(&mut table, name, now);
+        if outcome == T::default() {
+            return Ok(outcome);
         }
+        table.shrink(self.limit, name);
+        if table.size() > self.limit {
+            let (path, limit) = (self.path.display(), self.limit);
+            return Err(StoreError::new(
+                StoreErrorKind::Refused,
+                format!("the store file {path} is limited to {limit} bytes: set a higher limit"),
+            ));
+        }
+        self.replace(&format::write(&table))
+            .map_err(|error| self.fault("can't be written", error))?;
         Ok(outcome)
     }
 
     /// Reads the table. A missing or damaged file counts as empty, and is replaced by the next change.
-    fn read_table(&self) -> Result<Table, StoreError> {
+    pub(super) fn read(&self) -> Result<Table, StoreError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
             Err(error) => return Err(self.fault("can't be opened", error)),
         };
+        #[cfg(unix)]
         restrict_permissions(&file).map_err(|error| {
             self.fault(
                 "is accessible to other users, and its permissions can't be changed",
@@ -96,15 +94,17 @@ impl Disk {
 
     /// Locks the file. Polls the lock, because a blocking wait could not be limited.
     fn lock(&self) -> Result<File, StoreError> {
-        self.create_directory()
-            .map_err(|error| self.fault("has no directory, and none can be created", error))?;
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let created = builder.recursive(true).create(self.directory());
+        created.map_err(|error| self.fault("has no directory, and none can be created", error))?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         let lock = owner_only(&mut options)
             .open(self.sibling(".lock"))
             .map_err(|error| self.fault("can't be locked", error))?;
         let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
@@ -112,8 +112,7 @@ impl Disk {
                 Err(TryLockError::WouldBlock) if start.elapsed() < self.timeout => {}
                 Err(TryLockError::WouldBlock) => return Err(self.timeout_error()),
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            thread::sleep(LOCK_INTERVAL);
         }
     }
 
@@ -131,18 +130,18 @@ impl Disk {
         // Before the rename: otherwise a crash could leave an empty file under the final name.
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
-        sync_directory(self.directory())
+        // Makes the rename durable.
+        #[cfg(unix)]
+        File::open(self.directory())?.sync_all()?;
+        Ok(())
     }
 
     pub(super) fn timeout_error(&self) -> StoreError {
-        StoreError::new(
-            StoreErrorKind::Timeout,
-            format!(
-                "the store file {} could not be locked or read within {:?}: another process holds the lock, or the disk is slow",
-                self.path.display(),
-                self.timeout
-            ),
-        )
+        StoreError::timeout(format!(
+            "the store file {} could not be locked or read within {:?}: another process holds the lock, or the disk is slow",
+            self.path.display(),
+            self.timeout
+        ))
     }
 
     fn fault(&self, what: &str, error: io::Error) -> StoreError {
@@ -174,19 +173,12 @@ impl Disk {
             _ => Path::new("."),
         }
     }
-
-    fn create_directory(&self) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(self.directory())
-    }
 }
 
 /// Returns the wall-clock time in microseconds. Several processes share the file, so a monotonic clock can't be used.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    micros(since.unwrap_or_default())
 }
 
 /// Makes a new file accessible only to its owner.
@@ -205,20 +197,4 @@ fn restrict_permissions(file: &File) -> io::Result<()> {
         return Ok(());
     }
     file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-#[cfg(not(unix))]
-fn restrict_permissions(_: &File) -> io::Result<()> {
-    Ok(())
-}
-
-/// Makes a rename durable.
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
 }

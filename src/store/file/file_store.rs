@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{runtime::Handle, sync::Mutex};
 
-use super::disk::Disk;
+use super::disk::{Disk, now};
 use crate::{
     store::{
         Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::Table,
@@ -80,10 +80,10 @@ impl FileStore {
         self
     }
 
-    async fn change<T: Send + 'static>(
+    async fn change<T: Default + PartialEq + Send + 'static>(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Table, u64) -> (T, bool) + Send + 'static,
+        change: impl FnOnce(&mut Table, &Name, u64) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let name = name.clone();
         let work = async {
@@ -102,10 +102,8 @@ impl FileStore {
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match timer::within(self.disk.timeout, work).await {
-            Some(outcome) => outcome,
-            None => Err(self.disk.timeout_error()),
-        }
+        let outcome = timer::within(self.disk.timeout, work).await;
+        outcome.unwrap_or_else(|| Err(self.disk.timeout_error()))
     }
 
     /// Runs blocking work on a thread for it.
@@ -131,10 +129,8 @@ impl FileStore {
 impl TokenStore for FileStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let name = name.clone();
-        self.within_limit(
-            self.run_blocking(move |disk| disk.read(|table, now| table.get(&name, now))),
-        )
-        .await
+        let get = self.run_blocking(move |disk| Ok(disk.read()?.get(&name, now())));
+        self.within_limit(get).await
     }
 
     async fn put(
@@ -144,39 +140,31 @@ impl TokenStore for FileStore {
         lifetime: Duration,
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
-        let at = name.clone();
-        self.change(name, move |table, now| {
-            let put = table.put(&at, value, lifetime, fence, now);
-            (put, put)
+        self.change(name, move |table, name, now| {
+            table.put(name, value, lifetime, fence, now)
         })
         .await
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        let (at, value) = (name.clone(), value.clone());
-        self.change(name, move |table, now| {
-            let deleted = table.delete_if(&at, &value, now);
-            (deleted, deleted)
+        let value = value.clone();
+        self.change(name, move |table, name, now| {
+            table.delete_if(name, &value, now)
         })
         .await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let (at, holder) = (name.clone(), random_holder()?);
-        self.change(name, move |table, now| {
-            let lease = table.lease(&at, lifetime, &holder, now);
-            let is_given = lease.is_some();
-            (lease, is_given)
+        let holder = random_holder()?;
+        self.change(name, move |table, name, now| {
+            table.lease(name, lifetime, &holder, now)
         })
         .await
     }
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        let at = name.clone();
-        self.change(name, move |table, now| {
-            ((), table.release(&at, &lease, now))
-        })
-        .await
+        let release = move |table: &mut Table, name: &Name, now| table.release(name, &lease, now);
+        self.change(name, release).await.map(drop)
     }
 }
 

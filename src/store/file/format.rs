@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     store::{
         Name,
-        table::{Expiring, Table, TableEntry},
+        table::{Expiring, Table},
     },
     util::length_prefixed::{put, put_u64, take, take_u64},
 };
@@ -22,15 +22,11 @@ pub(super) fn write(table: &Table) -> Vec<u8> {
     let mut body = Vec::with_capacity(2 * table.size());
     for (name, entry) in &table.entries {
         put(&mut body, name.as_str().as_bytes());
-        put_expiring(&mut body, entry.value.as_ref(), |body, value| {
-            put(body, value);
-        });
-        put_expiring(&mut body, entry.lease.as_ref(), |body, holder| {
+        put_expiring(&mut body, &entry.value, |body, value| put(body, value));
+        put_expiring(&mut body, &entry.lease, |body, holder| {
             put(body, holder.as_bytes());
         });
-        put_expiring(&mut body, entry.fence.as_ref(), |body, fence| {
-            put_u64(body, *fence);
-        });
+        put_expiring(&mut body, &entry.fence, |body, fence| put_u64(body, *fence));
     }
     [FIRST_LINE, digest(&SHA256, &body).as_ref(), &body].concat()
 }
@@ -44,26 +40,20 @@ pub(super) fn read(file: &[u8]) -> Option<Table> {
     let mut table = Table::default();
     while !body.is_empty() {
         let name = Name::new(str::from_utf8(take(&mut body)?).ok()?).ok()?;
-        let mut entry = TableEntry::default();
-        if take_flag(&mut body)? {
-            let value = |body: &mut &[u8]| take(body).map(Bytes::copy_from_slice);
-            entry.value = Some(take_expiring(&mut body, value)?);
-        }
-        if take_flag(&mut body)? {
-            let holder = |body: &mut &[u8]| Some(str::from_utf8(take(body)?).ok()?.into());
-            entry.lease = Some(take_expiring(&mut body, holder)?);
-        }
-        if take_flag(&mut body)? {
-            entry.fence = Some(take_expiring(&mut body, take_u64)?);
-        }
-        table.entries.insert(name, entry);
+        let entry = table.entries.entry(name).or_default();
+        let holder = |body: &mut &[u8]| Some(str::from_utf8(take(body)?).ok()?.into());
+        take_expiring(&mut body, &mut entry.value, |body| {
+            take(body).map(Bytes::copy_from_slice)
+        })?;
+        take_expiring(&mut body, &mut entry.lease, holder)?;
+        take_expiring(&mut body, &mut entry.fence, take_u64)?;
     }
     Some(table)
 }
 
 fn put_expiring<T>(
     body: &mut Vec<u8>,
-    part: Option<&Expiring<T>>,
+    part: &Option<Expiring<T>>,
     encode: impl FnOnce(&mut Vec<u8>, &T),
 ) {
     body.push(part.is_some().into());
@@ -74,19 +64,20 @@ fn put_expiring<T>(
     }
 }
 
-fn take_flag(body: &mut &[u8]) -> Option<bool> {
-    let (&flag, rest) = body.split_first()?;
-    *body = rest;
-    Some(flag != 0)
-}
-
+/// Decodes a part, if there is one. Returns `None` if it is malformed.
 fn take_expiring<T>(
     body: &mut &[u8],
+    part: &mut Option<Expiring<T>>,
     decode: impl FnOnce(&mut &[u8]) -> Option<T>,
-) -> Option<Expiring<T>> {
-    let (start, end) = (take_u64(body)?, take_u64(body)?);
-    let value = decode(body)?;
-    Some(Expiring { value, start, end })
+) -> Option<()> {
+    let (&is_some, rest) = body.split_first()?;
+    *body = rest;
+    if is_some != 0 {
+        let (start, end) = (take_u64(body)?, take_u64(body)?);
+        let value = decode(body)?;
+        *part = Some(Expiring { value, start, end });
+    }
+    Some(())
 }
 
 #[cfg(test)]

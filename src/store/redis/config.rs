@@ -1,43 +1,27 @@
-//! Parses the URL of Redis, and makes the clients that connect to it.
+//! Parses the URL of Redis, and provides the settings of a connection.
 //!
 //! Passwords and keys are read again for each connection.
 
-use std::time::Duration;
-
 use redis::{
     ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisResult, TlsCertificates,
-    cluster::{ClusterClient, ClusterClientBuilder},
+    TlsCertificates,
 };
 use url::Url;
 
-use crate::{
-    error::TokenError,
-    secret::Secret,
-    store::{StoreError, StoreErrorKind},
-};
+use crate::{error::TokenError, secret::Secret, store::StoreError};
 
 /// The location of Redis and the credentials.
 #[derive(Clone)]
 pub(super) struct RedisConfig {
-    /// The server, without user and password.
-    server: ConnectionInfo,
+    /// The server, without user and password, because the redis crate neither wipes nor hides them.
+    pub(super) server: ConnectionInfo,
     /// The known nodes of the cluster, if it is one.
-    cluster: Option<Vec<ConnectionInfo>>,
+    pub(super) cluster: Option<Vec<ConnectionInfo>>,
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
     pub(super) authority: Option<Vec<u8>>,
     pub(super) client: Option<(Vec<u8>, Secret)>,
 }
-
-/// A client that makes connections.
-pub(super) enum RedisClient {
-    Server(Box<redis::Client>),
-    Cluster(Box<ClusterClient>),
-}
-
-/// How often a command is sent again when its slot has moved to another node of the cluster.
-const MAX_REDIRECTS: u32 = 4;
 
 impl RedisConfig {
     /// Parses a URL. It may contain a password, so no part of it is shown in an error.
@@ -47,31 +31,20 @@ impl RedisConfig {
                 "the URL of Redis {what}: it must have the form redis://host:6379/0, or rediss://user:password@host:6379 with TLS"
             ))
         };
-        let mut url =
+        let url =
             Url::parse(url).map_err(|error| fault(&format!("is not a valid URL ({error})")))?;
-        if !matches!(
-            url.scheme(),
-            "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix"
-        ) {
-            return Err(fault("has an unsupported scheme"));
-        }
         if url.fragment().is_some() {
             return Err(fault(
                 "has a fragment, but certificates are always verified (`with_authority` adds a custom authority)",
             ));
         }
-        let whole =
-            connection_info(url.clone()).map_err(|_| fault("has an invalid host or database"))?;
-        let settings = whole.redis_settings();
-        let (user, password) = (settings.username(), settings.password());
-        // The redis crate neither wipes nor hides its settings, so they are stored without the credentials.
-        if url.set_username("").is_err() || url.set_password(None).is_err() {
-            url.set_query(None);
-        }
-        let server = connection_info(url).map_err(|_| fault("is not valid"))?;
+        let server = url
+            .into_connection_info()
+            .map_err(|_| fault("has an unsupported scheme, or an invalid host or database"))?;
+        let settings = server.redis_settings().clone();
         Ok(Self {
-            user: user.map(str::to_owned),
-            password: password.map(Secret::from),
+            user: settings.username().map(str::to_owned),
+            password: settings.password().map(Secret::from),
             cluster: None,
             server: server.set_redis_settings(
                 RedisConnectionInfo::default()
@@ -95,20 +68,15 @@ impl RedisConfig {
                 "the Redis cluster has no nodes: pass the URL of at least one",
             ));
         };
-        if nodes
-            .iter()
-            .any(|node| node.server.redis_settings().db() != 0)
-        {
+        let nodes = nodes.into_iter().map(|node| node.server);
+        let nodes: Vec<_> = nodes.collect();
+        if nodes.iter().any(|node| node.redis_settings().db() != 0) {
             return Err(TokenError::configuration(
                 "a URL of the Redis cluster selects a database: a cluster only has database 0",
             ));
         }
-        first.cluster = Some(nodes.into_iter().map(|node| node.server).collect());
+        first.cluster = Some(nodes);
         Ok(first)
-    }
-
-    pub(super) fn has_tls(&self) -> bool {
-        matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })
     }
 
     /// Returns host and port, or the path of a socket. It contains no secret.
@@ -116,53 +84,25 @@ impl RedisConfig {
         self.server.addr().to_string()
     }
 
-    /// Makes a client. Reads the password and the keys.
-    pub(super) fn client(&self, limit: Duration) -> Result<RedisClient, StoreError> {
-        let password = match &self.password {
-            Some(password) => Some(password.expose().map_err(unreadable)?),
-            None => None,
-        };
-        let password = password.as_ref().map(|password| password.as_str());
-        let certificates = self.has_tls().then(|| self.certificates()).transpose()?;
-        let client = match &self.cluster {
-            Some(nodes) => {
-                let mut builder = ClusterClientBuilder::new(nodes.clone())
-                    .retries(MAX_REDIRECTS)
-                    .connection_timeout(limit)
-                    .response_timeout(limit)
-                    .overall_response_timeout(None)
-                    .use_protocol(self.server.redis_settings().protocol());
-                if let Some(user) = &self.user {
-                    builder = builder.username(user);
-                }
-                if let Some(password) = password {
-                    builder = builder.password(password);
-                }
-                if let Some(certificates) = certificates {
-                    builder = builder.certs(certificates);
-                }
-                builder.build().map(Box::new).map(RedisClient::Cluster)
-            }
-            None => {
-                let mut settings = self.server.redis_settings().clone();
-                if let Some(user) = &self.user {
-                    settings = settings.set_username(user);
-                }
-                if let Some(password) = password {
-                    settings = settings.set_password(password);
-                }
-                let server = self.server.clone().set_redis_settings(settings);
-                let client = match certificates {
-                    Some(certificates) => redis::Client::build_with_tls(server, certificates),
-                    None => redis::Client::open(server),
-                };
-                client.map(Box::new).map(RedisClient::Server)
-            }
-        };
-        client.map_err(|error| self.unusable(&error))
+    /// Returns the settings with user and password. Reads the password.
+    pub(super) fn settings(&self) -> Result<RedisConnectionInfo, StoreError> {
+        let mut settings = self.server.redis_settings().clone();
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password.expose().map_err(unreadable)?.as_str());
+        }
+        Ok(settings)
     }
 
-    fn certificates(&self) -> Result<TlsCertificates, StoreError> {
+    /// Returns the certificates if TLS is used. Reads the private key.
+    pub(super) fn certificates(&self) -> Result<Option<TlsCertificates>, StoreError> {
+        if !matches!(self.server.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Ok(None);
+        }
+        // The redis crate panics if the process has no crypto provider. An installed one is not replaced.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client_tls = match &self.client {
             Some((certificate, key)) => Some(ClientTlsConfig {
                 client_cert: certificate.clone(),
@@ -170,34 +110,16 @@ impl RedisConfig {
             }),
             None => None,
         };
-        Ok(TlsCertificates {
+        Ok(Some(TlsCertificates {
             client_tls,
             root_cert: self.authority.clone(),
-        })
+        }))
     }
-
-    fn unusable(&self, error: &redis::RedisError) -> StoreError {
-        StoreError::new(
-            StoreErrorKind::Configuration,
-            format!(
-                "redis at {} can't be used as configured ({}): check the certificates and the key, which must be PEM",
-                self.server_name(),
-                error.category()
-            ),
-        )
-    }
-}
-
-fn connection_info(url: Url) -> RedisResult<ConnectionInfo> {
-    url.into_connection_info()
 }
 
 fn unreadable(error: TokenError) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::Configuration,
-        "the password or the private key for redis can't be read",
-    )
-    .with_source(error)
+    StoreError::configuration("the password or the private key for redis can't be read")
+        .with_source(error)
 }
 
 #[cfg(test)]

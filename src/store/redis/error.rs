@@ -21,7 +21,7 @@ pub(super) fn store_error(server: &str, error: &RedisError) -> StoreError {
         ErrorKind::AuthenticationFailed => login_refused(),
         ErrorKind::Server(ServerErrorKind::NoPerm) => (
             StoreErrorKind::Refused,
-            "denies a command: grant the user GET, SET, DEL, TIME, EVALSHA and EVAL on the keys of the store".into(),
+            "denies a command: grant the user GET, SET, DEL, TIME and EVAL on the keys of the store".into(),
         ),
         ErrorKind::Server(ServerErrorKind::ReadOnly) => {
             (StoreErrorKind::Refused, "is a read-only replica: use the URL of the primary".into())

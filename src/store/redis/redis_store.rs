@@ -3,21 +3,20 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, RedisError};
+use redis::{Cmd, FromRedisValue};
 use tokio::time::Instant;
 
 use super::{
     config::RedisConfig,
-    connections::{Connections, NumberedConnection},
+    connections::{ConnectionReceiver, Connections},
     error::{ends_connection, store_error},
-    scripts::{LuaScript, Scripts},
+    scripts::{DELETE_IF_SAME, LEASE, PUT, eval},
 };
 use crate::{
     error::TokenError,
     secret::Secret,
     store::{
-        Fence, Lease, Name, StoreError, StoreErrorKind, TokenStore, table::FENCE_LIFETIME,
-        types::random_holder,
+        Fence, Lease, Name, StoreError, TokenStore, table::FENCE_LIFETIME, types::random_holder,
     },
     util::timer,
 };
@@ -32,7 +31,7 @@ use crate::{
 ///
 /// **Keys.** Each name has three keys in one hash slot, all with an expiry: `tower-bearer:{NAME}:value` (encrypted),
 /// `tower-bearer:{NAME}:lease` and `tower-bearer:{NAME}:fence`. With ACLs, the user needs
-/// `~tower-bearer:* +get +set +del +time +evalsha +eval`, and in a cluster also `+cluster|slots`. Any `maxmemory-policy` works: an
+/// `~tower-bearer:* +get +set +del +time +eval`, and in a cluster also `+cluster|slots`. Any `maxmemory-policy` works: an
 /// evicted key causes a miss. Replication is asynchronous: after a failover two processes may hold the same lease, which causes
 /// one extra fetch.
 ///
@@ -57,22 +56,8 @@ pub struct RedisStore {
     read_timeout: Duration,
     write_timeout: Duration,
     connect_timeout: Duration,
-    inner: Arc<Inner>,
-}
-
-/// The state shared by clones.
-struct Inner {
-    connections: Connections,
-    scripts: Scripts,
-}
-
-impl Inner {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            connections: Connections::new(),
-            scripts: Scripts::new(),
-        })
-    }
+    /// Shared by clones.
+    connections: Arc<Connections>,
 }
 
 impl RedisStore {
@@ -108,7 +93,7 @@ impl RedisStore {
             read_timeout: Duration::from_millis(50),
             write_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(2),
-            inner: Inner::new(),
+            connections: Arc::default(),
         }
     }
 
@@ -177,7 +162,7 @@ impl RedisStore {
 
     /// Separates the connections from those of the store that this one was cloned from.
     fn with_new_connections(mut self) -> Self {
-        self.inner = Inner::new();
+        self.connections = Arc::default();
         self
     }
 
@@ -189,75 +174,46 @@ impl RedisStore {
     async fn run<T: FromRedisValue>(
         &self,
         limit: Duration,
-        command: &Command<'_>,
+        command: &Cmd,
     ) -> Result<T, StoreError> {
         let mut sent = None;
         if let Some(outcome) = timer::within(limit, self.try_run(command, &mut sent)).await {
             return outcome;
         }
         // A connection without a response for half of the limit may be dead. A new one may only have had too little time.
-        if let Some((number, at)) = sent
+        if let Some((connection, at)) = sent
             && at.elapsed() * 2 >= limit
         {
-            self.inner.connections.forget(number);
+            self.connections.forget(&connection);
         }
-        Err(StoreError::new(
-            StoreErrorKind::Timeout,
-            format!(
-                "redis at {} did not respond within {limit:?}",
-                self.config.server_name()
-            ),
-        ))
+        let server = self.config.server_name();
+        Err(StoreError::timeout(format!(
+            "redis at {server} did not respond within {limit:?}"
+        )))
     }
 
-    /// Runs a command. Repeats it once if it failed because a reused connection broke.
+    /// Runs a command. Repeats it once if the connection broke.
     async fn try_run<T: FromRedisValue>(
         &self,
-        command: &Command<'_>,
-        sent: &mut Option<(u64, Instant)>,
+        command: &Cmd,
+        sent: &mut Option<(ConnectionReceiver, Instant)>,
     ) -> Result<T, StoreError> {
         let mut may_retry = true;
         loop {
-            let connections = &self.inner.connections;
-            let mut on = connections.get(&self.config, self.connect_timeout).await?;
-            *sent = Some((on.number, Instant::now()));
-            let error = match command.query(&mut on).await {
+            let connection = self.connections.get(&self.config, self.connect_timeout);
+            let (mut connection, receiver) = connection.await?;
+            *sent = Some((receiver.clone(), Instant::now()));
+            let error = match connection.query(command).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let broke = ends_connection(&error);
-            if broke {
-                connections.forget(on.number);
+            if ends_connection(&error) {
+                self.connections.forget(&receiver);
             }
-            if !(may_retry && broke && on.is_reused && error.is_io_error()) {
+            if !may_retry || !error.is_io_error() {
                 return Err(store_error(&self.config.server_name(), &error));
             }
             may_retry = false;
-        }
-    }
-}
-
-/// A command or a script.
-enum Command<'a> {
-    Plain(Cmd),
-    Script(&'a LuaScript, &'a [String], &'a [&'a [u8]]),
-}
-
-impl Command<'_> {
-    async fn query<T: FromRedisValue>(&self, on: &mut NumberedConnection) -> Result<T, RedisError> {
-        match self {
-            Self::Plain(command) => on.connection.query(command).await,
-            Self::Script(script, keys, arguments) => {
-                let by_digest = script.by_digest(keys, arguments);
-                let error = match on.connection.query(&by_digest).await {
-                    Ok(response) => return Ok(response),
-                    Err(error) => error,
-                };
-                match script.by_text(&error, keys, arguments) {
-                    Some(by_text) => on.connection.query(&by_text).await,
-                    None => Err(error),
-                }
-            }
         }
     }
 }
@@ -266,7 +222,7 @@ impl TokenStore for RedisStore {
     async fn get(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
         let mut get = redis::cmd("GET");
         get.arg(self.key(name, "value"));
-        self.run(self.read_timeout, &Command::Plain(get)).await
+        self.run(self.read_timeout, &get).await
     }
 
     async fn put(
@@ -276,49 +232,33 @@ impl TokenStore for RedisStore {
         lifetime: Duration,
         fence: Option<Fence>,
     ) -> Result<bool, StoreError> {
-        let lifetime = millis(lifetime);
-        let Some(fence) = fence else {
-            let mut set = redis::cmd("SET");
-            set.arg(self.key(name, "value"))
-                .arg(&*value)
-                .arg("PX")
-                .arg(lifetime);
-            let () = self.run(self.write_timeout, &Command::Plain(set)).await?;
-            return Ok(true);
-        };
-        let keys = [self.key(name, "value"), self.key(name, "fence")];
-        let (fence, lifetime) = (fence.get().to_string(), lifetime.to_string());
-        let arguments = [fence.as_bytes(), &value, lifetime.as_bytes()];
-        let put = Command::Script(&self.inner.scripts.put, &keys, &arguments);
+        let mut put = eval(PUT, &[self.key(name, "value"), self.key(name, "fence")]);
+        // Without a fence, the value is always stored, as with the highest one.
+        put.arg(fence.map_or(u64::MAX, Fence::get))
+            .arg(&*value)
+            .arg(millis(lifetime));
         self.run(self.write_timeout, &put).await
     }
 
     async fn delete_if(&self, name: &Name, value: &Bytes) -> Result<bool, StoreError> {
-        let keys = [self.key(name, "value")];
-        let arguments = [&**value];
-        let delete = Command::Script(&self.inner.scripts.delete_if, &keys, &arguments);
-        self.run(self.write_timeout, &delete).await
+        let mut delete = eval(DELETE_IF_SAME, &[self.key(name, "value")]);
+        self.run(self.write_timeout, delete.arg(&**value)).await
     }
 
     async fn lease(&self, name: &Name, lifetime: Duration) -> Result<Option<Lease>, StoreError> {
-        let keys = [self.key(name, "lease"), self.key(name, "fence")];
         let holder = random_holder()?;
-        let remembered = millis(lifetime.saturating_add(FENCE_LIFETIME)).to_string();
-        let lifetime = millis(lifetime).to_string();
-        let arguments = [
-            holder.as_bytes(),
-            lifetime.as_bytes(),
-            remembered.as_bytes(),
-        ];
-        let lease = Command::Script(&self.inner.scripts.lease, &keys, &arguments);
+        let mut lease = eval(LEASE, &[self.key(name, "lease"), self.key(name, "fence")]);
+        lease
+            .arg(&holder)
+            .arg(millis(lifetime))
+            .arg(millis(lifetime.saturating_add(FENCE_LIFETIME)));
         let fence: Option<u64> = self.run(self.write_timeout, &lease).await?;
         Ok(fence.map(|fence| Lease::new(Fence::new(fence), holder)))
     }
 
     async fn release(&self, name: &Name, lease: Lease) -> Result<(), StoreError> {
-        let keys = [self.key(name, "lease")];
-        let arguments = [lease.holder().as_bytes()];
-        let release = Command::Script(&self.inner.scripts.release, &keys, &arguments);
+        let mut release = eval(DELETE_IF_SAME, &[self.key(name, "lease")]);
+        release.arg(lease.holder());
         let _is_released: bool = self.run(self.write_timeout, &release).await?;
         Ok(())
     }

@@ -161,12 +161,12 @@ pub(crate) type Sender = Arc<dyn Fn(&str, Payload) -> Sending + Send + Sync>;
 pub(crate) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 /// A replay policy for requests of a client, whose futures can be sent.
 pub(crate) trait Policy<Req, Client>:
-    ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+    ReplayPolicy<Req, Saved<Client>: Send, PausedBody: Send> + Send + Sync + 'static
 {
 }
 
 impl<R, Req, Client> Policy<Req, Client> for R where
-    R: ReplayPolicy<Req, Spare<Client>: Send, Rest: Send> + Send + Sync + 'static
+    R: ReplayPolicy<Req, Saved<Client>: Send, PausedBody: Send> + Send + Sync + 'static
 {
 }
 
