@@ -29,7 +29,8 @@ pub(super) fn encode<'a>(records: impl Iterator<Item = Record<'a>>) -> Box<[u8]>
     let mut records: Vec<_> = records.collect();
     records.sort_unstable();
     records.dedup();
-    let mut key = Vec::new();
+    let size = records.iter().map(|(_, record)| 5 + record.len()).sum();
+    let mut key = Vec::with_capacity(size);
     for (tag, record) in records {
         key.push(tag);
         put(&mut key, record);

@@ -13,10 +13,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::Poll,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::timeout;
+use tokio_test::task::{self, Spawn};
 
 use super::{fetch_guard::PAUSE_AFTER_DEATH, *};
 use crate::{
@@ -347,22 +350,9 @@ fn threads_see_no_rejected_token_and_no_second_fetch() {
 
 /// Waits on this thread, with a limit.
 fn block_on(mut receiver: FetchReceiver) -> Option<Token> {
-    struct Unpark(thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut outcome = std::pin::pin!(receiver.outcome());
-    let start = Instant::now();
-    loop {
-        if let Poll::Ready(outcome) = outcome.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return outcome?.ok();
-        }
-        thread::park_timeout(Duration::from_secs(60));
-        assert!(start.elapsed() < Duration::from_secs(50), "no wake-up");
-    }
+    let wait = async { timeout(Duration::from_secs(50), receiver.outcome()).await };
+    let outcome = tokio_test::block_on(wait).expect("the waiter is woken");
+    outcome?.ok()
 }
 
 /// The choices of a schedule, each with the number of its alternatives.
@@ -412,23 +402,12 @@ struct World {
 
 /// A caller that waits as `Waiter::wait` does, poll by poll.
 struct ModelWaiter {
-    outcome: Pin<Box<dyn Future<Output = Option<Outcome>>>>,
+    outcome: Spawn<Pin<Box<dyn Future<Output = Option<Outcome>>>>>,
     fetch: usize,
     need: Need,
     /// The claims that were required when the caller began to wait, and how often any had been dropped by then.
     required: Option<usize>,
     dropped: usize,
-    wakes: Arc<Wakes>,
-    seen: usize,
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
 }
 
 struct ModelFetch {
@@ -540,7 +519,7 @@ impl World {
         }
         for (number, waiter) in self.waiters.iter().enumerate() {
             steps.push((Cancel, number));
-            if waiter.is_woken() {
+            if waiter.outcome.is_woken() {
                 steps.push((PollWaiter, number));
             }
         }
@@ -667,21 +646,19 @@ impl World {
 
     fn wait(&mut self, mut receiver: FetchReceiver, need: Need) {
         let mut waiter = ModelWaiter {
-            outcome: Box::pin(async move { receiver.outcome().await }),
+            outcome: task::spawn(Box::pin(async move { receiver.outcome().await })),
             fetch: self.model.fetch.expect("there is no fetch to wait for"),
             need,
             required: self.model.required,
             dropped: self.model.dropped,
-            wakes: Arc::default(),
-            seen: 0,
         };
-        assert!(waiter.poll().is_pending());
+        assert!(waiter.outcome.poll().is_pending());
         self.waiters.push(waiter);
     }
 
     fn poll(&mut self, number: usize) {
         let mut waiter = self.waiters.remove(number);
-        match waiter.poll() {
+        match waiter.outcome.poll() {
             Poll::Pending => self.waiters.push(waiter),
             Poll::Ready(Some(Err(_))) => {}
             Poll::Ready(Some(Ok(token))) if !self.slot.is_unusable(&token, self.now) => {
@@ -699,7 +676,8 @@ impl World {
     }
 
     fn poll_all(&mut self) {
-        while let Some(number) = self.waiters.iter().position(ModelWaiter::is_woken) {
+        let woken = |waiter: &ModelWaiter| waiter.outcome.is_woken();
+        while let Some(number) = self.waiters.iter().position(woken) {
             self.poll(number);
             self.check();
         }
@@ -884,7 +862,11 @@ impl World {
         }
         for waiter in &self.waiters {
             let has_ended = self.fetches[waiter.fetch].guard.is_none();
-            assert_eq!(waiter.is_woken(), has_ended, "woken when the fetch ends");
+            assert_eq!(
+                waiter.outcome.is_woken(),
+                has_ended,
+                "woken when the fetch ends"
+            );
         }
     }
 
@@ -940,18 +922,6 @@ impl Model {
             self.paid.remove(0);
         }
         Ok(())
-    }
-}
-
-impl ModelWaiter {
-    fn poll(&mut self) -> Poll<Option<Outcome>> {
-        self.seen = self.wakes.0.load(SeqCst);
-        let waker = Waker::from(Arc::clone(&self.wakes));
-        self.outcome.as_mut().poll(&mut Context::from_waker(&waker))
-    }
-
-    fn is_woken(&self) -> bool {
-        self.wakes.0.load(SeqCst) > self.seen
     }
 }
 
