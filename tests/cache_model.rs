@@ -747,7 +747,7 @@ impl Model {
         match &mut self.source {
             Some(back_off) if back_off.is_requested && now < back_off.least => {}
             Some(back_off) if back_off.is_requested && now < back_off.most => {
-                back_off.failures.0 = 0
+                back_off.failures.0 = 0;
             }
             source => *source = None,
         }
