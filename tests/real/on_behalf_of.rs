@@ -181,7 +181,7 @@ async fn specs_of(scene: &Fixture, name: &'static str) -> (&'static str, TokenSp
 
 /// Returns the status, and the subject of the token that the API received.
 async fn sub(scene: &Fixture, kind: Kind, cache: &TokenCache, spec: &TokenSpec) -> (u16, String) {
-    let http = HttpClient::new(kind, &scene.site, &cache, spec.clone());
+    let http = HttpClient::new(kind, &scene.site, cache, spec.clone());
     let answer = http.post(&scene.site.api("read"), "body").await.unwrap();
     let sub = answer.claims["sub"].as_str().unwrap_or_default().to_owned();
     (answer.status, sub)

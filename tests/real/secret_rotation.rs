@@ -52,7 +52,7 @@ async fn secret_rotates_under_load() {
         for kind in KINDS {
             let client = site.client("client_secret_post").await;
             let file = TempFolder::new(&client.secret);
-            let secret = Secret::from_file(&file.path()).unwrap();
+            let secret = Secret::from_file(file.path()).unwrap();
             let endpoint = TokenEndpoint::new(&site.token_url)
                 .with_client(&client.id, ClientAuth::post(secret))
                 .with_transport(kind.transport(&site));
@@ -80,7 +80,7 @@ async fn key_rotates_under_load() {
         let words = json!({ "auth": "private_key_jwt", "algorithm": "ES256" });
         let client = site.client_with(words).await;
         let file = TempFolder::new(&client.key);
-        let key = SigningKey::from_file(&file.path()).unwrap();
+        let key = SigningKey::from_file(file.path()).unwrap();
         let endpoint = TokenEndpoint::new(&site.token_url)
             .with_client(&client.id, ClientAuth::private_key_jwt(key))
             .with_transport(kind.transport(&site));
@@ -132,7 +132,7 @@ async fn rotated_secret_ends_the_back_off() {
         for kind in KINDS {
             let client = site.client("client_secret_basic").await;
             let file = TempFolder::new(&client.secret);
-            let secret = Secret::from_file(&file.path()).unwrap();
+            let secret = Secret::from_file(file.path()).unwrap();
             let source = ClientCredentials::new(&site.token_url, &client.id, secret)
                 .with_transport(kind.transport(&site));
             let cache = TokenCache::new(source);
