@@ -69,5 +69,5 @@ fn multi_thread_replays_reuse_the_connection() {
         moved += count_moved(move || builder.build().unwrap());
     }
     let all = HTTP1.len() * 2 * 2 * TIMES;
-    assert!(moved <= 2, "{moved} of {all}");
+    assert!(moved <= all / 20, "{moved} of {all}");
 }
