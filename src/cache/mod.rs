@@ -1,8 +1,10 @@
-//! Implements the shared token cache: lookup, single-flight fetch, refresh ahead of expiry, rejection, back-off and bounds.
+//! The shared cache behind [`TokenCache`]: its builder, its statistics and its entries.
 //!
-//! A caller asks [`lookup`] for the token of a [`slot`], the cache's entry for one spec. It gets the token at
-//! once, or a waiter for the one [`fetch`] in progress.
+//! A fresh token is returned at once. A stale one is returned and refreshed in the background. For a missing, expired or
+//! rejected one, all callers wait for the same fetch. [The design](crate::docs::design) has the times and the back-off.
 
+// A caller asks `lookup` for the token of a `slot`, the cache's entry for one spec. It gets the token, or a waiter for the one
+// `fetch` in progress.
 mod backoff;
 mod builder;
 mod challenge;

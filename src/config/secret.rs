@@ -71,7 +71,7 @@ pub(super) fn read_required(
 }
 
 impl<'de> Deserialize<'de> for SecretFrom {
-    /// Reads a [`Node`] first, so that no error quotes a value, in any format.
+    /// Reads a `Node` first, so that no error quotes a value, in any format.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const EXPECTED: &str = r#"it must be text in quotes, { env = "NAME" } or { file = "path" }: write one of these"#;
         const NO_NAME: &str = "the name is empty: write the name of the variable or the file";

@@ -1,4 +1,4 @@
-//! This module implements the Tower middleware: [`AuthLayer`], and the service [`Auth`] that it creates.
+//! Implements the Tower middleware: [`AuthLayer`], and the service [`Auth`] that it creates.
 
 mod auth_layer;
 mod drain;

@@ -262,18 +262,18 @@ fn required_claims_are_in_the_token_of_every_waiter() {
 #[test]
 fn scope_challenges_and_rejections_share_a_budget() {
     let limits = [
-        (Request, 3),
-        (Complete, 3),
-        (Reject, 2),
+        (Request, 2),
+        (Complete, 2),
+        (Reject, 1),
         (RequireScope, 6),
-        (RepeatScope, 2),
+        (RepeatScope, 1),
         (Refund, 1),
         (Advance, 1),
     ];
     let program = Program {
         advance: REFILL,
         is_prompt: true,
-        ..Program::new(16, &limits)
+        ..Program::new(12, &limits)
     };
     program.run(1_000);
 }
