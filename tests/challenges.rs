@@ -385,7 +385,6 @@ async fn clear_drops_claims_and_keeps_the_scopes_of_routes() {
     let (source, _, cache, mut client) = stage();
     assert_eq!(get(&mut client, "/claims/a").await, RECOVERED);
     assert_eq!(get(&mut client, "/scope/write").await, RECOVERED);
-    assert_eq!(get(&mut client, "/claims/a").await, RECOVERED);
     cache.clear();
     assert_eq!(get(&mut client, "/").await, FINE);
     assert_eq!(asked(&source).pop(), Some(plain("read write")));
@@ -688,6 +687,16 @@ async fn new_scopes_are_limited_by_the_rejection_budget() {
     assert_eq!(limited, (401, Some("rejection_limit_reached")));
     advance(secs(15)).await;
     assert_eq!(get_as(&mut client, "/", tenant("own")).await, RECOVERED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wider_spec_inherits_the_required_claims() {
+    let (source, _, _, mut client) = stage();
+    assert_eq!(get(&mut client, "/claims/a").await, RECOVERED);
+    assert_eq!(get(&mut client, "/scope/write").await, RECOVERED);
+    let wider = ("read write".to_owned(), Some(claims("a")));
+    assert_eq!(asked(&source)[2..], [wider]);
+    assert_eq!(get(&mut client, "/claims/a").await, FINE);
 }
 
 #[tokio::test(start_paused = true)]

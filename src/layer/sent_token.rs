@@ -124,7 +124,9 @@ impl SentToken {
             return Some((wider_slot, payer, Rejection::Superseded));
         }
         let rejection = cache.spend_on_scopes(&payer, self.generation, &wider);
-        Some((cache.slot(&wider).ok()?, payer, rejection))
+        let wider_slot = cache.slot(&wider).ok()?;
+        wider_slot.inherit_claims(slot);
+        Some((wider_slot, payer, rejection))
     }
 
     /// Makes the slot's token the one of the route, if a challenge required its scopes and the request had no spec of its own.

@@ -1,7 +1,6 @@
 //! This module holds helpers that are independent of tokens.
 
 pub(crate) mod fingerprint;
-#[cfg(feature = "store")]
 pub(crate) mod length_prefixed;
 pub(crate) mod loopback;
 #[cfg(any(

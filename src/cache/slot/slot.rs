@@ -198,6 +198,15 @@ impl Slot {
         Rejection::Applied
     }
 
+    /// Requires the claims that a server required of the other slot's tokens, unless a server has required any here.
+    pub(crate) fn inherit_claims(&self, other: &Self) {
+        let (claims, _) = other.state().required_claims();
+        let mut state = self.state();
+        if let (Some(claims), (None, _)) = (claims, state.required_claims()) {
+            state.failures().claims.require(Some(&claims));
+        }
+    }
+
     /// Refunds what was spent on this generation, because a replay with another token was accepted.
     pub(crate) fn refund(&self, generation: u64) {
         if let Some(failures) = self.state().failures_mut() {
