@@ -3,6 +3,7 @@
 //! A length is a `u64` in big-endian order.
 
 /// The size of the length that precedes each byte string.
+#[cfg(feature = "store")]
 pub(crate) const LENGTH_SIZE: usize = size_of::<u64>();
 
 /// Appends `bytes` with their length in front.
