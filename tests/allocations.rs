@@ -99,6 +99,36 @@ fn with_header<B>(request: impl Fn() -> Request<B>) -> u64 {
     })
 }
 
+/// Returns the bytes that one handle keeps after it has sent three requests on each of the routes.
+fn kept_by_a_handle(routes: usize) -> i64 {
+    let cache = warm_cache(&spec());
+    let origin = |route: usize| format!("https://api{route}.example.com");
+    let layer = (0..routes).fold(AuthLayer::new(cache), |layer, route| {
+        layer.route(origin(route), spec()).unwrap()
+    });
+    let service = layer.without_replay().layer(Respond200);
+    let all = |handle: &mut _| {
+        for route in (0..routes).cycle().take(3 * routes) {
+            let body = Full::<Bytes>::default();
+            send(handle, Request::get(origin(route)).body(body).unwrap());
+        }
+    };
+    // The slots of the routes are looked up once for all handles.
+    all(&mut service.clone());
+    let mut handle = None;
+    let counted = allocation_counter::measure(|| {
+        all(handle.insert(service.clone()));
+    });
+    counted.bytes_current
+}
+
+#[test]
+fn memory_of_a_handle_is_independent_of_the_routes() {
+    let of_eight = kept_by_a_handle(8);
+    assert!(of_eight > 1024, "the memo holds no copy of a header");
+    assert_eq!(kept_by_a_handle(1_000), of_eight);
+}
+
 #[test]
 fn hit_on_a_route_allocates_nothing() {
     let mut service = warm_layer(&spec()).without_replay().layer(Respond200);
