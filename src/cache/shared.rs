@@ -24,7 +24,6 @@ use super::{
     map::SlotMap,
     slot::Slot,
     stats::Counters,
-    token_cache::TokenCache,
 };
 use crate::{
     clock::Moment,
@@ -41,15 +40,13 @@ pub(super) struct CacheHandle {
     pub(super) last_handle: watch::Sender<()>,
 }
 
-impl CacheBuilder {
-    /// Creates the cache. No task is started and no runtime is required until a token is fetched.
-    #[must_use]
-    pub fn build(self) -> TokenCache {
-        let settings = self.settings;
+impl CacheHandle {
+    pub(super) fn new(builder: CacheBuilder) -> Self {
+        let settings = builder.settings;
         let shared = CacheShared {
             map: SlotMap::new(settings.max_entries, settings.max_bytes),
             fetch_limit: FetchLimit::new(settings.max_fetches),
-            source: self.source,
+            source: builder.source,
             settings,
             counters: Counters::default(),
             #[cfg(feature = "metrics")]
@@ -57,14 +54,14 @@ impl CacheBuilder {
             source_backoff: Mutex::new(None),
             next_credential_check: AtomicU64::new(0),
             #[cfg(feature = "store")]
-            store: self
+            store: builder
                 .store
-                .map(|store| SharedStore::new(store, self.namespace)),
+                .map(|store| SharedStore::new(store, builder.namespace)),
         };
-        TokenCache(Arc::new(CacheHandle {
+        Self {
             shared: Arc::new(shared),
             last_handle: watch::Sender::new(()),
-        }))
+        }
     }
 }
 

@@ -50,7 +50,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct TokenCache(pub(super) Arc<CacheHandle>);
+pub struct TokenCache(Arc<CacheHandle>);
 
 impl TokenCache {
     /// Creates a cache of this source's tokens with the default options of [`CacheBuilder`]. No runtime is required.
@@ -324,6 +324,14 @@ impl TokenCache {
 
     pub(crate) fn count_replay(&self) {
         count(&self.shared().counters.replays);
+    }
+}
+
+impl CacheBuilder {
+    /// Creates the cache. No task is started and no runtime is required until a token is fetched.
+    #[must_use]
+    pub fn build(self) -> TokenCache {
+        TokenCache(Arc::new(CacheHandle::new(self)))
     }
 }
 

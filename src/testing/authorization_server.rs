@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::authorization_server_builder::AuthorizationServerBuilder;
 use super::client_certificate::ClientCertificate;
 use super::controls::impl_controls;
 use super::fault::Fault;
@@ -51,7 +50,7 @@ use super::token_service::{TOKEN, TokenService};
 /// - `refresh_token` of a [user who signed in](Self::sign_in); the refresh token is replaced on each use
 /// - `jwt-bearer` and `saml2-bearer` with [trusted assertions](Self::trust_assertion), and `jwt-bearer` on behalf of a user
 /// - `token-exchange` of tokens issued by this server and of trusted assertions
-/// - `password` of [users](AuthorizationServerBuilder::with_user)
+/// - `password` of [users](crate::testing::AuthorizationServerBuilder::with_user)
 ///
 /// A token expires after exactly its lifetime by Tokio's clock, while `expires_in` is rounded down to whole seconds.
 #[derive(Clone)]
@@ -67,21 +66,6 @@ pub(super) struct Running {
 }
 
 impl AuthorizationServer {
-    /// Starts a server with the defaults: plain HTTP, a client `client` with the secret `secret`, tokens with a lifetime of one
-    /// hour, and all scopes allowed.
-    ///
-    /// # Errors
-    /// Returns an error if no port is available, or if it is called outside of a Tokio runtime. The runtime needs I/O and time
-    /// enabled.
-    pub async fn start() -> io::Result<Self> {
-        Self::builder().start().await
-    }
-
-    /// Returns a builder for a server with other options.
-    pub fn builder() -> AuthorizationServerBuilder {
-        AuthorizationServerBuilder::default()
-    }
-
     /// Returns the URL of the token endpoint: `http://127.0.0.1:PORT/token`, or `https://localhost:PORT/token` with TLS.
     pub fn token_url(&self) -> String {
         format!("{}{TOKEN}", self.service().origin)
@@ -120,7 +104,7 @@ impl AuthorizationServer {
     }
 
     /// Replaces the public key of a client that signs its assertions (see
-    /// [`with_client_key`](AuthorizationServerBuilder::with_client_key)). Adds the client if it is new.
+    /// [`with_client_key`](crate::testing::AuthorizationServerBuilder::with_client_key)). Adds the client if it is new.
     ///
     /// # Errors
     /// Returns an error if `public_key` is neither a PEM public key nor a JWK.
@@ -132,14 +116,14 @@ impl AuthorizationServer {
     }
 
     /// Replaces the assertion that a client authenticates with (see
-    /// [`with_client_assertion`](AuthorizationServerBuilder::with_client_assertion)). Adds the client if it is new.
+    /// [`with_client_assertion`](crate::testing::AuthorizationServerBuilder::with_client_assertion)). Adds the client if it is new.
     pub fn set_client_assertion(&self, id: impl Into<String>, assertion: impl Into<String>) {
         let mut settings = self.shared_issuer().settings_mut();
         settings.client(id).assertion = Some(assertion.into());
     }
 
     /// Creates a certificate for a client and replaces an earlier one. Adds the client if it is new. The server requests client
-    /// certificates if it was started [`with_mutual_tls`](AuthorizationServerBuilder::with_mutual_tls).
+    /// certificates if it was started [`with_mutual_tls`](crate::testing::AuthorizationServerBuilder::with_mutual_tls).
     ///
     /// # Errors
     /// Returns an error if the key or the certificate can't be generated.

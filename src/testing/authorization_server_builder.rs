@@ -39,6 +39,23 @@ pub struct AuthorizationServerBuilder {
     keys: Vec<(String, String)>,
 }
 
+impl AuthorizationServer {
+    /// Starts a server with the defaults: plain HTTP, a client `client` with the secret `secret`, tokens with a lifetime of one
+    /// hour, and all scopes allowed.
+    ///
+    /// # Errors
+    /// Returns an error if no port is available, or if it is called outside of a Tokio runtime. The runtime needs I/O and time
+    /// enabled.
+    pub async fn start() -> io::Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Returns a builder for a server with other options.
+    pub fn builder() -> AuthorizationServerBuilder {
+        AuthorizationServerBuilder::default()
+    }
+}
+
 impl AuthorizationServerBuilder {
     /// Adds a client with a secret. The default client does not exist once any client is added.
     pub fn with_client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {

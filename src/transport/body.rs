@@ -6,7 +6,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use zeroize::Zeroizing;
 
-use super::transport::check_length;
+use super::length::check_length;
 use crate::{error::TokenError, secret::wiped};
 
 /// Collects the body of a response. `fault` converts an error of the body.

@@ -25,6 +25,7 @@ mod custom;
 mod fault;
 #[cfg(feature = "hyper")]
 mod hyper;
+mod length;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 mod options;
 #[cfg(feature = "reqwest")]

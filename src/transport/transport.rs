@@ -8,12 +8,13 @@ use http::{Request, Response, Uri, uri::Scheme};
 use super::custom::{DynTransport, TokenTransport, TransportFn};
 #[cfg(feature = "hyper")]
 use super::hyper::HyperClient;
+use super::length::check_length;
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 use super::{client_pool::ClientPool, options::TransportOptions, tls_identity::TlsIdentity};
 #[cfg(any(feature = "reqwest", feature = "hyper"))]
 use crate::util::pem;
 use crate::{
-    error::{ErrorKind, TokenError},
+    error::TokenError,
     util::{fingerprint::Fingerprint, loopback::is_loopback},
 };
 
@@ -292,18 +293,6 @@ pub(crate) fn require_tls(uri: &Uri) -> Result<(), TokenError> {
     Err(TokenError::configuration(format!(
         "the token endpoint at {host} would be called without TLS: use an https:// URL"
     )))
-}
-
-/// Returns an error if a response body of this length is too long. A token response has a few KiB.
-pub(super) fn check_length(length: usize) -> Result<(), TokenError> {
-    const MAX_BODY: usize = 1 << 20;
-    if length <= MAX_BODY {
-        return Ok(());
-    }
-    Err(TokenError::new(
-        ErrorKind::Malformed,
-        "the response has more than 1 MiB: check that the token URL is that of the token endpoint",
-    ))
 }
 
 #[cfg(test)]
