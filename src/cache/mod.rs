@@ -11,6 +11,7 @@ mod challenge;
 mod fetch;
 mod fetch_limit;
 mod freshness;
+mod hit_counters;
 #[cfg(test)]
 mod lock_tests;
 mod lookup;
@@ -24,6 +25,7 @@ mod slot;
 mod stats;
 mod token_cache;
 
+pub(crate) use hit_counters::HitCounter;
 pub(crate) use lookup::{Lookup, Waiter};
 pub(crate) use slot::{Need, Outcome, Rejection, Slot};
 

@@ -1,13 +1,13 @@
 //! Counts what a cache does, and describes its entries for operators.
 
 use std::{
-    cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use super::{
     freshness::{self, Freshness},
+    hit_counters::HitCounters,
     slot::Slot,
 };
 use crate::{
@@ -161,7 +161,7 @@ impl Entry {
 /// The counters of a cache.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(super) hits: StripedCounter,
+    pub(super) hits: HitCounters,
     /// The hits that returned a stale token.
     pub(super) stale_hits: AtomicU64,
     pub(super) misses: AtomicU64,
@@ -183,44 +183,10 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Counters {
-    #[inline]
     pub(super) fn hit(&self, stale: bool) {
         if stale {
             count(&self.stale_hits);
         }
-        count(self.hits.of_this_thread());
+        self.hits.count();
     }
 }
-
-/// A counter that is split, so that threads rarely share a cache line.
-#[derive(Default)]
-pub(super) struct StripedCounter([CacheLine; Self::COUNT]);
-
-impl StripedCounter {
-    const COUNT: usize = 8;
-
-    #[inline]
-    fn of_this_thread(&self) -> &AtomicU64 {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-        }
-        let number = NUMBER.get().unwrap_or_else(|| {
-            let number = THREADS.fetch_add(1, Relaxed);
-            NUMBER.set(Some(number));
-            number
-        });
-        let [first, ..] = &self.0;
-        &self.0.get(number % Self::COUNT).unwrap_or(first).0
-    }
-
-    /// Returns the sum of all threads.
-    pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
-    }
-}
-
-/// Aligned so that each counter has its own cache line.
-#[derive(Default)]
-#[repr(align(128))]
-struct CacheLine(AtomicU64);

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     builder::CacheBuilder,
+    hit_counters::HitCounter,
     lookup::{self, Lookup},
     shared::{CacheHandle, CacheShared},
     slot::{Need, Rejection, Slot},
@@ -320,6 +321,16 @@ impl TokenCache {
 
     pub(crate) fn count_hit(&self, stale: bool) {
         self.shared().counters.hit(stale);
+    }
+
+    /// Counts the stale one of the hits that a handle counts itself.
+    #[cold]
+    pub(crate) fn count_stale_hit(&self) {
+        count(&self.shared().counters.stale_hits);
+    }
+
+    pub(crate) fn hit_counter(&self) -> HitCounter {
+        self.shared().counters.hits.borrow()
     }
 
     pub(crate) fn count_replay(&self) {

@@ -42,7 +42,7 @@ where
         let _swapped = SwappedExtensions::new(extensions, Arc::clone(&shared));
         let rest = RestOfChain { next, shared };
         let mut auth = Auth::new(rest, self.shared(), MiddlewareReplay(self.replay().clone()));
-        auth.send(request, own_spec)
+        auth.send(request, |_| own_spec)
             .await
             .map_err(|error| match error {
                 Error::Token(error) => reqwest_middleware::Error::middleware(error),

@@ -18,7 +18,7 @@ use super::{
     route_table::RouteTable,
 };
 use crate::{
-    cache::{Slot, TokenCache},
+    cache::{HitCounter, Slot, TokenCache},
     clock::Moment,
     error::TokenError,
     token::TokenSpec,
@@ -66,12 +66,12 @@ pub(crate) struct SharedPointer {
 }
 
 /// The header values that a handle sent last. The entry of a route is chosen by its number, that of a spec by its hash.
-#[derive(Default)]
 #[repr(align(128))]
 struct Memo {
     headers: [Option<CachedHeader>; MEMO_SIZE],
     /// The layer's number of widenings when the headers of routes were cached.
     widenings: u32,
+    hits: HitCounter,
 }
 
 /// A private copy of a header value, and how long it may be used without asking the cache.
@@ -130,7 +130,7 @@ impl HandleState {
             && memo.widenings == self.shared.layer.widenings.load(Ordering::Relaxed)
             && let Some(cached) = memo.get(route as usize)
             && matches!(cached.key, MemoKey::Route(number) if number == route)
-            && let Some(token) = cached.available(now, &self.shared.layer.cache)
+            && let Some(token) = cached.available(now, &memo.hits, &self.shared.layer.cache)
         {
             return Some(token);
         }
@@ -157,7 +157,7 @@ impl HandleState {
         if let Some(memo) = &self.memo
             && let Some(cached) = memo.get(index)
             && matches!(&cached.key, MemoKey::Spec(other) if other.ptr_eq(spec))
-            && let Some(token) = cached.available(now, &self.shared.layer.cache)
+            && let Some(token) = cached.available(now, &memo.hits, &self.shared.layer.cache)
         {
             return Some(token);
         }
@@ -175,7 +175,11 @@ impl HandleState {
     fn settle(&mut self) {
         if self.was_used && self.memo.is_none() {
             self.shared = Arc::new(SharedPointer::new(Arc::clone(&self.shared.layer)));
-            self.memo = Some(Box::default());
+            self.memo = Some(Box::new(Memo {
+                headers: Default::default(),
+                widenings: 0,
+                hits: self.shared.layer.cache.hit_counter(),
+            }));
         }
         self.was_used = true;
     }
@@ -203,9 +207,15 @@ fn token_of_slot(
 ) -> Option<AvailableToken> {
     // Nothing is fetched before it is known that the caller set no `Authorization` header.
     let (header, generation, is_stale) = slot.header(now)?;
-    layer.cache.count_hit(is_stale);
-    if let Some(memo) = memo
-        && memo.has_room(index, slot, generation, now)
+    let Some(memo) = memo else {
+        layer.cache.count_hit(is_stale);
+        return Some(AvailableToken { header, generation });
+    };
+    memo.hits.count();
+    if is_stale {
+        layer.cache.count_stale_hit();
+    }
+    if memo.has_room(index, slot, generation, now)
         && let Some(token) = slot.token()
     {
         let cached = CachedHeader {
@@ -270,7 +280,12 @@ impl Memo {
 impl CachedHeader {
     /// Returns the header value, and counts the hit, if it is still that of the current token and can be sent.
     #[inline(always)]
-    fn available(&self, now: Moment, cache: &TokenCache) -> Option<AvailableToken> {
+    fn available(
+        &self,
+        now: Moment,
+        hits: &HitCounter,
+        cache: &TokenCache,
+    ) -> Option<AvailableToken> {
         if self.slot.current_generation() != self.generation {
             return None;
         }
@@ -278,7 +293,10 @@ impl CachedHeader {
         if is_stale && (self.unusable_at.is_past(now) || !self.slot.is_refresh_suppressed(now)) {
             return None;
         }
-        cache.count_hit(is_stale);
+        hits.count();
+        if is_stale {
+            cache.count_stale_hit();
+        }
         Some(AvailableToken {
             header: self.header.clone(),
             generation: self.generation,

@@ -107,8 +107,7 @@ where
 
     #[inline]
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let own = request.extensions().get().cloned();
-        self.send(request, own)
+        self.send(request, |request| request.extensions().get().cloned())
     }
 }
 
@@ -131,23 +130,25 @@ where
     #[inline]
     fn call(&mut self, request: reqwest::Request) -> Self::Future {
         // The extensions of a `reqwest::Request` can't be read.
-        self.send(request, None)
+        self.send(request, |_| None)
     }
 }
 
 impl<S, R> Auth<S, R> {
-    /// Sends a request with the token that it needs, at once if the token is available. `own` is the request's own spec.
+    /// Sends a request with the token that it needs, at once if the token is available. `own_spec` returns the request's own
+    /// spec.
     #[inline(always)]
     pub(crate) fn send<Req>(
         &mut self,
         mut request: Req,
-        own: Option<TokenSpec>,
+        own_spec: impl FnOnce(&Req) -> Option<TokenSpec>,
     ) -> ResponseFuture<S, Req, R>
     where
         S: Service<Req> + Clone,
         Req: HttpRequest,
         R: ReplayPolicy<Req>,
     {
+        let own = own_spec(&request);
         let routes = &self.handle.layer().routes;
         let found = routes.find_canonical(request.scheme(), request.authority(), || request.path());
         let Some(route) = found else {
