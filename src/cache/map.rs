@@ -85,11 +85,15 @@ impl SlotMap {
     }
 
     /// Returns the spec's slot, and creates it if necessary.
-    pub(super) fn get_or_insert(&self, spec: &TokenSpec, now: Moment) -> Arc<Slot> {
+    pub(super) fn get_or_insert(
+        &self,
+        spec: &TokenSpec,
+        now: impl FnOnce() -> Moment,
+    ) -> Arc<Slot> {
         if let Some(slot) = self.get(spec) {
             return slot;
         }
-        self.purge_if_full(now);
+        self.purge_if_full(now());
         let Ok(entry) = self.cache.get_or_insert_with(spec, || {
             self.counters.created_since_purge.fetch_add(1, Relaxed);
             Ok::<_, Infallible>(self.entry(Arc::new(Slot::new(spec.clone()))))
@@ -263,7 +267,7 @@ mod tests {
     fn map_stays_within_its_bound() {
         let map = SlotMap::new(100, 1 << 20);
         for i in 0..10_000 {
-            map.get_or_insert(&spec(i), NOW);
+            map.get_or_insert(&spec(i), || NOW);
         }
         assert!(map.len() <= 110, "{}", map.len());
         let counted: u64 = map.cache.iter().map(|(_, entry)| entry.bytes).sum();
@@ -275,7 +279,7 @@ mod tests {
         for max in 1..40 {
             let map = SlotMap::new(max, 1 << 20);
             for i in 0..500 {
-                map.get_or_insert(&spec(i), NOW);
+                map.get_or_insert(&spec(i), || NOW);
             }
             assert!((1..=max).contains(&map.len()), "{} of {max}", map.len());
         }
@@ -284,14 +288,14 @@ mod tests {
     #[test]
     fn entry_heavier_than_the_bound_is_kept() {
         let map = SlotMap::new(100, 200);
-        let slot = map.get_or_insert(&spec(0), NOW);
-        assert!(Arc::ptr_eq(&slot, &map.get_or_insert(&spec(0), NOW)));
+        let slot = map.get_or_insert(&spec(0), || NOW);
+        assert!(Arc::ptr_eq(&slot, &map.get_or_insert(&spec(0), || NOW)));
     }
 
     #[test]
     fn reweighed_entry_counts_once_and_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
-        let slot = map.get_or_insert(&spec(0), NOW);
+        let slot = map.get_or_insert(&spec(0), || NOW);
         let bytes = map.bytes();
         for _ in 0..3 {
             map.reweigh(&slot);
@@ -302,11 +306,11 @@ mod tests {
     #[test]
     fn entry_in_use_is_not_evicted() {
         let map = SlotMap::new(10, 1 << 20);
-        let in_use = map.get_or_insert(&spec(0), NOW);
+        let in_use = map.get_or_insert(&spec(0), || NOW);
         for i in 1..1_000 {
-            map.get_or_insert(&spec(i), NOW);
+            map.get_or_insert(&spec(i), || NOW);
         }
-        let again = map.get_or_insert(&spec(0), NOW);
+        let again = map.get_or_insert(&spec(0), || NOW);
         assert!(Arc::ptr_eq(&in_use, &again));
         assert!(map.evictions() > 0);
     }
@@ -314,13 +318,13 @@ mod tests {
     #[test]
     fn entry_in_use_is_cleared_but_not_removed() {
         let map = SlotMap::new(10, 1 << 20);
-        let in_use = map.get_or_insert(&spec(0), NOW);
-        map.get_or_insert(&spec(1), NOW);
+        let in_use = map.get_or_insert(&spec(0), || NOW);
+        map.get_or_insert(&spec(1), || NOW);
         for slot in map.slots() {
             map.remove(slot);
         }
         assert_eq!(map.len(), 1);
-        assert!(Arc::ptr_eq(&in_use, &map.get_or_insert(&spec(0), NOW)));
+        assert!(Arc::ptr_eq(&in_use, &map.get_or_insert(&spec(0), || NOW)));
         map.remove(in_use);
         assert_eq!((map.len(), map.bytes()), (0, 0));
     }

@@ -268,7 +268,7 @@ impl TokenCache {
     /// Returns the spec's slot, and creates it if necessary.
     pub(crate) fn slot(&self, spec: &TokenSpec) -> Result<Arc<Slot>, TokenError> {
         spec.check()?;
-        Ok(self.shared().map.get_or_insert(spec, self.now()))
+        Ok(self.shared().map.get_or_insert(spec, || self.now()))
     }
 
     /// Returns the token of the slot, or a waiter for it. The caller counts the hit or the miss.
