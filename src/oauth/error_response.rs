@@ -71,8 +71,8 @@ fn classify(
     };
     // The codes are those of RFC 6749 §5.2, RFC 8707 §2 and RFC 8693 §2.2.2.
     match (status.as_u16(), code) {
-        // The code is ignored, because a gateway may have sent the body.
-        (429, _) => (
+        // Other codes are ignored, because a gateway may have sent the body.
+        (429, _) if !(requires_interaction && code == Some("invalid_grant")) => (
             ErrorKind::Throttled,
             "the provider throttles token requests (429): share one cache, and retry later",
         ),
